@@ -1,0 +1,35 @@
+"""The whole of campaign.toml."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from tenfold.config.base import Section
+from tenfold.config.data import Data
+from tenfold.config.model import Model
+from tenfold.config.train import Checkpoint, Evaluate, Train
+
+
+class Campaign(Section):
+    """campaign.toml: one file says everything about a run; every default is explained here, once."""
+
+    name: Annotated[str, Field(min_length=1)] = "campaign"
+    """Name in the ledger and the report."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    """Seed of everything random: data order, splits, initial weights."""
+    data: Data = Data()
+    model: Model = Model()
+    train: Train = Train()
+    checkpoint: Checkpoint = Checkpoint()
+    evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _batch_is_whole_sequences(self) -> "Campaign":
+        if self.train.batch_tokens % self.model.context:
+            raise ValueError(
+                f"train.batch_tokens {self.train.batch_tokens} must be a multiple of model.context {self.model.context}"
+            )
+        stride = self.evaluate.stride
+        if stride is not None and stride > self.model.context:
+            raise ValueError(f"evaluate.stride {stride} must not exceed model.context {self.model.context}")
+        return self

@@ -1,0 +1,204 @@
+"""The ledger: one SQLite file per campaign, written by many processes and read while they write."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tenfold.errors import TenfoldError
+
+BUSY_TIMEOUT_S = 30.0  # a writer waits this long for another one's transaction
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, fingerprint TEXT NOT NULL, description TEXT NOT NULL,
+    started_at REAL NOT NULL, finished_at REAL, status TEXT NOT NULL, UNIQUE (kind, fingerprint));
+CREATE TABLE IF NOT EXISTS metrics (
+    run_id INTEGER NOT NULL REFERENCES runs, name TEXT NOT NULL, step INTEGER NOT NULL, value REAL NOT NULL,
+    PRIMARY KEY (run_id, name, step)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY, run_id INTEGER REFERENCES runs, at REAL NOT NULL, kind TEXT NOT NULL,
+    message TEXT NOT NULL, data TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS predictions (
+    id INTEGER PRIMARY KEY, quantity TEXT NOT NULL UNIQUE, unit TEXT NOT NULL, median REAL NOT NULL,
+    intervals TEXT NOT NULL, basis TEXT NOT NULL, registered_at REAL NOT NULL,
+    outcome REAL, settled_at REAL);
+CREATE TABLE IF NOT EXISTS incidents (
+    id INTEGER PRIMARY KEY, run_id INTEGER REFERENCES runs, opened_at REAL NOT NULL, kind TEXT NOT NULL,
+    message TEXT NOT NULL, data TEXT NOT NULL, verdict TEXT, closed_at REAL);
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as the ledger knows it. Times are seconds since the epoch; status is running, done or failed."""
+
+    id: int
+    kind: str
+    fingerprint: str
+    description: dict[str, Any]
+    started_at: float
+    finished_at: float | None
+    status: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened at one moment of a run."""
+
+    run_id: int | None
+    at: float
+    kind: str
+    message: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A forecast, registered before it is measured. `intervals` maps a level ("0.8") to [low, high]."""
+
+    quantity: str
+    unit: str
+    median: float
+    intervals: dict[str, tuple[float, float]]
+    basis: dict[str, Any]
+    registered_at: float
+    outcome: float | None
+    settled_at: float | None
+
+
+class Ledger:
+    """The campaign's memory. Every method is one transaction; open one Ledger per process."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open the ledger at `path`, creating it unless `read_only`. Raises TenfoldError if it cannot be opened."""
+        self.path = path
+        mode = "ro" if read_only else "rwc"
+        try:
+            self._db = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
+            )
+            if not read_only:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=NORMAL")
+                self._db.executescript(SCHEMA)
+        except sqlite3.Error as error:
+            raise TenfoldError(f"{path}: cannot open the ledger ({error})") from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """One immediate transaction: it waits for other writers instead of failing halfway."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield self._db
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise TenfoldError(f"{self.path}: cannot write to the ledger ({error})") from error
+
+    def start_run(self, kind: str, fingerprint: str, description: Mapping[str, Any]) -> int:
+        """Open the run of this kind and fingerprint, or reopen it when it is being resumed. Returns its id."""
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO runs (kind, fingerprint, description, started_at, status) VALUES (?, ?, ?, ?, 'running') "
+                "ON CONFLICT (kind, fingerprint) DO UPDATE SET status = 'running', finished_at = NULL",
+                (kind, fingerprint, json.dumps(description, sort_keys=True), time.time()),
+            )
+            row = db.execute("SELECT id FROM runs WHERE kind = ? AND fingerprint = ?", (kind, fingerprint)).fetchone()
+        return int(row[0])
+
+    def finish_run(self, run_id: int, status: str = "done") -> None:
+        """Close a run as `done`, `failed` or `interrupted`."""
+        with self._write() as db:
+            db.execute("UPDATE runs SET status = ?, finished_at = ? WHERE id = ?", (status, time.time(), run_id))
+
+    def log(self, run_id: int, step: int, values: Mapping[str, float]) -> None:
+        """Write metrics of one step. A step repeated after a crash replaces what it wrote before."""
+        rows = [(run_id, name, step, float(value)) for name, value in values.items()]
+        with self._write() as db:
+            db.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?)", rows)
+
+    def event(self, kind: str, message: str, *, run_id: int | None = None, **data: Any) -> None:
+        """Note that something happened."""
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO events (run_id, at, kind, message, data) VALUES (?, ?, ?, ?, ?)",
+                (run_id, time.time(), kind, message, json.dumps(data, sort_keys=True)),
+            )
+
+    def predict(
+        self,
+        quantity: str,
+        unit: str,
+        median: float,
+        intervals: Mapping[str, tuple[float, float]],
+        basis: Mapping[str, Any],
+    ) -> None:
+        """Register a forecast. Raises TenfoldError if `quantity` has one already: forecasts are never rewritten."""
+        with self._write() as db:
+            if db.execute("SELECT 1 FROM predictions WHERE quantity = ?", (quantity,)).fetchone():
+                raise TenfoldError(f"{self.path}: {quantity} has been forecast already; a forecast is never rewritten")
+            db.execute(
+                "INSERT INTO predictions (quantity, unit, median, intervals, basis, registered_at) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (quantity, unit, median, json.dumps(intervals), json.dumps(basis, sort_keys=True), time.time()),
+            )
+
+    def settle(self, quantity: str, outcome: float) -> None:
+        """Write what really happened beside the forecast of `quantity`. A no-op when nothing was forecast."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE predictions SET outcome = ?, settled_at = ? WHERE quantity = ?",
+                (outcome, time.time(), quantity),
+            )
+
+    def open_incident(self, kind: str, message: str, *, run_id: int | None = None, **data: Any) -> int:
+        """Record that something looks wrong and wants an explanation. Returns the incident's id."""
+        with self._write() as db:
+            cursor = db.execute(
+                "INSERT INTO incidents (run_id, opened_at, kind, message, data) VALUES (?, ?, ?, ?, ?)",
+                (run_id, time.time(), kind, message, json.dumps(data, sort_keys=True)),
+            )
+        return int(cursor.lastrowid or 0)
+
+    def runs(self) -> list[Run]:
+        """Every run, oldest first."""
+        rows = self._db.execute(
+            "SELECT id, kind, fingerprint, description, started_at, finished_at, status FROM runs ORDER BY id"
+        )
+        return [Run(i, k, f, json.loads(d), s, e, st) for i, k, f, d, s, e, st in rows]
+
+    def metric(self, run_id: int, name: str) -> list[tuple[int, float]]:
+        """(step, value) of one metric, in order of step."""
+        rows = self._db.execute(
+            "SELECT step, value FROM metrics WHERE run_id = ? AND name = ? ORDER BY step", (run_id, name)
+        )
+        return [(int(step), float(value)) for step, value in rows]
+
+    def metric_names(self, run_id: int) -> list[str]:
+        """Names of the metrics a run has."""
+        rows = self._db.execute("SELECT DISTINCT name FROM metrics WHERE run_id = ? ORDER BY name", (run_id,))
+        return [str(name) for (name,) in rows]
+
+    def events(self, run_id: int | None = None) -> list[Event]:
+        """Events of one run, or all of them, oldest first."""
+        where, values = ("WHERE run_id = ?", (run_id,)) if run_id is not None else ("", ())
+        rows = self._db.execute(f"SELECT run_id, at, kind, message, data FROM events {where} ORDER BY id", values)
+        return [Event(r, at, kind, message, json.loads(data)) for r, at, kind, message, data in rows]
+
+    def predictions(self) -> list[Prediction]:
+        """Every forecast, in the order of registration."""
+        rows = self._db.execute(
+            "SELECT quantity, unit, median, intervals, basis, registered_at, outcome, settled_at "
+            "FROM predictions ORDER BY id"
+        )
+        return [Prediction(q, u, m, json.loads(i), json.loads(b), r, o, s) for q, u, m, i, b, r, o, s in rows]
