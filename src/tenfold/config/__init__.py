@@ -1,11 +1,14 @@
-"""The typed schema of campaign.toml. Front door: Campaign, load_campaign and the sections."""
+"""The typed schema of campaign.toml. Front door: Campaign, its sections, loading and describing them."""
 
 from tenfold.config.campaign import Campaign
 from tenfold.config.data import Clean, Data, Holdout, Isolation, Source, Tokenizer
+from tenfold.config.describe import example_names, example_values, render_campaign, render_reference
+from tenfold.config.load import FILE_NAME, load_campaign, parse_campaign
 from tenfold.config.model import Model
 from tenfold.config.train import Checkpoint, Evaluate, Optimizer, Schedule, Train
 
 __all__ = [
+    "FILE_NAME",
     "Campaign",
     "Checkpoint",
     "Clean",
@@ -19,4 +22,10 @@ __all__ = [
     "Source",
     "Tokenizer",
     "Train",
+    "example_names",
+    "example_values",
+    "load_campaign",
+    "parse_campaign",
+    "render_campaign",
+    "render_reference",
 ]

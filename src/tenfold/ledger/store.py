@@ -80,7 +80,10 @@ class Ledger:
         mode = "ro" if read_only else "rwc"
         try:
             self._db = sqlite3.connect(
-                f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
+                f"{path.resolve().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=BUSY_TIMEOUT_S,
+                isolation_level=None,
             )
             if not read_only:
                 self._db.execute("PRAGMA journal_mode=WAL")
@@ -150,7 +153,14 @@ class Ledger:
             db.execute(
                 "INSERT INTO predictions (quantity, unit, median, intervals, basis, registered_at) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (quantity, unit, median, json.dumps(intervals), json.dumps(basis, sort_keys=True), time.time()),
+                (
+                    quantity,
+                    unit,
+                    median,
+                    json.dumps(intervals),
+                    json.dumps(basis, sort_keys=True),
+                    time.time(),
+                ),
             )
 
     def settle(self, quantity: str, outcome: float) -> None:
