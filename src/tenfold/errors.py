@@ -1,8 +1,8 @@
 """Every error tenfold raises on purpose, and the exit status each one becomes.
 
-    TenfoldError            exit 1: the run or a check failed
-    ├── InputError          exit 2: what the user gave is wrong (file, key or record, and what is allowed)
-    └── Interrupted         exit 130: SIGINT or SIGTERM; state is saved, the message says how to go on
+TenfoldError            exit 1: the run or a check failed
+├── InputError          exit 2: what the user gave is wrong (file, key or record, and what is allowed)
+└── Interrupted         exit 130: SIGINT or SIGTERM; state is saved, the message says how to go on
 """
 
 

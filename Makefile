@@ -1,0 +1,42 @@
+# Works on a fresh machine with python3 (3.11+), pip and make. Everything lives in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := runs/quickstart
+
+.PHONY: run test check lint types docs clean setup
+.DEFAULT_GOAL := run
+
+setup: .venv/installed
+
+# torch first and exactly, so that no range pulls a build of several gigabytes.
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tenfold needs Python 3.11 or newer; set PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# The main job: real text -> trained, evaluated, reported model.
+run: setup
+	@test -e $(RUN)/campaign.toml || $(BIN)/tenfold init $(RUN) --example quickstart
+	$(BIN)/tenfold run $(RUN)
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: setup
+	$(BIN)/mypy
+
+check: lint types test
+
+# Writes the configuration reference from the schema.
+docs: setup
+	$(BIN)/python -c 'from tenfold.config import render_reference; print(render_reference(), end="")' > docs/configuration.md
+
+clean:
+	rm -rf .venv runs build dist
