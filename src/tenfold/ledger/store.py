@@ -104,9 +104,10 @@ class Ledger:
             yield self._db
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
+            raise TenfoldError(f"{self.path}: cannot write to the ledger ({error})") from error
+        finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise TenfoldError(f"{self.path}: cannot write to the ledger ({error})") from error
 
     def start_run(self, kind: str, fingerprint: str, description: Mapping[str, Any]) -> int:
         """Open the run of this kind and fingerprint, or reopen it when it is being resumed. Returns its id."""
@@ -124,9 +125,9 @@ class Ledger:
         with self._write() as db:
             db.execute("UPDATE runs SET status = ?, finished_at = ? WHERE id = ?", (status, time.time(), run_id))
 
-    def log(self, run_id: int, step: int, values: Mapping[str, float]) -> None:
-        """Write metrics of one step. A step repeated after a crash replaces what it wrote before."""
-        rows = [(run_id, name, step, float(value)) for name, value in values.items()]
+    def log(self, run_id: int, values: Mapping[int, Mapping[str, float]]) -> None:
+        """Write metrics, step → name → value. A step repeated after a crash replaces what it wrote before."""
+        rows = [(run_id, name, step, float(value)) for step, named in values.items() for name, value in named.items()]
         with self._write() as db:
             db.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?)", rows)
 
