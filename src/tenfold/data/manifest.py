@@ -1,0 +1,119 @@
+"""The corpus on disk, described: every file with its hash, every count. Written last; what it names exists."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tenfold.errors import InputError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of tokens."""
+
+    file: str
+    sha256: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class SourceText:
+    """What one source gave to training. `bytes` of UTF-8, exact, so bits per byte never depend on the tokenizer."""
+
+    name: str
+    documents: int
+    bytes: int
+    tokens: int
+    weight: float | None
+    licence: str | None
+    shards: list[Shard]
+
+
+@dataclass(frozen=True)
+class HoldoutText:
+    """One holdout. The file holds its documents' tokens one after the other, each ended by end-of-document."""
+
+    name: str
+    kind: str
+    documents: int
+    bytes: int
+    tokens: int
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """manifest.json."""
+
+    made_from: str
+    """Hash of configuration, seed and code that built the corpus."""
+    tokenizer_file: str
+    tokenizer_sha256: str
+    vocab_size: int
+    end_of_document: int
+    dtype: str
+    ngram: int
+    sources: list[SourceText]
+    holdouts: list[HoldoutText]
+    funnel: dict[str, Any]
+
+    @classmethod
+    def load(cls, directory: Path) -> "Manifest":
+        """Read the manifest of a corpus. Raises InputError when it is missing or broken."""
+        path = directory / MANIFEST
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            sources = [
+                SourceText(**{**source, "shards": [Shard(**shard) for shard in source["shards"]]})
+                for source in value.pop("sources")
+            ]
+            holdouts = [HoldoutText(**holdout) for holdout in value.pop("holdouts")]
+            return cls(**value, sources=sources, holdouts=holdouts)
+        except FileNotFoundError:
+            raise InputError(f"{path}: no corpus here; build it with `tenfold data {directory.parent}`") from None
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise InputError(f"{path}: not a whole manifest ({error}); delete it and build again") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in manifest.json."""
+        return asdict(self)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over everything in it."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def tokens(self) -> int:
+        """Training tokens."""
+        return sum(source.tokens for source in self.sources)
+
+    def verify(self, directory: Path) -> int:
+        """Check the hash of every file; returns how many. Raises InputError naming the first that differs."""
+        files = {shard.file: shard.sha256 for source in self.sources for shard in source.shards}
+        files |= {holdout.file: holdout.sha256 for holdout in self.holdouts}
+        files[self.tokenizer_file] = self.tokenizer_sha256
+        for name, expected in files.items():
+            path = directory / name
+            try:
+                actual = sha256_of(path)
+            except OSError as error:
+                raise InputError(f"{path}: cannot be read ({error.strerror}); build the corpus again") from error
+            if actual != expected:
+                raise InputError(
+                    f"{path}: damaged: its sha256 is {actual[:12]}…, the manifest says {expected[:12]}…; "
+                    f"delete {directory / MANIFEST} and build again"
+                )
+        return len(files)
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,121 @@
+"""Sample i of the training order: a pure function of manifest, seed and i. The data state of a run is one integer.
+
+Every source is one long row of tokens, documents packed one after the other; sample j of it is the window of
+context + 1 tokens that begins at j · context. Without weights all sources together form one pool, and an epoch is a
+permutation of it. With weights, each block of MIXTURE_BLOCK samples holds every source in its exact share, in an order
+permuted anew each block, and each source runs through epochs of its own.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenfold.data.manifest import Manifest, SourceText
+from tenfold.data.permutation import derive_key, permute
+from tenfold.data.shards import TokenFile
+from tenfold.errors import InputError
+
+MIXTURE_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Sources that share one permutation: all of them without weights, one of them with."""
+
+    number: int
+    sources: list[int]
+    ends: NDArray[np.int64]
+    """Samples up to and including each source."""
+
+    @property
+    def samples(self) -> int:
+        return int(self.ends[-1])
+
+
+class Stream:
+    """The training order of a corpus."""
+
+    def __init__(self, directory: Path, manifest: Manifest, seed: int, context: int) -> None:
+        """Map the shards. Raises InputError when the corpus is shorter than one sample."""
+        self.context, self._seed = context, seed
+        used = [source for source in manifest.sources if source.tokens > context]
+        if not used:
+            raise InputError(f"{directory}: {manifest.tokens} tokens do not fill one sample of {context} + 1; add text")
+        self._dtype = np.dtype(manifest.dtype)
+        self._files = [TokenFile(directory, source.shards, manifest.dtype) for source in used]
+        samples = [(len(file) - 1) // context for file in self._files]
+        self.samples_per_epoch = sum(samples)
+        self._pools = _pools(used, samples)
+        self._mixture_ends = np.cumsum(mixture_counts(_weights(used, samples)) if len(self._pools) > 1 else [0])
+
+    def sample(self, number: int) -> NDArray[np.unsignedinteger]:
+        """Tokens of sample `number`, [context + 1]."""
+        row: NDArray[np.unsignedinteger] = self.batch(number, 1)[0]
+        return row
+
+    def batch(self, start: int, count: int) -> NDArray[np.unsignedinteger]:
+        """Samples start … start + count − 1, [count, context + 1]."""
+        return self.take(np.arange(start, start + count, dtype=np.int64))
+
+    def take(self, numbers: NDArray[np.int64]) -> NDArray[np.unsignedinteger]:
+        """Any samples, [len(numbers), context + 1]."""
+        out = np.empty((numbers.size, self.context + 1), dtype=self._dtype)
+        sources, windows = self.locate(numbers)
+        for row, source, window in zip(out, sources.tolist(), windows.tolist(), strict=True):
+            self._files[source].read(window * self.context, row)
+        return out
+
+    def locate(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(source, window in it) of each sample."""
+        pools, places = self._pool_of(numbers)
+        sources, windows = np.empty_like(numbers), np.empty_like(numbers)
+        for pool in self._pools:
+            mine = pools == pool.number
+            shuffled = self._shuffle(pool, places[mine])
+            which = np.searchsorted(pool.ends, shuffled, side="right")
+            sources[mine] = np.asarray(pool.sources)[which]
+            windows[mine] = shuffled - np.concatenate([[0], pool.ends])[which]
+        return sources, windows
+
+    def _pool_of(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(pool, how many samples of that pool come before) of each sample."""
+        if len(self._pools) == 1:
+            return np.zeros_like(numbers), numbers
+        blocks, within = np.divmod(numbers, MIXTURE_BLOCK)
+        for block in np.unique(blocks):
+            mine = blocks == block
+            within[mine] = permute(within[mine], MIXTURE_BLOCK, derive_key(self._seed, 1, int(block)))
+        pools = np.searchsorted(self._mixture_ends, within, side="right")
+        starts = np.concatenate([[0], self._mixture_ends])
+        return pools, blocks * (starts[pools + 1] - starts[pools]) + within - starts[pools]
+
+    def _shuffle(self, pool: _Pool, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        epochs, within = np.divmod(places, pool.samples)
+        for epoch in np.unique(epochs):
+            mine = epochs == epoch
+            within[mine] = permute(within[mine], pool.samples, derive_key(self._seed, 2, pool.number, int(epoch)))
+        return within
+
+
+def _pools(sources: list[SourceText], samples: list[int]) -> list[_Pool]:
+    if all(source.weight is None for source in sources):
+        return [_Pool(0, list(range(len(sources))), np.cumsum(samples))]
+    return [_Pool(number, [number], np.asarray([count])) for number, count in enumerate(samples)]
+
+
+def _weights(sources: list[SourceText], samples: list[int]) -> list[float]:
+    """Weights as given; a source without one has its share of all samples."""
+    return [source.weight or count / sum(samples) for source, count in zip(sources, samples, strict=True)]
+
+
+def mixture_counts(weights: list[float]) -> NDArray[np.int64]:
+    """Samples of each source in a block: shares rounded by largest remainder, at least one each."""
+    shares = np.asarray(weights) / sum(weights) * MIXTURE_BLOCK
+    counts = np.maximum(1, np.floor(shares)).astype(np.int64)
+    by_remainder = np.argsort(-(shares - counts), kind="stable")
+    for step in range(MIXTURE_BLOCK - int(counts.sum())):
+        counts[by_remainder[step % counts.size]] += 1
+    counts[np.argmax(counts)] += MIXTURE_BLOCK - int(counts.sum())
+    return counts

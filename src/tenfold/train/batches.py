@@ -1,0 +1,55 @@
+"""Batches by step: sample numbers are computed from the step, tokens are fetched one step ahead."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tenfold.train.ranks import Ranks
+
+
+class SampleStream(Protocol):
+    """The part of data.Stream that training needs."""
+
+    def batch(self, start: int, count: int) -> NDArray[np.integer]:
+        """Samples start … start + count − 1, as tokens [count, context + 1]."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This rank's share of one step: micro-batches of tokens [micro_batch, context + 1], int64."""
+
+    step: int
+    first_sample: int
+    micro_batches: list[Tensor]
+
+
+def batches(
+    stream: SampleStream, ranks: Ranks, *, first_step: int, steps: int, sequences: int, micro_batch: int
+) -> Iterator[Batch]:
+    """Batches of steps `first_step` … `steps` − 1. `sequences` is the batch of all ranks together.
+
+    Step s trains on samples s·sequences … (s+1)·sequences − 1 whatever the number of ranks, so the whole data
+    state of a run is one integer.
+    """
+    share = ranks.share(sequences)
+
+    def fetch(step: int) -> Batch:
+        first = step * sequences
+        tokens = torch.from_numpy(stream.batch(first + share.start, len(share)).astype(np.int64, copy=False))
+        if ranks.device.type == "cuda":
+            tokens = tokens.pin_memory().to(ranks.device, non_blocking=True)
+        return Batch(step, first, list(torch.split(tokens, micro_batch)))
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as fetcher:
+        following = fetcher.submit(fetch, first_step)
+        for step in range(first_step, steps):
+            batch = following.result()
+            if step + 1 < steps:
+                following = fetcher.submit(fetch, step + 1)
+            yield batch

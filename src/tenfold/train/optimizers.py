@@ -1,0 +1,97 @@
+"""AdamW and Muon, torch's own, with the parametrisation's factors and a state that is plain named tensors."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from tenfold.config import Optimizer
+from tenfold.model import Role, Transformer, adamw_multipliers, role_of
+
+
+class Optimizers:
+    """The optimizers of one model, stepped together."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter], each: list[torch.optim.Optimizer]) -> None:
+        self._names = {id(parameter): name for name, parameter in parameters.items()}
+        self._each = each
+        self._peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in each]
+        self._allocate()
+
+    def step(self, learning_rate_factor: float) -> None:
+        """Update every parameter, each at its own peak learning rate times the factor."""
+        for optimizer, peaks in zip(self._each, self._peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * learning_rate_factor
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Drop the gradients."""
+        for optimizer in self._each:
+            optimizer.zero_grad(set_to_none=True)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Moments and step counts, `<parameter>/<what>` → tensor; writing into them restores the state."""
+        return dict(self._state())
+
+    def _state(self) -> Iterator[tuple[str, Tensor]]:
+        for optimizer in self._each:
+            for parameter, state in optimizer.state.items():
+                for what, tensor in state.items():
+                    yield f"{self._names[id(parameter)]}/{what}", tensor
+
+    def _allocate(self) -> None:
+        """Make torch allocate its state now, so that a checkpoint can be loaded before the first step.
+
+        A step with zero gradients and zero learning rate does it; the moments are then set back to zero.
+        """
+        for optimizer in self._each:
+            for group in optimizer.param_groups:
+                group["lr"] = 0.0
+                for parameter in group["params"]:
+                    parameter.grad = torch.zeros_like(parameter)
+            optimizer.step()
+        self.zero_grad()
+        for tensor in self.state_tensors().values():
+            tensor.zero_()
+
+
+def build_optimizers(model: Transformer, config: Optimizer) -> Optimizers:
+    """AdamW on everything, or Muon on the hidden matrices and AdamW on the rest."""
+    parameters = dict(model.named_parameters())
+    use_muon = config.kind == "muon"
+    matrices = [p for name, p in parameters.items() if use_muon and role_of(name) is Role.HIDDEN]
+    each: list[torch.optim.Optimizer] = [_adamw(model, parameters, config, without_hidden=use_muon)]
+    if matrices:
+        each.append(_muon(matrices, config))
+    return Optimizers(parameters, each)
+
+
+def _adamw(
+    model: Transformer, parameters: dict[str, nn.Parameter], config: Optimizer, *, without_hidden: bool
+) -> torch.optim.AdamW:
+    groups = []
+    for role in Role:
+        members = [parameter for name, parameter in parameters.items() if role_of(name) is role]
+        if not members or (without_hidden and role is Role.HIDDEN):
+            continue
+        factors = adamw_multipliers(model.config, role)
+        groups.append(
+            {
+                "params": members,
+                "lr": config.learning_rate * factors.learning_rate,
+                "weight_decay": config.weight_decay * factors.weight_decay,
+                "eps": config.epsilon * factors.epsilon,
+            }
+        )
+    return torch.optim.AdamW(groups, betas=(config.beta1, config.beta2), fused=True)
+
+
+def _muon(matrices: list[nn.Parameter], config: Optimizer) -> torch.optim.Muon:
+    return torch.optim.Muon(
+        matrices,
+        lr=config.muon_learning_rate,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        adjust_lr_fn="original",
+    )

@@ -1,0 +1,98 @@
+"""The ranks of one learner: who am I, how we share the model, what we agree on."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from tenfold.errors import InputError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the processes of its learner."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    local_world_size: int = 1
+    """Ranks on this machine, which share its cores."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank talks: console, ledger, publishing."""
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """The part of `count` items that is this rank's: contiguous, equal on every rank.
+
+        Raises InputError when `count` does not divide.
+        """
+        if count % self.world_size:
+            raise InputError(f"a batch of {count} sequences cannot be shared by {self.world_size} ranks equally")
+        mine = count // self.world_size
+        return range(self.rank * mine, (self.rank + 1) * mine)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over the ranks, in place."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+            values /= self.world_size
+        return values
+
+
+def choose_device(setting: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device to train on. Raises InputError when cuda is asked for and absent."""
+    if setting == "cuda" and not torch.cuda.is_available():
+        raise InputError('train.device = "cuda": torch sees no CUDA device here; set it to "auto" or "cpu"')
+    if setting == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextmanager
+def joined_ranks(setting: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
+    """Join the process group torchrun started, if it did; leave it at the end."""
+    device = choose_device(setting)
+    if "RANK" not in os.environ:
+        yield Ranks(0, 1, device)
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device, local)
+    finally:
+        dist.destroy_process_group()
+
+
+def shard_model(model: nn.Module, blocks: nn.ModuleList, ranks: Ranks) -> None:
+    """FSDP2: shard each block and then the rest over the ranks, in place (ZeRO-3)."""
+    mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
+    for block in blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def replicate_model(model: nn.Module, ranks: Ranks) -> nn.Module:
+    """DDP: every rank holds all of it and gradients are averaged."""
+    return DistributedDataParallel(model, device_ids=None if ranks.device.type == "cpu" else [ranks.device.index])
+
+
+@contextmanager
+def gradient_sync(model: nn.Module, *, enabled: bool) -> Iterator[None]:
+    """Let DDP skip the all-reduce for all but the last micro-batch of a step."""
+    if enabled or not isinstance(model, DistributedDataParallel):
+        yield
+        return
+    with model.no_sync():
+        yield
