@@ -1,7 +1,20 @@
 """From raw text to an isolated, tokenised, seekable corpus. Front door of the room."""
 
+from tenfold.data.audit import AuditReport, audit
+from tenfold.data.build import build_corpus
+from tenfold.data.corpus import HoldoutDocument, load_holdout, token_byte_lengths
 from tenfold.data.manifest import Manifest
 from tenfold.data.records import Progress
 from tenfold.data.stream import Stream
 
-__all__ = ["Manifest", "Progress", "Stream"]
+__all__ = [
+    "AuditReport",
+    "HoldoutDocument",
+    "Manifest",
+    "Progress",
+    "Stream",
+    "audit",
+    "build_corpus",
+    "load_holdout",
+    "token_byte_lengths",
+]

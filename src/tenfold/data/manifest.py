@@ -52,7 +52,7 @@ class Manifest:
     """manifest.json."""
 
     made_from: str
-    """Hash of configuration, seed and code that built the corpus."""
+    """Hash of configuration, seed, code and input files that the corpus was built from."""
     tokenizer_file: str
     tokenizer_sha256: str
     vocab_size: int
@@ -86,8 +86,9 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over everything in it."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        """sha256 over everything in it but `made_from`: the same text from elsewhere is the same corpus."""
+        content = self.to_dict() | {"made_from": None}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
     def tokens(self) -> int:

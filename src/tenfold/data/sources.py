@@ -38,6 +38,18 @@ def read_source(source: Source, name: str, base: Path) -> Records:
             return read_hugging_face(source, name)
 
 
+def fingerprint_source(source: Source, name: str, base: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of every file of a source: when these change, its text may have changed."""
+    match source.kind:
+        case "python-stdlib":
+            paths = stdlib_files()
+        case "hf":
+            paths = []  # a remote data set is taken to stay as it is
+        case _:
+            paths = expand_paths(source.paths, base)
+    return [(f"{name}:{path}", (stat := path.stat()).st_size, stat.st_mtime_ns) for path in paths]
+
+
 def stdlib_files() -> list[Path]:
     """Source and text of the running interpreter's own library, sorted."""
     root = Path(sysconfig.get_path("stdlib"))

@@ -71,6 +71,13 @@ class Tokenizer:
             self._token_bytes = _bytes_of_tokens(self._tokenizer)
         return self._token_bytes
 
+    @property
+    def byte_lengths(self) -> NDArray[np.int64]:
+        """Bytes each token stands for, [vocabulary]."""
+        if not hasattr(self, "_byte_lengths"):
+            self._byte_lengths = np.asarray([len(content) for content in self.token_bytes], dtype=np.int64)
+        return self._byte_lengths
+
     def to_json(self) -> str:
         """As the text of a tokenizer.json."""
         return str(self._tokenizer.to_str())

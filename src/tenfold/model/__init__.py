@@ -1,5 +1,6 @@
 """The transformer, its parametrisation, its size. Front door of the room."""
 
+from tenfold.model.huggingface import load_huggingface, save_huggingface
 from tenfold.model.initialise import initialise
 from tenfold.model.parametrisation import Role, adamw_multipliers, role_of
 from tenfold.model.precision import choose_compute_dtype
@@ -16,6 +17,8 @@ __all__ = [
     "compile_model",
     "count_parameters",
     "initialise",
+    "load_huggingface",
     "role_of",
+    "save_huggingface",
     "training_flops_per_token",
 ]

@@ -1,0 +1,144 @@
+"""Crash test: runs killed with SIGKILL at random instants, resumed until done, must end in the same weights.
+
+    python benchmarks/crash.py [--trials 50] [--json FILE]
+
+Each trial is a whole `tenfold run` (data build, training, evaluation, report) in a directory of its own, killed
+once to three times at an instant drawn uniformly over the length of the uninterrupted run, so that kills fall into
+the data build, into steps and into checkpoints. Its weights digest must equal that of the uninterrupted run.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+CAMPAIGN = """
+name = "crash"
+[data]
+sources = [{{ kind = "files", paths = ["{text}"] }}]
+holdouts = [{{ name = "iid", kind = "split", fraction = 0.05, max_bytes = 20000 }}]
+tokenizer = {{ vocab_size = 512 }}
+[model]
+depth = 2
+width = 64
+context = 64
+[train]
+tokens = 61440
+batch_tokens = 1024
+compile = "off"
+threads = 1
+[checkpoint]
+every = 3
+[evaluate]
+every = 20
+"""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run that was killed: after how many seconds each time, during what, and whether it ended equal."""
+
+    killed_after: list[float]
+    during: list[str]
+    equal: bool
+
+
+def make_text(directory: Path) -> Path:
+    """A few hundred real files of the standard library."""
+    text = directory / "text"
+    text.mkdir()
+    library = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(library.glob("*.py")):
+        shutil.copy(path, text / path.name)
+    return text
+
+
+def start(directory: Path) -> subprocess.Popen[str]:
+    """`tenfold run` in a process group of its own."""
+    command = [sys.executable, "-m", "tenfold", "run", str(directory), "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def finish(directory: Path) -> str:
+    """Run to the end; the weights digest it ended with."""
+    process = start(directory)
+    out, err = process.communicate()
+    if process.returncode != 0:
+        raise SystemExit(f"the run failed with {process.returncode}:\n{err}")
+    return str(json.loads(out)["weights_digest"])
+
+
+def kill_after(directory: Path, seconds: float) -> str:
+    """Start, SIGKILL after `seconds`; what the run was at, judged by what lies on disk and what it last said."""
+    process = start(directory)
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+    _, err = process.communicate()
+    if process.returncode == 0:
+        return "finished"
+    if any(directory.glob("checkpoints/*tmp*")):
+        return "checkpoint"
+    last = (err.strip().splitlines() or ["start"])[-1].split(":")[0].split()
+    return last[0] if last else "start"
+
+
+def new_campaign(directory: Path, text: Path) -> Path:
+    """A campaign directory with nothing but its campaign.toml."""
+    directory.mkdir()
+    (directory / "campaign.toml").write_text(CAMPAIGN.format(text=text))
+    return directory
+
+
+def run_trials(work: Path, trials: int, seed: int) -> tuple[str, list[Trial]]:
+    """The reference digest and every trial."""
+    text = make_text(work)
+    began = time.monotonic()
+    reference = finish(new_campaign(work / "reference", text))
+    length = time.monotonic() - began
+    print(f"uninterrupted: {length:.1f} s, weights {reference[:16]}", file=sys.stderr)
+    rng, done = random.Random(seed), []
+    for number in range(trials):
+        directory = new_campaign(work / f"trial-{number}", text)
+        times = [rng.uniform(0, length) for _ in range(rng.randint(1, 3))]
+        during = [kill_after(directory, seconds) for seconds in times]
+        equal = finish(directory) == reference
+        done.append(Trial([round(seconds, 2) for seconds in times], during, equal))
+        shutil.rmtree(directory)
+        print(f"trial {number + 1}/{trials}: killed during {', '.join(during)}: {equal=}", file=sys.stderr)
+    return reference, done
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        _, trials = run_trials(Path(work), arguments.trials, arguments.seed)
+    kills = [what for trial in trials for what in trial.during]
+    summary = {
+        "trials": len(trials),
+        "kills": len(kills),
+        "equal": sum(trial.equal for trial in trials),
+        "during": {what: kills.count(what) for what in sorted(set(kills))},
+    }
+    if arguments.json:
+        arguments.json.write_text(json.dumps(summary | {"each": [asdict(trial) for trial in trials]}, indent=2))
+    print(json.dumps(summary))
+    sys.exit(summary["equal"] != summary["trials"])
+
+
+if __name__ == "__main__":
+    main()

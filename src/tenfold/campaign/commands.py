@@ -1,0 +1,107 @@
+"""What each command of the command line does, on one campaign directory."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tenfold.campaign import stages
+from tenfold.campaign.files import CampaignFiles
+from tenfold.config import FILE_NAME, Campaign, example_values, load_campaign, render_campaign
+from tenfold.errors import InputError
+from tenfold.train.console import RunConsole, run_console
+from tenfold.train.ranks import joined_ranks
+
+JSONL_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+
+
+def init_campaign(directory: Path, example: str, data: str | None) -> Path:
+    """Write `directory/campaign.toml`. Raises InputError when one is there, or when `data` does not exist."""
+    path = directory / FILE_NAME
+    if path.exists():
+        raise InputError(f"{path}: exists already; choose another directory or delete it")
+    values = example_values(example)
+    values["name"] = directory.resolve().name
+    if data is not None:
+        values["data"] |= {"sources": [_source_of(data)], "holdouts": _holdouts_for_own_data(values)}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        path.write_text(render_campaign(values, f"{values['name']}: made by tenfold init"), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{directory}: cannot write here ({error.strerror})") from error
+    return path
+
+
+def _source_of(data: str) -> dict[str, Any]:
+    """The source that `--data` names: its kind follows from the file name."""
+    is_glob = any(character in data for character in "*?[")
+    if not is_glob and not Path(data).exists():
+        raise InputError(f"--data {data}: no such file or folder")
+    kind = "jsonl" if data.endswith(JSONL_SUFFIXES) else "parquet" if data.endswith(".parquet") else "files"
+    return {"kind": kind, "paths": [str(Path(data).absolute())]}
+
+
+def _holdouts_for_own_data(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """A larger share than the example's: a small folder must still leave something to judge on."""
+    return [h | {"fraction": 0.05} if h["kind"] == "split" else h for h in values["data"]["holdouts"]]
+
+
+@contextmanager
+def _at_work(directory: Path, overrides: Sequence[str]) -> Iterator[tuple[Campaign, CampaignFiles, RunConsole]]:
+    """The campaign, held alone."""
+    campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
+    with files.locked(), run_console() as console:
+        yield campaign, files, console
+
+
+def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """All stages in order."""
+    with _at_work(directory, overrides) as (campaign, files, console):
+        stages.prepare_data(campaign, files, console)
+    result = run_train(directory, overrides)
+    assert result is not None  # not under torchrun
+    with _at_work(directory, overrides) as (campaign, files, console):
+        evaluation = stages.evaluate(campaign, files, console)
+        report = stages.report(campaign, files, console)
+    scores = {f"{name}_bits_per_byte": score["bits_per_byte"] for name, score in evaluation["holdouts"].items()}
+    return result | scores | report
+
+
+def run_data(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Build the corpus."""
+    with _at_work(directory, overrides) as (campaign, files, console):
+        manifest = stages.prepare_data(campaign, files, console)
+    return {"manifest": manifest.digest, **manifest.to_dict()}
+
+
+def run_audit(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Re-check the isolation of the corpus."""
+    with _at_work(directory, overrides) as (_, files, console):
+        return dict(stages.audit_data(files, console))
+
+
+def run_train(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | None:
+    """Train; None on every rank but the first."""
+    campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
+    with joined_ranks(campaign.train.device) as ranks, files.locked() if ranks.is_first else nullcontext():
+        result = stages.train(campaign, files, ranks)
+    return asdict(result) if ranks.is_first else None
+
+
+def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Score the trained model on the holdouts."""
+    with _at_work(directory, overrides) as (campaign, files, console):
+        return stages.evaluate(campaign, files, console)
+
+
+def run_report(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Write the report."""
+    with _at_work(directory, overrides) as (campaign, files, console):
+        return stages.report(campaign, files, console)
+
+
+def run_export(directory: Path, destination: Path, overrides: Sequence[str]) -> None:
+    """Write the trained model in Hugging Face format."""
+    with _at_work(directory, overrides) as (campaign, files, _console):
+        stages.export(campaign, files, destination)

@@ -1,0 +1,111 @@
+"""Where everything of a campaign lies, and the lock that keeps two commands out of it at once."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tenfold.errors import InputError, TenfoldError
+
+
+@dataclass(frozen=True)
+class CampaignFiles:
+    """The campaign directory."""
+
+    directory: Path
+
+    @property
+    def data(self) -> Path:
+        """Corpus: shards, holdouts, tokenizer, manifest."""
+        return self.directory / "data"
+
+    @property
+    def ledger(self) -> Path:
+        """Metrics, events, predictions, incidents."""
+        return self.directory / "ledger.sqlite"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Default place of checkpoints."""
+        return self.directory / "checkpoints"
+
+    @property
+    def train_result(self) -> Path:
+        """What training ended with."""
+        return self.directory / "train.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """Scores on the holdouts."""
+        return self.directory / "evaluation.json"
+
+    @property
+    def audit(self) -> Path:
+        """What the isolation audit found."""
+        return self.data / "audit.json"
+
+    @property
+    def report_json(self) -> Path:
+        """Everything the report shows."""
+        return self.directory / "report.json"
+
+    @property
+    def report_html(self) -> Path:
+        """The report for people."""
+        return self.directory / "report.html"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the campaign alone. Raises InputError when another process has it or the folder is unwritable."""
+        path = self.directory / ".lock"
+        try:
+            handle = path.open("a+")
+        except OSError as error:
+            raise InputError(
+                f"{self.directory}: cannot write here ({error.strerror}); choose another directory"
+            ) from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.seek(0)
+                owner = handle.read().strip() or "unknown"
+                raise TenfoldError(
+                    f"{self.directory}: process {owner} is working here; wait for it or stop it"
+                ) from None
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
+            yield
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write atomically: whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write atomically: whole or not at all. Raises TenfoldError when the disk refuses."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise TenfoldError(f"{path}: cannot be written ({error.strerror}); make room, then run again") from error
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in `path`; None when it is missing or not whole, so that its stage is run again."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

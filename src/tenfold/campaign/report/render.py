@@ -1,0 +1,82 @@
+"""From the report's data to one HTML file."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from tenfold.campaign.report.charts import line_chart, short_number, template_environment
+from tenfold.train.console import duration
+
+COMPRESSORS = ("gzip", "zstd", "xz")
+FUNNEL = (
+    ("near_duplicates", "near-duplicates"),
+    ("held_out", "held out, or near-copies of what is"),
+    ("dropped_after_decontamination", "nothing left after decontamination"),
+)
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """report.html: self-contained, opens offline."""
+    environment = template_environment()
+    environment.filters["short"] = short_number
+    environment.filters["duration"] = duration
+    environment.filters["moment"] = lambda at: time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+    page = environment.get_template("report.html.jinja")
+    return page.render(
+        report=report,
+        holdouts=[_holdout(name, score) for name, score in report["holdouts"].items()],
+        charts=_charts(report),
+        funnel=_funnel(report["data"]["funnel"]),
+        config=_flat(report["config"]),
+    )
+
+
+def _holdout(name: str, score: Mapping[str, Any]) -> dict[str, Any]:
+    """One card: the model's bits per byte beside the compressors', as bars of one scale."""
+    values = {"model": score["bits_per_byte"]} | {peer: score[f"{peer}_bits_per_byte"] for peer in COMPRESSORS}
+    widest = max(values.values())
+    bars = [(label, value, 100 * value / widest) for label, value in values.items()]
+    return {"name": name, **score, "bars": bars, "against_xz": score["xz_bits_per_byte"] / score["bits_per_byte"]}
+
+
+def _charts(report: Mapping[str, Any]) -> dict[str, Markup]:
+    curves, per_step = report["curves"], report["run"]["tokens"] / report["run"]["steps"]
+
+    def over_tokens(name: str) -> list[tuple[float, float]]:
+        return [(step * per_step, value) for step, value in curves.get(name, [])]
+
+    holdouts = {name: over_tokens(f"holdout/{name}/bits_per_byte") for name in report["holdouts"]}
+    judged = {"training": over_tokens("train/bits_per_byte"), **holdouts}
+    return {
+        "bits_per_byte": line_chart(judged, "training tokens", "bits per byte"),
+        "loss": line_chart({"loss": over_tokens("train/loss")}, "training tokens", "nats per token"),
+        "learning_rate": line_chart(
+            {"learning rate": over_tokens("train/learning_rate")}, "training tokens", "learning rate", from_zero=True
+        ),
+        "grad_norm": line_chart(
+            {"gradient norm": over_tokens("train/grad_norm")}, "training tokens", "gradient norm", from_zero=True
+        ),
+        "tokens_per_second": line_chart(
+            {"tokens/s": over_tokens("train/tokens_per_second")}, "training tokens", "tokens per second", from_zero=True
+        ),
+    }
+
+
+def _funnel(funnel: Mapping[str, Any]) -> list[tuple[str, int, float]]:
+    """Documents in, what became of them, documents kept; each as a share of what came in."""
+    rejected = {f"rejected: {reason}": count for reason, count in funnel["rejected"].items()}
+    rows = {"records read": funnel["documents_in"], **rejected, "exact duplicates": funnel["exact_duplicates"]}
+    rows |= {label: funnel[key] for key, label in FUNNEL}
+    rows["documents kept"] = funnel["documents_kept"]
+    return [(label, count, 100 * count / max(funnel["documents_in"], 1)) for label, count in rows.items()]
+
+
+def _flat(value: Any, key: str = "") -> list[tuple[str, Any]]:
+    """`section.key` and value of every leaf."""
+    if isinstance(value, Mapping):
+        return [pair for name, inner in value.items() for pair in _flat(inner, f"{key}.{name}".lstrip("."))]
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        return [pair for number, inner in enumerate(value) for pair in _flat(inner, f"{key}[{number}]")]
+    return [] if value is None else [(key, value)]

@@ -1,0 +1,142 @@
+"""The command line: one thin command per verb, no logic.
+
+Heavy imports (torch) happen inside the commands, so that `tenfold --help` answers at once.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tenfold.errors import TenfoldError
+
+app = typer.Typer(
+    name="tenfold",
+    help="Carry a language-model pretraining run from a forecast to a finished, evaluated, explained model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+CampaignDirectory = Annotated[Path, typer.Argument(metavar="[CAMPAIGN]", help="Directory that holds campaign.toml.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout; logs go to stderr.")]
+HERE = Path()
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="Directory to make.")],
+    example: Annotated[str, typer.Option(help="What to start from: quickstart, gpu.")] = "quickstart",
+    data: Annotated[str | None, typer.Option(help="Your text: a folder, a file or a glob.")] = None,
+) -> None:
+    """Write a commented campaign.toml."""
+    from tenfold.campaign import init_campaign
+
+    path = init_campaign(directory, example, data)
+    print(f"wrote {path}; next: tenfold run {directory}")
+
+
+@app.command()
+def run(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: AsJson = False) -> None:
+    """Do all stages in order: data, train, evaluate, report. Resumes where it stopped."""
+    from tenfold.campaign import run_campaign
+
+    _show(run_campaign(campaign, set_ or ()), as_json)
+
+
+@app.command()
+def data(
+    what: Annotated[Path, typer.Argument(metavar="[audit] [CAMPAIGN]", help="`audit` re-checks a corpus.")] = HERE,
+    campaign: Annotated[Path, typer.Argument(hidden=True)] = HERE,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build the corpus: documents, holdouts, tokenizer, shards. `tenfold data audit` re-checks its isolation."""
+    from tenfold.campaign import run_audit, run_data
+
+    if str(what) == "audit":
+        _show(run_audit(campaign, set_ or ()), as_json)
+    else:
+        _show(run_data(what, set_ or ()), as_json)
+
+
+@app.command()
+def train(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: AsJson = False) -> None:
+    """Train the target, alone or as one rank under torchrun. Resumes from the newest whole checkpoint."""
+    from tenfold.campaign import run_train
+
+    result = run_train(campaign, set_ or ())
+    if result is not None:
+        _show(result, as_json)
+
+
+@app.command(name="eval")
+def evaluate(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: AsJson = False) -> None:
+    """Score the trained model on every holdout, in bits per byte."""
+    from tenfold.campaign import run_evaluate
+
+    _show(run_evaluate(campaign, set_ or ()), as_json)
+
+
+@app.command()
+def report(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: AsJson = False) -> None:
+    """Write report.html (one file, opens offline) and report.json."""
+    from tenfold.campaign import run_report
+
+    _show(run_report(campaign, set_ or ()), as_json)
+
+
+@app.command()
+def export(
+    directory: Annotated[Path, typer.Argument(help="Directory to write.")],
+    campaign: CampaignDirectory = HERE,
+    set_: Overrides = None,
+) -> None:
+    """Write the trained model in Hugging Face format (a stock Qwen3)."""
+    from tenfold.campaign import run_export
+
+    run_export(campaign, directory, set_ or ())
+    print(f"wrote {directory}")
+
+
+@app.command()
+def doctor(
+    directory: Annotated[Path, typer.Argument(help="Where checkpoints would be written.")] = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what this machine can do: peak FLOP/s, bandwidth, disk, deterministic kernels."""
+    from tenfold.machine import describe_machine
+
+    description = describe_machine(directory)
+    if as_json:
+        print(json.dumps(description.to_dict(), sort_keys=True))
+    else:
+        print("\n".join(description.lines()))
+
+
+def _show(result: dict[str, Any], as_json: bool) -> None:
+    """One JSON object for programs; for people the few figures that matter."""
+    if as_json:
+        print(json.dumps(result, sort_keys=True))
+        return
+    for key, value in result.items():
+        if not isinstance(value, dict | list):
+            print(f"{key}: {value}")
+
+
+def main() -> None:
+    """Entry point: turns every error tenfold raises on purpose into one line and an exit status."""
+    try:
+        app()
+    except TenfoldError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; nothing finished is lost, run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        print(f"error: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)

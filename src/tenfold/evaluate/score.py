@@ -1,0 +1,118 @@
+"""Bits per byte, exact: every byte of every document is predicted once, with as much context as fits."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+TokenNats = Callable[[Tensor, Tensor], Tensor]
+"""(inputs [B, T], targets [B, T]) → cross-entropy of each target in nats, [B, T]."""
+
+
+class HasText(Protocol):
+    """A held-out document, as far as choosing some of them needs it."""
+
+    @property
+    def text(self) -> bytes:
+        """UTF-8."""
+        ...
+
+
+DocumentType = TypeVar("DocumentType", bound=HasText)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Sums over a holdout, and what follows from them. Perplexity is per token, so it depends on the tokenizer."""
+
+    nats: float
+    bytes: int
+    tokens: int
+    bits_per_byte: float
+    perplexity: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """`inputs` predict `targets`; of these only the last `fresh` have not been counted in an earlier window."""
+
+    inputs: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    fresh: int
+
+
+def score_documents(
+    token_nats: TokenNats,
+    documents: Sequence[tuple[NDArray[np.integer], int]],
+    end_of_document: int,
+    context: int,
+    stride: int,
+    batch: int,
+    device: torch.device,
+) -> Score:
+    """Score documents given as (tokens, bytes of UTF-8).
+
+    Each document begins after an end-of-document token, so its first token is predicted too; predicting where it ends
+    is not asked for. Windows advance by `stride`, so every token but the first few has at least context − stride tokens
+    before it.
+    """
+    nats = 0.0
+    pending: list[Window] = []
+    for window in (w for tokens, _ in documents for w in windows(tokens, end_of_document, context, stride)):
+        pending.append(window)
+        if len(pending) == batch:
+            nats += _nats_of(token_nats, pending, context, device)
+            pending = []
+    if pending:
+        nats += _nats_of(token_nats, pending, context, device)
+    count_bytes = sum(size for _, size in documents)
+    count_tokens = sum(tokens.size for tokens, _ in documents)
+    return Score(
+        nats=nats,
+        bytes=count_bytes,
+        tokens=count_tokens,
+        bits_per_byte=nats / math.log(2) / count_bytes,
+        perplexity=math.exp(nats / count_tokens),
+    )
+
+
+def windows(tokens: NDArray[np.integer], end_of_document: int, context: int, stride: int) -> Iterator[Window]:
+    """Cut one document into windows of at most `context` tokens."""
+    row = np.concatenate([[end_of_document], tokens]).astype(np.int64)
+    counted = 0
+    while counted < tokens.size:
+        end = min(tokens.size, context if counted == 0 else counted + stride)
+        begin = max(0, end - context)
+        yield Window(row[begin:end], row[begin + 1 : end + 1], end - counted)
+        counted = end
+
+
+def _nats_of(token_nats: TokenNats, group: list[Window], context: int, device: torch.device) -> float:
+    """Sum over the fresh targets. Padding goes to the right, where causal attention cannot see it."""
+    length = min(context, max(window.inputs.size for window in group))
+    inputs = np.zeros((len(group), length), dtype=np.int64)
+    targets = np.zeros_like(inputs)
+    counts = np.zeros_like(inputs, dtype=bool)
+    for row, window in enumerate(group):
+        size = window.inputs.size
+        inputs[row, :size], targets[row, :size] = window.inputs, window.targets
+        counts[row, size - window.fresh : size] = True
+    result = token_nats(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
+    return float(result.double()[torch.from_numpy(counts).to(device)].sum())
+
+
+def limit_documents(documents: Sequence[DocumentType], max_bytes: int) -> list[DocumentType]:
+    """The first whole documents up to `max_bytes`, at least one."""
+    chosen: list[DocumentType] = []
+    total = 0
+    for document in documents:
+        if chosen and total + len(document.text) > max_bytes:
+            continue
+        chosen.append(document)
+        total += len(document.text)
+    return chosen

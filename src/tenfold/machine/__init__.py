@@ -1,0 +1,16 @@
+"""What this machine is and what it can do. Front door of the room."""
+
+from tenfold.machine.doctor import MachineDescription, describe_machine
+from tenfold.machine.identity import environment, has_cpp_compiler, numerics_fingerprint, usable_cores
+from tenfold.machine.peak import Peak, measured_peak
+
+__all__ = [
+    "MachineDescription",
+    "Peak",
+    "describe_machine",
+    "environment",
+    "has_cpp_compiler",
+    "measured_peak",
+    "numerics_fingerprint",
+    "usable_cores",
+]

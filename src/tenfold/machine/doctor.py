@@ -1,0 +1,109 @@
+"""`tenfold doctor`: measure what this machine can do."""
+
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from tenfold.errors import InputError
+from tenfold.machine.identity import environment, has_cpp_compiler, usable_cores
+from tenfold.machine.peak import measured_peak
+
+DISK_BYTES = 64 * 2**20
+COPY_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class MachineDescription:
+    """What was measured. FLOP/s by dtype, bytes/s, bytes."""
+
+    environment: dict[str, Any]
+    peak_flops: dict[str, float]
+    memory_bytes: int
+    memory_bandwidth: float
+    disk_write_bandwidth: float
+    disk_free_bytes: int
+    cpp_compiler: bool
+    deterministic: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        known = self.environment
+        peaks = ", ".join(f"{dtype} {flops / 1e9:,.0f} GFLOP/s" for dtype, flops in self.peak_flops.items())
+        return [
+            f"machine:        {known['cpu']}, {known['cores']} cores, {known['instruction_set']}",
+            f"GPUs:           {', '.join(known['gpus']) or 'none'}",
+            f"software:       Python {known['python']}, torch {known['torch']}, {known['system']}",
+            f"peak:           {peaks}",
+            f"memory:         {self.memory_bytes / 2**30:.1f} GiB, copies {self.memory_bandwidth / 1e9:.1f} GB/s",
+            f"disk:           writes {self.disk_write_bandwidth / 1e6:,.0f} MB/s, synced; "
+            f"{self.disk_free_bytes / 2**30:.1f} GiB free",
+            f"C++ compiler:   {'yes' if self.cpp_compiler else 'no (torch.compile stays off on the CPU)'}",
+            f"deterministic:  {'yes: a step run twice gave equal bits' if self.deterministic else 'NO'}",
+        ]
+
+
+def describe_machine(directory: Path) -> MachineDescription:
+    """Measure peak, memory, disk below `directory`, determinism. Raises InputError when it cannot be written."""
+    device = torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+    peaks = {
+        str(dtype).removeprefix("torch."): measured_peak(device, usable_cores(), dtype, again=True).flops
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    return MachineDescription(
+        environment=environment(),
+        peak_flops=peaks,
+        memory_bytes=psutil.virtual_memory().total,
+        memory_bandwidth=_copy_bandwidth(),
+        disk_write_bandwidth=_write_bandwidth(directory),
+        disk_free_bytes=shutil.disk_usage(directory).free,
+        cpp_compiler=has_cpp_compiler(),
+        deterministic=_gives_equal_bits(device),
+    )
+
+
+def _copy_bandwidth() -> float:
+    source = torch.zeros(COPY_BYTES, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    best = float("inf")
+    for _ in range(4):
+        start = time.perf_counter()
+        target.copy_(source)
+        best = min(best, time.perf_counter() - start)
+    return 2 * COPY_BYTES / best  # read and written
+
+
+def _write_bandwidth(directory: Path) -> float:
+    block = os.urandom(DISK_BYTES)
+    try:
+        with tempfile.NamedTemporaryFile(dir=directory) as handle:
+            start = time.perf_counter()
+            handle.write(block)
+            handle.flush()
+            os.fsync(handle.fileno())
+            return DISK_BYTES / (time.perf_counter() - start)
+    except OSError as error:
+        raise InputError(f"{directory}: cannot write here ({error.strerror}); name another directory") from error
+
+
+def _gives_equal_bits(device: torch.device) -> bool:
+    """Whether the same product and its gradient, run twice, are equal bit for bit."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(512, 512, generator=generator).to(device).requires_grad_()
+    inputs = torch.randn(2048, 512, generator=generator).to(device)
+
+    def gradient() -> torch.Tensor:
+        loss = torch.nn.functional.silu(inputs @ weight).square().mean()
+        return torch.autograd.grad(loss, weight)[0]
+
+    return torch.equal(gradient(), gradient())

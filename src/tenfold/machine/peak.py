@@ -1,0 +1,86 @@
+"""Peak of the matrix products, measured here and remembered: what MFU is a share of."""
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tenfold.machine.identity import device_name
+
+SIZE = {"cpu": 2048, "cuda": 8192}  # sides of a square product, large enough that starting it costs nothing
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Peak:
+    """FLOP/s of the best of several square matrix products."""
+
+    flops: float
+    device: str
+    threads: int
+    dtype: str
+
+
+def measured_peak(device: torch.device, threads: int, dtype: torch.dtype, *, again: bool = False) -> Peak:
+    """The peak of this machine, from the user's cache unless `again`. Matrix products of `dtype` with `threads`."""
+    key = f"{device_name(device)} | {threads} | {dtype} | torch {torch.__version__}"
+    known = _read_cache()
+    if again or key not in known:
+        known = _read_cache() | {key: _measure(device, threads, dtype)}
+        _write_cache(known)
+    return Peak(known[key], device_name(device), threads, str(dtype).removeprefix("torch."))
+
+
+def _measure(device: torch.device, threads: int, dtype: torch.dtype) -> float:
+    """The best of several: a busy machine only ever makes it slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    side = SIZE[device.type]
+    one = torch.randn(side, side, dtype=dtype, device=device)
+    other = torch.randn(side, side, dtype=dtype, device=device)
+    best = min(_seconds_of_product(one, other) for _ in range(REPEATS + 1))
+    torch.set_num_threads(before)
+    return 2 * side**3 / best
+
+
+def _seconds_of_product(one: torch.Tensor, other: torch.Tensor) -> float:
+    repeats = 1 if one.device.type == "cpu" else 20
+    _synchronize(one.device)
+    start = time.perf_counter()
+    for _ in range(repeats):
+        one @ other
+    _synchronize(one.device)
+    return (time.perf_counter() - start) / repeats
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _cache_file() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "tenfold" / "peak.json"
+
+
+def _read_cache() -> dict[str, float]:
+    try:
+        value = json.loads(_cache_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _write_cache(known: dict[str, float]) -> None:
+    """Whole or not at all; a home that cannot be written only means measuring again next time."""
+    path = _cache_file()
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(known, indent=2, sort_keys=True), encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        return

@@ -1,0 +1,182 @@
+"""Save while training goes on, find the newest checkpoint that is whole, load it into any number of ranks."""
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tenfold.errors import InputError, TenfoldError
+from tenfold.train.checkpoint.manifest import (
+    MANIFEST,
+    Checkpoint,
+    CheckpointManifest,
+    Damaged,
+    Piece,
+    StoredFile,
+    StoredTensor,
+    sha256_of,
+)
+from tenfold.train.checkpoint.pieces import Box, box_of, fill
+from tenfold.train.checkpoint.stores import open_store, wait_for_ranks
+
+PART = ".part.json"  # what a rank says about its own file
+
+
+@dataclass(frozen=True)
+class CheckpointState:
+    """Everything needed to go on. `next_sample` is the whole state of the data."""
+
+    tensors: Mapping[str, Tensor]
+    step: int
+    next_sample: int
+    meta: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest whole checkpoint, and the newer ones that are damaged."""
+
+    checkpoint: Checkpoint | None
+    damaged: list[Damaged]
+
+
+class Checkpointer:
+    """Checkpoints of one run at a path or fsspec URL. One per rank; the first rank publishes and prunes."""
+
+    def __init__(
+        self,
+        url: str | Path,
+        *,
+        keep_last: int,
+        keep_every: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.url = url
+        self._store = open_store(url, dict(storage_options or {}))
+        self._keep_last, self._keep_every = keep_last, keep_every
+        self._rank, self._world_size = rank, world_size
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._under_way: Future[None] | None = None
+        if rank == 0:
+            self._store.clean()
+
+    def save(self, state: CheckpointState) -> None:
+        """Copy the state and write it in the background. Raises what went wrong with the save before."""
+        self.wait()
+        boxes = {
+            name: Box(box.whole, box.start, box.local.detach().to("cpu", copy=True).contiguous(), box.replicated)
+            for name, box in ((name, box_of(tensor)) for name, tensor in state.tensors.items())
+            if self._rank == 0 or not box.replicated
+        }
+        self._under_way = self._writer.submit(self._write, boxes, state.step, state.next_sample, state.meta)
+
+    def wait(self) -> None:
+        """Return when the last save is on disk. Raises TenfoldError when it failed; older checkpoints stay good."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.result()
+
+    def _write(self, boxes: dict[str, Box], step: int, next_sample: int, meta: dict[str, Any]) -> None:
+        name = f"step-{step:08d}"
+        try:
+            self._write_part(name, boxes)
+            if self._rank == 0:
+                parts = wait_for_ranks(self._store, name, PART, self._world_size)
+                self._store.publish(name, _manifest_of(parts, step, next_sample, meta).to_json())
+                self._prune()
+        except (OSError, SafetensorError) as error:
+            raise TenfoldError(
+                f"{self._store.describe(name)}: the checkpoint could not be written ({_reason(error)}); "
+                f"the last good one is {self._newest_name()}. Make room or set checkpoint.url, then run again to go on"
+            ) from error
+
+    def _write_part(self, name: str, boxes: dict[str, Box]) -> None:
+        """This rank's tensors, and what they are."""
+        folder = self._store.stage(name)
+        path = folder / f"rank-{self._rank:05d}.safetensors"
+        save_file({key: box.local for key, box in boxes.items()}, path)
+        tensors = {
+            key: {
+                "shape": box.whole,
+                "dtype": str(box.local.dtype).removeprefix("torch."),
+                "piece": asdict(Piece(path.name, box.start, list(box.local.shape))),
+            }
+            for key, box in boxes.items()
+        }
+        stored = StoredFile(path.stat().st_size, sha256_of(path))
+        part = path.with_suffix(PART)
+        self._store.share(name, [path])
+        part.write_text(json.dumps({"file": path.name, "stored": asdict(stored), "tensors": tensors}))
+        self._store.share(name, [part])
+
+    def _prune(self) -> None:
+        """Keep the newest and every `keep_every`-th."""
+        for name in self._store.names()[: -self._keep_last]:
+            step = int(name.removeprefix("step-"))
+            if self._keep_every is None or step % self._keep_every:
+                self._store.remove(name)
+
+    def _newest_name(self) -> str:
+        names = self._store.names()
+        return self._store.describe(names[-1]) if names else "none yet"
+
+    def latest(self) -> Found:
+        """The newest checkpoint whose files are all as they were written."""
+        damaged: list[Damaged] = []
+        for name in reversed(self._store.names()):
+            try:
+                directory = self._store.fetch(name)
+                manifest = CheckpointManifest.read(directory / MANIFEST)
+                manifest.verify(directory)
+            except (ValueError, OSError) as error:
+                damaged.append(Damaged(self._store.describe(name), str(error)))
+                continue
+            return Found(Checkpoint(self._store.describe(name), directory, manifest), damaged)
+        return Found(None, damaged)
+
+    def load(self, checkpoint: Checkpoint, into: Mapping[str, Tensor]) -> None:
+        """Fill tensors, plain or sharded over any number of ranks.
+
+        Raises InputError when the checkpoint lacks one, has it in another shape, or holds NaN or infinity.
+        """
+        for name, tensor in into.items():
+            stored, box = checkpoint.manifest.tensors.get(name), box_of(tensor)
+            if stored is None:
+                raise InputError(f"{checkpoint.path}: has no tensor {name!r}; it was saved by another model")
+            if stored.shape != box.whole:
+                raise InputError(f"{checkpoint.path}: {name} has shape {stored.shape}, this model needs {box.whole}")
+            try:
+                fill(box, stored, name, checkpoint.directory)
+            except (ValueError, SafetensorError) as error:
+                raise InputError(f"{checkpoint.path}: {error}; delete it to go on from the one before") from error
+            if box.local.is_floating_point() and not bool(torch.isfinite(box.local).all()):
+                raise InputError(
+                    f"{checkpoint.path}: {name} holds NaN or infinity; delete it to go on from the one before"
+                )
+
+
+def _manifest_of(parts: list[dict[str, Any]], step: int, next_sample: int, meta: dict[str, Any]) -> CheckpointManifest:
+    """Put together what each rank says about its own file."""
+    tensors: dict[str, StoredTensor] = {}
+    for part in parts:
+        for name, stored in part["tensors"].items():
+            entry = tensors.setdefault(name, StoredTensor(stored["shape"], stored["dtype"], []))
+            entry.pieces.append(Piece(**stored["piece"]))
+    files = {part["file"]: StoredFile(**part["stored"]) for part in parts}
+    return CheckpointManifest(step, next_sample, meta, files, tensors)
+
+
+def _reason(error: Exception) -> str:
+    """`No space left on device` whether Python or the safetensors library says it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).splitlines()[0]

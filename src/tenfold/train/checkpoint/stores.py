@@ -1,0 +1,219 @@
+"""Where checkpoints lie: a folder, or anything fsspec knows by URL. Both publish whole checkpoints or nothing."""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from tenfold.errors import InputError, TenfoldError
+from tenfold.train.checkpoint.manifest import MANIFEST
+
+WAIT_FOR_RANKS_S = 600.0
+POLL_S = 0.02
+
+
+class Store(Protocol):
+    """The few things a checkpoint needs of the place it lies in. Names are like `step-00000100`."""
+
+    def describe(self, name: str) -> str:
+        """The checkpoint's path or URL, for people."""
+        ...
+
+    def stage(self, name: str) -> Path:
+        """A local folder in which this rank writes its files."""
+        ...
+
+    def share(self, name: str, files: list[Path]) -> None:
+        """Make staged files durable and visible to the first rank."""
+        ...
+
+    def listed(self, name: str, suffix: str) -> list[dict[str, Any]]:
+        """The JSON objects in shared files whose names end so."""
+        ...
+
+    def publish(self, name: str, manifest: bytes) -> None:
+        """Write the manifest; from now on the checkpoint exists."""
+        ...
+
+    def names(self) -> list[str]:
+        """Published checkpoints, oldest first."""
+        ...
+
+    def fetch(self, name: str) -> Path:
+        """A local folder with the checkpoint's files."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Delete a checkpoint."""
+        ...
+
+    def clean(self) -> None:
+        """Delete what a killed process left half-written."""
+        ...
+
+
+def open_store(url: str | Path, storage_options: dict[str, Any]) -> Store:
+    """The store at a path or URL. Raises InputError when it cannot be reached or written."""
+    text = str(url)
+    if "://" not in text or text.startswith("file://"):
+        return FolderStore(Path(text.removeprefix("file://")))
+    try:
+        file_system, path = url_to_fs(text, **storage_options)
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"checkpoint.url = {text!r}: {error}; for s3:// install it with: pip install 'tenfold[s3]'"
+        ) from None
+    return UrlStore(text, file_system, path)
+
+
+def wait_for_ranks(store: Store, name: str, suffix: str, count: int) -> list[dict[str, Any]]:
+    """What each rank wrote about its own file. Raises TenfoldError when one does not come."""
+    deadline = time.monotonic() + WAIT_FOR_RANKS_S
+    while len(found := store.listed(name, suffix)) < count:
+        if time.monotonic() > deadline:
+            raise TenfoldError(f"{store.describe(name)}: only {len(found)} of {count} ranks saved their part in time")
+        time.sleep(POLL_S)
+    return found
+
+
+class FolderStore:
+    """A folder: files are written below a temporary name, synced, and renamed together."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{root}: cannot make this folder for checkpoints ({error.strerror})") from error
+
+    def describe(self, name: str) -> str:
+        return str(self.root / name)
+
+    def stage(self, name: str) -> Path:
+        path = self._temporary(name)
+        path.mkdir(exist_ok=True)
+        return path
+
+    def _temporary(self, name: str) -> Path:
+        return self.root / f".tmp-{name}"
+
+    def share(self, name: str, files: list[Path]) -> None:
+        for path in files:
+            _sync(path)
+
+    def listed(self, name: str, suffix: str) -> list[dict[str, Any]]:
+        found = []
+        for path in sorted(self._temporary(name).glob(f"*{suffix}")):
+            try:
+                found.append(json.loads(path.read_bytes()))
+            except ValueError:
+                continue  # still being written
+        return found
+
+    def publish(self, name: str, manifest: bytes) -> None:
+        staged, final = self._temporary(name), self.root / name
+        with (staged / MANIFEST).open("wb") as handle:
+            handle.write(manifest)
+            handle.flush()
+            os.fsync(handle.fileno())
+        _sync(staged)
+        if final.exists():  # only ever a damaged one: a whole one would have been resumed from
+            old = self.root / f".tmp-old-{name}"
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
+        staged.rename(final)
+        _sync(self.root)
+        shutil.rmtree(self.root / f".tmp-old-{name}", ignore_errors=True)
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.root.glob("step-*") if path.is_dir())
+
+    def fetch(self, name: str) -> Path:
+        return self.root / name
+
+    def remove(self, name: str) -> None:
+        path = self.root / name
+        hidden = self.root / f".tmp-old-{name}"
+        path.rename(hidden)  # at once, so that a kill never leaves half a checkpoint under its name
+        shutil.rmtree(hidden, ignore_errors=True)
+
+    def clean(self) -> None:
+        for path in self.root.glob(".tmp-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class UrlStore:
+    """Any fsspec file system: the manifest goes last, and what has none does not exist."""
+
+    def __init__(self, url: str, file_system: fsspec.AbstractFileSystem, path: str) -> None:
+        self.url, self._fs, self._path = url.rstrip("/"), file_system, path.rstrip("/")
+        self._local = tempfile.TemporaryDirectory(prefix="tenfold-checkpoints-")
+
+    def describe(self, name: str) -> str:
+        return f"{self.url}/{name}"
+
+    def _remote(self, name: str, file: str = "") -> str:
+        return f"{self._path}/{name}/{file}".rstrip("/")
+
+    def stage(self, name: str) -> Path:
+        path = Path(self._local.name) / "staged" / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def share(self, name: str, files: list[Path]) -> None:
+        for path in files:
+            self._fs.put_file(str(path), self._remote(name, path.name))
+
+    def listed(self, name: str, suffix: str) -> list[dict[str, Any]]:
+        files = [file for file in self._list(self._remote(name)) if file.endswith(suffix)]
+        return [json.loads(self._fs.cat_file(file)) for file in sorted(files)]
+
+    def _list(self, path: str) -> list[str]:
+        self._fs.invalidate_cache()
+        try:
+            return [str(file) for file in self._fs.ls(path, detail=False)]
+        except FileNotFoundError:
+            return []
+
+    def publish(self, name: str, manifest: bytes) -> None:
+        self._fs.pipe_file(self._remote(name, MANIFEST), manifest)
+        shutil.rmtree(self.stage(name), ignore_errors=True)
+
+    def names(self) -> list[str]:
+        names = [file.rstrip("/").rsplit("/", 1)[-1] for file in self._list(self._path)]
+        return sorted(name for name in names if name.startswith("step-") and self._is_published(name))
+
+    def _is_published(self, name: str) -> bool:
+        return bool(self._fs.exists(self._remote(name, MANIFEST)))
+
+    def fetch(self, name: str) -> Path:
+        local = Path(self._local.name) / "fetched" / name
+        shutil.rmtree(local, ignore_errors=True)
+        local.mkdir(parents=True)
+        for file in self._list(self._remote(name)):
+            self._fs.get_file(file, str(local / file.rsplit("/", 1)[-1]))
+        return local
+
+    def remove(self, name: str) -> None:
+        self._fs.rm_file(self._remote(name, MANIFEST))
+        self._fs.rm(self._remote(name), recursive=True)
+
+    def clean(self) -> None:
+        names = [file.rstrip("/").rsplit("/", 1)[-1] for file in self._list(self._path)]
+        for name in names:
+            if name.startswith("step-") and not self._is_published(name):
+                self._fs.rm(self._remote(name), recursive=True)

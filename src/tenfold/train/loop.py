@@ -1,0 +1,235 @@
+"""The loop around the step: resume, log, evaluate, save, stop when asked."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from tenfold.errors import Interrupted, TenfoldError
+from tenfold.machine import measured_peak
+from tenfold.train.batches import Batch, batches
+from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
+from tenfold.train.console import RunConsole, StepReport, Stopwatch
+from tenfold.train.identity import check_resumable
+from tenfold.train.journal import Journal
+from tenfold.train.learner import Learner
+from tenfold.train.schedule import learning_rate_factor
+from tenfold.train.signals import StopRequest, stop_on_signal
+from tenfold.train.step import train_step
+
+HoldoutScorer = Callable[[Learner], Mapping[str, float]]
+"""Scores the model as it is on every holdout: name → bits per byte."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run. `weights_digest` hashes all final weights; `seconds` counts this process alone."""
+
+    steps: int
+    tokens: int
+    parameters: int
+    weights_digest: str
+    fingerprint: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StepMeasure:
+    """One step, all ranks together: nats per token, bytes trained on, gradient norm, whether to stop."""
+
+    nats: float
+    bytes: float
+    grad_norm: float
+    stop: bool
+
+
+class Loop:
+    """State of one run while it goes on."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        checkpointer: Checkpointer,
+        journal: Journal,
+        console: RunConsole,
+        score_holdouts: HoldoutScorer,
+    ) -> None:
+        self.learner, self.plan = learner, learner.plan
+        self.checkpointer, self.journal, self.console = checkpointer, journal, console
+        self.score_holdouts = score_holdouts
+        self.step = 0
+        self._watch = Stopwatch()
+        self._last_report = 0
+        self._peak = measured_peak(learner.ranks.device, self.plan.threads, self.plan.compute_dtype).flops
+
+    def run(self) -> TrainResult:
+        """Train to the end. Raises Interrupted on SIGINT or SIGTERM, TenfoldError when the loss is not finite."""
+        began = time.monotonic()
+        self.resume()
+        self.console.say(self._headline())
+        with stop_on_signal() as stop:
+            self._steps(stop)
+        self.checkpointer.wait()
+        weights = {n: t for n, t in self.learner.state_tensors().items() if n.startswith("model/")}
+        self.journal.finish("done")
+        return TrainResult(
+            steps=self.plan.steps,
+            tokens=self.plan.steps * self.plan.tokens_per_step,
+            parameters=self.plan.parameters,
+            weights_digest=weights_digest(weights),
+            fingerprint=self.learner.identity.fingerprint,
+            seconds=time.monotonic() - began,
+        )
+
+    def resume(self) -> None:
+        """Go back to the newest checkpoint that is whole, if there is one."""
+        found = self.checkpointer.latest()
+        for damaged in found.damaged:
+            self._warn("damaged-checkpoint", f"{damaged.path}: {damaged.reason}; skipped")
+        if found.checkpoint is None:
+            return
+        warnings = check_resumable(found.checkpoint.meta["identity"], self.learner.identity, found.checkpoint.path)
+        for warning in warnings:
+            self._warn("resume-not-exact", f"{warning}: the run goes on, but not bit for bit")
+        self.checkpointer.load(found.checkpoint, self.learner.state_tensors())
+        self.step = self._last_report = found.checkpoint.step
+        self.console.say(f"resumed from {found.checkpoint.path} at step {self.step}/{self.plan.steps}")
+        self.journal.event("resumed", f"resumed at step {self.step}", step=self.step)
+
+    def _steps(self, stop: StopRequest) -> None:
+        plan = self.plan
+        self._watch.reset()
+        for batch in batches(
+            self.learner.stream,
+            self.learner.ranks,
+            first_step=self.step,
+            steps=plan.steps,
+            sequences=plan.sequences,
+            micro_batch=plan.micro_batch,
+        ):
+            with self._watch.step():
+                measure = self._train_on(batch, stop)
+            self.step = batch.step + 1
+            self._after_step(batch, measure)
+
+    def _train_on(self, batch: Batch, stop: StopRequest) -> StepMeasure:
+        """One step, its figures agreed on by all ranks; refuses to go on from a loss that is not finite."""
+        config = self.learner.campaign.train
+        factor = learning_rate_factor(config.schedule, batch.step, self.plan.steps)
+        result = train_step(
+            self.learner.root,
+            self.learner.optimizers,
+            batch.micro_batches,
+            factor,
+            config.optimizer.clip_norm,
+            config.optimizer.z_loss,
+        )
+        batch_bytes = self.learner.batch_bytes(batch.micro_batches)
+        figures = torch.stack([result.nats.double(), batch_bytes.double(), result.grad_norm.double()])
+        asked = figures.new_tensor([float(stop.is_set)])
+        nats, mean_bytes, grad_norm, stopping = self.learner.ranks.mean(torch.cat([figures, asked])).tolist()
+        if not (math.isfinite(nats) and math.isfinite(grad_norm)):
+            self._stop_not_finite(batch, nats, grad_norm)
+        return StepMeasure(nats, mean_bytes * self.learner.ranks.world_size, grad_norm, stopping > 0)
+
+    def _after_step(self, batch: Batch, measure: StepMeasure) -> None:
+        checkpoint, train = self.learner.campaign.checkpoint, self.learner.campaign.train
+        last = self.step == self.plan.steps
+        bits_per_byte = measure.nats * self.plan.tokens_per_step / measure.bytes / math.log(2)
+        rate = train.optimizer.learning_rate * learning_rate_factor(train.schedule, batch.step, self.plan.steps)
+        self.journal.note(
+            self.step, loss=measure.nats, bits_per_byte=bits_per_byte, grad_norm=measure.grad_norm, learning_rate=rate
+        )
+        self.console.advance(self.step, self.plan.steps)
+        if last or self.step % train.log_every == 0:
+            self._report(measure, bits_per_byte, rate)
+        if last or self.step % self.plan.evaluate_every == 0:
+            self._evaluate()
+        stopping = measure.stop and not last
+        if last or stopping or self.step % checkpoint.every == 0:
+            self._save()
+        if stopping:
+            self._stop_when_asked()
+
+    def _report(self, measure: StepMeasure, bits_per_byte: float, rate: float) -> None:
+        tokens = (self.step - self._last_report) * self.plan.tokens_per_step
+        per_second = tokens / self._watch.seconds
+        mfu = per_second * self.plan.flops_per_token / self._peak / self.learner.ranks.world_size
+        overhead = max(0.0, 1 - self._watch.step_seconds / self._watch.seconds)
+        self.journal.note(self.step, tokens_per_second=per_second, mfu=mfu, overhead=overhead)
+        report = StepReport(
+            step=self.step,
+            steps=self.plan.steps,
+            loss=measure.nats,
+            bits_per_byte=bits_per_byte,
+            learning_rate=rate,
+            grad_norm=measure.grad_norm,
+            tokens_per_second=per_second,
+            mfu=mfu,
+            eta=(self.plan.steps - self.step) * self.plan.tokens_per_step / per_second,
+            epochs=self.step * self.plan.sequences / self.learner.stream.samples_per_epoch,
+        )
+        self.console.say(report.line())
+        self.journal.flush()
+        self._last_report = self.step
+        self._watch.reset()
+
+    def _evaluate(self) -> None:
+        """Score the holdouts; the time it takes is not charged to the training rate."""
+        with self._watch.paused():
+            scores = self.score_holdouts(self.learner)
+        self.journal.note_holdouts(self.step, scores)
+        if scores:
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
+            self.console.say(f"step {self.step}/{self.plan.steps}  bits per byte  {shown}")
+
+    def _save(self) -> None:
+        self.journal.flush()
+        state = CheckpointState(
+            tensors=self.learner.state_tensors(),
+            step=self.step,
+            next_sample=self.step * self.plan.sequences,
+            meta={"identity": asdict(self.learner.identity), "fingerprint": self.learner.identity.fingerprint},
+        )
+        self.checkpointer.save(state)
+
+    def _stop_when_asked(self) -> None:
+        self.checkpointer.wait()
+        self.journal.event("interrupted", f"asked to stop; saved at step {self.step}", step=self.step)
+        self.journal.finish("interrupted")
+        raise Interrupted(
+            f"stopped as asked; step {self.step}/{self.plan.steps} is saved. Run the same command again to go on"
+        )
+
+    def _stop_not_finite(self, batch: Batch, nats: float, grad_norm: float) -> None:
+        """The update is already applied, but a checkpoint is only ever made of a step that was finite."""
+        self.checkpointer.wait()
+        found = self.checkpointer.latest().checkpoint
+        last_good = found.path if found else "none yet"
+        first, last = batch.first_sample, batch.first_sample + self.plan.sequences - 1
+        message = (
+            f"step {batch.step + 1}: loss {nats}, gradient norm {grad_norm}: not finite. The batch is samples "
+            f"{first}–{last}; last good checkpoint: {last_good}. Lower train.optimizer.learning_rate, or look at these "
+            "samples"
+        )
+        data: dict[str, Any] = {"step": batch.step + 1, "first_sample": first, "last_sample": last}
+        self.journal.event("not-finite", message, **data)
+        self.journal.finish("failed")
+        raise TenfoldError(message)
+
+    def _warn(self, kind: str, message: str) -> None:
+        self.console.say(f"warning: {message}")
+        self.journal.event(kind, message)
+
+    def _headline(self) -> str:
+        plan, ranks = self.plan, self.learner.ranks
+        dtype = str(plan.compute_dtype).removeprefix("torch.")
+        left = (plan.steps - self.step) * plan.tokens_per_step
+        return (
+            f"training {plan.parameters:,} parameters on {left:,} tokens: {plan.steps} steps of "
+            f"{plan.tokens_per_step:,} tokens, {ranks.world_size} × {ranks.device.type}, {plan.threads} threads, "
+            f"{dtype}{', compiled' if plan.compiled else ''}"
+        )
