@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/quickstart
 
-.PHONY: run test check lint types docs clean setup
+.PHONY: run test check lint types docs snapshots clean setup
 .DEFAULT_GOAL := run
 
 setup: .venv/installed
@@ -37,6 +37,11 @@ check: lint types test
 # Writes the configuration reference from the schema.
 docs: setup
 	$(BIN)/python -c 'from tenfold.config import render_reference; print(render_reference(), end="")' > docs/configuration.md
+
+# Writes the resolved configuration of each shipped example, which the tests compare with.
+snapshots: setup
+	$(BIN)/python -c 'import json, pathlib; from tenfold.config import *; \
+	[pathlib.Path(f"tests/snapshots/{n}.json").write_text(json.dumps(parse_campaign(render_campaign(example_values(n), n), n).model_dump(mode="json"), indent=2, sort_keys=True) + "\n") for n in example_names()]'
 
 clean:
 	rm -rf .venv runs build dist

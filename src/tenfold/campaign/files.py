@@ -85,7 +85,7 @@ class CampaignFiles:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write atomically: whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

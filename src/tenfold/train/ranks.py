@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
 from tenfold.errors import InputError
@@ -81,11 +81,13 @@ def shard_model(model: nn.Module, blocks: nn.ModuleList, ranks: Ranks) -> None:
     for block in blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
+    register_fsdp_forward_method(model, "token_nats")  # evaluation calls it instead of forward
 
 
 def replicate_model(model: nn.Module, ranks: Ranks) -> nn.Module:
     """DDP: every rank holds all of it and gradients are averaged."""
-    return DistributedDataParallel(model, device_ids=None if ranks.device.type == "cpu" else [ranks.device.index])
+    devices = None if ranks.device.type == "cpu" else [ranks.device.index]
+    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)  # rotary tables never change
 
 
 @contextmanager

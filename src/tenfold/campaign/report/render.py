@@ -38,7 +38,12 @@ def _holdout(name: str, score: Mapping[str, Any]) -> dict[str, Any]:
     values = {"model": score["bits_per_byte"]} | {peer: score[f"{peer}_bits_per_byte"] for peer in COMPRESSORS}
     widest = max(values.values())
     bars = [(label, value, 100 * value / widest) for label, value in values.items()]
-    return {"name": name, **score, "bars": bars, "against_xz": score["xz_bits_per_byte"] / score["bits_per_byte"]}
+    return {
+        "name": name,
+        **score,
+        "bars": bars,
+        "share_of_xz": 100 * score["bits_per_byte"] / score["xz_bits_per_byte"],
+    }
 
 
 def _charts(report: Mapping[str, Any]) -> dict[str, Markup]:
