@@ -32,7 +32,7 @@ depth = 2
 width = 64
 context = 64
 [train]
-tokens = 61440
+tokens = 122880
 batch_tokens = 1024
 compile = "off"
 threads = 1
