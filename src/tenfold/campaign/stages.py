@@ -88,13 +88,12 @@ def train(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> TrainResult
     learner = build_learner(campaign, files.data, manifest, ranks)
     ledger = Ledger(files.ledger) if ranks.is_first else None
     journal = Journal(ledger, learner.identity.fingerprint, {"name": campaign.name, **asdict(learner.identity)})
-    checkpointer = checkpointer_of(campaign, files, ranks)
     documents = {
         h.name: limit_documents(load_holdout(files.data, manifest, h.name), campaign.evaluate.during_bytes)
         for h in campaign.data.holdouts
     }
     scorer = partial(score_holdouts, campaign=campaign, manifest=manifest, documents=documents)
-    with run_console(enabled=ranks.is_first) as console:
+    with run_console(enabled=ranks.is_first) as console, checkpointer_of(campaign, files, ranks) as checkpointer:
         result = Loop(learner, checkpointer, journal, console, scorer).run()
     if ranks.is_first:
         write_json(files.train_result, asdict(result))
@@ -171,13 +170,13 @@ def load_trained(campaign: Campaign, files: CampaignFiles, manifest: Manifest, d
     """The model of the newest whole checkpoint. Raises InputError when there is none."""
     plan = plan_run(campaign, manifest.vocab_size, Ranks(0, 1, device))
     make_deterministic(plan.threads)
-    checkpointer = checkpointer_of(campaign, files, Ranks(0, 1, device))
-    found = checkpointer.latest()
-    if found.checkpoint is None:
-        raise InputError(f"{checkpointer.url}: no whole checkpoint here; run `tenfold train {files.directory}`")
     model = Transformer(campaign.model, manifest.vocab_size, plan.compute_dtype).to(device)
     weights = {f"model/{name}": parameter.detach() for name, parameter in model.named_parameters()}
-    checkpointer.load(found.checkpoint, weights)
+    with checkpointer_of(campaign, files, Ranks(0, 1, device)) as checkpointer:
+        found = checkpointer.latest().checkpoint
+        if found is None:
+            raise InputError(f"{checkpointer.url}: no whole checkpoint here; run `tenfold train {files.directory}`")
+        checkpointer.load(found, weights)
     return model
 
 

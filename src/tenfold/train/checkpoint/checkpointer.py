@@ -1,11 +1,12 @@
 """Save while training goes on, find the newest checkpoint that is whole, load it into any number of ranks."""
 
 import json
+import re
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -48,7 +49,10 @@ class Found:
 
 
 class Checkpointer:
-    """Checkpoints of one run at a path or fsspec URL. One per rank; the first rank publishes and prunes."""
+    """Checkpoints of one run at a path or fsspec URL. One per rank; the first rank publishes and prunes.
+
+    Use it in a `with`, which ends when the last save is on disk.
+    """
 
     def __init__(
         self,
@@ -68,6 +72,13 @@ class Checkpointer:
         self._under_way: Future[None] | None = None
         if rank == 0:
             self._store.clean()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.shutdown()
+        self._store.close()
 
     def save(self, state: CheckpointState) -> None:
         """Copy the state and write it in the background. Raises what went wrong with the save before."""
@@ -94,6 +105,8 @@ class Checkpointer:
                 self._store.publish(name, _manifest_of(parts, step, next_sample, meta).to_json())
                 self._prune()
         except (OSError, SafetensorError) as error:
+            if self._rank == 0:
+                self._store.clean()
             raise TenfoldError(
                 f"{self._store.describe(name)}: the checkpoint could not be written ({_reason(error)}); "
                 f"the last good one is {self._newest_name()}. Make room or set checkpoint.url, then run again to go on"
@@ -179,4 +192,5 @@ def _reason(error: Exception) -> str:
     """`No space left on device` whether Python or the safetensors library says it."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error).splitlines()[0]
+    inner = re.search(r"I/O error: (.*?)( \(os error|$)", str(error))
+    return inner.group(1) if inner else str(error).splitlines()[0]

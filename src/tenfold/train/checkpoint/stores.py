@@ -57,6 +57,10 @@ class Store(Protocol):
         """Delete what a killed process left half-written."""
         ...
 
+    def close(self) -> None:
+        """Delete local copies."""
+        ...
+
 
 def open_store(url: str | Path, storage_options: dict[str, Any]) -> Store:
     """The store at a path or URL. Raises InputError when it cannot be reached or written."""
@@ -147,6 +151,9 @@ class FolderStore:
         for path in self.root.glob(".tmp-*"):
             shutil.rmtree(path, ignore_errors=True)
 
+    def close(self) -> None:
+        pass  # has no copies
+
 
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
@@ -217,3 +224,6 @@ class UrlStore:
         for name in names:
             if name.startswith("step-") and not self._is_published(name):
                 self._fs.rm(self._remote(name), recursive=True)
+
+    def close(self) -> None:
+        self._local.cleanup()

@@ -1,0 +1,216 @@
+"""Checkpoints: bit for bit, atomic under SIGKILL, damage noticed, on a folder and on S3."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from moto.server import ThreadedMotoServer
+from torch import Tensor
+
+from tenfold.errors import InputError, TenfoldError
+from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
+
+
+def make_tensors(seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "model/matrix": torch.randn(17, 9, generator=generator),
+        "model/half": torch.randn(5, generator=generator).to(torch.bfloat16),
+        "optimizer/step": torch.tensor(float(seed)),
+        "optimizer/count": torch.tensor([seed, seed + 1]),
+    }
+
+
+def state(step: int) -> CheckpointState:
+    return CheckpointState(make_tensors(step), step, step * 8, {"identity": {"config": {}, "step": step}})
+
+
+def empty_like(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+
+
+def save(url: str | Path, *steps: int, **options: object) -> Checkpointer:
+    checkpointer = Checkpointer(url, keep_last=2, **options)  # type: ignore[arg-type]
+    for step in steps:
+        checkpointer.save(state(step))
+    checkpointer.wait()
+    return checkpointer
+
+
+def assert_holds(checkpointer: Checkpointer, step: int) -> None:
+    found = checkpointer.latest().checkpoint
+    assert found is not None and found.step == step and found.manifest.next_sample == step * 8
+    loaded = empty_like(make_tensors(step))
+    checkpointer.load(found, loaded)
+    assert weights_digest(loaded) == weights_digest(make_tensors(step))
+
+
+def test_what_is_loaded_equals_what_was_saved_bit_for_bit(tmp_path: Path) -> None:
+    assert_holds(save(tmp_path, 3), 3)
+
+
+def test_the_newest_are_kept_and_every_nth(tmp_path: Path) -> None:
+    save(tmp_path, *range(1, 9), keep_every=3)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"step-{step:08d}" for step in (3, 6, 7, 8)]
+
+
+def test_a_save_does_not_see_what_training_does_next(tmp_path: Path) -> None:
+    tensors = make_tensors(1)
+    checkpointer = Checkpointer(tmp_path, keep_last=1)
+    checkpointer.save(CheckpointState(tensors, 1, 8, {}))
+    for tensor in tensors.values():
+        tensor.zero_()
+    checkpointer.wait()
+    assert_holds(checkpointer, 1)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_to_the_newest_falls_back_to_the_one_before(tmp_path: Path, data: st.DataObject) -> None:
+    shutil.rmtree(tmp_path, ignore_errors=True)
+    save(tmp_path, 1, 2)
+    newest = tmp_path / "step-00000002"
+    path = data.draw(st.sampled_from(sorted(newest.iterdir())))
+    content = bytearray(path.read_bytes())
+    match data.draw(st.sampled_from(["flip", "truncate", "delete"])):
+        case "flip":
+            content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+            path.write_bytes(content)
+        case "truncate":
+            path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+        case "delete":
+            path.unlink()
+    checkpointer = Checkpointer(tmp_path, keep_last=2)
+    needed = path.name != "rank-00000.part.json"  # a rank's own note is not part of what is read back
+    assert bool(checkpointer.latest().damaged) == needed
+    assert_holds(checkpointer, 1 if needed else 2)
+
+
+def test_nan_in_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    tensors = make_tensors(1)
+    tensors["model/matrix"][3, 4] = float("nan")
+    checkpointer = Checkpointer(tmp_path, keep_last=1)
+    checkpointer.save(CheckpointState(tensors, 1, 8, {}))
+    found = (checkpointer.wait(), checkpointer.latest().checkpoint)[1]
+    assert found is not None
+    with pytest.raises(InputError, match="model/matrix holds NaN or infinity"):
+        checkpointer.load(found, empty_like(tensors))
+
+
+def test_another_shape_is_refused(tmp_path: Path) -> None:
+    checkpointer = save(tmp_path, 1)
+    found = checkpointer.latest().checkpoint
+    assert found is not None
+    with pytest.raises(InputError, match=r"has shape \[17, 9\], this model needs \[2, 2\]"):
+        checkpointer.load(found, {"model/matrix": torch.zeros(2, 2)})
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot make this folder for checkpoints"):
+        Checkpointer(tmp_path / "file" / "inside", keep_last=1)
+
+
+SAVE_FOR_EVER = """
+import sys, itertools
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.train.test_checkpoint import state
+from tenfold.train.checkpoint import Checkpointer
+checkpointer = Checkpointer(Path({folder!r}), keep_last=2)
+found = checkpointer.latest()
+assert not found.damaged, found.damaged
+first = found.checkpoint.step + 1 if found.checkpoint else 1
+print("ready", flush=True)
+for step in itertools.count(first):
+    checkpointer.save(state(step))
+"""
+
+
+@pytest.mark.slow
+def test_sigkill_at_any_instant_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    root = str(Path(__file__).parents[2])
+    reached = 0
+    for trial in range(5):
+        script = SAVE_FOR_EVER.format(root=root, folder=str(tmp_path))
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=root)
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        time.sleep(0.2 + 0.037 * trial)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        checkpointer = Checkpointer(tmp_path, keep_last=2)
+        found = checkpointer.latest()
+        assert found.checkpoint is not None and not found.damaged
+        assert found.checkpoint.step > reached
+        reached = found.checkpoint.step
+        assert_holds(checkpointer, reached)
+
+
+def can_mount() -> bool:
+    return os.geteuid() == 0 and shutil.which("mount") is not None
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Path:
+    """A file system of 256 KiB."""
+    if not can_mount():
+        pytest.skip("no root: cannot mount a small tmpfs to fill")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a tmpfs is not allowed here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(tiny_disk: Path) -> None:
+    checkpointer = save(tiny_disk, 1)
+    big = {"model/big": torch.zeros(200_000)}
+    checkpointer.save(CheckpointState(big, 2, 16, {}))
+    with pytest.raises(TenfoldError, match=r"\(No space left on device\); the last good one is .*00000001\."):
+        checkpointer.wait()
+    assert [path.name for path in tiny_disk.iterdir()] == ["step-00000001"]
+    assert_holds(Checkpointer(tiny_disk, keep_last=2), 1)
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The endpoint of a real HTTP server that speaks S3."""
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(key, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="runs")
+    yield endpoint
+    server.stop()
+
+
+def test_checkpoints_on_s3(s3: str) -> None:
+    options = {"storage_options": {"endpoint_url": s3}}
+    with save("s3://runs/one", 1, 2, 3, **options):
+        pass
+    with Checkpointer("s3://runs/one", keep_last=2, **options) as checkpointer:  # type: ignore[arg-type]
+        assert_holds(checkpointer, 3)
+    client = boto3.client("s3", endpoint_url=s3)
+    keys = [entry["Key"] for entry in client.list_objects_v2(Bucket="runs")["Contents"]]
+    assert {key.split("/")[1] for key in keys} == {"step-00000002", "step-00000003"}
+    weights = next(key for key in keys if key.startswith("one/step-00000003") and key.endswith(".safetensors"))
+    client.put_object(Bucket="runs", Key=weights, Body=b"damaged")
+    with Checkpointer("s3://runs/one", keep_last=2, **options) as checkpointer:  # type: ignore[arg-type]
+        found = checkpointer.latest()
+    assert found.checkpoint is not None and found.checkpoint.step == 2 and len(found.damaged) == 1
