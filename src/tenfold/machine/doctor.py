@@ -55,6 +55,7 @@ class MachineDescription:
 
 def describe_machine(directory: Path) -> MachineDescription:
     """Measure peak, memory, disk below `directory`, determinism. Raises InputError when it cannot be written."""
+    write_bandwidth = _write_bandwidth(directory)
     device = torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
     peaks = {
         str(dtype).removeprefix("torch."): measured_peak(device, usable_cores(), dtype, again=True).flops
@@ -65,7 +66,7 @@ def describe_machine(directory: Path) -> MachineDescription:
         peak_flops=peaks,
         memory_bytes=psutil.virtual_memory().total,
         memory_bandwidth=_copy_bandwidth(),
-        disk_write_bandwidth=_write_bandwidth(directory),
+        disk_write_bandwidth=write_bandwidth,
         disk_free_bytes=shutil.disk_usage(directory).free,
         cpp_compiler=has_cpp_compiler(),
         deterministic=_gives_equal_bits(device),

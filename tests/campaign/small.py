@@ -1,0 +1,47 @@
+"""A campaign small enough for a test: a few dozen real files, 40 steps, one thread."""
+
+import shutil
+from pathlib import Path
+
+from tenfold.campaign import run_campaign
+from tests.data.texts import library_texts, write_texts
+
+TOML = """
+name = "small"
+[data]
+sources = [{ kind = "files", paths = ["texts"] }]
+holdouts = [{ name = "iid", kind = "split", fraction = 0.1, max_bytes = 20000 }]
+tokenizer = { vocab_size = 400 }
+[model]
+depth = 2
+width = 32
+head_dim = 16
+context = 32
+base_width = 32
+base_depth = 2
+[train]
+tokens = 10240
+batch_tokens = 256
+compile = "off"
+threads = 1
+[checkpoint]
+every = 10
+"""
+
+
+def new_campaign(directory: Path, texts: int = 30) -> Path:
+    """A campaign directory with text and campaign.toml, nothing run."""
+    write_texts(directory / "texts", library_texts(texts, max_bytes=12_000))
+    (directory / "campaign.toml").write_text(TOML)
+    return directory
+
+
+def finished_campaign(directory: Path) -> Path:
+    """The same, run to the end."""
+    run_campaign(new_campaign(directory), ())
+    return directory
+
+
+def copy_of(campaign: Path, to: Path) -> Path:
+    """A campaign directory copied, times of files kept so that its corpus still counts as unchanged."""
+    return Path(shutil.copytree(campaign, to))

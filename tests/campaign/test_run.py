@@ -1,0 +1,206 @@
+"""The whole job on real text: exact, resumable, skipped when done, reported."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tenfold.campaign import init_campaign, run_audit, run_campaign, run_export, run_train
+from tenfold.config import load_campaign
+from tenfold.ledger import Ledger
+from tests.campaign.small import copy_of, finished_campaign, new_campaign
+
+ROOT = Path(__file__).parents[2]
+Result = dict[str, object]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finished_campaign(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="module")
+def digest(finished: Path) -> str:
+    return str(json.loads((finished / "train.json").read_text())["weights_digest"])
+
+
+def in_process(directory: Path, *arguments: str, **environment: str) -> Result:
+    """`tenfold train --json` in a process of its own."""
+    command = [sys.executable, "-m", "tenfold", "train", str(directory), "--json", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=True, cwd=ROOT)
+    return dict(json.loads(done.stdout))
+
+
+def only_data(finished: Path, to: Path) -> Path:
+    """A copy with the corpus but nothing trained."""
+    directory = copy_of(finished, to)
+    shutil.rmtree(directory / "checkpoints")
+    for name in ("train.json", "evaluation.json", "ledger.sqlite"):
+        (directory / name).unlink()
+    return directory
+
+
+def test_the_report_has_what_others_rely_on(finished: Path, digest: str) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    iid = report["holdouts"]["iid"]
+    assert 0 < iid["bits_per_byte"] < 8 and 0 < iid["xz_bits_per_byte"] < 8
+    assert iid["bytes"] == next(h for h in report["data"]["holdouts"] if h["name"] == "iid")["bytes"]
+    assert report["weights_digest"] == digest
+    assert report["throughput"]["tokens_per_second"] > 0
+    assert report["run"]["tokens"] == 10240 and report["run"]["status"] == "done"
+    assert all(check["passed"] for check in report["data"]["audit"])
+    page = (finished / "report.html").read_text()
+    assert "http://" not in page and "https://" not in page and "<script" not in page
+
+
+def test_it_learns(finished: Path) -> None:
+    ledger = Ledger(finished / "ledger.sqlite", read_only=True)
+    losses = [value for _, value in ledger.metric(1, "train/loss")]
+    assert len(losses) == 40
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    ledger.close()
+
+
+def test_running_again_does_nothing_and_says_the_same(finished: Path, digest: str) -> None:
+    before = (finished / "ledger.sqlite").stat().st_mtime_ns
+    assert run_campaign(finished, ())["weights_digest"] == digest
+    assert (finished / "ledger.sqlite").stat().st_mtime_ns == before
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    finished: Path, digest: str, tmp_path: Path
+) -> None:
+    assert in_process(only_data(finished, tmp_path / "again"))["weights_digest"] == digest
+    other = only_data(finished, tmp_path / "other")
+    (other / "campaign.toml").write_text("seed = 2\n" + (other / "campaign.toml").read_text())
+    assert run_campaign(other, ())["weights_digest"] != digest
+
+
+def test_checkpoints_and_evaluations_do_not_touch_the_weights(finished: Path, digest: str, tmp_path: Path) -> None:
+    overrides = ("checkpoint.every=3", "evaluate.every=2", "train.log_every=1")
+    result = run_train(only_data(finished, tmp_path / "often"), overrides)
+    assert result is not None and result["weights_digest"] == digest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_command_goes_on(
+    number: signal.Signals, finished: Path, digest: str, tmp_path: Path
+) -> None:
+    directory = only_data(finished, tmp_path / "stopped")
+    command = [sys.executable, "-m", "tenfold", "train", str(directory), "--set", "checkpoint.every=1000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        assert any(line.startswith("step 10/40") for line in lines)
+        process.send_signal(number)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "is saved. Run the same command again to go on" in rest
+    assert in_process(directory)["weights_digest"] == digest
+
+
+@pytest.mark.slow
+def test_sigkill_and_resume_end_in_the_same_weights(tmp_path: Path) -> None:
+    """The short form of benchmarks/crash.py: the whole run killed again and again, at growing instants."""
+    reference = run_campaign(new_campaign(tmp_path / "reference"), ())["weights_digest"]
+    directory = new_campaign(tmp_path / "killed")
+    command = [sys.executable, "-m", "tenfold", "run", str(directory), "--set", "checkpoint.every=2", "--json"]
+    for seconds in (2.5, 3.5, 4.0, 4.5):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT)
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+    assert run_campaign(directory, ())["weights_digest"] == reference
+
+
+def torchrun(directory: Path, ranks: int, *overrides: str) -> Result:
+    """`tenfold train` under torchrun with gloo."""
+    sets = [part for override in overrides for part in ("--set", override)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"]
+    command += ["tenfold", "train", str(directory), "--json", *sets]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def losses_of(directory: Path) -> list[float]:
+    ledger = Ledger(directory / "ledger.sqlite", read_only=True)
+    losses = [value for _, value in ledger.metric(1, "train/loss")]
+    ledger.close()
+    return losses
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_ranks_learn_as_one_does(parallel: str, finished: Path, tmp_path: Path) -> None:
+    directory = only_data(finished, tmp_path / parallel)
+    torchrun(directory, 2, f"train.parallel={parallel}")
+    one, two = losses_of(finished), losses_of(directory)
+    assert max(abs(a - b) for a, b in zip(one, two, strict=True)) < 2e-3
+
+
+@pytest.mark.slow
+def test_a_sharded_checkpoint_resumes_on_another_number_of_ranks(finished: Path, tmp_path: Path) -> None:
+    directory = only_data(finished, tmp_path / "resharded")
+    overrides = ("train.parallel=fsdp", "checkpoint.every=10", "checkpoint.keep_last=5")
+    torchrun(directory, 2, *overrides)
+    (directory / "train.json").unlink()
+    for late in ("step-00000030", "step-00000040"):
+        shutil.rmtree(directory / "checkpoints" / late)
+    result = run_train(directory, overrides)
+    assert result is not None
+    assert abs(losses_of(directory)[-1] - losses_of(finished)[-1]) < 2e-3
+
+
+def test_export_is_a_model_that_generates(finished: Path, tmp_path: Path) -> None:
+    import transformers
+
+    run_export(finished, tmp_path / "export", ())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "export")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "export")
+    inputs = tokenizer("import", return_tensors="pt")
+    generated = model.generate(inputs["input_ids"], max_new_tokens=8, do_sample=False)
+    assert generated.shape[1] == inputs["input_ids"].shape[1] + 8
+    assert tokenizer.decode(generated[0]).startswith("import")
+
+
+def test_the_audit_can_be_asked_for(finished: Path) -> None:
+    assert run_audit(finished, ())["ok"]
+
+
+def test_my_own_text_needs_no_other_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tenfold init my --data ./texts && tenfold run my."""
+    monkeypatch.chdir(tmp_path)
+    new_campaign(tmp_path / "from")
+    init_campaign(Path("my"), "quickstart", "from/texts")
+    assert load_campaign(Path("my")).data.sources[0].kind == "files"
+    overrides = ["model.depth=1", "model.width=32", "model.context=32", "train.tokens=2048", "train.batch_tokens=256"]
+    result = run_campaign(Path("my"), [*overrides, "train.threads=1", "data.tokenizer.vocab_size=400"])
+    assert set(json.loads(Path("my/report.json").read_text())["holdouts"]) == {"iid", "ood", "monorepo"}
+    assert result["steps"] == 8
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[str]:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium on this machine")
+    yield found
+
+
+def test_the_report_opens_in_a_browser_offline(finished: Path, chromium: str, tmp_path: Path) -> None:
+    shot = tmp_path / "report.png"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1100,1600", f"--user-data-dir={tmp_path}"]
+    page = (finished / "report.html").as_uri()
+    subprocess.run([chromium, *flags, f"--screenshot={shot}", page], check=True, capture_output=True, timeout=120)
+    assert shot.stat().st_size > 40_000  # an empty page is a tenth of that
+    dumped = subprocess.run([chromium, *flags, "--dump-dom", page], check=True, capture_output=True, timeout=120).stdout
+    assert b"bits per byte" in dumped and b"weights digest" in dumped
