@@ -158,14 +158,12 @@ def _lines(path: Path) -> Iterator[bytes | Reject]:
 
 def _open(path: Path) -> IO[bytes]:
     try:
+        if path.suffix == ".gz":
+            return gzip.open(path)  # type: ignore[return-value]
         raw = path.open("rb")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if path.suffix == ".gz":
-        return gzip.open(raw)  # type: ignore[return-value]
-    if path.suffix == ".zst":
-        return io.BufferedReader(_StrictZstd(raw))
-    return raw
+    return io.BufferedReader(_StrictZstd(raw)) if path.suffix == ".zst" else raw
 
 
 class _StrictZstd(io.RawIOBase):
@@ -179,6 +177,10 @@ class _StrictZstd(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
     def readinto(self, buffer: Any) -> int:
         while not self._waiting:
