@@ -7,7 +7,7 @@ from torch.nn import functional
 from tenfold.config import Model
 from tenfold.model import Transformer, count_parameters, initialise
 from tenfold.model.attention import _attention_by_matmuls
-from tenfold.model.loss import linear_cross_entropy, linear_token_nats
+from tenfold.model.loss import CHUNK_LOGITS, linear_cross_entropy, linear_token_nats
 
 
 def make_model(seed: int = 1, **changes: object) -> Transformer:
@@ -54,7 +54,7 @@ def test_attention_by_matmuls_is_attention() -> None:
 
 @pytest.mark.parametrize("z_loss", [0.0, 1e-3])
 def test_chunked_loss_equals_the_plain_one(z_loss: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tenfold.model.loss.CHUNK_LOGITS", 7 * 300)  # chunks of 7 rows, the last one shorter
+    monkeypatch.setitem(CHUNK_LOGITS, "cpu", 7 * 300)  # chunks of 7 rows, the last one shorter
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(40, 16, generator=generator, requires_grad=True)
     weight = torch.randn(300, 16, generator=generator, requires_grad=True)

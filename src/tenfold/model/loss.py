@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CHUNK_LOGITS = 4 * 2**20  # logits per chunk: 16 MiB of float32, which stays in a CPU's last-level cache
+# Logits per chunk: on a CPU 4 MiB of float32, which stay in its cache; on a GPU enough to fill it.
+CHUNK_LOGITS = {"cpu": 2**20, "cuda": 2**27}
 
 
 def linear_cross_entropy(
@@ -36,7 +37,7 @@ def linear_token_nats(hidden_RD: Tensor, weight_VD: Tensor, targets_R: Tensor) -
 
 
 def _chunks(vocabulary: int, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
-    rows = max(1, CHUNK_LOGITS // vocabulary)
+    rows = max(1, CHUNK_LOGITS[tensors[0].device.type] // vocabulary)
     return [torch.split(tensor, rows) for tensor in tensors]
 
 
@@ -72,11 +73,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def softmax_gradient(logits_RV: Tensor, targets_R: Tensor, z_loss: float, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(logsumexp [R], target's logit [R], gradient of the mean over `rows` with respect to the logits [R, V])."""
+    """(logsumexp [R], target's logit [R], gradient of the mean over `rows` with respect to the logits [R, V]).
+
+    One exponential for each logit and no second buffer: float32 logits are overwritten by their gradient.
+    """
     logits = logits_RV.float()
-    log_partition = logits.logsumexp(-1, keepdim=True)
     target_logit = logits.gather(1, targets_R[:, None])
-    probability_scale = (1 + 2 * z_loss * log_partition) / rows
-    grad = (logits - log_partition).exp_().mul_(probability_scale)
+    highest = logits.amax(-1, keepdim=True)
+    grad = logits.sub_(highest).exp_()
+    total = grad.sum(-1, keepdim=True)
+    log_partition = total.log() + highest
+    grad.mul_((1 + 2 * z_loss * log_partition) / (rows * total))
     grad.scatter_add_(1, targets_R[:, None], torch.full_like(target_logit, -1 / rows))
     return log_partition.squeeze(1), target_logit.squeeze(1), grad.to(logits_RV.dtype)
