@@ -116,9 +116,8 @@ class Block(nn.Module):
     def forward(self, x_BTD: Tensor, cosine_TH: Tensor, sine_TH: Tensor) -> Tensor:
         """[B, T, D] → [B, T, D]."""
         mixed_BTD = self.attention(self.attention_norm(x_BTD), cosine_TH, sine_TH)
-        x_BTD = x_BTD + mixed_BTD * self.residual_multiplier
-        out: Tensor = x_BTD + self.mlp(self.mlp_norm(x_BTD)) * self.residual_multiplier
-        return out
+        x_BTD = torch.add(x_BTD, mixed_BTD, alpha=self.residual_multiplier)
+        return torch.add(x_BTD, self.mlp(self.mlp_norm(x_BTD)), alpha=self.residual_multiplier)
 
 
 class Transformer(nn.Module):
