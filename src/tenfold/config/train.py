@@ -11,7 +11,7 @@ class Optimizer(Section):
     """[train.optimizer]: AdamW everywhere, or Muon on the hidden matrices and AdamW on the rest."""
 
     kind: Literal["adamw", "muon"] = "muon"
-    """muon orthogonalises the update of each hidden matrix (torch.optim.Muon); adamw is fused AdamW."""
+    """muon orthogonalises the update of each hidden matrix (Newton–Schulz); adamw is fused AdamW."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.004
     """AdamW's peak learning rate at base_width; the parametrisation scales it per tensor."""
     muon_learning_rate: Annotated[float, Field(gt=0)] = 0.02

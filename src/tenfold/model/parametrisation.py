@@ -15,7 +15,7 @@ Dey et al., "Don't be lazy: CompleteP enables compute-efficient deep transformer
 | embeddings, norm gains: learning rate | η | 1 |
 
 Muon's update already has the spectral norm the width asks for (Yang, Simon and Bernstein, arXiv 2310.17813), so its
-learning rate needs no factor of width beyond sqrt(max(1, fan-out / fan-in)), which torch.optim.Muon applies.
+learning rate needs no factor of width beyond sqrt(max(1, fan-out / fan-in)), which Muon applies.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""AdamW and Muon, torch's own, with the parametrisation's factors and a state that is plain named tensors."""
+"""AdamW and Muon with the parametrisation's factors and a state that is plain named tensors."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tenfold.config import Optimizer
 from tenfold.model import Role, Transformer, adamw_multipliers, role_of
+from tenfold.train.muon import Muon
 
 
 class Optimizers:
@@ -63,7 +64,7 @@ def build_optimizers(model: Transformer, config: Optimizer) -> Optimizers:
     matrices = [p for name, p in parameters.items() if use_muon and role_of(name) is Role.HIDDEN]
     each: list[torch.optim.Optimizer] = [_adamw(model, parameters, config, without_hidden=use_muon)]
     if matrices:
-        each.append(_muon(matrices, config))
+        each.append(_muon(matrices, config, model.compute_dtype))
     return Optimizers(parameters, each)
 
 
@@ -87,11 +88,11 @@ def _adamw(
     return torch.optim.AdamW(groups, betas=(config.beta1, config.beta2), fused=True)
 
 
-def _muon(matrices: list[nn.Parameter], config: Optimizer) -> torch.optim.Muon:
-    return torch.optim.Muon(
+def _muon(matrices: list[nn.Parameter], config: Optimizer, compute_dtype: torch.dtype) -> Muon:
+    return Muon(
         matrices,
+        compute_dtype,
         lr=config.muon_learning_rate,
         weight_decay=config.weight_decay,
         momentum=config.momentum,
-        adjust_lr_fn="original",
     )
