@@ -4,9 +4,11 @@ Heavy imports (torch) happen inside the commands, so that `tenfold --help` answe
 """
 
 import json
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -24,6 +26,8 @@ CampaignDirectory = Annotated[Path, typer.Argument(metavar="[CAMPAIGN]", help="D
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout; logs go to stderr.")]
 HERE = Path()
+OUT_OF_MEMORY = "error: out of memory; lower train.micro_batch, or model.width, model.depth or model.context"
+NO_MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory")  # torch says it in each of these
 
 
 @app.command()
@@ -31,12 +35,13 @@ def init(
     directory: Annotated[Path, typer.Argument(help="Directory to make.")],
     example: Annotated[str, typer.Option(help="What to start from: quickstart, gpu.")] = "quickstart",
     data: Annotated[str | None, typer.Option(help="Your text: a folder, a file or a glob.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a commented campaign.toml."""
     from tenfold.campaign import init_campaign
 
     path = init_campaign(directory, example, data)
-    print(f"wrote {path}; next: tenfold run {directory}")
+    _show({"wrote": str(path), "next": f"tenfold run {directory}"}, as_json)
 
 
 @app.command()
@@ -91,15 +96,15 @@ def report(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: 
 
 @app.command()
 def export(
-    directory: Annotated[Path, typer.Argument(help="Directory to write.")],
     campaign: CampaignDirectory = HERE,
+    to: Annotated[Path | None, typer.Option(help="Directory to write. Default: CAMPAIGN/export.")] = None,
     set_: Overrides = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the trained model in Hugging Face format (a stock Qwen3)."""
     from tenfold.campaign import run_export
 
-    run_export(campaign, directory, set_ or ())
-    print(f"wrote {directory}")
+    _show(run_export(campaign, to, set_ or ()), as_json)
 
 
 @app.command()
@@ -127,16 +132,34 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
             print(f"{key}: {value}")
 
 
+class _Stopped(BaseException):
+    """SIGINT or SIGTERM outside training. No KeyboardInterrupt: the command-line library would swallow it."""
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise _Stopped
+
+
 def main() -> None:
     """Entry point: turns every error tenfold raises on purpose into one line and an exit status."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         app()
     except TenfoldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted; nothing finished is lost, run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+        _fail(f"error: {error}", error.exit_code)
+    except _Stopped:
+        _fail("interrupted; nothing finished is lost, run the same command again to go on", 130)
+    except MemoryError:
+        _fail(OUT_OF_MEMORY, 1)
     except OSError as error:
-        print(f"error: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(f"error: {error.filename or 'input/output'}: {error.strerror or error}", 1)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in NO_MEMORY_WORDS):
+            raise
+        _fail(OUT_OF_MEMORY, 1)
+
+
+def _fail(line: str, status: int) -> NoReturn:
+    print(line, file=sys.stderr)
+    sys.exit(status)

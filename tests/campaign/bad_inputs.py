@@ -94,9 +94,10 @@ def flipped_holdout() -> None:
     flip(MY / "data" / "holdouts" / "iid.bin")
 
 
-def flipped_checkpoints(count: int) -> Callable[[], None]:
+def flipped_checkpoints(count: int, *, finished: bool = False) -> Callable[[], None]:
     def prepare() -> None:
-        retrained()
+        if not finished:
+            retrained()
         for directory in sorted((MY / "checkpoints").iterdir())[-count:]:
             flip(next(directory.glob("*.safetensors")))
 
@@ -287,14 +288,15 @@ CASES = [
         flipped_checkpoints(1),
         "train my",
         0,
-        r"warning: my/checkpoints/step-00000040: rank-00000.safetensors does not match its hash; skipped",
+        r"warning: my/checkpoints/step-00000040: rank-00000.safetensors does not match its hash; skipped, and kept as "
+        r"my/checkpoints/damaged-step-00000040",
     ),
     Case(
         "every checkpoint damaged",
-        lambda: (flipped_checkpoints(2)(), (MY / "evaluation.json").unlink()),
-        "export out my",
+        flipped_checkpoints(2, finished=True),
+        "export my --to out",
         2,
-        r"my/checkpoints: no whole checkpoint here; run `tenfold train my`",
+        r"my/checkpoints: the checkpoint of the last step, 40, is missing or damaged; `tenfold train` makes it again",
     ),
     Case(
         "NaN in a checkpoint",
@@ -308,16 +310,16 @@ CASES = [
         retrained,
         "train my --set train.tokens=20480",
         2,
-        r"these checkpoints belong to another configuration \(train.tokens: 10240 → 20480\); set it back",
+        r"trained with another configuration \(train.tokens: 10240 → 20480\); set it back",
     ),
     Case(
         "evaluation before training", untrained, "eval my", 2, r"my: no finished training here; run `tenfold train my`"
     ),
-    Case("report before anything", untrained, "report my", 2, r"my: nothing finished to report; run `tenfold run my`"),
+    Case("report before anything", untrained, "report my", 2, r"my: no finished training here; run `tenfold train my`"),
     Case(
         "export into a full directory",
         nothing,
-        "export my/texts my",
+        "export my --to my/texts",
         2,
         r"my/texts: not empty; export into a new directory",
     ),

@@ -34,7 +34,7 @@ MISTAKES = [
         "data.sources=[]",
         "--set: data.sources = []: list should have at least 1 item after validation, not 0",
     ),
-    ("seed=abc", "--set: seed = 'abc': input should be a valid integer, unable to parse string as an integer"),
+    ("seed=abc", "--set: seed = 'abc': input should be a valid integer"),
     (
         "train.batch_tokens=1000",
         "campaign.toml: train.batch_tokens 1000 must be a multiple of model.context 256",

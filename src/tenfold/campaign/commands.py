@@ -1,6 +1,7 @@
 """What each command of the command line does, on one campaign directory."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -48,36 +49,51 @@ def _holdouts_for_own_data(values: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _at_work(directory: Path, overrides: Sequence[str]) -> Iterator[tuple[Campaign, CampaignFiles, RunConsole]]:
-    """The campaign, held alone."""
+def _opened(directory: Path, overrides: Sequence[str]) -> Iterator[tuple[Campaign, CampaignFiles, RunConsole]]:
+    """The campaign, to read: others may be at work on it."""
     campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
-    with files.locked(), run_console() as console:
+    with run_console() as console:
+        yield campaign, files, console
+
+
+@contextmanager
+def _held(directory: Path, overrides: Sequence[str]) -> Iterator[tuple[Campaign, CampaignFiles, RunConsole]]:
+    """The campaign, held alone."""
+    with _opened(directory, overrides) as (campaign, files, console), files.locked():
         yield campaign, files, console
 
 
 def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """All stages in order."""
-    with _at_work(directory, overrides) as (campaign, files, console):
-        stages.prepare_data(campaign, files, console)
-    result = run_train(directory, overrides)
-    assert result is not None  # not under torchrun
-    with _at_work(directory, overrides) as (campaign, files, console):
-        evaluation = stages.evaluate(campaign, files, console)
-        report = stages.report(campaign, files, console)
-    scores = {f"{name}_bits_per_byte": score["bits_per_byte"] for name, score in evaluation["holdouts"].items()}
-    return result | scores | report
+    """All stages in order. Raises InputError under torchrun, where each rank would build the corpus."""
+    if "RANK" in os.environ:
+        raise InputError("`tenfold run` is one process: under torchrun use `tenfold data` first, then `tenfold train`")
+    campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
+    with files.locked():
+        with run_console() as console:
+            stages.prepare_data(campaign, files, console)
+        with joined_ranks(campaign.train.device) as ranks:
+            result = stages.train(campaign, files, ranks)
+        with run_console() as console:
+            evaluation = stages.evaluate(campaign, files, console)
+            report = stages.report(campaign, files, console)
+    return asdict(result) | _bits_per_byte(evaluation) | report
+
+
+def _bits_per_byte(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    return {f"{name}_bits_per_byte": scores["bits_per_byte"] for name, scores in evaluation["holdouts"].items()}
 
 
 def run_data(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Build the corpus."""
-    with _at_work(directory, overrides) as (campaign, files, console):
+    with _held(directory, overrides) as (campaign, files, console):
         manifest = stages.prepare_data(campaign, files, console)
-    return {"manifest": manifest.digest, **manifest.to_dict()}
+    counts = {"documents": sum(source.documents for source in manifest.sources), "tokens": manifest.tokens}
+    return {"corpus": str(files.data), "manifest": manifest.digest, **counts, **manifest.to_dict()}
 
 
 def run_audit(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Re-check the isolation of the corpus."""
-    with _at_work(directory, overrides) as (_, files, console):
+    with _opened(directory, overrides) as (_, files, console):
         return dict(stages.audit_data(files, console))
 
 
@@ -91,17 +107,20 @@ def run_train(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | Non
 
 def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Score the trained model on the holdouts."""
-    with _at_work(directory, overrides) as (campaign, files, console):
-        return stages.evaluate(campaign, files, console)
+    with _opened(directory, overrides) as (campaign, files, console):
+        evaluation = stages.evaluate(campaign, files, console)
+    return _bits_per_byte(evaluation) | evaluation
 
 
 def run_report(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Write the report."""
-    with _at_work(directory, overrides) as (campaign, files, console):
+    with _opened(directory, overrides) as (campaign, files, console):
         return stages.report(campaign, files, console)
 
 
-def run_export(directory: Path, destination: Path, overrides: Sequence[str]) -> None:
-    """Write the trained model in Hugging Face format."""
-    with _at_work(directory, overrides) as (campaign, files, _console):
-        stages.export(campaign, files, destination)
+def run_export(directory: Path, destination: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """Write the trained model in Hugging Face format, into `export` of the campaign unless told otherwise."""
+    with _opened(directory, overrides) as (campaign, files, console):
+        where = destination or files.export
+        stages.export(campaign, files, where, console)
+    return {"export": str(where)}

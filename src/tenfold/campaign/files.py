@@ -29,11 +29,6 @@ class CampaignFiles:
         return self.directory / "ledger.sqlite"
 
     @property
-    def checkpoints(self) -> Path:
-        """Default place of checkpoints."""
-        return self.directory / "checkpoints"
-
-    @property
     def train_result(self) -> Path:
         """What training ended with."""
         return self.directory / "train.json"
@@ -47,6 +42,11 @@ class CampaignFiles:
     def audit(self) -> Path:
         """What the isolation audit found."""
         return self.data / "audit.json"
+
+    @property
+    def export(self) -> Path:
+        """Default place of the export."""
+        return self.directory / "export"
 
     @property
     def report_json(self) -> Path:

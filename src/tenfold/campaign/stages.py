@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,18 +14,20 @@ import torch
 from tenfold.campaign.files import CampaignFiles, read_json, write_json, write_text
 from tenfold.campaign.progress import ProgressLines
 from tenfold.campaign.report import collect, render
+from tenfold.campaign.trained import final_checkpoint, load_trained, read_training, record_training, trained_as
 from tenfold.config import Campaign
 from tenfold.data import HoldoutDocument, Manifest, audit, build_corpus, load_holdout
 from tenfold.errors import InputError, TenfoldError
 from tenfold.evaluate import Score, compressed_bits_per_byte, limit_documents, score_documents
 from tenfold.ledger import Ledger
+from tenfold.machine import environment
 from tenfold.model import Transformer, save_huggingface
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.console import RunConsole, run_console
-from tenfold.train.identity import identify
+from tenfold.train.identity import identify, is_same_recipe
 from tenfold.train.journal import Journal
-from tenfold.train.learner import Learner, build_learner, make_deterministic, numerics_of
-from tenfold.train.loop import Loop, TrainResult
+from tenfold.train.learner import Learner, build_learner, make_deterministic
+from tenfold.train.loop import HoldoutScorer, Loop, TrainResult
 from tenfold.train.plan import plan_run
 from tenfold.train.ranks import Ranks, choose_device
 
@@ -36,8 +38,7 @@ def prepare_data(campaign: Campaign, files: CampaignFiles, console: RunConsole) 
     """Build the corpus if its inputs changed, and prove its isolation."""
     progress = ProgressLines(console)
     manifest = build_corpus(campaign.data, campaign.seed, files.data, files.directory, progress)
-    recorded = read_json(files.audit)
-    if recorded is None or recorded["manifest"] != manifest.digest or not recorded["ok"]:
+    if not _audit_passed(files, manifest):
         audit_data(files, console)
     return manifest
 
@@ -56,21 +57,27 @@ def audit_data(files: CampaignFiles, console: RunConsole) -> Mapping[str, Any]:
     return record
 
 
-def verified_manifest(files: CampaignFiles) -> Manifest:
+def verified_manifest(files: CampaignFiles, *, hashes: bool = True) -> Manifest:
     """The manifest, after its files' hashes and its audit have been checked. Raises InputError otherwise."""
     manifest = Manifest.load(files.data)
-    manifest.verify(files.data)
-    recorded = read_json(files.audit)
-    if recorded is None or recorded["manifest"] != manifest.digest or not recorded["ok"]:
+    if hashes:
+        manifest.verify(files.data)
+    if not _audit_passed(files, manifest):
         raise InputError(f"{files.data}: no passed audit for this corpus; run `tenfold data {files.directory}`")
     return manifest
 
 
+def _audit_passed(files: CampaignFiles, manifest: Manifest) -> bool:
+    recorded = read_json(files.audit) or {}
+    return recorded.get("manifest") == manifest.digest and recorded.get("ok") is True
+
+
 def checkpointer_of(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> Checkpointer:
-    """The checkpoint store of a campaign."""
+    """The checkpoint store of a campaign; a relative path is one below the campaign's directory."""
     settings = campaign.checkpoint
+    url = settings.url or "checkpoints"
     return Checkpointer(
-        settings.url or files.checkpoints,
+        url if "://" in url else files.directory / url,
         keep_last=settings.keep_last,
         keep_every=settings.keep_every,
         storage_options={"endpoint_url": settings.endpoint_url} if settings.endpoint_url else {},
@@ -80,34 +87,49 @@ def checkpointer_of(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> C
 
 
 def train(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> TrainResult:
-    """Train the target, going on from the newest whole checkpoint."""
-    manifest = verified_manifest(files)
-    finished = finished_training(campaign, files, manifest, ranks)
-    if finished is not None:
-        return finished
-    learner = build_learner(campaign, files.data, manifest, ranks)
-    ledger = Ledger(files.ledger) if ranks.is_first else None
-    journal = Journal(ledger, learner.identity.fingerprint, {"name": campaign.name, **asdict(learner.identity)})
+    """Train the target, going on from the newest whole checkpoint. Does nothing when it is done already."""
+    manifest = verified_manifest(files, hashes=ranks.is_first)
+    with run_console(enabled=ranks.is_first) as console, checkpointer_of(campaign, files, ranks) as checkpointer:
+        finished = finished_training(campaign, files, manifest, checkpointer, console)
+        if finished is not None:
+            return finished
+        learner = build_learner(campaign, files.data, manifest, ranks)
+        scorer = holdout_scorer(campaign, files, manifest)
+        with journal_of(learner, files) as journal:
+            result = Loop(learner, checkpointer, journal, console, scorer).run()
+    if ranks.is_first:
+        record_training(files, result, learner.identity)
+    return result
+
+
+@contextmanager
+def journal_of(learner: Learner, files: CampaignFiles) -> Iterator[Journal]:
+    """The run's way into the ledger; ranks other than the first have none."""
+    description = {"name": learner.campaign.name, **asdict(learner.identity), "environment": environment()}
+    if not learner.ranks.is_first:
+        yield Journal(None, learner.identity.fingerprint, description)
+        return
+    with closing(Ledger(files.ledger)) as ledger:
+        yield Journal(ledger, learner.identity.fingerprint, description)
+
+
+def finished_training(
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, checkpointer: Checkpointer, console: RunConsole
+) -> TrainResult | None:
+    """What training ended with, if this recipe has been trained to the end and its last checkpoint is whole."""
+    trained = read_training(files)
+    if trained is None or not is_same_recipe(trained.identity, identify(campaign, manifest.digest, {})):
+        return None
+    return trained.result if final_checkpoint(checkpointer, trained, console) else None
+
+
+def holdout_scorer(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> HoldoutScorer:
+    """Scores the first documents of every holdout while training goes on."""
     documents = {
         h.name: limit_documents(load_holdout(files.data, manifest, h.name), campaign.evaluate.during_bytes)
         for h in campaign.data.holdouts
     }
-    scorer = partial(score_holdouts, campaign=campaign, manifest=manifest, documents=documents)
-    with run_console(enabled=ranks.is_first) as console, checkpointer_of(campaign, files, ranks) as checkpointer:
-        result = Loop(learner, checkpointer, journal, console, scorer).run()
-    if ranks.is_first:
-        write_json(files.train_result, asdict(result))
-    return result
-
-
-def finished_training(campaign: Campaign, files: CampaignFiles, manifest: Manifest, ranks: Ranks) -> TrainResult | None:
-    """What training ended with, if exactly this run has been done already."""
-    recorded = read_json(files.train_result)
-    plan = plan_run(campaign, manifest.vocab_size, ranks)
-    identity = identify(campaign, manifest.digest, numerics_of(plan, ranks))
-    if recorded is None or recorded["fingerprint"] != identity.fingerprint:
-        return None
-    return TrainResult(**recorded)
+    return partial(score_holdouts, campaign=campaign, manifest=manifest, documents=documents)
 
 
 def score_holdouts(
@@ -140,52 +162,49 @@ def score(
 def evaluate(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dict[str, Any]:
     """Score the trained model on the whole of every holdout, beside general-purpose compressors."""
     manifest = verified_manifest(files)
-    trained = read_json(files.train_result)
-    if trained is None:
-        raise InputError(f"{files.directory}: no finished training here; run `tenfold train {files.directory}`")
-    made_from = _digest([trained["weights_digest"], manifest.digest, campaign.evaluate.model_dump(mode="json")])
-    recorded = read_json(files.evaluation)
-    if recorded is not None and recorded["made_from"] == made_from:
-        return recorded
-    device = choose_device(campaign.train.device)
-    model = load_trained(campaign, files, manifest, device)
-    holdouts = {}
-    for holdout in campaign.data.holdouts:
-        documents = load_holdout(files.data, manifest, holdout.name)
-        result = score(model, campaign, manifest, documents, device)
-        peers = compressed_bits_per_byte(b"".join(document.text for document in documents))
-        holdouts[holdout.name] = {
-            **asdict(result),
-            "documents": len(documents),
-            **{f"{peer}_bits_per_byte": value for peer, value in peers.items()},
+    trained = trained_as(campaign, manifest, files)
+    made_from = _digest([trained.result.weights_digest, manifest.digest, campaign.evaluate.model_dump(mode="json")])
+    evaluation = read_json(files.evaluation) or {}
+    if evaluation.get("made_from") != made_from:
+        device = choose_device(campaign.train.device)
+        make_deterministic(plan_run(campaign, manifest.vocab_size, Ranks(0, 1, device)).threads)
+        with checkpointer_of(campaign, files, Ranks(0, 1, device)) as checkpointer:
+            model = load_trained(campaign, manifest, trained, checkpointer, device, console)
+        holdouts = {h.name: _evaluate_one(model, campaign, files, manifest, h.name, device) for h in manifest.holdouts}
+        evaluation = {
+            "made_from": made_from,
+            "weights_digest": trained.result.weights_digest,
+            "manifest": manifest.digest,
+            "holdouts": holdouts,
         }
-        shown = "  ".join(f"{peer} {value:.3f}" for peer, value in peers.items())
-        console.say(f"evaluate: {holdout.name}: {result.bits_per_byte:.3f} bits per byte  ({shown})")
-    evaluation = {"made_from": made_from, "weights_digest": trained["weights_digest"], "holdouts": holdouts}
-    write_json(files.evaluation, evaluation)
+        write_json(files.evaluation, evaluation)
+    for name, scores in evaluation["holdouts"].items():
+        peers = "  ".join(f"{peer} {scores[f'{peer}_bits_per_byte']:.3f}" for peer in ("gzip", "zstd", "xz"))
+        console.say(f"evaluate: {name}: {scores['bits_per_byte']:.3f} bits per byte  ({peers})")
     return evaluation
 
 
-def load_trained(campaign: Campaign, files: CampaignFiles, manifest: Manifest, device: torch.device) -> Transformer:
-    """The model of the newest whole checkpoint. Raises InputError when there is none."""
-    plan = plan_run(campaign, manifest.vocab_size, Ranks(0, 1, device))
-    make_deterministic(plan.threads)
-    model = Transformer(campaign.model, manifest.vocab_size, plan.compute_dtype).to(device)
-    weights = {f"model/{name}": parameter.detach() for name, parameter in model.named_parameters()}
-    with checkpointer_of(campaign, files, Ranks(0, 1, device)) as checkpointer:
-        found = checkpointer.latest().checkpoint
-        if found is None:
-            raise InputError(f"{checkpointer.url}: no whole checkpoint here; run `tenfold train {files.directory}`")
-        checkpointer.load(found, weights)
-    return model
+def _evaluate_one(
+    model: Transformer, campaign: Campaign, files: CampaignFiles, manifest: Manifest, name: str, device: torch.device
+) -> dict[str, Any]:
+    documents = load_holdout(files.data, manifest, name)
+    peers = compressed_bits_per_byte(b"".join(document.text for document in documents))
+    return {
+        **asdict(score(model, campaign, manifest, documents, device)),
+        "documents": len(documents),
+        **{f"{peer}_bits_per_byte": value for peer, value in peers.items()},
+    }
 
 
 def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dict[str, Any]:
     """Write report.json and report.html from what the other stages left. Returns where they are."""
-    manifest = Manifest.load(files.data)
-    trained, evaluation, audited = read_json(files.train_result), read_json(files.evaluation), read_json(files.audit)
-    if trained is None or evaluation is None or audited is None:
-        raise InputError(f"{files.directory}: nothing finished to report; run `tenfold run {files.directory}`")
+    manifest = verified_manifest(files, hashes=False)
+    trained = trained_as(campaign, manifest, files)
+    evaluation, audited = read_json(files.evaluation) or {}, read_json(files.audit) or {}
+    if evaluation.get("weights_digest") != trained.result.weights_digest:
+        raise InputError(
+            f"{files.directory}: the trained model is not scored yet; run `tenfold eval {files.directory}`"
+        )
     plan = plan_run(campaign, manifest.vocab_size, Ranks(0, 1, choose_device(campaign.train.device)))
     with closing(Ledger(files.ledger, read_only=True)) as ledger:
         collected = collect(campaign, manifest, plan, trained, evaluation, audited, ledger)
@@ -195,10 +214,12 @@ def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dic
     return {"report": str(files.report_html)}
 
 
-def export(campaign: Campaign, files: CampaignFiles, destination: Path) -> None:
+def export(campaign: Campaign, files: CampaignFiles, destination: Path, console: RunConsole) -> None:
     """Write the trained model in Hugging Face format."""
-    manifest = Manifest.load(files.data)
-    model = load_trained(campaign, files, manifest, torch.device("cpu"))
+    manifest = verified_manifest(files, hashes=False)
+    trained, cpu = trained_as(campaign, manifest, files), torch.device("cpu")
+    with checkpointer_of(campaign, files, Ranks(0, 1, cpu)) as checkpointer:
+        model = load_trained(campaign, manifest, trained, checkpointer, cpu, console)
     tokenizer = (files.data / manifest.tokenizer_file).read_text(encoding="utf-8")
     save_huggingface(model, tokenizer, manifest.end_of_document, destination)
 

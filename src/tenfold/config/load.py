@@ -21,7 +21,7 @@ def load_campaign(directory: Path, overrides: Sequence[str] = ()) -> Campaign:
     """
     path = directory / FILE_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make one with `tenfold init {directory}`") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -33,7 +33,7 @@ def parse_campaign(text: str, where: str, overrides: Sequence[str] = ()) -> Camp
     """Parse TOML `text` (called `where` in messages) into a Campaign. Raises InputError."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested without end
         raise InputError(f"{where}: not valid TOML: {error}") from None
     set_keys = [_apply_override(document, override) for override in overrides]
     try:
@@ -60,7 +60,7 @@ def _apply_override(document: dict[str, Any], override: str) -> str:
 def _parse_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -26,8 +26,8 @@ class Optimizer(Section):
     """Muon's momentum."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Decoupled weight decay on matrices."""
-    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
-    """Clip the global gradient norm to this; leave out for none."""
+    clip_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Clip the global gradient norm to this; 0 for no clipping."""
     z_loss: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the squared log-partition penalty (PaLM, arXiv 2204.02311 section 5)."""
 
@@ -64,7 +64,7 @@ class Train(Section):
     """Arithmetic of the matrix products. auto: bf16 where the device has it in hardware."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile. auto: when a compiler is there and the run is long enough to earn it back."""
-    threads: Annotated[int, Field(gt=0)] | None = None
+    threads: Annotated[int, Field(gt=0, le=1024)] | None = None
     """CPU threads of a learner. Default: every core it may use."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train."""

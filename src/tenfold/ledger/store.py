@@ -1,6 +1,7 @@
 """The ledger: one SQLite file per campaign, written by many processes and read while they write."""
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ CREATE TABLE IF NOT EXISTS runs (
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, fingerprint TEXT NOT NULL, description TEXT NOT NULL,
     started_at REAL NOT NULL, finished_at REAL, status TEXT NOT NULL, UNIQUE (kind, fingerprint));
 CREATE TABLE IF NOT EXISTS metrics (
-    run_id INTEGER NOT NULL REFERENCES runs, name TEXT NOT NULL, step INTEGER NOT NULL, value REAL NOT NULL,
+    run_id INTEGER NOT NULL REFERENCES runs, name TEXT NOT NULL, step INTEGER NOT NULL, value REAL,
     PRIMARY KEY (run_id, name, step)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, run_id INTEGER REFERENCES runs, at REAL NOT NULL, kind TEXT NOT NULL,
@@ -89,6 +90,7 @@ class Ledger:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")
                 self._db.executescript(SCHEMA)
+            self._db.execute("SELECT count(*) FROM runs")  # connecting alone does not read the file
         except sqlite3.Error as error:
             raise TenfoldError(f"{path}: cannot open the ledger ({error})") from error
 
@@ -120,13 +122,25 @@ class Ledger:
             row = db.execute("SELECT id FROM runs WHERE kind = ? AND fingerprint = ?", (kind, fingerprint)).fetchone()
         return int(row[0])
 
+    def inherit_metrics(self, run_id: int, fingerprint: str, up_to_step: int) -> None:
+        """Give a run the metrics of the run it goes on from, which had other code or numerics."""
+        with self._write() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO metrics SELECT ?, name, step, value FROM metrics "
+                "WHERE run_id = (SELECT id FROM runs WHERE fingerprint = ?) AND step <= ?",
+                (run_id, fingerprint, up_to_step),
+            )
+
     def finish_run(self, run_id: int, status: str = "done") -> None:
         """Close a run as `done`, `failed` or `interrupted`."""
         with self._write() as db:
             db.execute("UPDATE runs SET status = ?, finished_at = ? WHERE id = ?", (status, time.time(), run_id))
 
     def log(self, run_id: int, values: Mapping[int, Mapping[str, float]]) -> None:
-        """Write metrics, step → name → value. A step repeated after a crash replaces what it wrote before."""
+        """Write metrics, step → name → value. A step repeated after a crash replaces what it wrote before.
+
+        NaN is kept as such (SQLite has no NaN and stores NULL).
+        """
         rows = [(run_id, name, step, float(value)) for step, named in values.items() for name, value in named.items()]
         with self._write() as db:
             db.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?)", rows)
@@ -165,10 +179,18 @@ class Ledger:
             )
 
     def settle(self, quantity: str, outcome: float) -> None:
-        """Write what really happened beside the forecast of `quantity`. A no-op when nothing was forecast."""
+        """Write what really happened beside the forecast of `quantity`, once.
+
+        Raises TenfoldError when nothing was forecast, or when the forecast is settled with another outcome.
+        """
         with self._write() as db:
+            row = db.execute("SELECT outcome FROM predictions WHERE quantity = ?", (quantity,)).fetchone()
+            if row is None:
+                raise TenfoldError(f"{self.path}: {quantity} was never forecast, so it cannot be settled")
+            if row[0] is not None and row[0] != outcome:
+                raise TenfoldError(f"{self.path}: {quantity} is settled as {row[0]:.6g} already, not {outcome:.6g}")
             db.execute(
-                "UPDATE predictions SET outcome = ?, settled_at = ? WHERE quantity = ?",
+                "UPDATE predictions SET outcome = ?, settled_at = ? WHERE quantity = ? AND outcome IS NULL",
                 (outcome, time.time(), quantity),
             )
 
@@ -193,7 +215,7 @@ class Ledger:
         rows = self._db.execute(
             "SELECT step, value FROM metrics WHERE run_id = ? AND name = ? ORDER BY step", (run_id, name)
         )
-        return [(int(step), float(value)) for step, value in rows]
+        return [(int(step), math.nan if value is None else float(value)) for step, value in rows]
 
     def metric_names(self, run_id: int) -> list[str]:
         """Names of the metrics a run has."""

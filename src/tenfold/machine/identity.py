@@ -1,8 +1,12 @@
 """The machine as far as the bits of a result depend on it."""
 
+import math
 import os
 import platform
 import shutil
+import subprocess
+import sys
+import sysconfig
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,9 +16,20 @@ import torch
 
 def usable_cores() -> int:
     """Physical cores this process may use; hyper-threads do not make matrix products faster."""
-    allowed = os.sched_getaffinity(0)
-    siblings = {_siblings(core) for core in allowed}
-    return max(1, len(siblings))
+    try:
+        cores = len({_siblings(core) for core in os.sched_getaffinity(0)})
+    except AttributeError:  # macOS
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, _container_cores()))
+
+
+def _container_cores(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores a container's quota allows, rounded up; no limit where none is set."""
+    try:
+        quota, period = path.read_text().split()
+        return math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # no such file, or "max"
+        return sys.maxsize
 
 
 def _siblings(core: int) -> str:
@@ -27,8 +42,14 @@ def _siblings(core: int) -> str:
 
 @cache
 def has_cpp_compiler() -> bool:
-    """Whether torch.compile can build CPU kernels here."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
+    """Whether torch.compile can build CPU kernels here: tried on the smallest program that needs what they need."""
+    program = "#include <Python.h>\n#include <omp.h>\nint main() { return omp_get_max_threads() < 0; }"
+    compiler = next(filter(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++")), None)
+    if compiler is None:
+        return False
+    command = [compiler, "-x", "c++", "-fopenmp", "-fsyntax-only", f"-I{sysconfig.get_path('include')}", "-"]
+    done = subprocess.run(command, input=program, text=True, capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def numerics_fingerprint(
@@ -37,6 +58,7 @@ def numerics_fingerprint(
     """What bit-for-bit equality depends on besides config, data and code."""
     return {
         "torch": torch.__version__,
+        "cuda": str(torch.version.cuda),
         "device": device_name(device),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "threads": threads,

@@ -10,8 +10,9 @@ import torch
 
 from tenfold.machine.identity import device_name
 
-SIZE = {"cpu": 2048, "cuda": 8192}  # sides of a square product, large enough that starting it costs nothing
-REPEATS = 5
+FIRST_SIDE, LAST_SIDE = 256, 16384
+LONG_ENOUGH_S = 0.02  # a product that takes this long is large enough that starting it costs nothing
+REPEATS = 15
 
 
 @dataclass(frozen=True)
@@ -38,22 +39,23 @@ def _measure(device: torch.device, threads: int, dtype: torch.dtype) -> float:
     """The best of several: a busy machine only ever makes it slower."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    side = SIZE[device.type]
-    one = torch.randn(side, side, dtype=dtype, device=device)
-    other = torch.randn(side, side, dtype=dtype, device=device)
-    best = min(_seconds_of_product(one, other) for _ in range(REPEATS + 1))
+    side = FIRST_SIDE
+    while side < LAST_SIDE and _seconds_of_product(side, device, dtype) < LONG_ENOUGH_S:
+        side *= 2
+    best = min(_seconds_of_product(side, device, dtype) for _ in range(REPEATS))
     torch.set_num_threads(before)
     return 2 * side**3 / best
 
 
-def _seconds_of_product(one: torch.Tensor, other: torch.Tensor) -> float:
-    repeats = 1 if one.device.type == "cpu" else 20
-    _synchronize(one.device)
+def _seconds_of_product(side: int, device: torch.device, dtype: torch.dtype) -> float:
+    """Of the second of two square products: the first one wakes the device up."""
+    matrix = torch.ones(side, side, dtype=dtype, device=device)
+    matrix @ matrix
+    _synchronize(device)
     start = time.perf_counter()
-    for _ in range(repeats):
-        one @ other
-    _synchronize(one.device)
-    return (time.perf_counter() - start) / repeats
+    matrix @ matrix
+    _synchronize(device)
+    return time.perf_counter() - start
 
 
 def _synchronize(device: torch.device) -> None:

@@ -114,7 +114,7 @@ def load_huggingface(directory: Path, compute_dtype: torch.dtype) -> Transformer
         model = Transformer(_shape(config, path), int(config["vocab_size"]), compute_dtype)
         weights = {qwen3_name(name): parameter for name, parameter in model.named_parameters()}
         _fill(weights, directory)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{directory}: not a model in Hugging Face format ({error})") from error
     return model
 
@@ -135,7 +135,7 @@ def _shape(config: Mapping[str, Any], path: Path) -> Model:
         mlp_width=config["intermediate_size"],
         context=config["max_position_embeddings"],
         tied_embeddings=config["tie_word_embeddings"],
-        rope_base=rope.get("rope_theta", config.get("rope_theta")),
+        rope_base=rope["rope_theta"] if "rope_theta" in rope else config["rope_theta"],
         norm_epsilon=config["rms_norm_eps"],
         base_width=config["hidden_size"],
         base_depth=config["num_hidden_layers"],

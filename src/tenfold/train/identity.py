@@ -8,11 +8,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from tenfold.config import Campaign
 from tenfold.errors import InputError
 
-# These change what is written or printed about a run, never its weights.
-_NOT_IDENTITY: dict[str, Any] = {"name": True, "checkpoint": True, "evaluate": True, "train": {"log_every", "device"}}
+# These change what is written or printed about a run, never its weights; what data are is said by the manifest.
+_NOT_IDENTITY: dict[str, Any] = {
+    "name": True,
+    "data": True,
+    "checkpoint": True,
+    "evaluate": True,
+    "train": {"log_every", "device"},
+}
 
 
 @dataclass(frozen=True)
@@ -29,16 +37,14 @@ class RunIdentity:
         """sha256 over all of it, in hex."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
-    @property
-    def recipe(self) -> str:
-        """sha256 over what the user chose, config and data: a resume must match it."""
-        return hashlib.sha256(json.dumps([self.config, self.manifest], sort_keys=True).encode()).hexdigest()
-
 
 def identify(campaign: Campaign, manifest_digest: str, numerics: Mapping[str, Any]) -> RunIdentity:
     """The identity of the run that `campaign` describes on this machine."""
-    config = campaign.model_dump(mode="json", exclude=_NOT_IDENTITY)
-    return RunIdentity(config, manifest_digest, code_version(), dict(numerics))
+    return RunIdentity(_identity_of(campaign), manifest_digest, code_version(), dict(numerics))
+
+
+def _identity_of(campaign: Campaign) -> dict[str, Any]:
+    return campaign.model_dump(mode="json", exclude=_NOT_IDENTITY)
 
 
 @cache
@@ -57,18 +63,40 @@ def check_resumable(saved: Mapping[str, Any], identity: RunIdentity, where: str)
     Raises InputError when config or data differ, naming the keys. Returns warnings for what differs in code and
     numerics: going on is possible then, but not bit for bit what an uninterrupted run gives.
     """
-    changed = list(differences(saved["config"], identity.config))
-    if changed:
-        raise InputError(
-            f"{where}: these checkpoints belong to another configuration ({'; '.join(changed[:3])}); "
-            "set it back, or train in another directory"
-        )
-    if saved["manifest"] != identity.manifest:
-        raise InputError(f"{where}: these checkpoints were trained on other data; train in another directory")
+    check_same_recipe(saved, identity, where)
     warnings = [f"numerics changed: {change}" for change in differences(saved["numerics"], identity.numerics)]
     if saved["code"] != identity.code:
         warnings.append("tenfold's code changed")
     return warnings
+
+
+def check_same_recipe(saved: Mapping[str, Any], identity: RunIdentity, where: str) -> None:
+    """Raises InputError when config or data are not those of `saved`, naming the keys."""
+    changed = list(differences(_with_new_defaults(saved["config"]), identity.config))
+    if changed:
+        raise InputError(
+            f"{where}: trained with another configuration ({'; '.join(changed[:3])}); "
+            "set it back, or train in another directory"
+        )
+    if saved["manifest"] != identity.manifest:
+        raise InputError(f"{where}: trained on other data; train in another directory, or set [data] and seed back")
+
+
+def is_same_recipe(saved: Mapping[str, Any], identity: RunIdentity) -> bool:
+    """Whether config and data are those of `saved`; code and numerics may differ."""
+    try:
+        check_same_recipe(saved, identity, "")
+    except InputError:
+        return False
+    return True
+
+
+def _with_new_defaults(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an older tenfold saved, with the keys it did not know yet at their defaults."""
+    try:
+        return _identity_of(Campaign.model_validate(saved))
+    except ValidationError:
+        return saved  # it had keys that are gone: they show as differences
 
 
 def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:

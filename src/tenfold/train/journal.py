@@ -28,6 +28,16 @@ class Journal:
         if self._ledger:
             self._ledger.event(kind, message, run_id=self.run_id, **data)
 
+    def incident(self, kind: str, message: str, **data: Any) -> None:
+        """Write at once that something is wrong and wants an explanation."""
+        if self._ledger:
+            self._ledger.open_incident(kind, message, run_id=self.run_id, **data)
+
+    def continue_from(self, fingerprint: str, step: int) -> None:
+        """Take over the metrics up to `step` of the run with this fingerprint, if it is another one."""
+        if self._ledger and self.run_id is not None:
+            self._ledger.inherit_metrics(self.run_id, fingerprint, step)
+
     def flush(self) -> None:
         """Write what is waiting. A resumed run repeats steps after the last checkpoint and replaces theirs."""
         if self._ledger and self.run_id is not None and self._waiting:

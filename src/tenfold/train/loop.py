@@ -26,7 +26,7 @@ HoldoutScorer = Callable[[Learner], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished run. `weights_digest` hashes all final weights; `seconds` counts this process alone."""
+    """A finished run. `weights_digest` hashes all final weights; `seconds` counts every process that took part."""
 
     steps: int
     tokens: int
@@ -63,12 +63,13 @@ class Loop:
         self.step = 0
         self._watch = Stopwatch()
         self._last_report = 0
-        self._peak = measured_peak(learner.ranks.device, self.plan.threads, self.plan.compute_dtype).flops
+        self._began, self._seconds_before = time.monotonic(), 0.0
 
     def run(self) -> TrainResult:
         """Train to the end. Raises Interrupted on SIGINT or SIGTERM, TenfoldError when the loss is not finite."""
-        began = time.monotonic()
+        self.checkpointer.prepare()
         self.resume()
+        self._peak = self._measure_peak()
         self.console.say(self._headline())
         with stop_on_signal() as stop:
             self._steps(stop)
@@ -81,14 +82,26 @@ class Loop:
             parameters=self.plan.parameters,
             weights_digest=weights_digest(weights),
             fingerprint=self.learner.identity.fingerprint,
-            seconds=time.monotonic() - began,
+            seconds=self._seconds,
         )
+
+    @property
+    def _seconds(self) -> float:
+        """Time spent on this run so far, that of the processes before this one up to their last checkpoint."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    def _measure_peak(self) -> float:
+        """FLOP/s that MFU is a share of; only the rank that reports it needs to know."""
+        if not self.learner.ranks.is_first:
+            return math.inf
+        return measured_peak(self.learner.ranks.device, self.plan.threads, self.plan.compute_dtype).flops
 
     def resume(self) -> None:
         """Go back to the newest checkpoint that is whole, if there is one."""
         found = self.checkpointer.latest()
         for damaged in found.damaged:
-            self._warn("damaged-checkpoint", f"{damaged.path}: {damaged.reason}; skipped")
+            aside = self.checkpointer.set_aside(damaged)
+            self._warn("damaged-checkpoint", f"{damaged.path}: {damaged.reason}; skipped, and kept as {aside}")
         if found.checkpoint is None:
             return
         warnings = check_resumable(found.checkpoint.meta["identity"], self.learner.identity, found.checkpoint.path)
@@ -96,6 +109,8 @@ class Loop:
             self._warn("resume-not-exact", f"{warning}: the run goes on, but not bit for bit")
         self.checkpointer.load(found.checkpoint, self.learner.state_tensors())
         self.step = self._last_report = found.checkpoint.step
+        self._seconds_before = found.checkpoint.meta["seconds"]
+        self.journal.continue_from(found.checkpoint.meta["fingerprint"], self.step)
         self.console.say(f"resumed from {found.checkpoint.path} at step {self.step}/{self.plan.steps}")
         self.journal.event("resumed", f"resumed at step {self.step}", step=self.step)
 
@@ -192,7 +207,11 @@ class Loop:
             tensors=self.learner.state_tensors(),
             step=self.step,
             next_sample=self.step * self.plan.sequences,
-            meta={"identity": asdict(self.learner.identity), "fingerprint": self.learner.identity.fingerprint},
+            meta={
+                "identity": asdict(self.learner.identity),
+                "fingerprint": self.learner.identity.fingerprint,
+                "seconds": self._seconds,
+            },
         )
         self.checkpointer.save(state)
 
@@ -216,7 +235,7 @@ class Loop:
             "samples"
         )
         data: dict[str, Any] = {"step": batch.step + 1, "first_sample": first, "last_sample": last}
-        self.journal.event("not-finite", message, **data)
+        self.journal.incident("not-finite", message, **data)
         self.journal.finish("failed")
         raise TenfoldError(message)
 

@@ -65,6 +65,9 @@ def joined_ranks(setting: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
     if "RANK" not in os.environ:
         yield Ranks(0, 1, device)
         return
+    missing = [name for name in ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise InputError(f"RANK is set but {', '.join(missing)} is not: start ranks with torchrun, or unset RANK")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -21,17 +21,25 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """While inside, SIGINT and SIGTERM set the request; the old handlers come back at the end."""
+    """While inside, SIGINT and SIGTERM set the request; the old handlers come back at the end.
+
+    A request that came too late to be served inside (during the last step) is raised again outside.
+    """
     request = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if request.is_set:
-            raise KeyboardInterrupt
+        earlier = before[signal.Signals(number)]
+        if request.is_set and callable(earlier):
+            earlier(number, frame)
         request.signal_name = signal.Signals(number).name
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, note)
     try:
         yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if request.signal_name is not None:
+        signal.raise_signal(signal.Signals[request.signal_name])

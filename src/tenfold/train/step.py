@@ -24,7 +24,7 @@ def train_step(
     optimizers: Optimizers,
     micro_batches: Sequence[Tensor],
     learning_rate_factor: float,
-    clip_norm: float | None,
+    clip_norm: float,
     z_loss: float,
 ) -> StepResult:
     """Accumulate gradients over the micro-batches (each [batch, context + 1]), clip, step, zero."""
@@ -42,7 +42,7 @@ def train_step(
     return StepResult(nats, grad_norm)
 
 
-def clip_gradients(model: nn.Module, clip_norm: float | None) -> Tensor:
-    """Scale all gradients so that their global norm is at most `clip_norm`; returns the norm before."""
-    norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf if clip_norm is None else clip_norm)
+def clip_gradients(model: nn.Module, clip_norm: float) -> Tensor:
+    """Scale all gradients so that their global norm is at most `clip_norm` (0: leave them); the norm before."""
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm or math.inf)
     return norm.full_tensor() if isinstance(norm, DTensor) else norm

@@ -1,7 +1,7 @@
 """Line charts as inline SVG: no script, no network, readable in print."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -44,11 +44,12 @@ def line_chart(
     curves: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str, *, from_zero: bool = False
 ) -> Markup:
     """Curves by name, in one pair of axes. Curves without points are left out."""
-    drawn = {name: thin(points) for name, points in curves.items() if points}
+    finite = {name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in curves.items()}
+    drawn = {name: thin(points) for name, points in finite.items() if points}
     if not drawn:
         return Markup('<p class="none">nothing recorded</p>')
     xs = [x for points in drawn.values() for x, _ in points]
-    low, high = y_range([y for points in drawn.values() for _, y in points], from_zero=from_zero)
+    low, high = y_range(drawn.values(), from_zero=from_zero)
     x_low, x_high = min(xs), max(*xs, min(xs) + 1)
 
     def place_x(x: float) -> float:
@@ -88,11 +89,11 @@ def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]
 
 
-def y_range(values: Sequence[float], *, from_zero: bool) -> tuple[float, float]:
-    """What the axis shows: all but the highest twentieth, so that the start of a run does not flatten the rest."""
-    ordered = sorted(values)
-    low = 0.0 if from_zero else ordered[0]
-    high = ordered[min(len(ordered) - 1, math.ceil(0.95 * len(ordered)))]
+def y_range(curves: Iterable[Sequence[tuple[float, float]]], *, from_zero: bool) -> tuple[float, float]:
+    """What the axis shows: every curve from its first twentieth on, so that the start does not flatten the rest."""
+    shown = [y for points in curves for _, y in points[len(points) // 20 :]]
+    low = 0.0 if from_zero else min(shown)
+    high = max(shown)
     margin = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
     return (low if from_zero else low - margin), high + margin
 

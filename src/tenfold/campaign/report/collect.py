@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from tenfold.campaign.trained import Trained
 from tenfold.config import Campaign
 from tenfold.data import Manifest
+from tenfold.errors import InputError
 from tenfold.ledger import Event, Ledger, Run
-from tenfold.machine import environment
+from tenfold.train.loop import TrainResult
 from tenfold.train.plan import RunPlan
 
 Curve = list[tuple[int, float]]
@@ -19,30 +21,36 @@ def collect(
     campaign: Campaign,
     manifest: Manifest,
     plan: RunPlan,
-    trained: Mapping[str, Any],
+    trained: Trained,
     evaluation: Mapping[str, Any],
     audit: Mapping[str, Any],
     ledger: Ledger,
 ) -> dict[str, Any]:
-    """Everything the report shows."""
-    run = next(run for run in ledger.runs() if run.fingerprint == trained["fingerprint"])
+    """Everything the report shows. Raises InputError when the ledger does not know the run."""
+    result = trained.result
+    run = next((run for run in ledger.runs() if run.fingerprint == result.fingerprint), None)
+    if run is None:
+        raise InputError(
+            f"{ledger.path}: does not know this run; put back the ledger it was trained with, or delete the "
+            "checkpoints and train again"
+        )
     curves = {name: ledger.metric(run.id, name) for name in ledger.metric_names(run.id)}
     return {
         "campaign": campaign.name,
         "holdouts": evaluation["holdouts"],
-        "data": _data(manifest, audit, trained),
-        "throughput": _throughput(plan, curves, trained),
-        "weights_digest": trained["weights_digest"],
+        "data": _data(manifest, audit, result),
+        "throughput": _throughput(plan, curves, run, result),
+        "weights_digest": result.weights_digest,
         "model": _model(campaign, manifest, plan),
-        "run": _run(run, trained),
+        "run": _run(run, result),
         "curves": curves,
         "events": [_event(event) for event in ledger.events(run.id)],
-        "environment": environment(),
+        "environment": run.description["environment"],
         "config": campaign.model_dump(mode="json"),
     }
 
 
-def _data(manifest: Manifest, audit: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, Any]:
+def _data(manifest: Manifest, audit: Mapping[str, Any], result: TrainResult) -> dict[str, Any]:
     size = sum(source.bytes for source in manifest.sources)
     return {
         "funnel": manifest.funnel,
@@ -51,14 +59,17 @@ def _data(manifest: Manifest, audit: Mapping[str, Any], trained: Mapping[str, An
         "tokens": manifest.tokens,
         "bytes": size,
         "bytes_per_token": size / manifest.tokens,
-        "epochs": trained["tokens"] / manifest.tokens,
+        "epochs": result.tokens / manifest.tokens,
         "vocab_size": manifest.vocab_size,
         "manifest": manifest.digest,
         "audit": audit["checks"],
     }
 
 
-def _throughput(plan: RunPlan, curves: Mapping[str, Curve], trained: Mapping[str, Any]) -> dict[str, Any]:
+def _throughput(plan: RunPlan, curves: Mapping[str, Curve], run: Run, result: TrainResult) -> dict[str, Any]:
+    """Rates are medians over the run; what it ran on is what it said of itself then."""
+    numerics = run.description["numerics"]
+
     def median(name: str) -> float | None:
         values = [value for _, value in curves.get(f"train/{name}", [])]
         return statistics.median(values) if values else None
@@ -68,10 +79,10 @@ def _throughput(plan: RunPlan, curves: Mapping[str, Curve], trained: Mapping[str
         "mfu": median("mfu"),
         "overhead": median("overhead"),
         "flops_per_token": plan.flops_per_token,
-        "seconds": trained["seconds"],
-        "threads": plan.threads,
-        "compute_dtype": str(plan.compute_dtype).removeprefix("torch."),
-        "compiled": plan.compiled,
+        "seconds": result.seconds,
+        "threads": numerics["threads"],
+        "compute_dtype": numerics["compute_dtype"],
+        "compiled": numerics["compiled"],
     }
 
 
@@ -90,14 +101,14 @@ def _model(campaign: Campaign, manifest: Manifest, plan: RunPlan) -> dict[str, A
     }
 
 
-def _run(run: Run, trained: Mapping[str, Any]) -> dict[str, Any]:
+def _run(run: Run, result: TrainResult) -> dict[str, Any]:
     return {
         "fingerprint": run.fingerprint,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
         "status": run.status,
-        "steps": trained["steps"],
-        "tokens": trained["tokens"],
+        "steps": result.steps,
+        "tokens": result.tokens,
         "code": run.description["code"],
         "numerics": run.description["numerics"],
     }

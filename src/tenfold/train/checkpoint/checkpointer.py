@@ -70,8 +70,6 @@ class Checkpointer:
         self._rank, self._world_size = rank, world_size
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._under_way: Future[None] | None = None
-        if rank == 0:
-            self._store.clean()
 
     def __enter__(self) -> Self:
         return self
@@ -79,6 +77,14 @@ class Checkpointer:
     def __exit__(self, *_: object) -> None:
         self._writer.shutdown()
         self._store.close()
+
+    def prepare(self) -> None:
+        """Before training: delete what was left half-written. Raises InputError when this place cannot be written."""
+        if self._rank == 0:
+            try:
+                self._store.prepare()
+            except OSError as error:
+                raise InputError(f"{self.url}: checkpoints cannot be written here ({_reason(error)})") from error
 
     def save(self, state: CheckpointState) -> None:
         """Copy the state and write it in the background. Raises what went wrong with the save before."""
@@ -98,6 +104,7 @@ class Checkpointer:
 
     def _write(self, boxes: dict[str, Box], step: int, next_sample: int, meta: dict[str, Any]) -> None:
         name = f"step-{step:08d}"
+        self._refuse_if_not_finite(name, boxes)
         try:
             self._write_part(name, boxes)
             if self._rank == 0:
@@ -106,11 +113,20 @@ class Checkpointer:
                 self._prune()
         except (OSError, SafetensorError) as error:
             if self._rank == 0:
-                self._store.clean()
+                self._store.give_up(name)
             raise TenfoldError(
                 f"{self._store.describe(name)}: the checkpoint could not be written ({_reason(error)}); "
                 f"the last good one is {self._newest_name()}. Make room or set checkpoint.url, then run again to go on"
             ) from error
+
+    def _refuse_if_not_finite(self, name: str, boxes: Mapping[str, Box]) -> None:
+        """A step may look finite and leave weights that are not; a checkpoint of them would be worth nothing."""
+        for key, box in boxes.items():
+            if box.local.is_floating_point() and not bool(torch.isfinite(box.local).all()):
+                raise TenfoldError(
+                    f"{self._store.describe(name)}: {key} holds NaN or infinity, so nothing was saved; the last good "
+                    f"checkpoint is {self._newest_name()}. Lower train.optimizer.learning_rate"
+                )
 
     def _write_part(self, name: str, boxes: dict[str, Box]) -> None:
         """This rank's tensors, and what they are."""
@@ -139,13 +155,20 @@ class Checkpointer:
                 self._store.remove(name)
 
     def _newest_name(self) -> str:
-        names = self._store.names()
+        try:
+            names = self._store.names()
+        except OSError:
+            return "not known"
         return self._store.describe(names[-1]) if names else "none yet"
 
     def latest(self) -> Found:
-        """The newest checkpoint whose files are all as they were written."""
+        """The newest checkpoint whose files are all as they were written. Raises InputError if none can be listed."""
         damaged: list[Damaged] = []
-        for name in reversed(self._store.names()):
+        try:
+            names = self._store.names()
+        except OSError as error:
+            raise InputError(f"{self.url}: checkpoints cannot be read here ({_reason(error)})") from error
+        for name in reversed(names):
             try:
                 directory = self._store.fetch(name)
                 manifest = CheckpointManifest.read(directory / MANIFEST)
@@ -155,6 +178,11 @@ class Checkpointer:
                 continue
             return Found(Checkpoint(self._store.describe(name), directory, manifest), damaged)
         return Found(None, damaged)
+
+    def set_aside(self, damaged: Damaged) -> str:
+        """Rename a damaged checkpoint, so that pruning never counts it as one of those to keep; returns where."""
+        name = damaged.path.rstrip("/").rsplit("/", 1)[-1]
+        return self._store.set_aside(name) if self._rank == 0 else damaged.path
 
     def load(self, checkpoint: Checkpoint, into: Mapping[str, Tensor]) -> None:
         """Fill tensors, plain or sharded over any number of ranks.

@@ -1,10 +1,14 @@
 """Where checkpoints lie: a folder, or anything fsspec knows by URL. Both publish whole checkpoints or nothing."""
 
+import itertools
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +20,7 @@ from tenfold.train.checkpoint.manifest import MANIFEST
 
 WAIT_FOR_RANKS_S = 600.0
 POLL_S = 0.02
+NAME = re.compile(r"step-\d{8}")
 
 
 class Store(Protocol):
@@ -41,6 +46,10 @@ class Store(Protocol):
         """Write the manifest; from now on the checkpoint exists."""
         ...
 
+    def give_up(self, name: str) -> None:
+        """Delete what was staged for a checkpoint that could not be written."""
+        ...
+
     def names(self) -> list[str]:
         """Published checkpoints, oldest first."""
         ...
@@ -53,13 +62,26 @@ class Store(Protocol):
         """Delete a checkpoint."""
         ...
 
-    def clean(self) -> None:
-        """Delete what a killed process left half-written."""
+    def set_aside(self, name: str) -> str:
+        """Rename a damaged checkpoint so that it counts no more, but is still there to look at; returns where."""
+        ...
+
+    def prepare(self) -> None:
+        """Delete what a killed process left half-written and see that this place can be written.
+
+        Only for the one process that trains here: a save under way looks half-written to others. Raises OSError.
+        """
         ...
 
     def close(self) -> None:
         """Delete local copies."""
         ...
+
+
+def damaged_name(name: str, taken: Callable[[str], bool]) -> str:
+    """A free name for a damaged checkpoint."""
+    names = (f"damaged-{name}" + (f"-{number}" if number else "") for number in itertools.count())
+    return next(candidate for candidate in names if not taken(candidate))
 
 
 def open_store(url: str | Path, storage_options: dict[str, Any]) -> Store:
@@ -135,8 +157,11 @@ class FolderStore:
         _sync(self.root)
         shutil.rmtree(self.root / f".tmp-old-{name}", ignore_errors=True)
 
+    def give_up(self, name: str) -> None:
+        shutil.rmtree(self._temporary(name), ignore_errors=True)
+
     def names(self) -> list[str]:
-        return sorted(path.name for path in self.root.glob("step-*") if path.is_dir())
+        return sorted(path.name for path in self.root.iterdir() if NAME.fullmatch(path.name) and path.is_dir())
 
     def fetch(self, name: str) -> Path:
         return self.root / name
@@ -147,9 +172,17 @@ class FolderStore:
         path.rename(hidden)  # at once, so that a kill never leaves half a checkpoint under its name
         shutil.rmtree(hidden, ignore_errors=True)
 
-    def clean(self) -> None:
-        for path in self.root.glob(".tmp-*"):
-            shutil.rmtree(path, ignore_errors=True)
+    def set_aside(self, name: str) -> str:
+        aside = self.root / damaged_name(name, lambda candidate: (self.root / candidate).exists())
+        (self.root / name).rename(aside)
+        return str(aside)
+
+    def prepare(self) -> None:
+        for pattern in (".tmp-step-*", ".tmp-old-step-*"):
+            for path in self.root.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True)
+        with tempfile.TemporaryFile(dir=self.root):
+            pass
 
     def close(self) -> None:
         pass  # has no copies
@@ -163,8 +196,21 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """Every backend of fsspec raises errors of its own when it cannot be reached: one kind is enough for us."""
+    try:
+        yield
+    except (OSError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        raise OSError(
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+        ) from error
+
+
 class UrlStore:
-    """Any fsspec file system: the manifest goes last, and what has none does not exist."""
+    """Any fsspec file system: the manifest goes last, and what has none does not exist. Raises OSError alone."""
 
     def __init__(self, url: str, file_system: fsspec.AbstractFileSystem, path: str) -> None:
         self.url, self._fs, self._path = url.rstrip("/"), file_system, path.rstrip("/")
@@ -181,10 +227,13 @@ class UrlStore:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
+    @_as_os_errors()
     def share(self, name: str, files: list[Path]) -> None:
         for path in files:
             self._fs.put_file(str(path), self._remote(name, path.name))
+            path.unlink()  # the copy here has done its work
 
+    @_as_os_errors()
     def listed(self, name: str, suffix: str) -> list[dict[str, Any]]:
         files = [file for file in self._list(self._remote(name)) if file.endswith(suffix)]
         return [json.loads(self._fs.cat_file(file)) for file in sorted(files)]
@@ -196,17 +245,22 @@ class UrlStore:
         except FileNotFoundError:
             return []
 
+    @_as_os_errors()
     def publish(self, name: str, manifest: bytes) -> None:
         self._fs.pipe_file(self._remote(name, MANIFEST), manifest)
+
+    def give_up(self, name: str) -> None:
         shutil.rmtree(self.stage(name), ignore_errors=True)
 
+    @_as_os_errors()
     def names(self) -> list[str]:
         names = [file.rstrip("/").rsplit("/", 1)[-1] for file in self._list(self._path)]
-        return sorted(name for name in names if name.startswith("step-") and self._is_published(name))
+        return sorted(name for name in names if NAME.fullmatch(name) and self._is_published(name))
 
     def _is_published(self, name: str) -> bool:
         return bool(self._fs.exists(self._remote(name, MANIFEST)))
 
+    @_as_os_errors()
     def fetch(self, name: str) -> Path:
         local = Path(self._local.name) / "fetched" / name
         shutil.rmtree(local, ignore_errors=True)
@@ -215,15 +269,25 @@ class UrlStore:
             self._fs.get_file(file, str(local / file.rsplit("/", 1)[-1]))
         return local
 
+    @_as_os_errors()
     def remove(self, name: str) -> None:
         self._fs.rm_file(self._remote(name, MANIFEST))
         self._fs.rm(self._remote(name), recursive=True)
 
-    def clean(self) -> None:
+    @_as_os_errors()
+    def set_aside(self, name: str) -> str:
+        aside = damaged_name(name, lambda candidate: bool(self._fs.exists(self._remote(candidate))))
+        self._fs.mv(self._remote(name), self._remote(aside), recursive=True)
+        return self.describe(aside)
+
+    @_as_os_errors()
+    def prepare(self) -> None:
         names = [file.rstrip("/").rsplit("/", 1)[-1] for file in self._list(self._path)]
         for name in names:
-            if name.startswith("step-") and not self._is_published(name):
+            if NAME.fullmatch(name) and not self._is_published(name):
                 self._fs.rm(self._remote(name), recursive=True)
+        self._fs.pipe_file(f"{self._path}/.probe", b"")
+        self._fs.rm_file(f"{self._path}/.probe")
 
     def close(self) -> None:
         self._local.cleanup()
