@@ -81,7 +81,8 @@ class Backtest:
 
 def distance_from(runs: RunTable, c: FloatArray) -> FloatArray:
     """Decades of compute beyond the largest run; 0 within the runs. `c` is ln C (m,)."""
-    return np.maximum(0.0, (c - runs.points.c.max()) / LN10)
+    beyond: FloatArray = np.maximum(0.0, (c - runs.points.c.max()) / LN10)
+    return beyond
 
 
 def run_backtest(runs: RunTable, laws: Sequence[Law] = LAWS) -> Backtest:
@@ -103,7 +104,8 @@ def fit_candidates(runs: RunTable, laws: Sequence[Law] = LAWS) -> dict[Candidate
     found: dict[Candidate, FloatArray] = {}
     for law in laws:
         fits = _fit_rows(law, runs, distinct)
-        found |= {Candidate(law, view): fits[row] for view, row in zip(VIEWS, which.tolist(), strict=True) if row in fits}
+        rows = zip(VIEWS, which.tolist(), strict=True)
+        found |= {Candidate(law, view): fits[row] for view, row in rows if row in fits}
     return found
 
 

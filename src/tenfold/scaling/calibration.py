@@ -19,7 +19,7 @@ LEVELS = (0.5, 0.8, 0.95)
 STUDENT = {0.5: 0.74, 0.8: 1.53, 0.95: 2.78}  # quantiles of |t| at 4 degrees of freedom
 NO_BACKTEST_DRIFT = 0.02  # ln loss per decade where no origin could be scored: larger than typical of published tables
 ORIGIN_REPLICATES = 40
-CORRECTION = 1.0
+CORRECTION = 0.5  # 1 / (errors that go their own way at one origin): many runs lie above one, but err together
 NORMAL_MAD = 1.4826  # median absolute deviation to standard deviation
 LEAST_NOISE = 1e-4  # in ln loss: no table is free of noise
 
@@ -82,21 +82,19 @@ def seed_noise(runs: RunTable) -> float | None:
 def conformal_multipliers(ratios: Sequence[FloatArray]) -> dict[float, float]:
     """By how much to stretch the scale at each level, from |error| / scale at each origin; every origin counts alike.
 
-    The quantile is taken at level · (1 + 1/origins), the finite-sample correction of split conformal prediction with
-    an origin as the unit, since errors at one origin go together. Few origins cannot show the far tail, so a level
-    beyond the data is at least as far from the one below as in Student's t with 4 degrees of freedom.
+    The quantile is taken at level · (1 + 1/(2·origins)): split conformal prediction's correction for few errors, an
+    origin counting as two of them. Few origins do not show the far tail either, so the widest interval is at least as
+    far from the one below it as in Student's t with 4 degrees of freedom.
     """
     pooled = np.concatenate(ratios)
     weights = np.concatenate([np.full(len(ratio), 1 / (len(ratio) * len(ratios))) for ratio in ratios])
     order = np.argsort(pooled, kind="stable")
     reached = np.cumsum(weights[order])
-    multipliers: dict[float, float] = {}
-    for level in LEVELS:
-        wanted = min(1.0, level * (1 + CORRECTION / len(ratios)))
-        found = float(pooled[order][min(int(np.searchsorted(reached, wanted - 1e-9)), len(pooled) - 1)])
-        multipliers[level] = found
-    multipliers[LEVELS[2]] = max(multipliers[LEVELS[2]], multipliers[LEVELS[1]] * STUDENT[LEVELS[2]] / STUDENT[LEVELS[1]])
-    return multipliers
+    wanted = np.minimum(1.0, np.array(LEVELS) * (1 + CORRECTION / len(ratios)))
+    found = pooled[order][np.minimum(np.searchsorted(reached, wanted - 1e-9), len(pooled) - 1)]
+    half, most, nearly_all = found.tolist()
+    tail = most * STUDENT[LEVELS[2]] / STUDENT[LEVELS[1]]
+    return dict(zip(LEVELS, (half, most, max(nearly_all, tail)), strict=True))
 
 
 def _residual_noise(runs: RunTable, committee: Committee) -> float:

@@ -30,17 +30,20 @@ class Committee:
 
     def log_loss(self, points: Points) -> FloatArray:
         """Median forecast of ln L, shape (m,)."""
-        return np.median(self._forecasts(points), axis=0)
+        median: FloatArray = np.median(self._forecasts(points), axis=0)
+        return median
 
     def form_spread(self, points: Points) -> FloatArray:
         """Root mean square distance of the members from their median, in ln L, shape (m,)."""
         forecasts = self._forecasts(points)
-        return np.sqrt(np.mean((forecasts - np.median(forecasts, axis=0)) ** 2, axis=0))
+        spread: FloatArray = np.sqrt(np.mean((forecasts - np.median(forecasts, axis=0)) ** 2, axis=0))
+        return spread
 
     def sampling_spread(self, points: Points) -> FloatArray:
         """One standard deviation over bootstrap replicates of the best member, in ln L, shape (m,)."""
         low, high = np.percentile(self.best.law.log_loss(self.replicates, points), CENTRAL, axis=0)
-        return (high - low) / 2
+        half: FloatArray = (high - low) / 2
+        return half
 
     def _forecasts(self, points: Points) -> FloatArray:
         return np.concatenate([candidate.law.log_loss(found, points) for candidate, found in self.members])
@@ -62,9 +65,7 @@ def form_committee(
     return Committee(members, bootstrap(runs, *members[0], replicates, seed))
 
 
-def bootstrap(
-    runs: RunTable, candidate: Candidate, coefficients: FloatArray, replicates: int, seed: int
-) -> FloatArray:
+def bootstrap(runs: RunTable, candidate: Candidate, coefficients: FloatArray, replicates: int, seed: int) -> FloatArray:
     """Refits (B, p) of a candidate to runs drawn with replacement; rows of one run are drawn together."""
     _, run = np.unique(runs.run, return_inverse=True)
     count = int(run.max()) + 1

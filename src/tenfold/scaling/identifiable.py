@@ -22,10 +22,10 @@ def check_identifiable(runs: RunTable) -> None:
 def _reason(runs: RunTable) -> str | None:
     points = runs.points
     if len(runs) < MIN_RUNS:
-        return f"{len(runs)} runs are too few to fit a law; give at least {MIN_RUNS}, at four or more amounts of compute"
+        return f"{len(runs)} runs are too few for a law; give {MIN_RUNS} or more, at four amounts of compute"
     for name, values in (("C", points.c), ("N", points.n), ("D", points.d)):
         if _span(values) < MIN_SPAN:
-            return f"no spread in {name}: its largest is {_span(values):.2f}x its smallest; {MIN_SPAN}x or more is needed"
+            return f"no spread in {name}: its largest is {_span(values):.2f}x its smallest, {MIN_SPAN}x needed"
     if not _falls(runs):
         return "the loss does not fall as compute grows, so no law of diminishing loss can be fitted; check the runs"
     obstacles = {law.name: law.obstacle(runs) for law in LAWS}

@@ -60,10 +60,14 @@ class ScalingLaw:
         beyond = distance_from(self.runs, points.c)
         return [
             Forecast(
-                *(math.exp(values[i]) for values in (points.n, points.d, points.c, points.u, expected)),
-                {level: _around(expected[i], width[i]) for level, width in widths.items()},
-                float(beyond[i]),
-                self._notes(points.take(np.array([i])), float(beyond[i])),
+                parameters=math.exp(points.n[i]),
+                tokens=math.exp(points.d[i]),
+                compute=math.exp(points.c[i]),
+                unique=math.exp(points.u[i]),
+                loss=math.exp(expected[i]),
+                intervals={level: _around(expected[i], width[i]) for level, width in widths.items()},
+                decades_beyond=float(beyond[i]),
+                notes=self._notes(points.take(np.array([i])), float(beyond[i])),
             )
             for i in range(len(points))
         ]

@@ -143,7 +143,7 @@ def _read_rows(path: Path) -> list[Row]:
             header = [name.strip() for name in reader.fieldnames or ()]
             _check_header(path, header)
             reader.fieldnames = header
-            rows = [(reader.line_num, row) for row in reader]
+            rows: list[Row] = [(reader.line_num, row) for row in reader]
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; --table takes a CSV with the columns N, D, loss") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -184,11 +184,18 @@ def _check_unique(path: Path, rows: list[Row], columns: Mapping[str, FloatArray]
     excess = columns["unique"] > columns["D"] * UNIQUE_SLACK
     if excess.any():
         line, row = rows[int(np.argmax(excess))]
-        raise InputError(f"{path}: row {line}: unique = '{row['unique'].strip()}': must not exceed D = {row['D'].strip()}")
+        tokens, unique = row["D"].strip(), row["unique"].strip()
+        raise InputError(f"{path}: row {line}: unique = '{unique}': must not exceed D = {tokens}")
 
 
 def _run_labels(rows: list[Row]) -> list[str] | None:
     """Rows of one `run` (several D points off one trunk) belong together; without the column each stands alone."""
     if "run" not in rows[0][1]:
         return None
-    return [f"{row['run'].strip()} {row.get('seed', '').strip()}" if row["run"].strip() else f"row {line}" for line, row in rows]
+    return [_run_label(line, row) for line, row in rows]
+
+
+def _run_label(line: int, row: Mapping[str, str]) -> str:
+    """The same name under another seed is another run; a row without a name is one of its own."""
+    name = row["run"].strip()
+    return f"run {name} seed {row.get('seed', '').strip()}" if name else f"row {line}"

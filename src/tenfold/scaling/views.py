@@ -27,7 +27,8 @@ class View:
         """1 for each run kept, 0 for the others, shape (n,)."""
         c = runs.points.c
         recent = c >= c.max() - self.decades * LN10 - 1e-9
-        return (recent & (excess_over_frontier(runs) <= math.log1p(self.excess))).astype(np.float64)
+        near = excess_over_frontier(runs) <= math.log1p(self.excess)
+        return np.where(recent & near, 1.0, 0.0)
 
     def describe(self) -> str:
         """In words."""
@@ -44,4 +45,5 @@ def excess_over_frontier(runs: RunTable) -> FloatArray:
     c = runs.points.c
     lowest = np.minimum.accumulate(runs.log_loss)
     reach = np.searchsorted(c, c + ENVELOPE_SLACK, side="right") - 1
-    return runs.log_loss - lowest[reach]
+    excess: FloatArray = runs.log_loss - lowest[reach]
+    return excess

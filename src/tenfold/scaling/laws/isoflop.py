@@ -58,7 +58,8 @@ class IsoFlopLaw:
         """Forecast of ln L, shape (R, m)."""
         e, k, gamma, g, share, width = columns(coefficients)
         away = np.clip(width * (points.n - g - share * points.c), -FLAT, FLAT)
-        return np.log(np.exp(e) + np.exp(k - gamma * points.c) * np.cosh(away))
+        forecast: FloatArray = np.log(np.exp(e) + np.exp(k - gamma * points.c) * np.cosh(away))
+        return forecast
 
     def fit(self, runs: RunTable, weights: FloatArray, near: FloatArray | None = None) -> FloatArray:
         """Coefficients (R, 6); NaN where fewer than four budgets have a minimum among their runs."""
@@ -97,11 +98,13 @@ def _parabola(runs: RunTable, weights: FloatArray) -> FloatArray:
     x = runs.points.n - centre
     basis = np.stack([np.ones_like(x), x, x * x])
     gram = np.einsum("rn,pn,qn->rpq", weights, basis, basis) + 1e-10 * np.eye(3)
-    constant, slope, half = np.linalg.solve(gram, np.einsum("rn,pn,n->rp", weights, basis, runs.loss)[..., None])[..., 0].T
+    moments = np.einsum("rn,pn,n->rp", weights, basis, runs.loss)
+    constant, slope, half = np.linalg.solve(gram, moments[..., None])[..., 0].T
     safe = np.where(half > 0, half, np.nan)
     best = -slope / (2 * safe)
-    inside = (best >= np.where(weights > 0, x, np.inf).min(axis=1)) & (best <= np.where(weights > 0, x, -np.inf).max(axis=1))
-    valid = inside & ((weights > 0).sum(axis=1) >= RUNS_PER_BUDGET)
+    used = weights > 0
+    low, high = np.where(used, x, np.inf).min(axis=1), np.where(used, x, -np.inf).max(axis=1)
+    valid = (best >= low) & (best <= high) & (used.sum(axis=1) >= RUNS_PER_BUDGET)
     return np.where(valid, np.stack([best + centre, constant + slope * best / 2, 2 * safe]), np.nan)
 
 

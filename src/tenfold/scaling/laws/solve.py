@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.scaling.table import BoolArray, FloatArray
+from tenfold.scaling.table import FloatArray, IntArray
 
 HUBER_DELTA = 1e-3  # on log loss: Hoffmann et al., arXiv 2203.15556, appendix D.2
 BATCH_ELEMENTS = 400_000  # Jacobian entries held at once: small enough to stay in the processor's cache
@@ -30,7 +30,7 @@ class Problem:
     low: FloatArray
     high: FloatArray
 
-    def rows(self, index: BoolArray | slice | FloatArray) -> "Problem":
+    def rows(self, index: slice | IntArray) -> "Problem":
         """Some of the fits."""
         return Problem(self.model, self.log_loss[index], self.weights[index], self.low, self.high)
 
@@ -51,11 +51,13 @@ def huber(residuals: FloatArray) -> FloatArray:
     """Huber's loss: r²/2 within HUBER_DELTA, delta (|r| − delta/2) outside."""
     size = np.abs(residuals)
     inner = np.minimum(size, HUBER_DELTA)
-    return inner * (size - inner / 2)
+    loss: FloatArray = inner * (size - inner / 2)
+    return loss
 
 
 def _total(weights: FloatArray, residuals: FloatArray) -> FloatArray:
-    return np.einsum("rn,rn->r", weights, huber(residuals))
+    total: FloatArray = np.einsum("rn,rn->r", weights, huber(residuals))
+    return total
 
 
 def solve(problem: Problem, start: FloatArray, effort: Effort) -> FloatArray:
@@ -103,9 +105,7 @@ class _Batch:
         self.active = active[~done]
 
 
-def _damped_step(
-    residuals: FloatArray, slopes: FloatArray, weights: FloatArray, damping: FloatArray
-) -> FloatArray:
+def _damped_step(residuals: FloatArray, slopes: FloatArray, weights: FloatArray, damping: FloatArray) -> FloatArray:
     """Gauss–Newton step (R, p) with Huber's weights min(1, delta / |r|), damped along the diagonal."""
     robust = weights * (HUBER_DELTA / np.maximum(np.abs(residuals), HUBER_DELTA))
     weighted = slopes * robust[:, :, None]
@@ -113,5 +113,6 @@ def _damped_step(
     curvature = weighted.transpose(0, 2, 1) @ slopes
     diagonal = np.einsum("rpp->rp", curvature)
     floor = 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-300
-    curvature[:, *np.diag_indices(curvature.shape[1])] += damping[:, None] * diagonal + floor
-    return -np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
+    axis = np.arange(curvature.shape[1])
+    curvature[:, axis, axis] += damping[:, None] * diagonal + floor
+    return np.negative(np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0], dtype=np.float64)

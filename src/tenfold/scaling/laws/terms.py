@@ -63,10 +63,11 @@ def solve_from_grid(problem: Problem, starts: FloatArray) -> FloatArray:
     promise = np.stack([problem.objective(start[None]) for start in starts], axis=1)
     chosen = np.argsort(promise, axis=1, kind="stable")[:, :count]
     index = np.repeat(np.arange(len(promise)), chosen.shape[1])
-    repeated = Problem(problem.model, problem.log_loss[index], problem.weights[index], problem.low, problem.high)
+    repeated = problem.rows(index)
     found = solve(repeated, starts[chosen.ravel()], THOROUGH if alone else QUICK)
     left = repeated.objective(found).reshape(chosen.shape)
-    return found.reshape(*chosen.shape, -1)[np.arange(len(left)), left.argmin(axis=1)]
+    best: FloatArray = found.reshape(*chosen.shape, -1)[np.arange(len(left)), left.argmin(axis=1)]
+    return best
 
 
 def log_sum(terms: Sequence[FloatArray]) -> tuple[FloatArray, list[FloatArray]]:
@@ -102,7 +103,8 @@ def start_coefficients(decays: FloatArray, exponents: FloatArray, log_loss: Floa
     centre = decays.mean(axis=2)
     basis = np.exp(decays - centre[:, :, None] - log_loss)
     gram = basis @ basis.transpose(0, 2, 1)
-    gram[:, *np.diag_indices(gram.shape[1])] *= 1 + 1e-9
+    axis = np.arange(gram.shape[1])
+    gram[:, axis, axis] *= 1 + 1e-9
     goal = 1 - np.exp(floors[:, None] - log_loss)
     linear = np.linalg.solve(gram[:, None], (basis[:, None] @ goal[None, :, :, None]))[..., 0]
     positive = np.maximum(linear, 0.02 * np.abs(linear).max(axis=2, keepdims=True) + 1e-30)
