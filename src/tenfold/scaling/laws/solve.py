@@ -115,4 +115,5 @@ def _damped_step(residuals: FloatArray, slopes: FloatArray, weights: FloatArray,
     floor = 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-300
     axis = np.arange(curvature.shape[1])
     curvature[:, axis, axis] += damping[:, None] * diagonal + floor
-    return np.negative(np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0], dtype=np.float64)
+    step: FloatArray = np.linalg.solve(curvature, -gradient[:, :, None])[:, :, 0].astype(np.float64)
+    return step
