@@ -37,9 +37,10 @@ def bits(law: ScalingLaw, points: Points) -> list[bytes]:
     return [law.log_loss(points).tobytes(), *(law.half_widths(points, level).tobytes() for level in LEVELS)]
 
 
-def test_it_forecasts_ten_times_beyond_runs_of_a_known_law(known: ScalingLaw) -> None:
+def test_it_forecasts_beyond_runs_of_a_known_law() -> None:
     far = Points.of([3e9, 2e9, 8e9], [6e10, 4e11, 1e11])
-    assert np.exp(known.log_loss(far)) == pytest.approx(loss_by_known_law(far), rel=0.006)
+    law = fit_scaling_law(made(grid(), noise=0.001))
+    assert np.exp(law.log_loss(far)) == pytest.approx(loss_by_known_law(far), rel=0.005)
 
 
 @pytest.mark.parametrize(("name", "median"), [("porian_tuned", 0.01), ("gadre_c4", 0.03), ("datablations", 0.03)])
@@ -207,7 +208,11 @@ def test_views_keep_the_top_and_the_frontier() -> None:
         (Points.of(np.geomspace(1e6, 1e9, 8), np.full(8, 1e10)), np.linspace(5, 3, 8), "no spread in D: its largest"),
         (Points.of(np.full(8, 1e7), np.geomspace(1e8, 1e11, 8)), np.linspace(5, 3, 8), "no spread in N: its largest"),
         (Points.of(np.full(6, 1e7), np.full(6, 1e9)), np.linspace(5, 4, 6), "no spread in C: its largest"),
-        (Points.of([1e7, 3e7] * 3, [1e9, 3e9] * 3), [5, 4] * 3, "too few rungs to identify any law (compute: 2"),
+        (
+            Points.of([1e7, 3e7] * 3, [1e9, 3e9] * 3),
+            [5, 5, 5, 4, 4, 4],
+            "too few rungs to identify any law (compute: 2",
+        ),
         (grid(), np.linspace(3, 5, 48), "the loss does not fall as compute grows"),
         (grid(), np.full(48, 3.0), "the loss does not fall as compute grows"),
     ],
@@ -219,8 +224,12 @@ def test_unidentifiable_runs_are_refused_with_the_reason(points: Points, losses,
     assert reason in str(caught.value)
 
 
-def test_too_few_runs_to_backtest_say_so() -> None:
-    law = fit_scaling_law(made(Points.of(np.geomspace(1e6, 1e8, 5), 20 * np.geomspace(1e6, 1e8, 5))))
-    [forecast] = law.forecast(law.points(1e9, 2e10))
-    assert any("too few runs to backtest" in note for note in forecast.notes) == (law.calibration.origins == 0)
-    assert forecast.intervals[0.8][0] < loss_by_known_law(law.points(1e9, 2e10))[0] < forecast.intervals[0.8][1]
+def test_five_runs_are_forecast_with_wide_intervals_and_a_word_where_nothing_could_be_backtested() -> None:
+    n = np.geomspace(1e6, 1e8, 5)
+    law = fit_scaling_law(made(Points.of(n, 20 * n), noise=0.003))
+    [forecast] = law.forecast(law.points(3e8, 6e9))
+    low, high = forecast.intervals[0.95]
+    assert low < loss_by_known_law(law.points(3e8, 6e9))[0] < high
+    blind = dataclasses.replace(law, calibration=dataclasses.replace(law.calibration, origins=0))
+    [forecast] = blind.forecast(law.points(3e8, 6e9))
+    assert any("too few runs to backtest" in note for note in forecast.notes)

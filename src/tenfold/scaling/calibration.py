@@ -7,7 +7,7 @@ prediction with a scaled score: Lei et al., arXiv 1604.04173, section 5.2).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,7 @@ NO_BACKTEST_DRIFT = 0.02  # ln loss per decade where no origin could be scored: 
 ORIGIN_REPLICATES = 40
 CORRECTION = 0.5  # 1 / (errors that go their own way at one origin): many runs lie above one, but err together
 NORMAL_MAD = 1.4826  # median absolute deviation to standard deviation
-LEAST_NOISE = 1e-4  # in ln loss: no table is free of noise
+LEAST_NOISE, LEAST_DRIFT = 1e-4, 1e-3  # in ln loss, and per decade: no table is free of either
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,18 @@ def calibrate(runs: RunTable, committee: Committee, backtest: Backtest, seed: in
     trials = _trials(backtest, seed)
     if not trials:
         return Calibration(noise, seeds, NO_BACKTEST_DRIFT, STUDENT, 0)
-    drift = float(np.median([np.abs(trial.errors).mean() / trial.origin.distance.mean() for trial in trials]))
+    drift = max(LEAST_DRIFT, float(np.median([_drift(trial) for trial in trials])))
     plain = Calibration(noise, seeds, drift, STUDENT, len(trials))
     ratios = [
         np.abs(trial.errors) / plain.scale(trial.committee, trial.origin.below, trial.origin.scored.points)
         for trial in trials
     ]
-    return Calibration(noise, seeds, drift, conformal_multipliers(ratios), len(trials))
+    return replace(plain, multipliers=conformal_multipliers(ratios))
+
+
+def _drift(trial: _Trial) -> float:
+    """Error per decade beyond the origin, in ln loss."""
+    return float(np.abs(trial.errors).mean() / trial.origin.distance.mean())
 
 
 def seed_noise(runs: RunTable) -> float | None:

@@ -11,11 +11,12 @@ import numpy as np
 
 from tenfold.scaling.laws.compute import GAMMAS, evaluate_compute
 from tenfold.scaling.laws.needs import needs_spread
-from tenfold.scaling.laws.solve import Problem
+from tenfold.scaling.laws.solve import Effort, Problem
 from tenfold.scaling.laws.terms import (
     COEFFICIENT_RANGE,
     EXPONENT_RANGE,
     FLOOR_STARTS,
+    Search,
     columns,
     exponent_grid,
     solve_from_grid,
@@ -24,6 +25,7 @@ from tenfold.scaling.table import FloatArray, IntArray, Points, RunTable
 
 BUDGET_GAP = 0.07  # runs whose ln C differ by less than this share a budget
 RUNS_PER_BUDGET, BUDGETS = 4, 4
+SEARCH = Search(6, Effort(100, 1e-8))  # a dozen minima cost little
 WIDTH_RANGE = (0.01, 2.0)
 FLAT = 20.0  # cosh beyond this argument is of no use to anybody and would overflow
 
@@ -129,7 +131,7 @@ def _power_law(c: FloatArray, log_loss: FloatArray, weights: FloatArray) -> Floa
     low, high = np.array([(lowest - 7.0, lowest), COEFFICIENT_RANGE, EXPONENT_RANGE]).T
     points = Points(c, c, c, c)
     problem = Problem(lambda rows: evaluate_compute(rows, points), log_loss, weights, low, high)
-    return solve_from_grid(problem, starts)
+    return solve_from_grid(problem, starts, SEARCH)
 
 
 def _line(x: FloatArray, y: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -17,11 +17,21 @@ FLOOR_STARTS = (0.05, 0.5, 0.75, 0.92)  # of the lowest loss, from which a fit s
 FLOOR_RANGE = (1e-3, 0.999)  # of the lowest loss, within which E is sought
 EXPONENT_RANGE = (0.01, 3.0)
 COEFFICIENT_RANGE = (-60.0, 100.0)  # of the log of A, B and their like
-STARTS_ALONE, STARTS_TOGETHER = 12, 2
-THOROUGH, QUICK, NEARBY = Effort(300, 1e-10), Effort(40, 1e-4), Effort(12, 1e-3)
+NEARBY = Effort(12, 1e-3)
 
 Evaluate = Callable[[FloatArray, Points], tuple[FloatArray, FloatArray]]
 """Coefficients (R, p) and n points to ln L (R, n) and its derivatives by the coefficients (R, n, p)."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How many of a grid's starts are followed, and how far."""
+
+    starts: int
+    effort: Effort
+
+
+ALONE, TOGETHER = Search(12, Effort(300, 1e-10)), Search(2, Effort(40, 1e-4))
 
 
 @dataclass(frozen=True)
@@ -53,18 +63,17 @@ class TermLaw:
         problem = Problem(lambda rows: self.evaluate(rows, runs.points), targets, weights, low, high)
         if near is not None:
             return solve(problem, np.repeat(near, len(weights), axis=0), NEARBY)
-        return solve_from_grid(problem, np.clip(self.starts(runs), low, high))
+        search = ALONE if len(weights) == 1 else TOGETHER
+        return solve_from_grid(problem, np.clip(self.starts(runs), low, high), search)
 
 
-def solve_from_grid(problem: Problem, starts: FloatArray) -> FloatArray:
-    """For each fit the best of the solutions from its most promising `starts` (S, p). One fit alone is thorough."""
-    alone = len(problem.weights) == 1
-    count = STARTS_ALONE if alone else STARTS_TOGETHER
+def solve_from_grid(problem: Problem, starts: FloatArray, search: Search) -> FloatArray:
+    """For each fit the best of the solutions from its most promising `starts` (S, p)."""
     promise = np.stack([problem.objective(start[None]) for start in starts], axis=1)
-    chosen = np.argsort(promise, axis=1, kind="stable")[:, :count]
+    chosen = np.argsort(promise, axis=1, kind="stable")[:, : search.starts]
     index = np.repeat(np.arange(len(promise)), chosen.shape[1])
     repeated = problem.rows(index)
-    found = solve(repeated, starts[chosen.ravel()], THOROUGH if alone else QUICK)
+    found = solve(repeated, starts[chosen.ravel()], search.effort)
     left = repeated.objective(found).reshape(chosen.shape)
     best: FloatArray = found.reshape(*chosen.shape, -1)[np.arange(len(left)), left.argmin(axis=1)]
     return best
