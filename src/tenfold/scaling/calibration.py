@@ -6,6 +6,7 @@ backtest's errors are divided by theirs, and the quantiles of these ratios multi
 prediction with a scaled score: Lei et al., arXiv 1604.04173, section 5.2).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,7 @@ LEVELS = (0.5, 0.8, 0.95)
 STUDENT = {0.5: 0.74, 0.8: 1.53, 0.95: 2.78}  # quantiles of |t| at 4 degrees of freedom
 NO_BACKTEST_DRIFT = 0.02  # ln loss per decade where no origin could be scored: larger than typical of published tables
 ORIGIN_REPLICATES = 40
+ENOUGH_ERRORS = 20
 CORRECTION = 0.5  # 1 / (errors that go their own way at one origin): many runs lie above one, but err together
 NORMAL_MAD = 1.4826  # median absolute deviation to standard deviation
 LEAST_NOISE, LEAST_DRIFT = 1e-4, 1e-3  # in ln loss, and per decade: no table is free of either
@@ -89,7 +91,8 @@ def conformal_multipliers(ratios: Sequence[FloatArray]) -> dict[float, float]:
 
     The quantile is taken at level · (1 + 1/(2·origins)): split conformal prediction's correction for few errors, an
     origin counting as two of them. Few origins do not show the far tail either, so the widest interval is at least as
-    far from the one below it as in Student's t with 4 degrees of freedom.
+    far from the one below it as in Student's t with 4 degrees of freedom; and fewer than ENOUGH_ERRORS are no reason
+    for intervals below Student's.
     """
     pooled = np.concatenate(ratios)
     weights = np.concatenate([np.full(len(ratio), 1 / (len(ratio) * len(ratios))) for ratio in ratios])
@@ -97,7 +100,8 @@ def conformal_multipliers(ratios: Sequence[FloatArray]) -> dict[float, float]:
     reached = np.cumsum(weights[order])
     wanted = np.minimum(1.0, np.array(LEVELS) * (1 + CORRECTION / len(ratios)))
     found = pooled[order][np.minimum(np.searchsorted(reached, wanted - 1e-9), len(pooled) - 1)]
-    half, most, nearly_all = found.tolist()
+    least = [STUDENT[level] if len(pooled) < ENOUGH_ERRORS else 0.0 for level in LEVELS]
+    half, most, nearly_all = np.maximum(found, least).tolist()
     tail = most * STUDENT[LEVELS[2]] / STUDENT[LEVELS[1]]
     return dict(zip(LEVELS, (half, most, max(nearly_all, tail)), strict=True))
 
@@ -106,7 +110,8 @@ def _residual_noise(runs: RunTable, committee: Committee) -> float:
     """Robust standard deviation of the runs the best member was fitted to about the forecast."""
     kept = committee.best.view.weights(runs) > 0
     residuals = committee.log_loss(runs.points)[kept] - runs.log_loss[kept]
-    return NORMAL_MAD * float(np.median(np.abs(residuals)))
+    freedom = max(1, len(residuals) - len(committee.best.law.parameters)) / len(residuals)
+    return NORMAL_MAD * float(np.median(np.abs(residuals))) / math.sqrt(freedom)
 
 
 def _trials(backtest: Backtest, seed: int) -> list[_Trial]:
