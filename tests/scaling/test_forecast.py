@@ -143,6 +143,13 @@ def test_effective_compute_and_data_undo_the_law(times: float, known: ScalingLaw
         assert multiple.low < multiple.value < multiple.high
 
 
+def test_a_band_that_widens_far_from_the_runs_still_bounds_the_multiple_from_below() -> None:
+    reference = fit_scaling_law(published("gadre_c4"))
+    multiple = effective_data(reference, 3e8, 6e9, 3.05)
+    assert 0.3 < multiple.low < multiple.value < multiple.high < 10
+    assert str(multiple) == f"{multiple.value:.3g}x [{multiple.low:.3g}, {multiple.high:.3g}]"
+
+
 def test_a_loss_below_the_floor_is_worth_infinitely_much(known: ScalingLaw) -> None:
     assert effective_compute(known, 1e9, 2e10, 0.5).value == math.inf
     with pytest.raises(InputError, match="loss = nan: must be a finite number above 0"):

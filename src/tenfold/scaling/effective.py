@@ -13,7 +13,7 @@ import numpy as np
 from tenfold.errors import InputError
 from tenfold.scaling.calibration import LEVELS
 from tenfold.scaling.law import ScalingLaw
-from tenfold.scaling.table import FloatArray, Points
+from tenfold.scaling.table import BoolArray, FloatArray, Points
 
 WIDEST = 1e6  # multiples are sought from 1e-6 to 1e6
 GRID = 4001
@@ -62,20 +62,32 @@ def _crossing(reference: ScalingLaw, path: Points, loss: float, level: float) ->
     if not (math.isfinite(loss) and loss > 0):
         raise InputError(f"loss = {loss}: must be a finite number above 0")
     expected, width = reference.log_loss(path), reference.half_widths(path, level)
-    edges = (expected, expected - width, expected + width)
-    value, low, high = (_first_at_or_below(edge, math.log(loss)) for edge in edges)
-    return Multiple(value, low, high, level)
+    goal = math.log(loss)
+    middle = _first(expected <= goal, 0)
+    low = _last(expected[:middle] - width[:middle] > goal) + 1
+    high = _first(expected + width <= goal, middle)
+    curves = ((expected, middle), (expected - width, low), (expected + width, high))
+    value, least, most = (_multiple(curve, index, goal) for curve, index in curves)
+    return Multiple(value, least, most, level)
 
 
-def _first_at_or_below(curve: FloatArray, log_loss: float) -> float:
-    """The multiple where the curve first comes down to this ln loss, between grid points by a straight line."""
-    reached = np.flatnonzero(curve <= log_loss)
+def _first(mask: BoolArray, start: int) -> int:
+    """First index from `start` on where the mask holds; the grid's end if nowhere."""
+    found = np.flatnonzero(mask[start:])
+    return start + int(found[0]) if len(found) else GRID
+
+
+def _last(mask: BoolArray) -> int:
+    """Last index where the mask holds; -1 if nowhere."""
+    found = np.flatnonzero(mask)
+    return int(found[-1]) if len(found) else -1
+
+
+def _multiple(curve: FloatArray, index: int, goal: float) -> float:
+    """The multiple where the curve comes down to the goal just before `index`, by a straight line."""
+    if index in (0, GRID):
+        return 0.0 if index == 0 else math.inf
     multiples = _log_multiples()
-    if not len(reached):
-        return math.inf
-    first = int(reached[0])
-    if first == 0:
-        return 0.0
-    before, after = curve[first - 1], curve[first]
-    share = (before - log_loss) / (before - after)
-    return math.exp(multiples[first - 1] + share * (multiples[first] - multiples[first - 1]))
+    before, after = curve[index - 1], curve[index]
+    share = (before - goal) / (before - after)
+    return math.exp(multiples[index - 1] + share * (multiples[index] - multiples[index - 1]))

@@ -55,7 +55,7 @@ def _forecast(law: ScalingLaw, values: dict[str, float]) -> dict[str, Any]:
         law.points(values["N"], values["D"], values.get("unique")) if budget is None else compute_optimal(law, budget)
     )
     [target] = law.forecast(point)
-    more_data = law.points(target.parameters, 10 * target.tokens)
+    more_data = law.points(target.parameters, 10 * target.tokens, 10 * target.unique)
     return {
         "target": _show(target),
         "compute_optimal": _best(law, target.compute),
