@@ -221,6 +221,7 @@ def test_views_keep_the_top_and_the_frontier() -> None:
             "too few rungs to identify any law (compute: 2",
         ),
         (grid(), np.linspace(3, 5, 48), "the loss does not fall as compute grows"),
+        (grid(), np.array([*np.linspace(5, 3, 47), np.nan]), "1 runs whose loss is not a finite number above 0"),
         (grid(), np.full(48, 3.0), "the loss does not fall as compute grows"),
     ],
 )

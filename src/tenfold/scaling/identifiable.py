@@ -21,6 +21,11 @@ def check_identifiable(runs: RunTable) -> None:
 
 def _reason(runs: RunTable) -> str | None:
     points = runs.points
+    for name, values in (("N", points.n), ("D", points.d), ("C", points.c), ("loss", runs.log_loss)):
+        if not np.isfinite(values).all():
+            return (
+                f"{int((~np.isfinite(values)).sum())} runs whose {name} is not a finite number above 0; leave them out"
+            )
     if len(runs) < MIN_RUNS:
         return f"{len(runs)} runs are too few for a law; give {MIN_RUNS} or more, at four amounts of compute"
     for name, values in (("C", points.c), ("N", points.n), ("D", points.d)):
