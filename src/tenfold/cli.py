@@ -78,6 +78,20 @@ def train(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: A
         _show(result, as_json)
 
 
+@app.command()
+def predict(
+    table: Annotated[Path, typer.Option(metavar="CSV", help="Finished runs: columns N, D, loss, ...")],
+    target: Annotated[list[str] | None, typer.Option(metavar="N=…,D=…", help="What to forecast; repeatable.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a scaling law to a table of runs and forecast larger ones with 50/80/95% intervals."""
+    from tenfold.scaling.predict import predict_table, prediction_lines
+
+    result = predict_table(table, target or (), seed)
+    print(json.dumps(result, sort_keys=True) if as_json else "\n".join(prediction_lines(result)))
+
+
 @app.command(name="eval")
 def evaluate(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: AsJson = False) -> None:
     """Score the trained model on every holdout, in bits per byte."""

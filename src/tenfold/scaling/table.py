@@ -1,0 +1,201 @@
+"""The run table: what was trained and what loss it reached, read from CSV.
+
+N is the number of parameters, D the tokens trained on (repeats counted), C the compute in FLOP, U the distinct tokens
+among D. How N is counted (with or without embeddings) is the table's choice: a law speaks about N as counted in the
+table it was fitted on, and forecasts must count the same way.
+"""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tenfold.errors import InputError
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+FLOPS_PER_TOKEN_AND_PARAMETER = 6.0  # forward 2, backward 4: Kaplan et al., arXiv 2001.08361, section 2.1
+REQUIRED = ("N", "D", "loss")
+OPTIONAL = ("C", "seed", "run", "epochs", "unique")
+UNIQUE_SLACK = 1.001  # written with few digits, unique tokens may exceed D by rounding
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where a law is evaluated: natural logarithms of N, D, C and U, each of shape (n,)."""
+
+    n: FloatArray
+    d: FloatArray
+    c: FloatArray
+    u: FloatArray
+
+    @classmethod
+    def of(
+        cls,
+        parameters: npt.ArrayLike,
+        tokens: npt.ArrayLike,
+        compute: npt.ArrayLike | None = None,
+        unique: npt.ArrayLike | None = None,
+    ) -> Self:
+        """Points from plain numbers: `compute` defaults to 6ND FLOP, `unique` to D (no token seen twice)."""
+        n = np.log(np.atleast_1d(np.asarray(parameters, dtype=np.float64)))
+        d = np.log(np.atleast_1d(np.asarray(tokens, dtype=np.float64)))
+        c = n + d + math.log(FLOPS_PER_TOKEN_AND_PARAMETER) if compute is None else _log(compute, n)
+        return cls(n, d, c, d if unique is None else np.minimum(_log(unique, n), d))
+
+    def __len__(self) -> int:
+        return len(self.n)
+
+    def take(self, index: BoolArray | IntArray) -> "Points":
+        """The points at `index`."""
+        return Points(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    @property
+    def repeats(self) -> bool:
+        """Whether any point sees a token more than once."""
+        return bool((self.d - self.u > math.log(UNIQUE_SLACK)).any())
+
+
+def _log(values: npt.ArrayLike, like: FloatArray) -> FloatArray:
+    return np.log(np.broadcast_to(np.asarray(values, dtype=np.float64), like.shape))
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """Finished runs: where they stood, the natural log of the loss (n,), and which rows belong to one run (n,)."""
+
+    points: Points
+    log_loss: FloatArray
+    run: IntArray
+    source: str = "table"
+
+    @classmethod
+    def of(
+        cls,
+        points: Points,
+        loss: npt.ArrayLike,
+        run: Sequence[object] | None = None,
+        source: str = "table",
+    ) -> Self:
+        """A table from plain losses. Rows that share a `run` label are resampled together; default: all apart."""
+        labels = list(range(len(points))) if run is None else list(run)
+        order = {label: position for position, label in enumerate(dict.fromkeys(labels))}
+        codes = np.array([order[label] for label in labels], dtype=np.int64)
+        return cls(points, np.log(np.asarray(loss, dtype=np.float64)), codes, source).sorted()
+
+    def __len__(self) -> int:
+        return len(self.log_loss)
+
+    @property
+    def loss(self) -> FloatArray:
+        """Loss in nats per token (or the table's own unit), shape (n,)."""
+        return np.exp(self.log_loss)
+
+    def take(self, index: BoolArray | IntArray) -> "RunTable":
+        """The rows at `index`."""
+        return replace(self, points=self.points.take(index), log_loss=self.log_loss[index], run=self.run[index])
+
+    def sorted(self) -> Self:
+        """Rows in order of compute, so that nothing later depends on the order in the file."""
+        points = self.points
+        order = np.lexsort((self.log_loss, points.u, points.d, points.n, points.c))
+        codes = self.run[order]
+        first = {code: position for position, code in enumerate(dict.fromkeys(codes.tolist()))}
+        run = np.array([first[code] for code in codes.tolist()], dtype=np.int64)
+        return replace(self, points=points.take(order), log_loss=self.log_loss[order], run=run)
+
+    @property
+    def flops_factor(self) -> float:
+        """Median of C / (ND): 6 unless the table counts its FLOP otherwise."""
+        return float(np.exp(np.median(self.points.c - self.points.n - self.points.d)))
+
+
+def read_runs(path: Path) -> RunTable:
+    """Read a CSV with the columns N, D, loss and, if there, C, seed, run, and epochs or unique (distinct tokens).
+
+    Other columns are ignored. Raises InputError that names file, row (line of the file), column and what is allowed.
+    """
+    rows = _read_rows(path)
+    columns = {name: _numbers(path, rows, name) for name in (*REQUIRED, "C", "epochs", "unique") if name in rows[0][1]}
+    _check_unique(path, rows, columns)
+    unique = columns.get("unique")
+    if unique is None and "epochs" in columns:
+        unique = columns["D"] / np.maximum(columns["epochs"], 1.0)
+    points = Points.of(columns["N"], columns["D"], columns.get("C"), unique)
+    return RunTable.of(points, columns["loss"], _run_labels(rows), str(path))
+
+
+Row = tuple[int, Mapping[str, str]]
+
+
+def _read_rows(path: Path) -> list[Row]:
+    """Line number and cells of each row; at least one row, every required column there."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restkey="", restval="", strict=True)
+            header = [name.strip() for name in reader.fieldnames or ()]
+            _check_header(path, header)
+            reader.fieldnames = header
+            rows: list[Row] = [(reader.line_num, row) for row in reader]
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; --table takes a CSV with the columns N, D, loss") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV in UTF-8 ({error})") from error
+    if not rows:
+        raise InputError(f"{path}: no rows below the header; each row is one run")
+    return rows
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    for name in REQUIRED:
+        if name not in header:
+            there = ", ".join(header) or "none (empty file)"
+            raise InputError(f"{path}: no column '{name}'; columns there are: {there}")
+    for name in (*REQUIRED, *OPTIONAL):
+        if header.count(name) > 1:
+            raise InputError(f"{path}: column '{name}' is there {header.count(name)} times; keep one")
+
+
+def _numbers(path: Path, rows: list[Row], name: str) -> FloatArray:
+    """Column `name` as positive finite numbers."""
+    return np.array([_number(path, line, name, row[name]) for line, row in rows], dtype=np.float64)
+
+
+def _number(path: Path, line: int, name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{path}: row {line}: {name} = '{text.strip()}': must be a finite number above 0")
+    return value
+
+
+def _check_unique(path: Path, rows: list[Row], columns: Mapping[str, FloatArray]) -> None:
+    if "unique" not in columns:
+        return
+    excess = columns["unique"] > columns["D"] * UNIQUE_SLACK
+    if excess.any():
+        line, row = rows[int(np.argmax(excess))]
+        tokens, unique = row["D"].strip(), row["unique"].strip()
+        raise InputError(f"{path}: row {line}: unique = '{unique}': must not exceed D = {tokens}")
+
+
+def _run_labels(rows: list[Row]) -> list[str] | None:
+    """Rows of one `run` (several D points off one trunk) belong together; without the column each stands alone."""
+    if "run" not in rows[0][1]:
+        return None
+    return [_run_label(line, row) for line, row in rows]
+
+
+def _run_label(line: int, row: Mapping[str, str]) -> str:
+    """The same name under another seed is another run; a row without a name is one of its own."""
+    name = row["run"].strip()
+    return f"run {name} seed {row.get('seed', '').strip()}" if name else f"row {line}"
