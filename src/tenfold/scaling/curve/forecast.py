@@ -80,7 +80,7 @@ def forecast_curve(rungs: Sequence[Curve], target: Run, final: FinalLoss) -> Cur
     losses = form.anchored(target, steps, final.value)
     own = [trial for trial in trials if trial.form == chosen]
     largest = max(curve.run.parameters for curve in curves)
-    spread = _spread(own, float(np.log(target.parameters / largest))) * 1.0
+    spread = _spread(own, float(np.log(target.parameters / largest)))
     along = losses * np.interp(steps / target.steps, PLACES, spread)
     freedom = len({trial.predicted for trial in own})
     bands = tuple(_band(level, losses, along * _quantile(level, freedom), final) for level in sorted(final.intervals))
