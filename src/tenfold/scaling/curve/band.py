@@ -47,7 +47,7 @@ class CurveForecast:
     method: str
     """Which form carried the shape from the small runs to this one."""
     errors: Mapping[str, float]
-    """Mean absolute error in log loss of each form that was tried, over the backtests that chose among them."""
+    """Mean absolute error in log loss that the backtests expect of each form at the target; the smallest was chosen."""
 
     def at(self, step: int) -> float:
         """The loss forecast after `step`."""

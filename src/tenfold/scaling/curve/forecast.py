@@ -1,7 +1,7 @@
 """From the curves of small runs to the whole curve of a larger one, with bands that its own backtests set.
 
 Backtest: for every split of the sizes, fit the smaller ones and predict the curves of each larger one from its last
-loss. The form with the smallest mean error is chosen, and its errors along the run set the width of the bands:
+loss. The form with the smallest mean error at the target's distance is chosen, and its errors along the run set the width of the bands:
 
 * an error at a distance (log of the ratio of parameter counts) below the target's is scaled up in proportion, because
   what a form gets wrong about size grows with the distance;
@@ -40,6 +40,10 @@ class Trial:
         """Log of the ratio of sizes."""
         return float(np.log(self.predicted / self.fitted_to))
 
+    def scale(self, distance: float) -> float:
+        """What an error at this trial's distance is taken to be at another one."""
+        return max(1.0, distance / self.distance)
+
     @property
     def mean_error(self) -> float:
         """Mean absolute error over the steps of the run."""
@@ -70,21 +74,27 @@ def forecast_curve(rungs: Sequence[Curve], target: Run, final: FinalLoss) -> Cur
     `rungs` are curves of at least three sizes; several of one size (a trunk and its cool-downs, seeds) are welcome. All
     sizes are compared in parameters, all learning rates in a unit that transfers across sizes.
     """
-    trials = backtest(rungs, target)
-    names = list(dict.fromkeys(trial.form for trial in trials))
-    errors = {name: float(np.mean([t.mean_error for t in trials if t.form == name])) for name in names}
-    chosen = min(names, key=lambda name: errors[name])
     curves = [_observed(curve) for curve in rungs]
+    trials = backtest(curves, target)
+    distance = float(np.log(target.parameters / max(curve.run.parameters for curve in curves)))
+    errors = _mean_errors(trials, distance)
+    chosen = min(errors, key=lambda name: errors[name])
     form = forms_for(curves, target)[chosen](curves)
     steps = _steps_of(target)
     losses = form.anchored(target, steps, final.value)
     own = [trial for trial in trials if trial.form == chosen]
-    largest = max(curve.run.parameters for curve in curves)
-    spread = _spread(own, float(np.log(target.parameters / largest)))
-    along = losses * np.interp(steps / target.steps, PLACES, spread)
+    along = losses * np.interp(steps / target.steps, PLACES, _spread(own, distance))
     freedom = len({trial.predicted for trial in own})
     bands = tuple(_band(level, losses, along * _quantile(level, freedom), final) for level in sorted(final.intervals))
     return CurveForecast(steps, losses, bands, chosen, errors)
+
+
+def _mean_errors(trials: Sequence[Trial], distance: float) -> dict[str, float]:
+    """Mean absolute error of each form at the target's distance."""
+    by_form: dict[str, list[float]] = {}
+    for trial in trials:
+        by_form.setdefault(trial.form, []).append(trial.mean_error * trial.scale(distance))
+    return {form: float(np.mean(errors)) for form, errors in by_form.items()}
 
 
 def _band(level: float, losses: Floats, along: Floats, final: FinalLoss) -> Band:
@@ -100,7 +110,7 @@ def _quantile(level: float, freedom: int) -> float:
 
 def _spread(trials: Sequence[Trial], distance: float) -> Floats:
     """(places,) root mean square error, each scaled to the target's distance."""
-    scaled = np.array([trial.errors * max(1.0, distance / trial.distance) for trial in trials])
+    scaled = np.array([trial.errors * trial.scale(distance) for trial in trials])
     known = np.isfinite(scaled)
     squares = np.where(known, scaled, 0) ** 2
     spread = np.sqrt(squares.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
