@@ -72,7 +72,7 @@ class _Problem:
 
     def _predicted(self, piece: _Piece, shape: Shape, floors: Floats) -> Floats:
         loss = floors[piece.floor] + shape.above_floor(piece.path, piece.sums, piece.size)
-        return np.log(np.maximum(loss, 0.01 * self.lowest[piece.floor]))
+        return np.asarray(np.log(np.maximum(loss, 0.01 * self.lowest[piece.floor])))
 
     def derivatives(self, vector: Floats) -> Floats:
         shape, floors = Shape.from_logs(vector), np.exp(vector[COEFFICIENTS:])
@@ -85,7 +85,7 @@ class _Problem:
         by_floor = np.zeros((len(above), len(floors)))
         by_floor[:, piece.floor] = floors[piece.floor]
         loss = np.maximum(floors[piece.floor] + above, 0.01 * self.lowest[piece.floor])
-        return np.concatenate([gradient, by_floor], axis=1) / loss[:, None]
+        return np.asarray(np.concatenate([gradient, by_floor], axis=1) / loss[:, None])
 
     @cached_property
     def _prior_rows(self) -> Floats:
@@ -99,7 +99,9 @@ class _Problem:
         floors = 0.9 * self.lowest
         quarters = [(piece, len(piece.sums) // 4) for piece in self.pieces]
         above = [np.exp(piece.log_losses[at]) - floors[piece.floor] for piece, at in quarters]
-        amplitude = np.mean([loss * piece.sums[at] ** exponent for (piece, at), loss in zip(quarters, above, strict=True)])
+        amplitude = np.mean(
+            [loss * piece.sums[at] ** exponent for (piece, at), loss in zip(quarters, above, strict=True)]
+        )
         logs = np.log([amplitude, exponent, 0.1 * self.lowest.min(), speed, 0.5])
         return np.concatenate([logs, [0.6, 0.0, 0.0], np.log(floors)])
 
@@ -158,4 +160,6 @@ def _refuse_unusable(curves: Sequence[Curve]) -> None:
     for curve in curves:
         third = max(1, len(curve.losses) // 3)
         if np.median(curve.losses[-third:]) >= np.median(curve.losses[:third]):
-            raise InputError(f"the loss of a curve of {curve.run.parameters:g} parameters does not fall; nothing to fit")
+            raise InputError(
+                f"the loss of a curve of {curve.run.parameters:g} parameters does not fall; nothing to fit"
+            )

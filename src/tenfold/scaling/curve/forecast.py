@@ -1,7 +1,8 @@
 """From the curves of small runs to the whole curve of a larger one, with bands that its own backtests set.
 
 Backtest: for every split of the sizes, fit the smaller ones and predict the curves of each larger one from its last
-loss. The form with the smallest mean error at the target's distance is chosen, and its errors along the run set the width of the bands:
+loss. The form with the smallest mean error at the target's distance is chosen, and its errors along the run set the
+width of the bands:
 
 * an error at a distance (log of the ratio of parameter counts) below the target's is scaled up in proportion, because
   what a form gets wrong about size grows with the distance;

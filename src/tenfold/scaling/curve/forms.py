@@ -29,13 +29,13 @@ class Form(Protocol):
 
 @dataclass(frozen=True)
 class LawForm:
-    """The multi-power law. Its floor for the new size is what the anchor decides: L(t) = final + above(t) − above(T)."""
+    """The multi-power law; the anchor decides its floor for the new size: L(t) = final + above(t) − above(T)."""
 
     law: MultiPowerLaw
 
     def anchored(self, run: Run, steps: Steps, final: float) -> Floats:
         above = self.law.above_floor(run, np.append(steps, run.steps))
-        return final + above[:-1] - above[-1]
+        return np.asarray(final + above[:-1] - above[-1])
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _mean_shape(shapes: Floats) -> Floats:
 
 def at_places(curve: Curve) -> Floats:
     """(places,) the curve's losses at shares of its run; not a number before its first point."""
-    return np.interp(PLACES * curve.run.steps, curve.steps, curve.losses, left=np.nan)
+    return np.asarray(np.interp(PLACES * curve.run.steps, curve.steps, curve.losses, left=np.nan))
 
 
 def same_schedule(one: Run, other: Run) -> bool:
@@ -96,7 +96,7 @@ def same_schedule(one: Run, other: Run) -> bool:
 
 def _factors(run: Run, places: Floats) -> Floats:
     steps = np.arange(1, run.steps + 1)
-    return np.interp(places * run.steps, steps, run.learning_rates / run.learning_rates.max())
+    return np.asarray(np.interp(places * run.steps, steps, run.learning_rates / run.learning_rates.max()))
 
 
 def forms_for(curves: Sequence[Curve], target: Run) -> Mapping[str, Callable[[Sequence[Curve]], Form]]:

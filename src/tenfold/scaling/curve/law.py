@@ -73,7 +73,8 @@ class Shape:
         return transient - taken, np.stack(columns, axis=1)
 
     def _transient(self, sums: Floats, size: float) -> Floats:
-        return self.amplitude * np.exp(self.amplitude_trend * size) * sums**-self.exponent
+        scale = self.amplitude * float(np.exp(self.amplitude_trend * size))
+        return np.asarray(scale * sums**-self.exponent)
 
     def _drop(self, size: float) -> float:
         return self.drop * float(np.exp(self.drop_trend * size))
