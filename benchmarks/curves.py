@@ -137,7 +137,7 @@ def fit_baseline(
     def residuals(vector: Floats) -> Floats:
         return np.concatenate([np.log(np.maximum(losses(vector, curve), 0.1) / curve.losses) for curve in thin])
 
-    thin = [curve.thinned(64) for curve in curves]
+    thin = [curve.averaged(64) for curve in curves]
     start = np.array([np.log(0.9 * min(curve.losses.min() for curve in curves)), np.log(0.3), np.log(0.5), 0.1])
     rough = least_squares(residuals, start, x_scale="jac")
     best = least_squares(residuals, rough.x, loss="huber", f_scale=1e-3, x_scale="jac")

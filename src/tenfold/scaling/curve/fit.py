@@ -15,7 +15,7 @@ from tenfold.scaling.curve.runs import Curve, Floats
 HUBER = 1e-3
 """Log loss beyond which a residual counts linearly (the value of Hoffmann et al., arXiv 2203.15556, section 3.3)."""
 POINTS = 64
-"""Points of a curve that enter the fit."""
+"""Points of a curve that enter the fit, each the mean of its neighbours."""
 STARTS = tuple((exponent, speed) for exponent in (0.3, 0.6) for speed in (30.0, 1000.0))
 
 
@@ -126,7 +126,7 @@ def fit_law(curves: Sequence[Curve], *, trends: bool = False) -> MultiPowerLaw:
     Every size gets a floor of its own; exponents are shared. `trends` lets the two amplitudes follow a power of the
     parameter count. Cost: well under a second for three curves of 10^4–10^5 steps.
     """
-    kept = [curve.after_warmup().thinned(POINTS) for curve in curves]
+    kept = [curve.after_warmup().averaged(POINTS) for curve in curves]
     _refuse_unusable(kept)
     rate = max(curve.run.learning_rates.max() for curve in kept)
     longest = max(float(curve.run.learning_rates.sum()) * curve.run.tokens_per_step for curve in kept)

@@ -23,6 +23,8 @@ from tenfold.scaling.curve.forms import PLACES, Form, at_places, forms_for
 from tenfold.scaling.curve.runs import Curve, Floats, Run, Steps
 
 POINTS = 256
+AVERAGED = 192
+"""Points that a rung's curve is averaged to; the last of them is its end."""
 SMALLEST_FIT = 2  # sizes
 
 
@@ -49,8 +51,7 @@ class Trial:
     def mean_error(self) -> float:
         """Mean absolute error over the steps of the run."""
         known = np.isfinite(self.errors)
-        places, sizes = PLACES[known], np.abs(self.errors[known])
-        return float(np.trapezoid(sizes, places) / (places[-1] - places[0]))
+        return float(np.average(np.abs(self.errors[known]), weights=np.gradient(PLACES)[known]))
 
 
 def backtest(rungs: Sequence[Curve], target: Run) -> list[Trial]:
@@ -127,8 +128,8 @@ def _errors(form: Form, curve: Curve) -> Floats:
 
 
 def _observed(curve: Curve) -> Curve:
-    """After warm-up, the run cut at the last measured loss."""
-    kept = curve.after_warmup()
+    """After warm-up, averaged, the run cut at the last loss."""
+    kept = curve.after_warmup().averaged(AVERAGED)
     return replace(kept, run=replace(kept.run, learning_rates=kept.run.learning_rates[: kept.steps[-1]]))
 
 
