@@ -333,6 +333,7 @@ def test_a_forecast_survives_the_ledger() -> None:
     assert back.interval(3000, 0.8) == forecast.interval(3000, 0.8)
 
 
+@pytest.mark.slow
 def test_coverage_is_near_nominal_over_many_ladders() -> None:
     """Trends and floors drawn at random; the shape the forecast uses is never the true one exactly."""
     generator, inside = np.random.default_rng(0), []

@@ -72,6 +72,8 @@ def axis_over(values: Sequence[float], start: float, end: float, *, log: bool = 
 
 @dataclass(frozen=True)
 class Area:
+    """A filled shape."""
+
     path: str
     colour: str
     opacity: float
@@ -79,6 +81,8 @@ class Area:
 
 @dataclass(frozen=True)
 class Stroke:
+    """A drawn line."""
+
     path: str
     colour: str
     width: float = 1.8
@@ -87,6 +91,8 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Dot:
+    """A circle in pixels; hovering shows its title."""
+
     x: float
     y: float
     colour: str
@@ -97,6 +103,8 @@ class Dot:
 
 @dataclass(frozen=True)
 class Word:
+    """A text in pixels, with a halo so that lines do not cross it."""
+
     x: float
     y: float
     text: str
@@ -116,7 +124,6 @@ class Chart:
     strokes: list[Stroke] = field(default_factory=list)
     dots: list[Dot] = field(default_factory=list)
     words: list[Word] = field(default_factory=list)
-    legend_end: float = WIDTH - RIGHT
 
     def band(
         self, xs: Sequence[float], lows: Sequence[float], highs: Sequence[float], colour: str, opacity: float
@@ -144,7 +151,7 @@ class Chart:
     def legend(self, entries: Sequence[tuple[str, str]]) -> None:
         """(text, colour) pairs in one row, right-aligned above the chart."""
         sizes = [len(text) * LETTER + 22 for text, _ in entries]
-        at = self.legend_end - sum(sizes) + 8
+        at = WIDTH - RIGHT - sum(sizes) + 8
         for (text, colour), size in zip(entries, sizes, strict=True):
             self.dots.append(Dot(at, 14, colour, 4))
             self.words.append(Word(at + 8, 18, text, INK))

@@ -3,7 +3,7 @@
 The law adds up one term for every step whose learning rate differs from the step before, at every step it is asked
 for: 10^5 × 10^5 terms. The terms vary smoothly along a schedule, so neighbouring steps are merged into one drop at
 their mean place, weighted by how much each of them dropped (a midpoint rule). 192 drops reproduce the sum over all
-steps to about 1e-4 nats; a jump stays one exact drop, a constant stretch costs nothing.
+steps to a few 1e-4 nats; a jump stays one exact drop, a constant stretch costs nothing.
 """
 
 from dataclasses import dataclass
