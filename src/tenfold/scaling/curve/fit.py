@@ -32,9 +32,9 @@ class Prior:
         return 10 * HUBER / self.spread
 
 
-# α, β and γ: round numbers near what arXiv 2503.12811 reports for language models. They decide what the curves leave
+# α, β and γ: round numbers near what fits to many schedules of a language model give. They decide what the curves leave
 # open (two schedules do not separate β, γ and C) and keep the fit from values far outside what was ever seen. The speed
-# and the trends over size are hardly held at all.
+# and the trends over size are hardly held at all. docs/curves.md has what happens without.
 PRIORS = (
     Prior(1, float(np.log(0.45)), 0.3),
     Prior(3, float(np.log(300.0)), 4.0),
