@@ -84,7 +84,7 @@ def line_chart(
 
 def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """At most MOST_POINTS of them, the last one always among them; each stands for the mean of its neighbours."""
-    size = math.ceil(len(points) / MOST_POINTS)
+    size = max(1, math.ceil(len(points) / MOST_POINTS))
     groups = [points[start : start + size] for start in range(0, len(points), size)]
     return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]
 

@@ -1,0 +1,140 @@
+"""From the curves of small runs to the whole curve of a larger one, with bands that its own backtests set.
+
+Backtest: for every split of the sizes, fit the smaller ones and predict the curves of each larger one from its last
+loss. The form with the smallest mean error at the target's distance is chosen, and its errors along the run set the
+width of the bands:
+
+* an error at a distance (log of the ratio of parameter counts) below the target's is scaled up in proportion, because
+  what a form gets wrong about size grows with the distance;
+* the spread at each share of the run is the root mean square over the backtests, times Student's t for as many degrees
+  of freedom as sizes were predicted: few backtests give wide bands;
+* the final-loss interval moves the whole curve; both are independent and add in squares.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import stdtrit
+
+from tenfold.errors import InputError
+from tenfold.scaling.curve.band import Band, CurveForecast, FinalLoss
+from tenfold.scaling.curve.forms import PLACES, Form, at_places, forms_for
+from tenfold.scaling.curve.runs import Curve, Floats, Run, Steps
+
+POINTS = 256
+AVERAGED = 192
+"""Points that a rung's curve is averaged to; the last of them is its end."""
+SMALLEST_FIT = 2  # sizes
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One backtest: a form fitted on sizes up to `fitted_to`, held against a curve of `predicted` parameters."""
+
+    form: str
+    fitted_to: float
+    predicted: float
+    errors: Floats
+    """(places,) log of predicted over measured loss; not a number before the curve's first point after warm-up."""
+
+    @property
+    def distance(self) -> float:
+        """Log of the ratio of sizes."""
+        return float(np.log(self.predicted / self.fitted_to))
+
+    def scale(self, distance: float) -> float:
+        """What an error at this trial's distance is taken to be at another one."""
+        return max(1.0, distance / self.distance)
+
+    @property
+    def mean_error(self) -> float:
+        """Mean absolute error over the steps of the run."""
+        known = np.isfinite(self.errors)
+        return float(np.average(np.abs(self.errors[known]), weights=np.gradient(PLACES)[known]))
+
+
+def backtest(rungs: Sequence[Curve], target: Run) -> list[Trial]:
+    """Every form, fitted on the smaller sizes of every split, held against every curve of every larger size."""
+    curves = [_observed(curve) for curve in rungs]
+    sizes = sorted({curve.run.parameters for curve in curves})
+    if len(sizes) <= SMALLEST_FIT:
+        raise InputError(f"rungs of {len(sizes)} sizes; a curve forecast needs {SMALLEST_FIT + 1} to test itself on")
+    return [
+        Trial(name, largest, curve.run.parameters, _errors(form, curve))
+        for name, fit in forms_for(curves, target).items()
+        for largest in sizes[SMALLEST_FIT - 1 : -1]
+        for form in [fit([curve for curve in curves if curve.run.parameters <= largest])]
+        for curve in curves
+        if curve.run.parameters > largest
+    ]
+
+
+def forecast_curve(rungs: Sequence[Curve], target: Run, final: FinalLoss) -> CurveForecast:
+    """The target's whole curve, ending at the final-loss forecast, with a band for each of its intervals.
+
+    `rungs` are curves of at least three sizes; several of one size (a trunk and its cool-downs, seeds) are welcome. All
+    sizes are compared in parameters, all learning rates in a unit that transfers across sizes.
+    """
+    curves = [_observed(curve) for curve in rungs]
+    trials = backtest(curves, target)
+    distance = float(np.log(target.parameters / max(curve.run.parameters for curve in curves)))
+    errors = _mean_errors(trials, distance)
+    chosen = min(errors, key=lambda name: errors[name])
+    form = forms_for(curves, target)[chosen](curves)
+    steps = _steps_of(target)
+    losses = form.anchored(target, steps, final.value)
+    own = [trial for trial in trials if trial.form == chosen]
+    along = losses * np.interp(steps / target.steps, PLACES, _spread(own, distance))
+    freedom = len({trial.predicted for trial in own})
+    bands = tuple(_band(level, losses, along * _quantile(level, freedom), final) for level in sorted(final.intervals))
+    return CurveForecast(steps, losses, bands, chosen, errors)
+
+
+def _mean_errors(trials: Sequence[Trial], distance: float) -> dict[str, float]:
+    """Mean absolute error of each form at the target's distance."""
+    by_form: dict[str, list[float]] = {}
+    for trial in trials:
+        by_form.setdefault(trial.form, []).append(trial.mean_error * trial.scale(distance))
+    return {form: float(np.mean(errors)) for form, errors in by_form.items()}
+
+
+def _band(level: float, losses: Floats, along: Floats, final: FinalLoss) -> Band:
+    """The interval at the end and the spread along the curve, added in squares on each side."""
+    low, high = final.intervals[level]
+    below, above = final.value - low, high - final.value
+    return Band(level, losses - np.hypot(below, along), losses + np.hypot(above, along))
+
+
+def _quantile(level: float, freedom: int) -> float:
+    return float(stdtrit(freedom, 0.5 + level / 2))
+
+
+def _spread(trials: Sequence[Trial], distance: float) -> Floats:
+    """(places,) root mean square error, each scaled to the target's distance."""
+    scaled = np.array([trial.errors * trial.scale(distance) for trial in trials])
+    known = np.isfinite(scaled)
+    squares = np.where(known, scaled, 0) ** 2
+    spread = np.sqrt(squares.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+    first = int(np.argmax(known.any(axis=0)))
+    spread[:first] = spread[first]
+    return np.asarray(spread)
+
+
+def _errors(form: Form, curve: Curve) -> Floats:
+    """(places,) log of predicted over measured, the prediction anchored at the curve's own last loss."""
+    steps = np.maximum(np.round(PLACES * curve.run.steps), 1).astype(np.int64)
+    return np.log(form.anchored(curve.run, steps, float(curve.losses[-1])) / at_places(curve))
+
+
+def _observed(curve: Curve) -> Curve:
+    """After warm-up, averaged, the run cut at the last loss."""
+    kept = curve.after_warmup().averaged(AVERAGED)
+    return replace(kept, run=replace(kept.run, learning_rates=kept.run.learning_rates[: kept.steps[-1]]))
+
+
+def _steps_of(target: Run) -> Steps:
+    """About POINTS steps from the end of warm-up to the last, dense at both where the curve bends."""
+    first, last = target.warmup_steps, target.steps
+    even, early = np.linspace(first, last, POINTS // 2), np.geomspace(first, last, POINTS // 2)
+    return np.unique(np.round(np.concatenate([even, early])).astype(np.int64))
