@@ -143,7 +143,7 @@ def curve_chart(
     if not forecast.xs:
         return NOTHING
     finite = thin([(x, y) for x, y in live if math.isfinite(y)])
-    low, high = y_range([*forecast.values, *(y for _, y in finite)], from_zero=False)
+    low, high = y_range([list(zip(forecast.xs, forecast.values, strict=True)), finite], from_zero=False)
     shown = [(x, y) for x, y in finite if y <= high]
     forecast = _from_below(forecast, high)
     last = [edge for _, lows, highs in forecast.bands for edge in (lows[-1], highs[-1])]
