@@ -3,8 +3,9 @@
     python benchmarks/crash.py [--trials 50] [--json FILE]
 
 Each trial is a whole `tenfold run` (data build, training, evaluation, report) in a directory of its own, killed
-once to three times at an instant drawn uniformly over the length of the uninterrupted run, so that kills fall into
-the data build, into steps and into checkpoints. Its weights digest must equal that of the uninterrupted run.
+one to three times at instants drawn uniformly over the length of the uninterrupted run, so that kills fall into the
+data build, into steps and into checkpoints; a run that ended before its kill is not counted and another instant is drawn.
+The weights digest it ends with must equal that of the uninterrupted run, and no phase may have gone without a kill.
 """
 
 import argparse
@@ -77,8 +78,14 @@ def finish(directory: Path) -> str:
     return str(json.loads(out)["weights_digest"])
 
 
-def kill_after(directory: Path, seconds: float) -> str:
-    """Start, SIGKILL after `seconds`; what the run was at, judged by what lies on disk and what it last said."""
+PHASES = {"data:": "data build", "audit:": "data build", "training": "step", "resumed": "step", "step": "step"}
+
+
+def kill_after(directory: Path, seconds: float) -> str | None:
+    """Start, SIGKILL after `seconds`; what the run was at, judged by what lies on disk and what it last said.
+
+    None when it had ended by then.
+    """
     process = start(directory)
     try:
         process.wait(timeout=seconds)
@@ -86,11 +93,13 @@ def kill_after(directory: Path, seconds: float) -> str:
         os.killpg(process.pid, signal.SIGKILL)
     _, err = process.communicate()
     if process.returncode == 0:
-        return "finished"
-    if any(directory.glob("checkpoints/*tmp*")):
+        return None
+    if process.returncode != -signal.SIGKILL:
+        raise SystemExit(f"the run failed with {process.returncode}:\n{err}")
+    if any(directory.glob("checkpoints/.tmp*")):
         return "checkpoint"
-    last = (err.strip().splitlines() or ["start"])[-1].split(":")[0].split()
-    return last[0] if last else "start"
+    last = (err.strip().splitlines() or ["start"])[-1].split()[0]
+    return PHASES.get(last, "start" if last == "start" else "evaluation and report")
 
 
 def new_campaign(directory: Path, text: Path) -> Path:
@@ -110,8 +119,17 @@ def run_trials(work: Path, trials: int, seed: int) -> tuple[str, list[Trial]]:
     rng, done = random.Random(seed), []
     for number in range(trials):
         directory = new_campaign(work / f"trial-{number}", text)
-        times = [rng.uniform(0, length) for _ in range(rng.randint(1, 3))]
-        during = [kill_after(directory, seconds) for seconds in times]
+        times, during = [], []
+        wanted = rng.randint(1, 3)
+        while len(during) < wanted:
+            seconds = rng.uniform(0, length)
+            phase = kill_after(directory, seconds)
+            if phase is None:  # it ended, and would only say so again
+                shutil.rmtree(directory)
+                new_campaign(directory, text)
+                continue
+            times.append(seconds)
+            during.append(phase)
         equal = finish(directory) == reference
         done.append(Trial([round(seconds, 2) for seconds in times], during, equal))
         shutil.rmtree(directory)
@@ -137,7 +155,10 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps(summary | {"each": [asdict(trial) for trial in trials]}, indent=2))
     print(json.dumps(summary))
-    sys.exit(summary["equal"] != summary["trials"])
+    missed = {"data build", "step", "checkpoint"} - set(kills)
+    if missed:
+        print(f"no kill fell into: {', '.join(sorted(missed))}", file=sys.stderr)
+    sys.exit(summary["equal"] != summary["trials"] or bool(missed))
 
 
 if __name__ == "__main__":
