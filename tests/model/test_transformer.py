@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from tenfold.config import Model
 from tenfold.model import Transformer, count_parameters, initialise
-from tenfold.model.attention import _attention_by_matmuls
+from tenfold.model.attention import causal_attention
 from tenfold.model.loss import CHUNK_LOGITS, linear_cross_entropy, linear_token_nats
 
 
@@ -45,11 +45,20 @@ def test_the_future_is_never_seen() -> None:
     assert not torch.equal(one[0, 20:], other[0, 20:])
 
 
-def test_attention_by_matmuls_is_attention() -> None:
+@pytest.mark.parametrize("time", [1, 12, 64, 65, 150, 300])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_blocked_attention_and_its_gradient_are_torchs_own(time: int, dtype: torch.dtype, tolerance: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(2, heads, 12, 16, generator=generator) for heads in (4, 2, 2))
-    expected = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    assert torch.allclose(_attention_by_matmuls(q, k, v), expected, atol=1e-6)
+    q, k, v, grad = (torch.randn(2, heads, time, 16, generator=generator).to(dtype) for heads in (4, 2, 2, 4))
+    inputs = tuple(tensor.requires_grad_() for tensor in (q, k, v))
+    ours = causal_attention(*inputs)
+    exact = tuple(tensor.detach().float().requires_grad_() for tensor in inputs)
+    theirs = functional.scaled_dot_product_attention(*exact, is_causal=True, enable_gqa=True)
+    assert torch.allclose(ours.float(), theirs, atol=tolerance)
+    for one, other in zip(
+        torch.autograd.grad(ours, inputs, grad), torch.autograd.grad(theirs, exact, grad.float()), strict=True
+    ):
+        assert (one.float() - other).norm() <= tolerance * other.norm() + 1e-6
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 1e-3])

@@ -40,11 +40,15 @@ def _measure(device: torch.device, threads: int, dtype: torch.dtype) -> float:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     side = FIRST_SIDE
-    while side < LAST_SIDE and _seconds_of_product(side, device, dtype) < LONG_ENOUGH_S:
+    while side < LAST_SIDE and _seconds(side, device, dtype, repeats=3) < LONG_ENOUGH_S:
         side *= 2
-    best = min(_seconds_of_product(side, device, dtype) for _ in range(REPEATS))
+    best = _seconds(side, device, dtype, REPEATS)
     torch.set_num_threads(before)
     return 2 * side**3 / best
+
+
+def _seconds(side: int, device: torch.device, dtype: torch.dtype, repeats: int) -> float:
+    return min(_seconds_of_product(side, device, dtype) for _ in range(repeats))
 
 
 def _seconds_of_product(side: int, device: torch.device, dtype: torch.dtype) -> float:

@@ -59,7 +59,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             nats = nats + (log_partition - target_logit).sum()
             loss = loss + z_loss * log_partition.square().sum()
             torch.mm(grad_logits, weight, out=grad_out)
-            grad_weight += grad_logits.T @ hidden
+            if grad_logits.dtype == grad_weight.dtype:
+                grad_weight.addmm_(grad_logits.T, hidden)
+            else:
+                grad_weight += grad_logits.T @ hidden
         context.save_for_backward(grad_hidden, grad_weight)
         nats = nats / hidden_RD.size(0)
         loss = loss / hidden_RD.size(0) + nats
