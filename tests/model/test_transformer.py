@@ -58,7 +58,7 @@ def test_blocked_attention_and_its_gradient_are_torchs_own(time: int, dtype: tor
     for one, other in zip(
         torch.autograd.grad(ours, inputs, grad), torch.autograd.grad(theirs, exact, grad.float()), strict=True
     ):
-        assert (one.float() - other).norm() <= tolerance * other.norm() + 1e-6
+        assert (one.float() - other).norm() <= tolerance * (1 + other.norm())  # of one query it is zero
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 1e-3])
