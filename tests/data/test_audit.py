@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tenfold.data import Manifest, audit, build_corpus, load_holdout
 from tenfold.data.corpus import load_tokenizer
 from tenfold.data.manifest import sha256_of
-from tenfold.data.run_numbers import UNKNOWN, RunNumbers, WordNumbers
+from tenfold.data.run_numbers import UNKNOWN, Levels, RunNumbers, WordNumbers
 from tests.data.texts import library_texts, small_data, write_texts
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=40)
@@ -26,9 +26,11 @@ def test_run_numbers_know_exactly_the_runs_of_the_holdouts(
 
     known = {run for document in documents for run in runs(document)}
     numbers_of = WordNumbers(documents)
-    numbers = RunNumbers([numbers_of.of(document) for document in documents], length)
+    rows = [numbers_of.of(document) for document in documents]
+    levels = Levels(rows, length)
+    numbers = RunNumbers([levels.of(row) for row in rows], length)
     assert numbers.count == len(known)
-    found = numbers.of(numbers_of.of(words)).tolist()
+    found = numbers.of(levels.of(numbers_of.of(words))).tolist()
     assert [number != UNKNOWN for number in found] == [run in known for run in runs(words)]
 
 

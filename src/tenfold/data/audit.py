@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from tenfold.data.corpus import HoldoutDocument, load_held_out, load_tokenizer, training_documents
+from tenfold.data.hash_set import sorted_unique
 from tenfold.data.isolation import FEWEST, OWNERS, SHINGLE, WINDOW, window_of
 from tenfold.data.manifest import HoldoutText, IsolatedText, Manifest, SourceText
-from tenfold.data.run_numbers import UNKNOWN, Numbers, RunNumbers, WordNumbers
+from tenfold.data.run_numbers import UNKNOWN, Levels, Numbers, RunNumbers, WordNumbers
 from tenfold.data.tokenizer import Tokenizer
 from tenfold.data.words import split_words
 from tenfold.errors import InputError
@@ -103,8 +104,10 @@ class _Findings:
         self._words = WordNumbers(words)
         rows = [self._words.of(own) for own in words]
         lengths = sorted({min(ngram, row.size) for row in rows if row.size >= FEWEST})
-        self._runs = [RunNumbers([row for row in rows if min(ngram, row.size) == n], n) for n in lengths]
-        self._passages = _Passages(rows)
+        self._levels = Levels(rows, max(ngram, SHINGLE))
+        levels = [self._levels.of(row) for row in rows]
+        self._runs = [RunNumbers([text for text in levels if min(ngram, text[0].size) == n], n) for n in lengths]
+        self._passages = _Passages(levels)
         self.held_out, self.documents, self.words = len(held_out), 0, 0
         self.exact: list[str] = []
         self.shared: list[str] = []
@@ -117,10 +120,10 @@ class _Findings:
         self.documents, self.words = self.documents + 1, self.words + len(words)
         if hashlib.sha256(text).digest() in self._texts or (len(words) < FEWEST and tuple(words) in self._whole):
             self.exact.append(where)
-        row = self._words.of(words)
-        if any((runs.of(row) != UNKNOWN).any() for runs in self._runs):
+        levels = self._levels.of(self._words.of(words))
+        if any((runs.of(levels) != UNKNOWN).any() for runs in self._runs):
             self.shared.append(where)
-        nearness = self._passages.nearness(row)
+        nearness = self._passages.nearness(levels)
         self.nearest = max(self.nearest, nearness)
         if nearness >= 1:
             self.near.append(where)
@@ -142,19 +145,18 @@ class _Findings:
 class _Passages:
     """Counts, word by word, what a passage shares with each held-out document."""
 
-    def __init__(self, rows: Sequence[Numbers]) -> None:
-        self._runs = RunNumbers(rows, SHINGLE)
-        self._rules = [window_of(row.size) for row in rows]
-        self._owners: dict[int, list[int]] = {}
+    def __init__(self, texts: Sequence[list[Numbers]]) -> None:
+        self._runs = RunNumbers(texts, SHINGLE)
+        self._rules = [window_of(text[0].size) for text in texts]
+        self._owners: list[list[int]] = [[] for _ in range(self._runs.count)]
         for document, row in enumerate(self._runs.of_documents):
-            for number in np.unique(row).tolist():
-                owners = self._owners.setdefault(number, [])
-                if len(owners) < OWNERS:
-                    owners.append(document)
+            for number in sorted_unique(row).tolist():
+                if len(self._owners[number]) < OWNERS:
+                    self._owners[number].append(document)
 
-    def nearness(self, row: Numbers) -> float:
+    def nearness(self, levels: list[Numbers]) -> float:
         """The most runs that a passage shares with one held-out document, over those that make it a near-copy."""
-        numbers = self._runs.of(row)
+        numbers = self._runs.of(levels)
         nearest = 0.0
         last_seen: dict[int, int] = {}
         shared_with: dict[int, deque[int]] = {}

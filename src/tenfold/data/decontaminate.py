@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tenfold.data.hash_set import HashSet
+from tenfold.data.hash_set import HashSet, sorted_unique
 from tenfold.data.isolation import COPY_SHARE, FEWEST, OWNERS, SHINGLE, WINDOW, window_of
 from tenfold.data.words import hash_runs, hash_words, word_spans
 
@@ -67,7 +67,7 @@ class _Passages:
     """Finds passages that share many shingles with one held-out document."""
 
     def __init__(self, documents: Sequence[Hashes]) -> None:
-        each = [np.unique(hash_runs(words, SHINGLE)) for words in documents]
+        each = [sorted_unique(hash_runs(words, SHINGLE)) for words in documents]
         shingles = np.concatenate([np.empty(0, dtype=np.uint64), *each])
         owners = np.repeat(np.arange(len(each)), [own.size for own in each])
         self._set = HashSet(shingles)

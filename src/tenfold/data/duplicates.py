@@ -7,6 +7,7 @@ import numpy as np
 from datasketch import MinHash, MinHashLSH
 from numpy.typing import NDArray
 
+from tenfold.data.hash_set import sorted_unique
 from tenfold.data.words import hash_runs
 
 SHINGLE_WORDS = 5
@@ -48,7 +49,7 @@ def cluster_near_duplicates(
     signatures: dict[int, NDArray[np.uint32]] = {}
     minhash = MinHash(num_perm=PERMUTATIONS, seed=_PERMUTATION_SEED)  # carries one signature after the other
     for number, words in enumerate(documents):
-        shingles = np.unique(hash_runs(words, min(SHINGLE_WORDS, max(words.size, 1))))
+        shingles = sorted_unique(hash_runs(words, min(SHINGLE_WORDS, max(words.size, 1))))
         if shingles.size == 0:
             continue
         values = signature(shingles)

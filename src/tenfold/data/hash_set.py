@@ -1,5 +1,7 @@
 """A set of 64-bit hashes that answers for whole arrays at once."""
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,6 +9,7 @@ Hashes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
 FILTER_BITS_LIMIT = 26
 FILTER_SLOTS_EACH = 16
+Array = TypeVar("Array", NDArray[np.uint64], NDArray[np.int64])
 
 
 class HashSet:
@@ -14,7 +17,7 @@ class HashSet:
     into a small table tells that faster than a binary search in a large one."""
 
     def __init__(self, hashes: Hashes) -> None:
-        self.hashes = np.unique(hashes)
+        self.hashes = sorted_unique(hashes)
         slots = FILTER_SLOTS_EACH * max(self.hashes.size, 1)
         self._shift = np.uint64(64 - min(FILTER_BITS_LIMIT, max(10, slots.bit_length())))
         self._filter = np.zeros(1 << (64 - int(self._shift)), dtype=bool)
@@ -33,3 +36,9 @@ class HashSet:
         which = np.minimum(np.searchsorted(self.hashes, candidates), max(len(self) - 1, 0))
         found = self.hashes[which] == candidates if len(self) else np.zeros(at.size, dtype=bool)
         return at[found], which[found]
+
+
+def sorted_unique(values: Array) -> Array:
+    """The different values, sorted; several times as fast as numpy.unique, which hashes."""
+    ordered = np.sort(values)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if ordered.size else ordered

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tenfold.errors import InputError
 
@@ -46,6 +47,22 @@ def kind_of_file(name: str) -> str:
     """The kind of source a file is, by its name."""
     lower = name.lower()
     return next((kind for kind, suffixes in SUFFIXES.items() if lower.endswith(suffixes)), "files")
+
+
+def sources_of(data: str) -> list[dict[str, Any]]:
+    """The sources that one path or glob stands for, one for each kind of file there. Raises InputError for nothing."""
+    path = Path(data)
+    if path.is_dir():
+        names = [file.name for file in walk(path)]
+        if not names:
+            raise InputError(f"--data {data}: no file to read in this folder")
+    elif path.exists():
+        names = [path.name]
+    elif glob.has_magic(data):
+        names = [Path(data).name]
+    else:
+        raise InputError(f"--data {data}: no such file or folder")
+    return [{"kind": kind, "paths": [str(path.absolute())]} for kind in sorted({kind_of_file(name) for name in names})]
 
 
 def expand_paths(patterns: Sequence[str], base: Path, kind: str, key: str) -> list[Path]:

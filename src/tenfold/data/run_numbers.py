@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tenfold.data.hash_set import sorted_unique
+
 Numbers = NDArray[np.int64]
 UNKNOWN = -1
 
@@ -27,43 +29,53 @@ class WordNumbers:
         return np.fromiter((number_of(word, UNKNOWN) for word in words), dtype=np.int64, count=len(words))
 
 
-class RunNumbers:
-    """Numbers for every run of `length` words that texts (given as numbers of words) have; all others are UNKNOWN."""
+class Levels:
+    """Numbers for every run of 2, 4, 8 … words of some texts, which are given as numbers of words."""
 
-    def __init__(self, rows: Sequence[Numbers], length: int) -> None:
-        self._offsets = _offsets(length)
+    def __init__(self, rows: Sequence[Numbers], longest: int) -> None:
         self._tables: list[Numbers] = []
-        for offset in self._offsets:
-            keys = [_pairs(row, offset) for row in rows]
-            known = [key[key != UNKNOWN] for key in keys]
-            self._tables.append(np.unique(np.concatenate([np.empty(0, dtype=np.int64), *known])))
+        while 2 << len(self._tables) <= longest:
+            keys = [_pairs(row, 1 << len(self._tables)) for row in rows]
+            self._tables.append(_different(keys))
             rows = [_look_up(self._tables[-1], key) for key in keys]
-        self.of_documents = rows
+
+    def of(self, row: Numbers) -> list[Numbers]:
+        """The number of each run of 1, 2, 4 … words of a text, UNKNOWN for runs that the texts do not have."""
+        found = [row]
+        for level, table in enumerate(self._tables):
+            found.append(_look_up(table, _pairs(found[-1], 1 << level)))
+        return found
+
+
+class RunNumbers:
+    """Numbers for every run of `length` words that some texts, given by their levels, have."""
+
+    def __init__(self, texts: Sequence[list[Numbers]], length: int) -> None:
+        self._level = length.bit_length() - 1
+        self._offset = length - (1 << self._level)
+        keys = [_pairs(levels[self._level], self._offset) for levels in texts]
+        self._table = _different(keys)
+        self.of_documents = [_look_up(self._table, key) for key in keys]
 
     @property
     def count(self) -> int:
         """Different runs."""
-        return int(np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self.of_documents])).size)
+        return int(self._table.size)
 
-    def of(self, row: Numbers) -> Numbers:
-        """The number of each run of a text, [words − length + 1]."""
-        for offset, table in zip(self._offsets, self._tables, strict=True):
-            row = _look_up(table, _pairs(row, offset))
-        return row
+    def of(self, levels: list[Numbers]) -> Numbers:
+        """The number of each run of a text, [words − length + 1]; UNKNOWN for runs that the texts do not have."""
+        return _look_up(self._table, _pairs(levels[self._level], self._offset))
 
 
-def _offsets(length: int) -> list[int]:
-    """How far apart the halves of a run stand at each level: 1, 2, 4, …, and at last what is missing to `length`."""
-    offsets, reached = [], 1
-    while reached < length:
-        offset = min(reached, length - reached)
-        offsets.append(offset)
-        reached += offset
-    return offsets
+def _different(keys: Sequence[Numbers]) -> Numbers:
+    """All different keys but UNKNOWN, sorted."""
+    return sorted_unique(np.concatenate([np.empty(0, dtype=np.int64), *(key[key != UNKNOWN] for key in keys)]))
 
 
 def _pairs(row: Numbers, offset: int) -> Numbers:
     """One key for the numbers at i and i + offset; UNKNOWN where either is. Numbers stay below 2^31."""
+    if not offset:
+        return row
     if row.size <= offset:
         return np.empty(0, dtype=np.int64)
     first, second = row[:-offset], row[offset:]
