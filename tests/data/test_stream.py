@@ -78,3 +78,9 @@ def test_a_weighted_source_runs_through_epochs_of_its_own(tmp_path: Path) -> Non
 def test_a_corpus_shorter_than_a_sample_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="do not fill one sample of 64"):
         Stream(tmp_path, make_corpus(tmp_path, [20], [None]), 1, 64)
+
+
+def test_a_weighted_source_shorter_than_a_sample_is_refused_by_name(tmp_path: Path) -> None:
+    manifest = make_corpus(tmp_path, [20, 500], [1.0, 1.0])
+    with pytest.raises(InputError, match="source 's0' has a weight but its 20 tokens do not fill one sample of 64"):
+        Stream(tmp_path, manifest, 1, 64)

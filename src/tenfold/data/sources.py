@@ -89,7 +89,7 @@ def read_parquet(name: str, path: Path, text_key: str) -> Records:
     from pyarrow import parquet
 
     try:
-        file = parquet.ParquetFile(path)
+        file = parquet.ParquetFile(path, page_checksum_verification=True)
     except (pyarrow.ArrowException, OSError) as error:
         yield Reject(name, str(path), UNREADABLE, f"not a parquet file: {_first_line(error)}", path.stat().st_size)
         return
