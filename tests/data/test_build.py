@@ -173,7 +173,7 @@ def test_split_documents_joins_what_two_shards_cut() -> None:
 
 def test_a_folder_of_the_users_is_never_replaced(tmp_path: Path, texts: list[str]) -> None:
     folder = write_texts(tmp_path / "data", texts[:30])
-    with pytest.raises(InputError, match="data: holds '0000.txt', which is no part of a corpus"):
+    with pytest.raises(InputError, match=r"data: holds '0000\.txt', which is no part of a corpus"):
         build(small_data(folder), tmp_path)
     assert len(list(folder.iterdir())) == 30 and not (tmp_path / ".data.old").exists()
 
@@ -188,7 +188,7 @@ def test_a_users_file_in_a_corpus_is_not_deleted_and_a_broken_corpus_is_replaced
     for name in ("notes.txt", "shards/notes.txt"):
         note = tmp_path / "data" / name
         note.write_text("mine")
-        with pytest.raises(InputError, match="holds 'notes.txt'"):
+        with pytest.raises(InputError, match=r"holds 'notes\.txt'"):
             build(data, tmp_path, seed=2)
         assert note.read_text() == "mine"
         note.unlink()
