@@ -64,6 +64,22 @@ def written(name: str, content: bytes, kind: str, **more: str) -> Callable[[], N
     return prepare
 
 
+def configured(old: str, new: str) -> Callable[[], object]:
+    """campaign.toml with a part of it written otherwise."""
+    assert old in TOML
+    return lambda: (MY / "campaign.toml").write_text(TOML.replace(old, new))
+
+
+SOURCES = 'sources = [{ kind = "files", paths = ["texts"] }]'
+HOLDOUT = '{ name = "iid", kind = "split", fraction = 0.1, max_bytes = 20000 }'
+
+
+def users_own_data() -> None:
+    """A folder named as ours, full of the user's text."""
+    shutil.rmtree(MY / "data")
+    shutil.copytree(MY / "texts", MY / "data")
+
+
 def no_data() -> None:
     shutil.rmtree(MY / "data")
 
@@ -203,13 +219,19 @@ CASES = [
     Case("campaign exists", nothing, "init my", 2, r"my/campaign.toml: exists already; choose another directory"),
     Case("data do not exist", nothing, "init new --data gone", 2, r"--data gone: no such file or folder"),
     Case("read-only directory", nothing, "init /proc/new", 2, r"/proc/new: cannot write here"),
-    Case("missing source", lambda: source("files", "gone"), "run my", 2, r"gone: no such file, or an empty folder"),
+    Case(
+        "missing source",
+        lambda: source("files", "gone"),
+        "run my",
+        2,
+        r"gone: no such file, or nothing to read in this folder; data.sources.paths",
+    ),
     Case(
         "empty source",
         lambda: ((MY / "empty").mkdir(), source("files", "empty")),
         "run my",
         2,
-        r"empty: no such file, or an empty folder",
+        r"empty: no such file, or nothing to read in this folder",
     ),
     Case("only tiny files", written("a.txt", b"hi", "files"), "run my", 2, r"no usable text \(1 too-short\)"),
     Case("invalid UTF-8", written("a.txt", b"\xff" * 99, "files"), "run my", 2, r"no usable text \(1 invalid-utf8\)"),
@@ -218,7 +240,7 @@ CASES = [
         written("a.jsonl", b'{"body": "x", "id": 1}\n', "jsonl"),
         "run my",
         2,
-        r"a.jsonl: no record has the key 'text'; keys there are: body, id",
+        r"a.jsonl:1: no record of this source has the key 'text'; keys there are: body, id",
     ),
     Case("not JSON", written("a.jsonl", b"hello\n", "jsonl"), "run my", 2, r"no usable text \(1 invalid-json\)"),
     Case("truncated .zst", truncated_zst, "run my", 2, r"no usable text \(1 truncated-stream\)"),
@@ -229,7 +251,13 @@ CASES = [
         2,
         r"no usable text \(1 truncated-stream\)",
     ),
-    Case("not parquet", written("a.parquet", b"x" * 99, "parquet"), "run my", 2, r"a.parquet: not a parquet file"),
+    Case(
+        "not parquet",
+        written("a.parquet", b"x" * 99, "parquet"),
+        "run my",
+        2,
+        r"a.parquet: cannot be read \(not a parquet file: ",
+    ),
     Case(
         "one document",
         written("a.txt", b"some words of text " * 99, "files"),
@@ -238,13 +266,51 @@ CASES = [
         r"holdout 'iid': 1 distinct documents are too few to hold out 10.0%",
     ),
     Case(
+        "the user's own data folder", users_own_data, "data my", 2, r"my/data: holds '0000.txt', which is no part of a"
+    ),
+    Case(
+        "data where the corpus goes",
+        lambda: shutil.copytree(MY / "texts", "new/data"),
+        "init new --data new/data",
+        2,
+        r"--data new/data: the corpus will be written there; rename your folder",
+    ),
+    Case(
+        "missing evaluation set",
+        configured(HOLDOUT, '{ name = "h", kind = "files", paths = ["gone"] }'),
+        "data my",
+        2,
+        r"gone: no such file, or nothing to read in this folder; data.holdouts.paths takes",
+    ),
+    Case(
+        "a key of another kind",
+        configured(HOLDOUT, '{ name = "h", kind = "files", paths = ["texts"], fraction = 0.1 }'),
+        "data my",
+        2,
+        r'data.holdouts\[0\]: a holdout of kind "files" has no `fraction`; it takes max_bytes, name, paths',
+    ),
+    Case(
+        "some sources weighted",
+        configured(SOURCES, SOURCES.replace(" }]", ', weight = 1.0 }, { kind = "python-stdlib" }]')),
+        "data my",
+        2,
+        r"sources: give all of them a weight or none; without one: python-stdlib",
+    ),
+    Case(
+        "a source named like a path",
+        configured(SOURCES, SOURCES.replace("paths", 'name = "../../evil", paths')),
+        "data my",
+        2,
+        r"data.sources\[0\].name = '../../evil': string should match pattern",
+    ),
+    Case(
         "vocabulary too small",
         nothing,
         "run my --set data.tokenizer.vocab_size=100",
         2,
         r"greater than or equal to 257",
     ),
-    Case("no tokenizer", nothing, f"run my {NO_TOKENIZER}", 2, r"my/tok.json: no such file"),
+    Case("no tokenizer", nothing, f"run my {NO_TOKENIZER}", 2, r"my/tok.json: no such file; data.tokenizer.path takes"),
     Case(
         "not a tokenizer",
         lambda: (MY / "tok.json").write_text("{}"),

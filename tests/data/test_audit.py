@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.data import Manifest, audit, build_corpus, load_holdout
-from tenfold.data.audit import UNKNOWN, RunNumbers
 from tenfold.data.corpus import load_tokenizer
 from tenfold.data.manifest import sha256_of
+from tenfold.data.run_numbers import UNKNOWN, Levels, RunNumbers, WordNumbers
 from tests.data.texts import library_texts, small_data, write_texts
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=40)
@@ -25,9 +25,13 @@ def test_run_numbers_know_exactly_the_runs_of_the_holdouts(
         return [tuple(row[i : i + length]) for i in range(len(row) - length + 1)]
 
     known = {run for document in documents for run in runs(document)}
-    numbers = RunNumbers(documents, length)
+    numbers_of = WordNumbers(documents)
+    rows = [numbers_of.of(document) for document in documents]
+    levels = Levels(rows, length)
+    numbers = RunNumbers([levels.of(row) for row in rows], length)
     assert numbers.count == len(known)
-    assert [number != UNKNOWN for number in numbers.of(words).tolist()] == [run in known for run in runs(words)]
+    found = numbers.of(levels.of(numbers_of.of(words))).tolist()
+    assert [number != UNKNOWN for number in found] == [run in known for run in runs(words)]
 
 
 @pytest.fixture
@@ -67,7 +71,7 @@ def test_an_exact_copy_is_found(corpus: tuple[Path, Manifest]) -> None:
 
 def test_a_short_excerpt_is_found(corpus: tuple[Path, Manifest]) -> None:
     directory, manifest = corpus
-    append_to_shard(directory, manifest, load_holdout(directory, manifest, "iid")[0].tokens[100:220].tolist())
+    append_to_shard(directory, manifest, load_holdout(directory, manifest, "iid")[0].tokens[100:160].tolist())
     assert failed(directory) == {"shared runs of 13 words"}
 
 

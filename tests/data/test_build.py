@@ -169,3 +169,49 @@ def test_split_documents_joins_what_two_shards_cut() -> None:
     rows = [np.array([1, 2, 0, 3]), np.array([4, 0, 0, 5])]
     found = [row.tolist() for row in split_documents(iter(rows), 0)]
     assert found == [[1, 2], [3, 4], [], [5]]
+
+
+def test_a_folder_of_the_users_is_never_replaced(tmp_path: Path, texts: list[str]) -> None:
+    folder = write_texts(tmp_path / "data", texts[:30])
+    with pytest.raises(InputError, match=r"data: holds '0000\.txt', which is no part of a corpus"):
+        build(small_data(folder), tmp_path)
+    assert len(list(folder.iterdir())) == 30 and not (tmp_path / ".data.old").exists()
+
+
+def test_a_users_file_in_a_corpus_is_not_deleted_and_a_broken_corpus_is_replaced(
+    tmp_path: Path, texts: list[str]
+) -> None:
+    data = small_data(write_texts(tmp_path / "texts", texts[:30]))
+    first = build(data, tmp_path)
+    (tmp_path / "data" / "manifest.json").unlink()
+    assert build(data, tmp_path) == first
+    for name in ("notes.txt", "shards/notes.txt"):
+        note = tmp_path / "data" / name
+        note.write_text("mine")
+        with pytest.raises(InputError, match=r"holds 'notes\.txt'"):
+            build(data, tmp_path, seed=2)
+        assert note.read_text() == "mine"
+        note.unlink()
+
+
+def test_the_same_campaign_named_otherwise_is_not_built_again(
+    tmp_path: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_texts(tmp_path / "my" / "texts", texts[:30])
+    data = small_data(Path("texts"))
+    monkeypatch.chdir(tmp_path)
+    first = build_corpus(data, 1, Path("my/data"), Path("my"), quiet)
+    monkeypatch.chdir("my")
+    assert build_corpus(data, 1, Path("data"), Path(), quiet).made_from == first.made_from
+
+
+def test_bytes_of_the_funnel_add_up(corpus: tuple[Path, Manifest]) -> None:
+    funnel = corpus[1].funnel
+    gone = sum(funnel["rejected_bytes"].values()) + funnel["exact_duplicates_bytes"] + funnel["near_duplicates_bytes"]
+    gone += funnel["held_out_bytes"] + funnel["contaminated_bytes"]
+    assert funnel["bytes_in"] == gone + funnel["bytes_kept"] > 0
+
+
+def test_a_corpus_without_holdouts_can_be_audited(tmp_path: Path, texts: list[str]) -> None:
+    build(small_data(write_texts(tmp_path / "texts", texts[:30]), holdouts=[]), tmp_path)
+    assert audit(tmp_path / "data").ok

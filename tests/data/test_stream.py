@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold.data import Manifest, Stream
@@ -57,6 +57,7 @@ def test_order_is_seekable_and_independent_of_ranks(
     assert np.array_equal(whole[3], stream.sample(start + 3))
 
 
+@settings(deadline=None)  # 4 MiB of samples located: slow on a busy machine
 @given(weights=st.lists(st.floats(0.05, 1.0), min_size=2, max_size=5))
 def test_mixture_shares_are_honoured(tmp_path_factory: pytest.TempPathFactory, weights: list[float]) -> None:
     directory = tmp_path_factory.mktemp("corpus")
@@ -77,3 +78,9 @@ def test_a_weighted_source_runs_through_epochs_of_its_own(tmp_path: Path) -> Non
 def test_a_corpus_shorter_than_a_sample_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="do not fill one sample of 64"):
         Stream(tmp_path, make_corpus(tmp_path, [20], [None]), 1, 64)
+
+
+def test_a_weighted_source_shorter_than_a_sample_is_refused_by_name(tmp_path: Path) -> None:
+    manifest = make_corpus(tmp_path, [20, 500], [1.0, 1.0])
+    with pytest.raises(InputError, match="source 's0' has a weight but its 20 tokens do not fill one sample of 64"):
+        Stream(tmp_path, manifest, 1, 64)

@@ -1,6 +1,7 @@
 """What each command of the command line does, on one campaign directory."""
 
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -10,11 +11,10 @@ from typing import Any
 from tenfold.campaign import stages
 from tenfold.campaign.files import CampaignFiles
 from tenfold.config import FILE_NAME, Campaign, example_values, load_campaign, render_campaign
+from tenfold.data import sources_of
 from tenfold.errors import InputError
 from tenfold.train.console import RunConsole, run_console
 from tenfold.train.ranks import joined_ranks
-
-JSONL_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 
 
 def init_campaign(directory: Path, example: str, data: str | None) -> Path:
@@ -22,10 +22,14 @@ def init_campaign(directory: Path, example: str, data: str | None) -> Path:
     path = directory / FILE_NAME
     if path.exists():
         raise InputError(f"{path}: exists already; choose another directory or delete it")
+    _refuse_unwritable("directory", directory.resolve().name)
     values = example_values(example)
     values["name"] = directory.resolve().name
     if data is not None:
-        values["data"] |= {"sources": [_source_of(data)], "holdouts": _holdouts_for_own_data(values)}
+        _refuse_unwritable("--data", data)
+        if Path(data).resolve() == (directory / "data").resolve():
+            raise InputError(f"--data {data}: the corpus will be written there; rename your folder, then name it so")
+        values["data"] |= {"sources": sources_of(data), "holdouts": _holdouts_for_own_data(values)}
     try:
         directory.mkdir(parents=True, exist_ok=True)
         path.write_text(render_campaign(values, f"{values['name']}: made by tenfold init"), encoding="utf-8")
@@ -34,13 +38,10 @@ def init_campaign(directory: Path, example: str, data: str | None) -> Path:
     return path
 
 
-def _source_of(data: str) -> dict[str, Any]:
-    """The source that `--data` names: its kind follows from the file name."""
-    is_glob = any(character in data for character in "*?[")
-    if not is_glob and not Path(data).exists():
-        raise InputError(f"--data {data}: no such file or folder")
-    kind = "jsonl" if data.endswith(JSONL_SUFFIXES) else "parquet" if data.endswith(".parquet") else "files"
-    return {"kind": kind, "paths": [str(Path(data).absolute())]}
+def _refuse_unwritable(what: str, name: str) -> None:
+    """A file of text cannot hold every name that a file system allows."""
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        raise InputError(f"{what} {name!r}: control characters or bytes that are not UTF-8 in the name; rename it")
 
 
 def _holdouts_for_own_data(values: dict[str, Any]) -> list[dict[str, Any]]:

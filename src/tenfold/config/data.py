@@ -1,10 +1,36 @@
 """[data]: where text comes from, what is kept, what is held out, how it is tokenised."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from tenfold.config.base import Section
+
+EVERY_SOURCE = {"kind", "name", "weight", "max_documents", "licence"}
+SOURCE_KEYS = {
+    "python-stdlib": EVERY_SOURCE,
+    "files": EVERY_SOURCE | {"paths"},
+    "jsonl": EVERY_SOURCE | {"paths", "text_key"},
+    "parquet": EVERY_SOURCE | {"paths", "text_key"},
+    "hf": EVERY_SOURCE | {"dataset", "subset", "split", "text_key"},
+}
+EVERY_HOLDOUT = {"name", "kind", "max_bytes"}
+HOLDOUT_KEYS = {
+    "split": EVERY_HOLDOUT | {"fraction"},
+    "files": EVERY_HOLDOUT | {"paths"},
+    "jsonl": EVERY_HOLDOUT | {"paths", "text_key"},
+    "parquet": EVERY_HOLDOUT | {"paths", "text_key"},
+    "system-prose": EVERY_HOLDOUT,
+    "tenfold-source": EVERY_HOLDOUT,
+}
+
+
+def _refuse_foreign_keys(what: str, kind: str, given: set[str], keys: Mapping[str, set[str]]) -> None:
+    """A key that a kind does not read would be a wish silently ignored."""
+    if foreign := sorted(given - keys[kind]):
+        allowed = ", ".join(sorted(keys[kind] - {"kind"}))
+        raise ValueError(f'a {what} of kind "{kind}" has no `{foreign[0]}`; it takes {allowed}')
 
 
 class Source(Section):
@@ -13,12 +39,16 @@ class Source(Section):
     kind: Literal["python-stdlib", "files", "jsonl", "parquet", "hf"]
     """python-stdlib: the running interpreter's own library; files: globs or folders of text; jsonl: one
     JSON object a line (plain, .gz, .zst); parquet; hf: a Hugging Face data set (needs the extra `hf`)."""
-    name: str | None = None
-    """Name in manifests and reports. Default: the kind, numbered if it occurs twice."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)] | None = None
+    """Name in manifests, reports and file names: letters, digits, `.`, `_` and `-`. Default: the kind. Names that
+    occur twice are numbered."""
     paths: list[str] = []
-    """Files, folders or globs, relative to the campaign directory (files, jsonl, parquet)."""
+    """Files, folders or globs, relative to the campaign directory (files, jsonl, parquet). Of a folder, files takes
+    everything but JSON lines and parquet, the others what is of their kind; hidden files, caches, installed packages
+    and what tenfold itself wrote are left out."""
     weight: Annotated[float, Field(gt=0)] | None = None
-    """Share of the training tokens drawn from this source, relative to the other weights. Default: its size."""
+    """Share of the training tokens drawn from this source, relative to the other weights; for all sources or for
+    none. Default: its size."""
     text_key: str = "text"
     """Key or column that holds the text (jsonl, parquet, hf)."""
     dataset: str | None = None
@@ -38,6 +68,7 @@ class Source(Section):
             raise ValueError(f'a source of kind "{self.kind}" needs `paths`')
         if self.kind == "hf" and not self.dataset:
             raise ValueError('a source of kind "hf" needs `dataset`')
+        _refuse_foreign_keys("source", self.kind, self.model_fields_set, SOURCE_KEYS)
         return self
 
 
@@ -56,13 +87,15 @@ class Holdout(Section):
     """Files, folders or globs (files, jsonl, parquet)."""
     text_key: str = "text"
     """Key or column that holds the text (jsonl, parquet)."""
-    max_bytes: Annotated[int, Field(gt=0)] | None = 1_000_000
-    """Keep at most this many bytes, whole documents, chosen by the seed."""
+    max_bytes: Annotated[int, Field(ge=0)] = 1_000_000
+    """Score at most this many bytes (0: all), whole documents, chosen by the seed. Of a given set the rest is not
+    scored but kept out of training all the same."""
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> "Holdout":
         if self.kind in ("files", "jsonl", "parquet") and not self.paths:
             raise ValueError(f'a holdout of kind "{self.kind}" needs `paths`')
+        _refuse_foreign_keys("holdout", self.kind, self.model_fields_set, HOLDOUT_KEYS)
         return self
 
 
@@ -70,9 +103,12 @@ class Clean(Section):
     """[data.clean]: what a document must be to be kept."""
 
     min_bytes: Annotated[int, Field(ge=1)] = 64
-    """Shorter documents are rejected."""
+    """Shorter documents are rejected (not those of evaluation sets)."""
+    split_bytes: Annotated[int, Field(ge=0)] = 131_072
+    """Longer texts are cut into documents of at most this size, at blank lines where there are some (0: never). A
+    source of fewer than 20 text files is cut finer, so that there is something to hold out."""
     max_bytes: Annotated[int, Field(ge=1)] = 10_000_000
-    """Longer documents are rejected."""
+    """Documents that are longer after cutting are rejected (not those of evaluation sets)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Clean":
@@ -87,7 +123,8 @@ class Isolation(Section):
     near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Documents whose word shingles overlap at least this much (Jaccard) are near-duplicates; one is kept."""
     ngram: Annotated[int, Field(ge=5)] = 13
-    """Training text that shares a run of this many words with a holdout is contaminated and removed."""
+    """Training text that shares a run of this many words with a holdout is contaminated and removed; of held-out
+    texts that are shorter, a run of all their words."""
 
 
 class Tokenizer(Section):
@@ -119,4 +156,11 @@ class Data(Section):
         names = [h.name for h in self.holdouts]
         if len(set(names)) < len(names):
             raise ValueError(f"holdout names must differ, got {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _all_weighted_or_none(self) -> "Data":
+        without = [source.name or source.kind for source in self.sources if source.weight is None]
+        if 0 < len(without) < len(self.sources):
+            raise ValueError(f"sources: give all of them a weight or none; without one: {', '.join(without)}")
         return self

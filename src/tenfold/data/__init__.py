@@ -4,6 +4,7 @@ from tenfold.data.audit import AuditReport, audit
 from tenfold.data.build import build_corpus
 from tenfold.data.corpus import HoldoutDocument, load_holdout, token_byte_lengths
 from tenfold.data.manifest import Manifest
+from tenfold.data.paths import sources_of
 from tenfold.data.records import Progress
 from tenfold.data.stream import Stream
 
@@ -16,5 +17,6 @@ __all__ = [
     "audit",
     "build_corpus",
     "load_holdout",
+    "sources_of",
     "token_byte_lengths",
 ]

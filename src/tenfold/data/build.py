@@ -7,40 +7,44 @@ or none, and is simply done again.
 import hashlib
 import json
 import shutil
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
-from tenfold.config import Data, Source
-from tenfold.data.decontaminate import HoldoutRuns, decontaminate
+from tenfold.config import Data
+from tenfold.data.decontaminate import HeldOutText, decontaminate
 from tenfold.data.duplicates import Clusters, cluster_near_duplicates
-from tenfold.data.holdouts import choose_split, draw, read_holdout
-from tenfold.data.ingest import RejectLog, Report, ingest_holdouts, ingest_sources, name_sources
-from tenfold.data.manifest import MANIFEST, HoldoutText, Manifest, SourceText
+from tenfold.data.held_out import HeldOutSet, read_sets, split_sets
+from tenfold.data.holdouts import draw, holdout_files
+from tenfold.data.ingest import RejectLog, Report, ingest_sources, name_sources
+from tenfold.data.manifest import MANIFEST, Manifest
+from tenfold.data.paths import REJECTS, TOKENIZER, foreign_entry
 from tenfold.data.records import Funnel, Progress, Reject
-from tenfold.data.shards import ShardWriter, token_dtype, write_synced
-from tenfold.data.sources import fingerprint_source
+from tenfold.data.shards import token_dtype, write_synced
+from tenfold.data.sources import source_files
 from tenfold.data.store import DocumentStore
 from tenfold.data.tokenizer import Tokenizer
+from tenfold.data.write import write_isolated, write_scored, write_source
 from tenfold.errors import InputError, TenfoldError
 
-REJECTS = "rejects.jsonl"
-TOKENIZER = "tokenizer.json"
-ENCODE_BATCH = 256  # documents
+TOKENIZER_KEY = "data.tokenizer.path"
+LIBRARIES = ("datasketch", "numpy", "tokenizers")  # whose version may change what is built
 
 
 def build_corpus(data: Data, seed: int, directory: Path, base: Path, report: Report) -> Manifest:
     """Build the corpus of `data` in `directory`; paths in `data` are relative to `base`. No-op if nothing changed.
 
-    Raises InputError when a source, holdout or tokenizer is unusable, TenfoldError when the disk refuses.
+    Raises InputError when a source, holdout or tokenizer is unusable or `directory` holds anything but a corpus,
+    TenfoldError when the disk refuses.
     """
-    made_from = _made_from(data, seed, base)
-    if (directory / MANIFEST).exists() and (manifest := Manifest.load(directory)).made_from == made_from:
-        return manifest
+    _refuse_foreign(directory)
     building = directory.with_name(f".{directory.name}.building")
     try:
+        made_from = _made_from(data, seed, base)
+        if (directory / MANIFEST).exists() and (manifest := Manifest.load(directory)).made_from == made_from:
+            return manifest
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
         with (building / REJECTS).open("w", encoding="utf-8") as rejects, DocumentStore(building / "work") as store:
@@ -49,16 +53,35 @@ def build_corpus(data: Data, seed: int, directory: Path, base: Path, report: Rep
         write_synced(building / MANIFEST, json.dumps(manifest.to_dict(), indent=1, sort_keys=True).encode())
         _move_into_place(building, directory)
     except OSError as error:
-        raise TenfoldError(
-            f"{directory}: the corpus could not be written ({error.strerror}); make room or choose another directory, "
-            "then run again"
-        ) from error
+        raise _explain(error, directory) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return manifest
 
 
+def _refuse_foreign(directory: Path) -> None:
+    """A corpus replaces a corpus and nothing else: what a user put there is not ours to delete."""
+    if (entry := foreign_entry(directory)) is not None:
+        raise InputError(
+            f"{directory}: holds {entry!r}, which is no part of a corpus; the corpus is written here, so move "
+            "what is here (and set data.sources.paths accordingly if it is your text)"
+        )
+
+
+def _explain(error: OSError, directory: Path) -> TenfoldError:
+    """Say whether reading what was given or writing the corpus failed."""
+    if error.filename and not Path(str(error.filename)).is_relative_to(
+        directory.parent / f".{directory.name}.building"
+    ):
+        return InputError(f"{error.filename}: cannot be read ({error.strerror})")
+    return TenfoldError(
+        f"{directory}: the corpus could not be written ({error.strerror or error}); make room or choose another "
+        "directory, then run again"
+    )
+
+
 def _move_into_place(building: Path, directory: Path) -> None:
+    _refuse_foreign(directory)  # it may have come while the build went on
     old = directory.with_name(f".{directory.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
@@ -68,17 +91,33 @@ def _move_into_place(building: Path, directory: Path) -> None:
 
 
 def _made_from(data: Data, seed: int, base: Path) -> str:
-    """Hash of everything the corpus is a function of; of files on disk their names, sizes and times."""
+    """Hash of everything the corpus is a function of; of files on disk their names, sizes and times.
+
+    tenfold's own source counts where it is scored. Where it is only kept out, a corpus built beside an older version of
+    it stands: else every change of tenfold would cost a build.
+    """
     code = sorted((path.name, path.read_text(encoding="utf-8")) for path in Path(__file__).parent.glob("*.py"))
-    inputs = [fingerprint_source(source, name, base) for name, source in name_sources(data.sources)]
-    for holdout in data.holdouts:
-        if holdout.paths:
-            like_source = Source(kind="files", paths=holdout.paths)
-            inputs.append(fingerprint_source(like_source, holdout.name, base))
+    libraries = [(name, version(name)) for name in LIBRARIES] + [("unicode", unicodedata.unidata_version)]
+    files = {name: source_files(source, base) for name, source in name_sources(data.sources)}
+    files |= {f"holdout {holdout.name}": holdout_files(holdout, base) for holdout in data.holdouts}
     if data.tokenizer.path:
-        inputs.append(fingerprint_source(Source(kind="files", paths=[data.tokenizer.path]), "tokenizer", base))
-    value = [data.model_dump(mode="json"), seed, code, inputs]
+        files["tokenizer"] = [_tokenizer_file(base / data.tokenizer.path)]
+    inputs = [(name, [_fingerprint(path, base) for path in paths]) for name, paths in files.items()]
+    value = [data.model_dump(mode="json"), seed, code, libraries, inputs]
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _fingerprint(path: Path, base: Path) -> tuple[str, int, int]:
+    """Name, size and time of a file; the name relative to the campaign, from wherever the command was given."""
+    stat, real, root = path.stat(), path.absolute().resolve(), base.resolve()
+    name = real.relative_to(root) if real.is_relative_to(root) else real
+    return str(name), stat.st_size, stat.st_mtime_ns
+
+
+def _tokenizer_file(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {TOKENIZER_KEY} takes a tokenizer.json")
+    return path
 
 
 class _Build:
@@ -101,26 +140,19 @@ class _Build:
 
     def run(self, made_from: str) -> Manifest:
         """All stages in order; returns the manifest, not yet written."""
-        given = {
-            holdout.name: read_holdout(holdout, self.data.clean, self.base, self.seed)
-            for holdout in self.data.holdouts
-            if holdout.kind != "split"
-        }
-        held_out = ingest_holdouts(given, self.store)
+        sets = read_sets(self.data.holdouts, self.base, self.seed, self.store, self._reject_holdout)
         first_training = len(self.store)
         ingest_sources(self.sources, self.data.clean, self.base, self.store, self.funnel, self.rejects, self.report)
-        self.funnel.rejected = {
-            reason: count for reason, count in self.rejects.counts.items() if reason != "exact-duplicate"
-        }
         clusters = self._cluster()
-        for holdout in self.data.holdouts:
-            if holdout.kind == "split":
-                taken = {number for numbers in held_out.values() for number in numbers}
-                held_out[holdout.name] = choose_split(holdout, self.store, clusters, taken, self.seed)
-        kept = self._drop_copies(clusters, held_out, first_training)
-        with DocumentStore(self.directory / "work" / "pieces") as pieces:
-            self._decontaminate(kept, held_out, pieces)
-            return self._write(pieces, held_out, made_from)
+        sets = split_sets(self.data.holdouts, sets, self.store, clusters, self.seed)
+        kept = self._drop_copies(clusters, sets, first_training)
+        with DocumentStore(self.directory / "work" / "pieces", with_words=False) as pieces:
+            self._decontaminate(kept, sets, pieces)
+            return self._write(pieces, sets, made_from)
+
+    def _reject_holdout(self, reject: Reject) -> None:
+        self.rejects.add(reject)
+        self.funnel.holdout_rejected[reject.reason] = self.funnel.holdout_rejected.get(reject.reason, 0) + 1
 
     def _cluster(self) -> Clusters:
         count = len(self.store)
@@ -131,37 +163,39 @@ class _Build:
             lambda done: self.report(Progress("finding near-duplicates", done, count, "documents")),
         )
 
-    def _drop_copies(self, clusters: Clusters, held_out: dict[str, list[int]], first: int) -> list[int]:
+    def _drop_copies(self, clusters: Clusters, sets: Sequence[HeldOutSet], first: int) -> list[int]:
         """Training documents: one of each cluster, none of a cluster that has a held-out document."""
-        holdout_of = {number: name for name, numbers in held_out.items() for number in numbers}
+        holdout_of = {number: each.name for each in sets for number in each.numbers}
         kept = []
         for number in range(first, len(self.store)):
-            representative = clusters.find(number)
-            if number in holdout_of:
+            representative, size = clusters.find(number), self.store.size(number)
+            if number in holdout_of or representative in holdout_of:
                 self.funnel.held_out += 1
-            elif representative in holdout_of:
-                self.funnel.held_out += 1
-                self._reject(number, "near-copy-of-holdout", holdout_of[representative])
+                self.funnel.held_out_bytes += size
+                if number not in holdout_of:
+                    self._reject(number, "near-copy-of-holdout", holdout_of[representative])
             elif representative != number:
                 self.funnel.near_duplicates += 1
+                self.funnel.near_duplicates_bytes += size
                 self._reject(number, "near-duplicate", self.store.where[representative])
             else:
                 kept.append(number)
         return kept
 
     def _reject(self, number: int, reason: str, detail: str = "") -> None:
-        self.rejects.add(Reject(self.store.sources[number], self.store.where[number], reason, detail))
+        store = self.store
+        self.rejects.add(Reject(store.sources[number], store.where[number], reason, detail, store.size(number)))
 
-    def _decontaminate(self, kept: Sequence[int], held_out: dict[str, list[int]], pieces: DocumentStore) -> None:
+    def _decontaminate(self, kept: Sequence[int], sets: Sequence[HeldOutSet], pieces: DocumentStore) -> None:
         """Lay into `pieces` what the holdouts leave of each document."""
-        numbers = [number for each in held_out.values() for number in each]
-        runs = HoldoutRuns((self.store.words(number) for number in numbers), self.data.isolation.ngram)
+        numbers = [number for each in sets for number in each.scored]
+        numbers += [number for each in sets for number in each.rest]
+        held_out = HeldOutText([self.store.words(number) for number in numbers], self.data.isolation.ngram)
         for done, number in enumerate(kept):
             self.report(Progress("decontaminating", done, len(kept), "documents"))
             size = self.store.size(number)
-            result = decontaminate(
-                self.store.text(number), self.store.words(number), runs, min(size, self.data.clean.min_bytes)
-            )
+            least = min(size, self.data.clean.min_bytes)
+            result = decontaminate(self.store.text(number), self.store.words(number), held_out, least)
             left = sum(len(piece.encode()) for piece in result.pieces)
             self.funnel.contaminated += result.touched
             self.funnel.contaminated_bytes += size - left
@@ -174,24 +208,24 @@ class _Build:
             for piece in result.pieces:
                 pieces.append(self.store.sources[number], self.store.where[number], piece)
 
-    def _write(self, pieces: DocumentStore, held_out: dict[str, list[int]], made_from: str) -> Manifest:
+    def _write(self, pieces: DocumentStore, sets: Sequence[HeldOutSet], made_from: str) -> Manifest:
         tokenizer = self._tokenizer(pieces)
         digest = write_synced(self.directory / TOKENIZER, tokenizer.to_json().encode())
-        dtype = token_dtype(tokenizer.vocab_size)
         return Manifest(
             made_from=made_from,
             tokenizer_file=TOKENIZER,
             tokenizer_sha256=digest,
             vocab_size=tokenizer.vocab_size,
             end_of_document=tokenizer.end_of_document,
-            dtype=dtype.name,
+            dtype=token_dtype(tokenizer.vocab_size).name,
             ngram=self.data.isolation.ngram,
-            sources=[self._write_source(name, source, pieces, tokenizer) for name, source in self.sources],
-            holdouts=[
-                self._write_holdout(holdout.name, holdout.kind, held_out[holdout.name], tokenizer)
-                for holdout in self.data.holdouts
+            sources=[
+                write_source(self.directory, name, source, pieces, tokenizer, self.data.shard_tokens, self.report)
+                for name, source in self.sources
             ],
+            holdouts=[write_scored(self.directory, each, self.store, tokenizer) for each in sets if each.kind],
             funnel=asdict(self.funnel),
+            isolated=[write_isolated(self.directory, each, self.store, tokenizer) for each in sets if each.rest],
         )
 
     def _tokenizer(self, pieces: DocumentStore) -> Tokenizer:
@@ -215,40 +249,3 @@ class _Build:
                 return
             total += pieces.size(number)
             yield pieces.text(number)
-
-    def _write_source(self, name: str, source: Source, pieces: DocumentStore, tokenizer: Tokenizer) -> SourceText:
-        numbers = list(pieces.of_source(name))
-        writer = ShardWriter(self.directory, name, self.data.shard_tokens, token_dtype(tokenizer.vocab_size))
-        tokens = size = 0
-        for start in range(0, len(numbers), ENCODE_BATCH):
-            self.report(Progress(f"tokenising {name}", start, len(numbers), "documents"))
-            texts = [pieces.text(number) for number in numbers[start : start + ENCODE_BATCH]]
-            for text, encoded in zip(texts, encode_exactly(tokenizer, texts), strict=True):
-                writer.append([*encoded, tokenizer.end_of_document])
-                tokens += len(encoded) + 1
-                size += len(text.encode())
-        return SourceText(name, len(numbers), size, tokens, source.weight, source.licence, writer.close())
-
-    def _write_holdout(self, name: str, kind: str, numbers: Sequence[int], tokenizer: Tokenizer) -> HoldoutText:
-        texts = [self.store.text(number) for number in numbers]
-        encoded = encode_exactly(tokenizer, texts)
-        row = [token for tokens in encoded for token in (*tokens, tokenizer.end_of_document)]
-        file = f"holdouts/{name}.bin"
-        content = np.asarray(row, dtype=token_dtype(tokenizer.vocab_size)).tobytes()
-        digest = write_synced(self.directory / file, content)
-        size = sum(len(text.encode()) for text in texts)
-        return HoldoutText(name, kind, len(texts), size, len(row) - len(texts), file, digest)
-
-
-def encode_exactly(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    """Tokens of each text. Raises InputError when their bytes are not the text's (a given tokenizer may lose some)."""
-    encoded = tokenizer.encode_batch(texts)
-    lengths = tokenizer.byte_lengths
-    for text, tokens in zip(texts, encoded, strict=True):
-        size = len(text.encode())
-        if int(lengths[tokens].sum()) != size:
-            raise InputError(
-                f"data.tokenizer.path: this tokenizer does not keep every byte ({text[:40]!r} has {size} bytes, its "
-                f"tokens {int(lengths[tokens].sum())}); use a byte-level one without normalisation"
-            )
-    return encoded

@@ -1,23 +1,77 @@
-"""From a raw record to a document, or to the reason it is none."""
+"""From a raw record to documents, or to the reason it is none."""
 
 import unicodedata
+from collections.abc import Iterator
 
 from tenfold.config import Clean
 from tenfold.data.records import Document, RawRecord, Reject
 
+FEWEST_PARTS = 20
+SMALLEST_PART = 1024  # bytes
 
-def clean(record: RawRecord, limits: Clean) -> Document | Reject:
-    """Strict UTF-8, no NUL, NFC, within the length limits (bytes of UTF-8)."""
+
+def decode(record: RawRecord) -> Document | Reject:
+    """Strict UTF-8, no NUL, no byte order mark, NFC."""
+    size = len(record.content)
     try:
         text = record.content.decode("utf-8")
     except UnicodeDecodeError as error:
-        return Reject(record.source, record.where, "invalid-utf8", f"byte {error.start}: {error.reason}")
+        return Reject(record.source, record.where, "invalid-utf8", f"byte {error.start}: {error.reason}", size)
     if "\0" in text:
-        return Reject(record.source, record.where, "binary", f"NUL at character {text.index(chr(0))}")
-    text = unicodedata.normalize("NFC", text.removeprefix("\ufeff"))
-    size = len(text.encode())
-    if size < limits.min_bytes:
-        return Reject(record.source, record.where, "too-short", f"{size} bytes, at least {limits.min_bytes}")
-    if size > limits.max_bytes:
-        return Reject(record.source, record.where, "too-long", f"{size} bytes, at most {limits.max_bytes}")
-    return Document(record.source, record.where, text)
+        return Reject(record.source, record.where, "binary", f"NUL at character {text.index(chr(0))}", size)
+    return Document(record.source, record.where, unicodedata.normalize("NFC", text.removeprefix("\ufeff")))
+
+
+def clean(record: RawRecord, limits: Clean, split_bytes: int) -> Iterator[Document | Reject]:
+    """The documents of a record: decoded, cut to `split_bytes` (0: never), within the length limits (in bytes)."""
+    whole = decode(record)
+    if isinstance(whole, Reject):
+        yield whole
+        return
+    parts = cut_text(whole.text, split_bytes)
+    for number, text in enumerate(parts, start=1):
+        where = whole.where if len(parts) == 1 else f"{whole.where}#{number}"
+        size = len(text.encode())
+        if size < limits.min_bytes:
+            yield Reject(whole.source, where, "too-short", f"{size} bytes, at least {limits.min_bytes}", size)
+        elif size > limits.max_bytes:
+            yield Reject(whole.source, where, "too-long", f"{size} bytes, at most {limits.max_bytes}", size)
+        else:
+            yield Document(whole.source, where, text)
+
+
+def part_size(sizes: list[int], split_bytes: int) -> int:
+    """Where to cut the texts of a source of files of these sizes: a few files must still make many documents."""
+    if not split_bytes or len(sizes) >= FEWEST_PARTS:
+        return split_bytes
+    return min(split_bytes, max(SMALLEST_PART, sum(sizes) // FEWEST_PARTS))
+
+
+def cut_text(text: str, size: int) -> list[str]:
+    """The text in parts of at most `size` bytes (0: whole), few below half of it; joined they are the text.
+
+    Cut after a blank line, else after a line, else after a space, else between characters.
+    """
+    content = text.encode()
+    if not size or len(content) <= size:
+        return [text]
+    parts, start = [], 0
+    while len(content) - start > size:
+        left = len(content) - start
+        # the last two parts share what is left, so that no crumb remains
+        ideal = size if left >= 2 * size else (left + 1) // 2
+        end = _boundary(content, start + max(ideal // 2, left - size if left < 2 * size else 0), start + ideal)
+        parts.append(content[start:end].decode())
+        start = end
+    return [*parts, content[start:].decode()]
+
+
+def _boundary(content: bytes, low: int, high: int) -> int:
+    """The best place to cut in (low, high]."""
+    for mark in (b"\n\n", b"\n", b" "):
+        place = content.rfind(mark, low, high)
+        if place >= 0 and place + len(mark) > low:
+            return place + len(mark)
+    while high > low + 1 and content[high] & 0xC0 == 0x80:  # never inside a character
+        high -= 1
+    return high

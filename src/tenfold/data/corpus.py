@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tenfold.data.manifest import Manifest, SourceText
+from tenfold.data.manifest import HoldoutText, IsolatedText, Manifest, SourceText
 from tenfold.data.tokenizer import Tokenizer
 from tenfold.errors import InputError
 
@@ -35,8 +35,13 @@ def load_holdout(directory: Path, manifest: Manifest, name: str) -> list[Holdout
     holdout = next((holdout for holdout in manifest.holdouts if holdout.name == name), None)
     if holdout is None:
         raise InputError(f"{directory}: this corpus has no holdout {name!r}; build it again with `tenfold data`")
+    return load_held_out(directory, manifest, holdout)
+
+
+def load_held_out(directory: Path, manifest: Manifest, text: HoldoutText | IsolatedText) -> list[HoldoutDocument]:
+    """Documents of one file of held-out text."""
     tokenizer = load_tokenizer(directory, manifest)
-    row = np.fromfile(directory / holdout.file, dtype=manifest.dtype)
+    row = np.fromfile(directory / text.file, dtype=manifest.dtype)
     return [
         HoldoutDocument(tokenizer.decode_bytes(tokens), tokens)
         for tokens in split_documents(iter([row]), manifest.end_of_document)

@@ -1,20 +1,24 @@
-"""Training text loses every run of n words that a holdout has too.
+"""Training text loses what a holdout has too: the rules of `isolation`, carried out.
 
-The rule is strict and the same for all text: no piece of training text shares `ngram` consecutive words with any
-holdout. A document loses the shared runs and is split where they stood, so that no new run can form across a cut; a
-document made of them by half is a copy and is dropped whole. Lee et al., arXiv 2107.06499, and Brown et al., arXiv
-2005.14165, appendix C, use runs of 50 tokens and 13 words.
+A document loses shared runs and near-copied passages and is split where they stood, so that no new run can form across
+a cut; a document made of them by half is a copy and is dropped whole. What is left is looked at again until nothing is
+found, so every piece keeps the rules by itself. Lee et al., arXiv 2107.06499, and Brown et al., arXiv 2005.14165,
+appendix C, use runs of 50 tokens and 13 words.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tenfold.data.words import hash_runs, word_spans
+from tenfold.data.hash_set import HashSet, sorted_unique
+from tenfold.data.isolation import COPY_SHARE, FEWEST, OWNERS, SHINGLE, WINDOW, window_of
+from tenfold.data.words import hash_runs, hash_words, word_spans
 
-COPY_SHARE = 0.5
+Hashes = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -25,39 +29,97 @@ class Decontaminated:
     touched: bool
 
 
-class HoldoutRuns:
-    """Every run of `length` words of every holdout document."""
+class HeldOutText:
+    """All held-out text, given as word hashes, one array a document; earlier documents own what many share."""
 
-    def __init__(self, documents: Iterable[NDArray[np.uint64]], length: int) -> None:
-        self.length = length
-        runs = [hash_runs(words, length) for words in documents]
-        self._runs = np.unique(np.concatenate(runs)) if runs else np.empty(0, dtype=np.uint64)
+    def __init__(self, documents: Sequence[Hashes], ngram: int) -> None:
+        self._whole = {words.tobytes() for words in documents if 0 < words.size < FEWEST}
+        self._runs = list(_runs_by_length(documents, ngram))
+        self._passages = _Passages(documents)
 
-    def shared_words(self, words: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """For each word of a document, whether it stands in a shared run."""
-        runs = hash_runs(words, self.length)
-        shared = np.zeros(words.size, dtype=bool)
-        if self._runs.size == 0 or runs.size == 0:
-            return shared
-        places = np.minimum(np.searchsorted(self._runs, runs), self._runs.size - 1)
-        for start in np.flatnonzero(self._runs[places] == runs):
-            shared[start : start + self.length] = True
-        return shared
+    def shared_words(self, words: Hashes) -> Mask:
+        """For each word of a document, whether it is taken: in a shared run or a near-copied passage."""
+        if words.tobytes() in self._whole:
+            return np.ones(words.size, dtype=bool)
+        marks = np.zeros(words.size + 1, dtype=np.int32)
+        for length, runs in self._runs:
+            starts, _ = runs.find(hash_runs(words, length))
+            _mark(marks, starts, starts + length)
+        _mark(marks, *self._passages.find(words))
+        return np.cumsum(marks[:-1]) > 0
 
 
-def decontaminate(text: str, words: NDArray[np.uint64], holdouts: HoldoutRuns, min_bytes: int) -> Decontaminated:
+def _mark(marks: NDArray[np.int32], starts: Numbers, ends: Numbers) -> None:
+    """Note stretches; the running sum tells how many stand over each word."""
+    np.add.at(marks, starts, 1)
+    np.add.at(marks, ends, -1)
+
+
+def _runs_by_length(documents: Sequence[Hashes], ngram: int) -> Iterator[tuple[int, HashSet]]:
+    """The runs to look for: of `ngram` words, and of all words of documents that have fewer."""
+    lengths = [min(ngram, words.size) for words in documents]
+    for length in sorted({length for length in lengths if length >= FEWEST}):
+        runs = [hash_runs(words, length) for words, own in zip(documents, lengths, strict=True) if own == length]
+        yield length, HashSet(np.concatenate(runs))
+
+
+class _Passages:
+    """Finds passages that share many shingles with one held-out document."""
+
+    def __init__(self, documents: Sequence[Hashes]) -> None:
+        each = [sorted_unique(hash_runs(words, SHINGLE)) for words in documents]
+        shingles = np.concatenate([np.empty(0, dtype=np.uint64), *each])
+        owners = np.repeat(np.arange(len(each)), [own.size for own in each])
+        self._set = HashSet(shingles)
+        order = np.argsort(shingles, kind="stable")  # owners of a shingle stay in their order
+        members = np.searchsorted(self._set.hashes, shingles[order])
+        first = np.searchsorted(members, np.arange(len(self._set)))
+        kept = np.arange(members.size) - first[members] < OWNERS
+        self._owners = owners[order][kept]
+        self._starts = np.searchsorted(members[kept], np.arange(len(self._set) + 1))
+        rules = np.asarray([window_of(words.size) for words in documents], dtype=np.int64).reshape(-1, 2)
+        self._windows, self._needed = rules[:, 0], rules[:, 1]
+
+    def find(self, words: Hashes) -> tuple[Numbers, Numbers]:
+        """(first word, word after the last) of passages that are near-copies; they overlap."""
+        at, which = _once_a_window(*self._set.find(hash_runs(words, SHINGLE)))
+        counts = self._starts[which + 1] - self._starts[which]
+        positions = np.repeat(at, counts)
+        begins = np.repeat(self._starts[which] - (np.cumsum(counts) - counts), counts)
+        owners = self._owners[begins + np.arange(positions.size)]
+        order = np.argsort(owners * np.int64(words.size + 1) + positions)
+        positions, owners = positions[order], owners[order]
+        last = np.arange(positions.size) + self._needed[owners] - 1
+        first = np.flatnonzero(last < positions.size)
+        last = last[first]
+        near = (owners[last] == owners[first]) & (positions[last] - positions[first] < self._windows[owners[first]])
+        return positions[first[near]], positions[last[near]] + SHINGLE
+
+
+def _once_a_window(at: Numbers, which: Numbers) -> tuple[Numbers, Numbers]:
+    """Shingles that did not stand in the WINDOW words before."""
+    order = np.lexsort((at, which))
+    again = (np.diff(which[order]) == 0) & (np.diff(at[order]) < WINDOW)
+    kept = np.sort(order[np.concatenate([[True], ~again])]) if at.size else order
+    return at[kept], which[kept]
+
+
+def decontaminate(text: str, words: Hashes, held_out: HeldOutText, min_bytes: int) -> Decontaminated:
     """Take out of `text` what a holdout has too; pieces shorter than `min_bytes` go as well."""
-    shared = holdouts.shared_words(words)
+    shared = held_out.shared_words(words)
     if not shared.any():
         return Decontaminated([text], touched=False)
     if shared.mean() >= COPY_SHARE:
         return Decontaminated([], touched=True)
-    pieces = [piece for piece in _cut(text, shared) if len(piece.encode()) >= min_bytes]
+    pieces: list[str] = []
+    for piece in _cut(text, shared):
+        if len(piece.encode()) >= min_bytes:
+            pieces += decontaminate(piece, hash_words(piece), held_out, min_bytes).pieces
     return Decontaminated(pieces, touched=True)
 
 
-def _cut(text: str, shared: NDArray[np.bool_]) -> Iterator[str]:
-    """The text between shared runs."""
+def _cut(text: str, shared: Mask) -> Iterator[str]:
+    """The text between what is shared."""
     spans = word_spans(text)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], shared, [False]]).astype(np.int8)))
     begin = 0

@@ -1,16 +1,23 @@
-"""Text the model is judged on: evaluation sets that are given, and the split taken from the sources."""
+"""Text the model is judged on: evaluation sets that are given, and the split taken from the sources.
+
+tenfold's own source is kept out of every corpus, a holdout or not: a model that has read the code of the system that
+trains and judges it is no clean subject, and a `monorepo` holdout added later must still be fair.
+"""
 
 import hashlib
 import sysconfig
-from collections.abc import Iterator, Sequence
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from tenfold.config import Clean, Holdout, Source
-from tenfold.data.clean import clean
+from tenfold.config import Holdout, Source
+from tenfold.data.clean import decode
 from tenfold.data.duplicates import Clusters
+from tenfold.data.paths import expand_paths, walk
 from tenfold.data.records import RawRecord, Reject
-from tenfold.data.sources import expand_paths, read_files, read_source
+from tenfold.data.sources import read_files, read_source, source_files
 from tenfold.data.store import DocumentStore
 from tenfold.errors import InputError
 
@@ -24,6 +31,9 @@ SYSTEM_PROSE = (
     "/usr/include/linux/*.h",
 )
 PACKAGE_ROOT = Path(__file__).parents[1]
+PROJECT_TEXT = {".py", ".md", ".toml", ".json", ".jinja", ".txt", ".sh", ".yml", ".yaml", ".html", ".css", ".js"}
+PROJECT_PARTS = ("tests", "docs", "benchmarks", "README.md", "pyproject.toml")
+HOLDOUT_PATHS = "data.holdouts.paths"
 
 
 @dataclass(frozen=True)
@@ -34,28 +44,81 @@ class HeldOut:
     text: str
 
 
-def read_holdout(holdout: Holdout, clean_limits: Clean, base: Path, seed: int) -> list[HeldOut]:
-    """The documents of a given evaluation set. Raises InputError when there is no usable text."""
-    documents = [
-        HeldOut(record.where, record.text)
-        for raw in _raw_records(holdout, base)
-        if isinstance(raw, RawRecord) and not isinstance(record := clean(raw, clean_limits), Reject)
-    ]
+@dataclass(frozen=True)
+class EvaluationSet:
+    """A given evaluation set: what is scored, and what is only kept out of training."""
+
+    scored: list[HeldOut]
+    rest: list[HeldOut]
+
+
+def read_holdout(holdout: Holdout, base: Path, seed: int, reject: Callable[[Reject], None]) -> EvaluationSet:
+    """A given evaluation set, whole; records that cannot be used go to `reject`. Raises InputError when none can."""
+    documents: dict[str, HeldOut] = {}
+    for record in _raw_records(holdout, base):
+        result = decode(record) if isinstance(record, RawRecord) else record
+        if isinstance(result, Reject):
+            reject(result)
+        elif not result.text.strip():
+            reject(Reject(result.source, result.where, "empty"))
+        elif result.text in documents:
+            reject(Reject(result.source, result.where, "exact-duplicate", documents[result.text].where))
+        else:
+            documents[result.text] = HeldOut(result.where, result.text)
     if not documents:
         raise InputError(f"holdout {holdout.name!r} ({holdout.kind}): no usable text; name other paths or leave it out")
-    distinct = list({document.text: document for document in documents}.values())
-    return limit_bytes(distinct, holdout.max_bytes, seed)
+    return _limit_bytes(list(documents.values()), holdout.max_bytes, seed)
+
+
+def holdout_files(holdout: Holdout, base: Path) -> list[Path]:
+    """Every file a holdout is read from."""
+    match holdout.kind:
+        case "split":
+            return []
+        case "system-prose":
+            return _system_prose()
+        case "tenfold-source":
+            return project_files()
+        case _:
+            return source_files(_as_source(holdout), base, HOLDOUT_PATHS)
 
 
 def _raw_records(holdout: Holdout, base: Path) -> Iterator[RawRecord | Reject]:
+    name = f"holdout {holdout.name}"
     match holdout.kind:
         case "system-prose":
-            yield from read_files(holdout.name, _system_prose(), Path("/"))
+            return read_files(name, _system_prose(), Path("/"))
         case "tenfold-source":
-            yield from read_files(holdout.name, sorted(PACKAGE_ROOT.rglob("*.py")), PACKAGE_ROOT.parent)
-        case "files" | "jsonl" | "parquet":
-            source = Source(kind=holdout.kind, paths=holdout.paths, text_key=holdout.text_key)
-            yield from read_source(source, holdout.name, base)
+            return read_files(name, project_files(), PACKAGE_ROOT.parent)
+        case _:
+            return read_source(_as_source(holdout), name, base, HOLDOUT_PATHS)
+
+
+def _as_source(holdout: Holdout) -> Source:
+    key = {"text_key": holdout.text_key} if holdout.kind != "files" else {}
+    return Source.model_validate({"kind": holdout.kind, "paths": holdout.paths, **key})
+
+
+def project_texts() -> list[HeldOut]:
+    """tenfold's own text, document by document."""
+    raw = read_files("", project_files(), PACKAGE_ROOT.parent)
+    decoded = (decode(record) for record in raw if isinstance(record, RawRecord))
+    texts = [HeldOut(record.where, record.text) for record in decoded if not isinstance(record, Reject)]
+    return list({document.text: document for document in texts if document.text.strip()}.values())
+
+
+def project_files() -> list[Path]:
+    """Files of tenfold's own text: the package, and in a source checkout tests, documentation and benchmarks too."""
+    roots = [PACKAGE_ROOT]
+    checkout = PACKAGE_ROOT.parents[1]
+    try:
+        project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
+    except (OSError, ValueError, KeyError):
+        project = None
+    if project == "tenfold":
+        roots += [checkout / part for part in PROJECT_PARTS]
+    found = [path for root in roots for path in (walk(root) if root.is_dir() else [root])]
+    return sorted(path for path in found if path.suffix in PROJECT_TEXT and path.is_file())
 
 
 def _system_prose() -> list[Path]:
@@ -64,7 +127,7 @@ def _system_prose() -> list[Path]:
         found: list[Path] = []
         for pattern in patterns:
             try:
-                found += expand_paths([pattern], Path("/"))
+                found += expand_paths([pattern], Path("/"), "files", HOLDOUT_PATHS)
             except InputError:
                 continue  # this machine lacks that kind
         if found:
@@ -72,15 +135,24 @@ def _system_prose() -> list[Path]:
     return []
 
 
-def limit_bytes(documents: Sequence[HeldOut], max_bytes: int | None, seed: int) -> list[HeldOut]:
-    """Whole documents, chosen by the seed and their text, up to `max_bytes`; in their first order."""
-    chosen, total = set(), 0
-    for document in sorted(documents, key=lambda document: draw(seed, document.text)):
-        size = len(document.text.encode())
-        if max_bytes is None or total + size <= max_bytes:
-            chosen.add(document.where)
-            total += size
-    return [document for document in documents if document.where in chosen]
+def _limit_bytes(documents: Sequence[HeldOut], max_bytes: int, seed: int) -> EvaluationSet:
+    """Score whole documents, chosen by the seed and their text, up to `max_bytes` but at least one; in first order."""
+    order = sorted(range(len(documents)), key=lambda number: draw(seed, documents[number].text))
+    sizes = {number: len(documents[number].text.encode()) for number in order}
+    chosen = set(_up_to(order, sizes, max_bytes))
+    scored = [document for number, document in enumerate(documents) if number in chosen]
+    return EvaluationSet(scored, [document for number, document in enumerate(documents) if number not in chosen])
+
+
+def _up_to(order: Sequence[int], sizes: Mapping[int, int], max_bytes: int) -> Iterator[int]:
+    """Those that fit into `max_bytes` (0: all) one after the other; the first one where none fits."""
+    total = 0
+    for number in order:
+        if not max_bytes or total + sizes[number] <= max_bytes:
+            total += sizes[number]
+            yield number
+    if order and not total:
+        yield order[0]
 
 
 def draw(seed: int, text: str) -> bytes:
@@ -89,23 +161,18 @@ def draw(seed: int, text: str) -> bytes:
 
 
 def choose_split(holdout: Holdout, store: DocumentStore, clusters: Clusters, taken: set[int], seed: int) -> list[int]:
-    """Representatives of the clusters to hold out, `fraction` of all documents, at most `max_bytes`.
+    """Representatives of the clusters to hold out, `fraction` of all documents, at most `max_bytes` but at least one.
 
     Raises InputError when the corpus is too small to hold out anything.
     """
     representatives = [n for n in range(len(store)) if clusters.find(n) == n and n not in taken]
     wanted = max(1, round(holdout.fraction * len(representatives)))
-    chosen: list[int] = []
-    total = 0
-    for number in sorted(representatives, key=lambda number: draw(seed, store.text(number))):
-        if len(chosen) == wanted:
-            break
-        if holdout.max_bytes is None or total + store.size(number) <= holdout.max_bytes:
-            chosen.append(number)
-            total += store.size(number)
+    order = sorted(representatives, key=lambda number: draw(seed, store.text(number)))
+    sizes = {number: store.size(number) for number in order}
+    chosen = list(islice(_up_to(order, sizes, holdout.max_bytes), wanted))
     if not chosen or len(chosen) == len(representatives):
         raise InputError(
             f"holdout {holdout.name!r}: {len(representatives)} distinct documents are too few to hold out "
-            f"{holdout.fraction:.1%} (at most {holdout.max_bytes} bytes); give more text or set max_bytes higher"
+            f"{holdout.fraction:.1%}; give more text"
         )
     return sorted(chosen)

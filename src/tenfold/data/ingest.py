@@ -5,15 +5,14 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TextIO
 
 from tenfold.config import Clean, Source
-from tenfold.data.clean import clean
-from tenfold.data.holdouts import HeldOut
+from tenfold.data.clean import clean, part_size
 from tenfold.data.records import Document, Funnel, Progress, RawRecord, Reject
-from tenfold.data.sources import read_source
+from tenfold.data.sources import read_source, source_files
 from tenfold.data.store import DocumentStore
 from tenfold.errors import InputError
 
@@ -22,35 +21,27 @@ SECONDS_BETWEEN_REPORTS = 0.5
 
 
 class RejectLog:
-    """rejects.jsonl: every record that was not kept, where it stood and why; counted by reason."""
+    """rejects.jsonl: every record that was not kept, where it stood and why."""
 
     def __init__(self, handle: TextIO) -> None:
         self._handle = handle
-        self.counts: Counter[str] = Counter()
 
     def add(self, reject: Reject) -> None:
         """Write one line."""
-        self.counts[reject.reason] += 1
         self._handle.write(json.dumps(reject.to_dict(), ensure_ascii=True) + "\n")
 
 
 def name_sources(sources: Sequence[Source]) -> list[tuple[str, Source]]:
-    """Every source with its name; equal names are numbered."""
+    """Every source with its name; equal names are numbered, past names that are taken."""
     wanted = [source.name or source.kind for source in sources]
-    taken: Counter[str] = Counter()
+    taken = {name for name in wanted if wanted.count(name) == 1}
     named = []
     for name, source in zip(wanted, sources, strict=True):
-        taken[name] += 1
-        named.append((name if wanted.count(name) == 1 else f"{name}-{taken[name]}", source))
+        numbered = (f"{name}-{number}" for number in count(1))
+        own = name if wanted.count(name) == 1 else next(other for other in numbered if other not in taken)
+        taken.add(own)
+        named.append((own, source))
     return named
-
-
-def ingest_holdouts(given: dict[str, list[HeldOut]], store: DocumentStore) -> dict[str, list[int]]:
-    """Lay the given evaluation sets into the store, before any training text. Returns their numbers."""
-    return {
-        name: [store.append(name, document.where, document.text) for document in documents]
-        for name, documents in given.items()
-    }
 
 
 def ingest_sources(
@@ -63,37 +54,42 @@ def ingest_sources(
     report: Report,
 ) -> None:
     """Read, clean and drop exact copies. Raises InputError when a source has no usable text at all."""
-    seen = {_digest(store.text(number)) for number in range(len(store))}
+    seen = {_digest(store.text(number)): store.where[number] for number in range(len(store))}
     for name, source in sources:
-        before, rejected_before = len(store), rejects.counts.copy()
-        documents = _documents(read_source(source, name, base), limits, funnel, rejects, _Pulse(name, report))
-        copies = 0
+        before, copies, rejected_before = len(store), 0, Counter(funnel.rejected)
+        documents = _documents(source, name, limits, base, funnel, rejects, _Pulse(name, report))
         for document in islice(documents, source.max_documents):
             digest = _digest(document.text)
             if digest in seen:
+                size = len(document.text.encode())
                 copies += 1
-                rejects.add(Reject(name, document.where, "exact-duplicate"))
+                funnel.exact_duplicates_bytes += size
+                rejects.add(Reject(name, document.where, "exact-duplicate", seen[digest], size))
                 continue
-            seen.add(digest)
+            seen[digest] = document.where
             store.append(name, document.where, document.text)
         funnel.exact_duplicates += copies
         if len(store) == before and not copies:
-            raise InputError(f"source {name!r}: no usable text ({_why(rejects.counts - rejected_before)})")
+            raise InputError(f"source {name!r}: no usable text ({_why(Counter(funnel.rejected) - rejected_before)})")
 
 
 def _documents(
-    records: Iterator[RawRecord | Reject], limits: Clean, funnel: Funnel, rejects: RejectLog, pulse: "_Pulse"
+    source: Source, name: str, limits: Clean, base: Path, funnel: Funnel, rejects: RejectLog, pulse: "_Pulse"
 ) -> Iterator[Document]:
-    for record in records:
-        funnel.documents_in += 1
+    size = limits.split_bytes
+    if source.kind == "files":
+        size = part_size([path.stat().st_size for path in source_files(source, base)], size)
+    for record in read_source(source, name, base):
         pulse.beat()
-        if isinstance(record, RawRecord):
-            funnel.bytes_in += len(record.content)
-        result = clean(record, limits) if isinstance(record, RawRecord) else record
-        if isinstance(result, Reject):
+        funnel.bytes_in += len(record.content) if isinstance(record, RawRecord) else record.bytes
+        for result in clean(record, limits, size) if isinstance(record, RawRecord) else (record,):
+            funnel.documents_in += 1
+            if isinstance(result, Document):
+                yield result
+                continue
             rejects.add(result)
-        else:
-            yield result
+            funnel.rejected[result.reason] = funnel.rejected.get(result.reason, 0) + 1
+            funnel.rejected_bytes[result.reason] = funnel.rejected_bytes.get(result.reason, 0) + result.bytes
 
 
 class _Pulse:
@@ -120,4 +116,4 @@ def _why(reasons: Counter[str]) -> str:
     """What was wrong with the records, for one line."""
     if not reasons:
         return "it has no records"
-    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    return ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,19 @@ class HoldoutText:
 
 
 @dataclass(frozen=True)
+class IsolatedText:
+    """Text that is kept out of training without being scored, stored like a holdout: what `max_bytes` leaves of an
+    evaluation set, and tenfold's own source."""
+
+    name: str
+    documents: int
+    bytes: int
+    tokens: int
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """manifest.json."""
 
@@ -62,6 +75,7 @@ class Manifest:
     sources: list[SourceText]
     holdouts: list[HoldoutText]
     funnel: dict[str, Any]
+    isolated: list[IsolatedText] = field(default_factory=list)
 
     @classmethod
     def load(cls, directory: Path) -> "Manifest":
@@ -74,11 +88,17 @@ class Manifest:
                 for source in value.pop("sources")
             ]
             holdouts = [HoldoutText(**holdout) for holdout in value.pop("holdouts")]
-            return cls(**value, sources=sources, holdouts=holdouts)
+            isolated = [IsolatedText(**text) for text in value.pop("isolated")]
+            return cls(**value, sources=sources, holdouts=holdouts, isolated=isolated)
         except FileNotFoundError:
             raise InputError(f"{path}: no corpus here; build it with `tenfold data {directory.parent}`") from None
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise InputError(f"{path}: not a whole manifest ({error}); delete it and build again") from None
+
+    @property
+    def held_out(self) -> list[HoldoutText | IsolatedText]:
+        """All text that is kept out of training, scored or not."""
+        return [*self.holdouts, *self.isolated]
 
     def to_dict(self) -> dict[str, Any]:
         """As in manifest.json."""
@@ -86,8 +106,9 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over everything in it but `made_from`: the same text from elsewhere is the same corpus."""
-        content = self.to_dict() | {"made_from": None}
+        """sha256 over everything that is trained on or scored: the same text from elsewhere is the same corpus, and so
+        is it beside another version of tenfold's own source."""
+        content = self.to_dict() | {"made_from": None, "isolated": None}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -98,7 +119,7 @@ class Manifest:
     def verify(self, directory: Path) -> int:
         """Check the hash of every file; returns how many. Raises InputError naming the first that differs."""
         files = {shard.file: shard.sha256 for source in self.sources for shard in source.shards}
-        files |= {holdout.file: holdout.sha256 for holdout in self.holdouts}
+        files |= {text.file: text.sha256 for text in self.held_out}
         files[self.tokenizer_file] = self.tokenizer_sha256
         for name, expected in files.items():
             path = directory / name

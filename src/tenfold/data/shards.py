@@ -1,7 +1,7 @@
 """Token files: written once, whole, then memory-mapped."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ class ShardWriter:
         self._waiting_tokens = 0
         self.shards: list[Shard] = []
 
-    def append(self, tokens: Iterable[int]) -> None:
+    def append(self, tokens: Sequence[int] | Tokens) -> None:
         """Add one document's tokens, its end-of-document token included."""
         self._waiting.append(np.asarray(tokens, dtype=self._dtype))
         self._waiting_tokens += self._waiting[-1].size

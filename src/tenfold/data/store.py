@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tenfold.data.words import hash_words
 
 Hashes = NDArray[np.uint64]
+NO_WORDS: Hashes = np.empty(0, dtype=np.uint64)
 
 
 @dataclass
@@ -18,6 +19,8 @@ class DocumentStore:
     """Append documents, then read them back by number. Memory holds offsets only."""
 
     directory: Path
+    with_words: bool = True
+    """Whether to hash the words of each document too."""
     sources: list[str] = field(default_factory=list)
     where: list[str] = field(default_factory=list)
     _text_ends: list[int] = field(default_factory=lambda: [0])
@@ -38,8 +41,9 @@ class DocumentStore:
 
     def append(self, source: str, where: str, text: str) -> int:
         """Add a document; returns its number."""
-        content, hashes = text.encode(), hash_words(text)
+        content = text.encode()
         self._text.write(content)
+        hashes = hash_words(text) if self.with_words else NO_WORDS
         self._words.write(hashes.tobytes())
         self.sources.append(source)
         self.where.append(where)

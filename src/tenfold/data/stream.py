@@ -40,6 +40,12 @@ class Stream:
     def __init__(self, directory: Path, manifest: Manifest, seed: int, context: int) -> None:
         """Map the shards. Raises InputError when the corpus is shorter than one sample."""
         self.context, self._seed = context, seed
+        for source in manifest.sources:
+            if source.weight is not None and source.tokens <= context:
+                raise InputError(
+                    f"{directory}: source {source.name!r} has a weight but its {source.tokens} tokens do not fill one "
+                    f"sample of {context} + 1; give it more text or take it out"
+                )
         used = [source for source in manifest.sources if source.tokens > context]
         if not used:
             raise InputError(f"{directory}: {manifest.tokens} tokens do not fill one sample of {context} + 1; add text")
@@ -48,7 +54,8 @@ class Stream:
         samples = [(len(file) - 1) // context for file in self._files]
         self.samples_per_epoch = sum(samples)
         self._pools = _pools(used, samples)
-        self._mixture_ends = np.cumsum(mixture_counts(_weights(used, samples)) if len(self._pools) > 1 else [0])
+        weights = [source.weight or 0.0 for source in used]
+        self._mixture_ends = np.cumsum(mixture_counts(weights) if len(self._pools) > 1 else [0])
 
     def sample(self, number: int) -> NDArray[np.unsignedinteger]:
         """Tokens of sample `number`, [context + 1]."""
@@ -103,11 +110,6 @@ def _pools(sources: list[SourceText], samples: list[int]) -> list[_Pool]:
     if all(source.weight is None for source in sources):
         return [_Pool(0, list(range(len(sources))), np.cumsum(samples))]
     return [_Pool(number, [number], np.asarray([count])) for number, count in enumerate(samples)]
-
-
-def _weights(sources: list[SourceText], samples: list[int]) -> list[float]:
-    """Weights as given; a source without one has its share of all samples."""
-    return [source.weight or count / sum(samples) for source, count in zip(sources, samples, strict=True)]
 
 
 def mixture_counts(weights: list[float]) -> NDArray[np.int64]:

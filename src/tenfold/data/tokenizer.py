@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ class Tokenizer:
     def __init__(self, tokenizer: HuggingFaceTokenizer) -> None:
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
-        self.vocab_size: int = tokenizer.get_vocab_size()
+        self.vocab_size: int = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1  # numbers may have gaps
         end_of_document = tokenizer.token_to_id(END_OF_DOCUMENT)
         assert end_of_document is not None  # train and load both see to it
         self.end_of_document: int = end_of_document
@@ -52,50 +54,77 @@ class Tokenizer:
             raise InputError(f"{path}: not a tokenizer.json ({error})") from None
         if not _is_byte_level(json.loads(text)):
             raise InputError(f"{path}: not a byte-level tokenizer, so bytes could not be counted exactly; use another")
-        if tokenizer.token_to_id(END_OF_DOCUMENT) is None:
-            tokenizer.add_special_tokens([END_OF_DOCUMENT])
-        return cls(tokenizer)
+        tokenizer.add_special_tokens([END_OF_DOCUMENT])  # keeps its number where it has one
+        loaded = cls(tokenizer)
+        try:
+            _ = loaded.token_bytes
+        except KeyError as error:
+            raise InputError(f"{path}: not a byte-level tokenizer: {error} stands for no byte; use another") from None
+        return loaded
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """Tokens of each text."""
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
     def decode_bytes(self, tokens: NDArray[np.integer]) -> bytes:
         """The bytes the tokens stand for; the end-of-document token stands for none."""
-        return b"".join(self.token_bytes[token] for token in tokens.tolist())
+        lengths = self.byte_lengths[tokens]
+        ends = np.cumsum(lengths)
+        begins = self._starts[tokens] - (ends - lengths)
+        places = np.repeat(begins, lengths) + np.arange(lengths.sum())
+        return bytes(self._all_bytes[places].tobytes())
 
-    @property
+    @cached_property
     def token_bytes(self) -> list[bytes]:
         """The bytes each token stands for, by token."""
-        if not hasattr(self, "_token_bytes"):
-            self._token_bytes = _bytes_of_tokens(self._tokenizer)
-        return self._token_bytes
+        return _bytes_of_tokens(self._tokenizer, self.vocab_size)
 
-    @property
+    @cached_property
     def byte_lengths(self) -> NDArray[np.int64]:
         """Bytes each token stands for, [vocabulary]."""
-        if not hasattr(self, "_byte_lengths"):
-            self._byte_lengths = np.asarray([len(content) for content in self.token_bytes], dtype=np.int64)
-        return self._byte_lengths
+        return np.asarray([len(content) for content in self.token_bytes], dtype=np.int64)
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """Where each token's bytes begin in `_all_bytes`."""
+        return np.cumsum(self.byte_lengths) - self.byte_lengths
+
+    @cached_property
+    def _all_bytes(self) -> NDArray[np.uint8]:
+        return np.frombuffer(b"".join(self.token_bytes), dtype=np.uint8)
 
     def to_json(self) -> str:
         """As the text of a tokenizer.json."""
         return str(self._tokenizer.to_str())
 
 
-def _is_byte_level(description: dict[str, object]) -> bool:
-    return '"ByteLevel"' in json.dumps(description.get("pre_tokenizer")) and not description.get("normalizer")
+def _is_byte_level(description: dict[str, Any]) -> bool:
+    return '"ByteLevel"' in json.dumps(description.get("pre_tokenizer")) and _keeps_nfc(description.get("normalizer"))
 
 
-def _bytes_of_tokens(tokenizer: HuggingFaceTokenizer) -> list[bytes]:
-    """Undo the printable alphabet that byte-level BPE writes its bytes in."""
+def _keeps_nfc(normalizer: dict[str, Any] | None) -> bool:
+    """Whether a normaliser leaves text that is NFC already, as all of ours is, as it is."""
+    if normalizer is None:
+        return True
+    if normalizer["type"] == "Sequence":
+        return all(_keeps_nfc(inner) for inner in normalizer["normalizers"])
+    return bool(normalizer["type"] == "NFC")
+
+
+def _bytes_of_tokens(tokenizer: HuggingFaceTokenizer, vocab_size: int) -> list[bytes]:
+    """Undo the printable alphabet that byte-level BPE writes its bytes in. Special tokens and gaps stand for none.
+
+    Added tokens (runs of spaces, say) are written as they are. Raises KeyError for a character that is no byte's.
+    """
     byte_of = _byte_of_character()
-    special = {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special}
-    vocabulary = {number: text for text, number in tokenizer.get_vocab(with_added_tokens=True).items()}
-    return [
-        b"" if number in special else bytes(byte_of[character] for character in vocabulary[number])
-        for number in range(len(vocabulary))
-    ]
+    found = [b""] * vocab_size
+    added = tokenizer.get_added_tokens_decoder()
+    for text, number in tokenizer.get_vocab(with_added_tokens=True).items():
+        if number not in added:
+            found[number] = bytes(byte_of[character] for character in text)
+        elif not added[number].special:
+            found[number] = added[number].content.encode()
+    return found
 
 
 def _byte_of_character() -> dict[str, int]:

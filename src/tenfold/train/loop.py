@@ -94,7 +94,7 @@ class Loop:
         """FLOP/s that MFU is a share of; only the rank that reports it needs to know."""
         if not self.learner.ranks.is_first:
             return math.inf
-        return measured_peak(self.learner.ranks.device, self.plan.threads, self.plan.compute_dtype).flops
+        return measured_peak(self.learner.ranks.device, self.plan.threads, self.plan.compute_dtype, again=True).flops
 
     def resume(self) -> None:
         """Go back to the newest checkpoint that is whole, if there is one."""

@@ -1,0 +1,150 @@
+"""What must not be left of held-out text in training text, and what must not be taken from innocent text."""
+
+import random
+import re
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tenfold.data import Manifest, audit, build_corpus
+from tenfold.data.decontaminate import HeldOutText, decontaminate
+from tenfold.data.holdouts import project_files
+from tenfold.data.words import hash_runs, hash_words, split_words, word_spans
+from tests.data.test_audit import append_to_shard, failed
+from tests.data.test_build import build, training_texts
+from tests.data.texts import library_texts, small_data, write_texts
+
+
+def left_of(text: str, *held_out: str, ngram: int = 13) -> str:
+    """What a text keeps beside held-out ones."""
+    kept = HeldOutText([hash_words(own) for own in held_out], ngram)
+    return "".join(decontaminate(text, hash_words(text), kept, 1).pieces)
+
+
+def every_twelfth_changed(text: str) -> str:
+    numbers = count(1)
+    return re.sub(r"\w+|[^\w\s]+", lambda m: m.group() if next(numbers) % 12 else f"w{random.random()}"[:9], text)
+
+
+def test_the_whole_evaluation_set_is_kept_out_not_only_what_is_scored(tmp_path: Path) -> None:
+    texts = library_texts(30)
+    evaluation = write_texts(tmp_path / "evaluation", texts[:10])
+    folder = write_texts(tmp_path / "texts", texts)
+    holdouts = [{"name": "given", "kind": "files", "paths": [str(evaluation)], "max_bytes": 20_000}]
+    manifest = build(small_data(folder, holdouts=holdouts), tmp_path)
+    assert manifest.holdouts[0].bytes <= 20_000
+    rest = next(text for text in manifest.isolated if text.name == "given")
+    assert rest.documents + manifest.holdouts[0].documents == 10
+    trained = training_texts(tmp_path / "data", manifest)
+    assert not set(texts[:10]) & set(trained)
+    assert audit(tmp_path / "data").ok
+    row = np.fromfile(tmp_path / "data" / rest.file, dtype=manifest.dtype)
+    first = row[: np.flatnonzero(row == manifest.end_of_document)[0]]
+    append_to_shard(tmp_path / "data", manifest, first.tolist())
+    assert "exact copies" in failed(tmp_path / "data")
+
+
+def test_a_document_larger_than_what_is_scored_is_scored_whole(tmp_path: Path) -> None:
+    texts = library_texts(30)
+    evaluation = write_texts(tmp_path / "evaluation", texts[:1])
+    holdouts = [{"name": "given", "kind": "files", "paths": [str(evaluation)], "max_bytes": 10}]
+    manifest = build(small_data(write_texts(tmp_path / "texts", texts[1:]), holdouts=holdouts), tmp_path)
+    assert manifest.holdouts[0].bytes == len(texts[0].encode())
+
+
+def test_tenfolds_own_source_is_in_no_training_set(tmp_path: Path) -> None:
+    """Even when nobody asked for a holdout of it."""
+    sizes = sorted(project_files(), key=lambda path: path.stat().st_size)
+    own = [path.read_text(encoding="utf-8") for path in sizes[-3:]]
+    folder = write_texts(tmp_path / "texts", [*library_texts(30), *own])
+    manifest = build(small_data(folder, holdouts=[]), tmp_path)
+    assert not set(own) & set(training_texts(tmp_path / "data", manifest))
+    assert audit(tmp_path / "data").ok
+
+
+def test_the_project_is_more_than_its_package() -> None:
+    names = {path.name for path in project_files()}
+    assert {"isolation.py", "test_isolation.py", "README.md", "report.html.jinja"} <= names
+
+
+@pytest.mark.parametrize("words", [5, 7, 12, 13, 20])
+def test_short_held_out_texts_are_taken_out(words: int) -> None:
+    held_out = " ".join(f"answer{n}" for n in range(words))
+    before = " ".join(f"before{n}" for n in range(30)) + " "
+    after = " " + " ".join(f"after{n}" for n in range(30))
+    assert left_of(before + held_out + after, held_out) == before + after
+
+
+def test_a_text_of_a_few_words_is_kept_out_as_a_whole_document_only() -> None:
+    assert left_of("Yes, it is", "yes , it is") == ""
+    assert left_of("I say: yes, it is. And more.", "yes , it is") == "I say: yes, it is. And more."
+
+
+def test_a_copy_with_every_twelfth_word_changed_is_taken_out() -> None:
+    held_out, other = library_texts(2, min_bytes=8_000)
+    changed = every_twelfth_changed(held_out)
+    shared = {tuple(split_words(held_out)[n : n + 13]) for n in range(9_000)}
+    words = split_words(changed)
+    assert not shared & {tuple(words[n : n + 13]) for n in range(len(words) - 12)}
+    assert len(left_of(changed, held_out, other)) <= 0.02 * len(changed)
+    hosted = other + "\n" + changed + "\n" + other.upper()[:2000]
+    assert len(left_of(hosted, held_out)) <= len(other) + 2000 + 0.05 * len(changed)
+
+
+def test_the_audit_finds_a_copy_that_shares_no_run_of_13_words(tmp_path: Path) -> None:
+    data = small_data(write_texts(tmp_path / "texts", library_texts(30)))
+    manifest = build_corpus(data, 1, tmp_path / "data", tmp_path, lambda _: None)
+    from tenfold.data import load_holdout
+    from tenfold.data.corpus import load_tokenizer
+
+    text = load_holdout(tmp_path / "data", manifest, "iid")[0].text.decode()
+    tokenizer = load_tokenizer(tmp_path / "data", manifest)
+    append_to_shard(tmp_path / "data", manifest, tokenizer.encode_batch([every_twelfth_changed(text)])[0])
+    assert failed(tmp_path / "data") == {"near-copies"}
+
+
+def test_unrelated_text_keeps_nearly_every_byte() -> None:
+    texts = library_texts(60, min_bytes=8_000)
+    held_out = HeldOutText([hash_words(text) for text in texts[:20]], 13)
+    left = [decontaminate(text, hash_words(text), held_out, 1).pieces for text in texts[20:]]
+    shares = [sum(map(len, pieces)) / len(text) for pieces, text in zip(left, texts[20:], strict=True)]
+    assert sum(share < 0.5 for share in shares) <= 1  # some files of the library are copies of others
+    assert np.median(shares) > 0.99
+
+
+def test_scripts_without_spaces_are_cut_into_characters() -> None:
+    held_out = "我們昨天在圖書館裡讀完了那本關於星星與海洋的古老故事書然後一起走路回家"
+    training = "第一章。" + held_out[:20] + "，不過後來下雨了" + "ภาษาไทย" + " and plain words"
+    assert split_words("讀 ภาษา kana: かな ok") == ["讀", *"ภาษา", "kana", ":", "か", "な", "ok"]
+    assert held_out[:13] not in left_of(training, held_out)
+    assert "and plain words" in left_of(training, held_out)
+    spans = word_spans(training)
+    assert [training[start:end].lower() for start, end in spans] == split_words(training)
+
+
+def test_hashes_of_runs_tell_runs_apart_wherever_they_stand() -> None:
+    words = hash_words("a b c d a b c e " * 50)
+    for length in (1, 2, 3, 13):
+        runs = hash_runs(words, length)
+        assert runs.size == words.size - length + 1
+        keys = [tuple(words[n : n + length].tolist()) for n in range(runs.size)]
+        assert len(set(runs.tolist())) == len(set(keys))
+        assert all((runs[0] == run) == (keys[0] == key) for run, key in zip(runs, keys, strict=True))
+
+
+def test_held_out_records_that_cannot_be_used_are_counted_and_listed(tmp_path: Path) -> None:
+    evaluation = write_texts(tmp_path / "evaluation", ["short", "", *library_texts(2), library_texts(1)[0]])
+    (evaluation / "bad.txt").write_bytes(b"\xff" * 100)
+    holdouts = [{"name": "given", "kind": "files", "paths": [str(evaluation)]}]
+    manifest = build(small_data(write_texts(tmp_path / "texts", library_texts(40)[2:]), holdouts=holdouts), tmp_path)
+    assert manifest.funnel["holdout_rejected"] == {"empty": 1, "exact-duplicate": 1, "invalid-utf8": 1}
+    assert manifest.holdouts[0].documents == 3  # the short one is there
+    rejects = (tmp_path / "data" / "rejects.jsonl").read_text()
+    assert "holdout given" in rejects and "bad.txt" in rejects
+
+
+def test_manifest_digest_ignores_what_is_only_kept_out() -> None:
+    plain = Manifest("", "", "", 1, 0, "uint16", 13, [], [], {})
+    assert plain.digest == Manifest("x", "", "", 1, 0, "uint16", 13, [], [], {}, ["any"]).digest  # type: ignore[list-item]

@@ -1,0 +1,170 @@
+"""Every kind of source on its good path, and what it makes of broken records, links and its own output."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pyarrow
+import pytest
+import zstandard
+from pyarrow import parquet
+
+from tenfold.campaign import init_campaign
+from tenfold.config import Source, load_campaign
+from tenfold.data.clean import cut_text, part_size
+from tenfold.data.ingest import name_sources
+from tenfold.data.paths import expand_paths, walk
+from tenfold.data.records import RawRecord, Reject
+from tenfold.data.sources import read_source
+from tenfold.errors import InputError
+from tests.data.test_build import build, training_texts
+from tests.data.texts import library_texts, small_data, write_texts
+
+TEXTS = [f"text number {n}, of some words " * 9 for n in range(30)]
+
+
+def records(kind: str, path: Path, **more: str) -> list[RawRecord | Reject]:
+    return list(read_source(Source(kind=kind, paths=[str(path)], **more), "s", path.parent))  # type: ignore[arg-type]
+
+
+def texts_in(found: list[RawRecord | Reject]) -> list[str]:
+    return [record.content.decode() for record in found if isinstance(record, RawRecord)]
+
+
+def reasons_in(found: list[RawRecord | Reject]) -> list[str]:
+    return [record.reason for record in found if isinstance(record, Reject)]
+
+
+def lines(key: str = "text", texts: list[str] = TEXTS) -> bytes:
+    return "".join(json.dumps({key: text}) + "\n" for text in texts).encode()
+
+
+def test_json_lines_plain_gzip_and_zstd_give_the_same_texts(tmp_path: Path) -> None:
+    frames = zstandard.compress(lines(texts=TEXTS[:10])) + zstandard.compress(lines(texts=TEXTS[10:]))
+    for name, content in [("a.jsonl", lines()), ("a.jsonl.gz", gzip.compress(lines())), ("a.jsonl.zst", frames)]:
+        (tmp_path / name).write_bytes(content)
+        assert texts_in(records("jsonl", tmp_path / name)) == TEXTS
+
+
+def test_parquet_gives_its_texts_and_names_broken_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"text": [*TEXTS, None], "id": range(31)}), path, row_group_size=7)
+    found = records("parquet", path)
+    assert texts_in(found) == TEXTS and reasons_in(found) == ["not-text"]
+    wrong = pyarrow.array([b"good", b"\xff\xfe"], type=pyarrow.binary()).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": wrong}), path)
+    assert [record.content for record in records("parquet", path) if isinstance(record, RawRecord)][1] == b"\xff\xfe"
+
+
+def test_a_damaged_page_costs_its_row_group_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    texts = [f"{os.urandom(600).hex()} {n}" for n in range(40)]
+    table = pyarrow.table({"text": texts})
+    parquet.write_table(table, path, row_group_size=10, write_page_checksum=True, use_dictionary=False)
+    start = parquet.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start + 6_000 : start + 6_160] = bytes(160)  # past the header and its statistics
+    path.write_bytes(content)
+    found = records("parquet", path)
+    assert texts_in(found) == texts[:10] + texts[20:] and reasons_in(found) == ["unreadable"]
+
+
+@pytest.mark.slow
+def test_a_local_hugging_face_data_set_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.jsonl").write_bytes(lines("body"))
+    source = Source(kind="hf", dataset=str(tmp_path / "set"), text_key="body", max_documents=12)
+    assert texts_in(list(read_source(source, "s", tmp_path))) == TEXTS
+    with pytest.raises(InputError, match="no record of this source has the key 'text'; keys there are: body"):
+        list(read_source(Source(kind="hf", dataset=str(tmp_path / "set")), "s", tmp_path))
+
+
+def test_one_file_without_the_key_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines("other"))
+    (tmp_path / "b.jsonl").write_bytes(lines())
+    found = records("jsonl", tmp_path)
+    assert texts_in(found) == TEXTS and set(reasons_in(found)) == {"missing-key"}
+    parquet.write_table(pyarrow.table({"body": TEXTS}), tmp_path / "a.parquet")
+    parquet.write_table(pyarrow.table({"text": TEXTS}), tmp_path / "b.parquet")
+    (tmp_path / "c.parquet").write_bytes(b"x" * 99)
+    assert texts_in(records("parquet", tmp_path)) == TEXTS
+
+
+def test_deeply_nested_json_is_one_reject(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"a":' * 200_000 + b"\n" + lines())
+    found = records("jsonl", tmp_path / "a.jsonl")
+    assert texts_in(found) == TEXTS and reasons_in(found) == ["invalid-json"]
+
+
+def test_init_picks_the_kind_of_what_it_finds(tmp_path: Path) -> None:
+    mixed = write_texts(tmp_path / "mixed", TEXTS[:2])
+    (mixed / "a.jsonl.gz").write_bytes(gzip.compress(lines()))
+    parquet.write_table(pyarrow.table({"text": TEXTS}), mixed / "a.parquet")
+    init_campaign(tmp_path / "my", "quickstart", str(mixed))
+    sources = load_campaign(tmp_path / "my").data.sources
+    assert [source.kind for source in sources] == ["files", "jsonl", "parquet"]
+    found = [expand_paths(s.paths, tmp_path, s.kind, "k") for s in sources]
+    assert [[path.name for path in paths] for paths in found] == [
+        ["0000.txt", "0001.txt"],
+        ["a.jsonl.gz"],
+        ["a.parquet"],
+    ]
+    for name in ("bad\x07name", "bad\udcffname"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text("text")
+        with pytest.raises(InputError, match="rename it"):
+            init_campaign(tmp_path / "other", "quickstart", str(tmp_path / name))
+
+
+def test_a_second_run_over_the_parent_folder_reads_what_the_first_read(tmp_path: Path) -> None:
+    folder = write_texts(tmp_path / "texts", library_texts(25))
+    first = build(small_data(tmp_path), tmp_path)
+    for name in ("campaign.toml", "report.json", "ledger.sqlite-wal", "checkpoints/step-1/state.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("generated " * 50)
+    assert walk(tmp_path) == sorted(folder.iterdir())
+    assert expand_paths(["**/*"], tmp_path, "files", "k") == sorted(folder.iterdir())
+    assert build(small_data(tmp_path), tmp_path) == first
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "real" / "inner").mkdir(parents=True)
+    (tmp_path / "real" / "inner" / "a.txt").write_text("text")
+    (tmp_path / "real" / "inner" / "loop").symlink_to(tmp_path / "real")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "link").symlink_to(tmp_path / "real")
+    assert [path.name for path in walk(tmp_path / "texts")] == ["a.txt"]
+    assert [path.name for path in walk(tmp_path / "texts" / "link")] == ["a.txt"]
+
+
+def test_names_stay_different_when_numbered() -> None:
+    sources = [Source(kind="python-stdlib", name=name) for name in ("a", "a", "a-1", None)]
+    assert [name for name, _ in name_sources(sources)] == ["a-2", "a-3", "a-1", "python-stdlib"]
+
+
+@pytest.mark.parametrize("text", ["word " * 9_999, "line\n" * 9_999, "par\n\n" * 9_999, "x" * 50_000, "é漢" * 9_999])
+def test_long_texts_are_cut_and_nothing_is_lost(text: str) -> None:
+    parts = cut_text(text, 4_096)
+    assert "".join(parts) == text
+    assert all(1_000 < len(part.encode()) <= 4_096 for part in parts)
+    if "\n\n" in text:
+        assert all(part.endswith("\n\n") for part in parts)
+    assert cut_text(text, 0) == [text]
+
+
+def test_few_files_are_cut_finer() -> None:
+    assert part_size([1_000_000], 131_072) == 50_000
+    assert part_size([100] * 19, 131_072) == 1024
+    assert part_size([1_000_000] * 20, 131_072) == 131_072
+    assert part_size([1_000_000], 0) == 0
+
+
+def test_one_big_text_file_just_works(tmp_path: Path) -> None:
+    text = "\n\n".join(library_texts(40))
+    (tmp_path / "one.txt").write_text(text)
+    manifest = build(small_data(tmp_path / "one.txt"), tmp_path)
+    assert manifest.holdouts[0].documents >= 1
+    assert sum(map(len, training_texts(tmp_path / "data", manifest))) > 0.8 * len(text)
