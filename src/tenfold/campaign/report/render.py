@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -10,11 +11,16 @@ from tenfold.campaign.report.charts import line_chart, short_number, template_en
 from tenfold.train.console import duration
 
 COMPRESSORS = ("gzip", "zstd", "xz")
-FUNNEL = (
-    ("near_duplicates", "near-duplicates"),
-    ("held_out", "held out, or near-copies of what is"),
-    ("dropped_after_decontamination", "nothing left after decontamination"),
-)
+
+
+@dataclass(frozen=True)
+class FunnelRow:
+    """Documents and bytes that went one way; `share` of the documents in percent. No bytes where none are known."""
+
+    label: str
+    documents: int
+    bytes: int | None
+    share: float
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -69,13 +75,23 @@ def _charts(report: Mapping[str, Any]) -> dict[str, Markup]:
     }
 
 
-def _funnel(funnel: Mapping[str, Any]) -> list[tuple[str, int, float]]:
+def _funnel(funnel: Mapping[str, Any]) -> list[FunnelRow]:
     """Documents in, what became of them, documents kept; each as a share of what came in."""
-    rejected = {f"rejected: {reason}": count for reason, count in funnel["rejected"].items()}
-    rows = {"records read": funnel["documents_in"], **rejected, "exact duplicates": funnel["exact_duplicates"]}
-    rows |= {label: funnel[key] for key, label in FUNNEL}
-    rows["documents kept"] = funnel["documents_kept"]
-    return [(label, count, 100 * count / max(funnel["documents_in"], 1)) for label, count in rows.items()]
+    total = max(funnel["documents_in"], 1)
+
+    def row(label: str, documents: int, size: int | None) -> FunnelRow:
+        return FunnelRow(label, documents, size, 100 * documents / total)
+
+    return [
+        row("records read", funnel["documents_in"], funnel["bytes_in"]),
+        *(row(f"rejected: {why}", n, funnel["rejected_bytes"].get(why)) for why, n in funnel["rejected"].items()),
+        row("exact duplicates", funnel["exact_duplicates"], funnel["exact_duplicates_bytes"]),
+        row("near-duplicates", funnel["near_duplicates"], funnel["near_duplicates_bytes"]),
+        row("held out, or near-copies of what is", funnel["held_out"], funnel["held_out_bytes"]),
+        row("contaminated: text taken out", funnel["contaminated"], funnel["contaminated_bytes"]),
+        row("of these, too little left", funnel["dropped_after_decontamination"], None),
+        row("kept", funnel["documents_kept"], funnel["bytes_kept"]),
+    ]
 
 
 def _flat(value: Any, key: str = "") -> list[tuple[str, Any]]:
