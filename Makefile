@@ -8,7 +8,8 @@ RUN := runs/quickstart
 
 setup: .venv/installed
 
-# torch first and exactly, so that no range pulls a build of several gigabytes.
+# torch first and exactly, so that no range pulls another one later. Where pip offers a CUDA build by default, a machine
+# without a GPU saves gigabytes with: PIP_EXTRA_INDEX_URL set to PyTorch's CPU wheels before the first make.
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tenfold needs Python 3.11 or newer; set PYTHON=...")'
 	$(PYTHON) -m venv .venv

@@ -4,6 +4,7 @@ Heavy imports (torch) happen inside the commands, so that `tenfold --help` answe
 """
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from tenfold.errors import TenfoldError
+from tenfold.errors import InputError, TenfoldError
 
 app = typer.Typer(
     name="tenfold",
@@ -62,6 +63,8 @@ def data(
     """Build the corpus: documents, holdouts, tokenizer, shards. `tenfold data audit` re-checks its isolation."""
     from tenfold.campaign import run_audit, run_data
 
+    if str(what) != "audit" and campaign != HERE:
+        raise InputError(f"data {what} {campaign}: give one campaign directory, or `audit` and one")
     if str(what) == "audit":
         _show(run_audit(campaign, set_ or ()), as_json)
     else:
@@ -175,5 +178,6 @@ def main() -> None:
 
 
 def _fail(line: str, status: int) -> NoReturn:
-    print(line, file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # one line is enough for all ranks
+        print(line, file=sys.stderr)
     sys.exit(status)

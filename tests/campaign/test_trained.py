@@ -6,13 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tenfold.campaign import run_campaign, run_evaluate, run_export, run_report, run_train
+from tenfold.campaign import run_campaign, run_data, run_evaluate, run_export, run_report, run_train
 from tenfold.campaign.files import CampaignFiles
-from tenfold.errors import InputError
+from tenfold.errors import InputError, TenfoldError
 from tenfold.ledger import Ledger
 from tests.campaign.small import copy_of, finished_campaign, new_campaign
 
@@ -141,3 +142,45 @@ def test_broken_notes_of_a_stage_only_mean_that_it_is_done_again(content: str, m
     for name in ("train.json", "evaluation.json"):
         (mine / name).write_text(content)
     assert run_campaign(mine, ())["weights_digest"] == digest
+
+
+def test_a_change_of_the_text_does_not_take_the_corpus_from_a_trained_run(mine: Path) -> None:
+    digest = digest_of(mine)
+    changed = sorted((mine / "texts").iterdir())[0]
+    changed.write_text(changed.read_text() + "\n# one more line of text at the end of it\n")
+    assert run_campaign(mine, ())["weights_digest"] == digest
+    run_data(mine, ())  # asked for by name, it is built anew
+    with pytest.raises(InputError, match="trained on other data"):
+        run_evaluate(mine, ())
+
+
+def test_a_corpus_of_other_data_is_not_trained_on(mine: Path) -> None:
+    (mine / "train.json").unlink()
+    with pytest.raises(InputError, match=r"built from another \[data\] or seed"):
+        run_train(mine, ("data.shard_tokens=2048",))
+
+
+def test_a_note_left_half_written_beside_the_corpus_does_not_block_it(mine: Path) -> None:
+    (mine / "data" / ".audit.json.tmp").write_text("{")
+    (mine / "data" / ".DS_Store").write_text("")
+    assert run_campaign(mine, ())["weights_digest"] == digest_of(mine)
+
+
+def test_kept_out_text_cannot_be_struck_from_the_manifest(mine: Path) -> None:
+    path = mine / "data" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["isolated"]
+    path.write_text(json.dumps(manifest | {"isolated": []}))
+    with pytest.raises(InputError, match="no passed audit"):
+        run_evaluate(mine, ())
+
+
+def test_a_failed_run_is_an_incident_in_the_ledger(tmp_path: Path) -> None:
+    directory = new_campaign(tmp_path / "campaign")
+    with pytest.raises(TenfoldError, match="not finite"):
+        run_campaign(directory, ["train.optimizer.learning_rate=1e30", "train.optimizer.kind=adamw"])
+    with closing(Ledger(directory / "ledger.sqlite", read_only=True)) as ledger:
+        (run,) = ledger.runs()
+        (incident,) = ledger.incidents(run.id)
+    assert run.status == "failed"
+    assert "samples 8–15" in incident.message

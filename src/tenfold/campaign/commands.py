@@ -71,7 +71,7 @@ def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
     with files.locked():
         with run_console() as console:
-            stages.prepare_data(campaign, files, console)
+            stages.prepare_data(campaign, files, console, keep_trained=True)
         with joined_ranks(campaign.train.device) as ranks:
             result = stages.train(campaign, files, ranks)
         with run_console() as console:
@@ -88,8 +88,14 @@ def run_data(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Build the corpus."""
     with _held(directory, overrides) as (campaign, files, console):
         manifest = stages.prepare_data(campaign, files, console)
-    counts = {"documents": sum(source.documents for source in manifest.sources), "tokens": manifest.tokens}
-    return {"corpus": str(files.data), "manifest": manifest.digest, **counts, **manifest.to_dict()}
+    return {
+        "corpus": str(files.data),
+        "documents": sum(source.documents for source in manifest.sources),
+        "bytes": sum(source.bytes for source in manifest.sources),
+        "tokens": manifest.tokens,
+        "manifest": manifest.digest,
+        "contents": manifest.to_dict(),
+    }
 
 
 def run_audit(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -101,7 +107,8 @@ def run_audit(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
 def run_train(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | None:
     """Train; None on every rank but the first."""
     campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
-    with joined_ranks(campaign.train.device) as ranks, files.locked() if ranks.is_first else nullcontext():
+    is_first = os.environ.get("RANK", "0") == "0"
+    with files.locked() if is_first else nullcontext(), joined_ranks(campaign.train.device) as ranks:
         result = stages.train(campaign, files, ranks)
     return asdict(result) if ranks.is_first else None
 

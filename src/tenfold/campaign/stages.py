@@ -16,9 +16,15 @@ from tenfold.campaign.progress import ProgressLines
 from tenfold.campaign.report import collect, render
 from tenfold.campaign.trained import final_checkpoint, load_trained, read_training, record_training, trained_as
 from tenfold.config import Campaign
-from tenfold.data import HoldoutDocument, Manifest, audit, build_corpus, load_holdout
+from tenfold.data import HoldoutDocument, Manifest, asked_for, audit, build_corpus, load_holdout
 from tenfold.errors import InputError, TenfoldError
-from tenfold.evaluate import Score, compressed_bits_per_byte, limit_documents, score_documents
+from tenfold.evaluate import (
+    Score,
+    compressed_bits_per_byte,
+    limit_documents,
+    score_documents,
+    scoring_code_version,
+)
 from tenfold.ledger import Ledger
 from tenfold.machine import environment
 from tenfold.model import Transformer, save_huggingface
@@ -34,13 +40,33 @@ from tenfold.train.ranks import Ranks, choose_device
 EVALUATION_BATCH = 32
 
 
-def prepare_data(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> Manifest:
-    """Build the corpus if its inputs changed, and prove its isolation."""
-    progress = ProgressLines(console)
-    manifest = build_corpus(campaign.data, campaign.seed, files.data, files.directory, progress)
+def prepare_data(
+    campaign: Campaign, files: CampaignFiles, console: RunConsole, *, keep_trained: bool = False
+) -> Manifest:
+    """Build the corpus if its inputs changed, and prove its isolation.
+
+    With `keep_trained`, a corpus of the same [data] and seed that a run was trained on stays even if files it was
+    built from changed since: replacing it would leave that run without its corpus.
+    """
+    manifest = _trained_corpus(campaign, files) if keep_trained else None
+    if manifest is None:
+        progress = ProgressLines(console)
+        manifest = build_corpus(campaign.data, campaign.seed, files.data, files.directory, progress)
     if not _audit_passed(files, manifest):
         audit_data(files, console)
     return manifest
+
+
+def _trained_corpus(campaign: Campaign, files: CampaignFiles) -> Manifest | None:
+    """The corpus that lies here, if it is what was asked for and the ledger knows a run on it."""
+    if not ((files.data / "manifest.json").exists() and files.ledger.exists()):
+        return None
+    manifest = Manifest.load(files.data)
+    if manifest.asked_for != asked_for(campaign.data, campaign.seed):
+        return None
+    with closing(Ledger(files.ledger, read_only=True)) as ledger:
+        trained_on = {run.description["manifest"] for run in ledger.runs()}
+    return manifest if manifest.digest in trained_on else None
 
 
 def audit_data(files: CampaignFiles, console: RunConsole) -> Mapping[str, Any]:
@@ -49,7 +75,7 @@ def audit_data(files: CampaignFiles, console: RunConsole) -> Mapping[str, Any]:
     report = audit(files.data)
     for check in report.checks:
         console.say(f"audit: {check.name}: {check.checked} {'passed' if check.passed else 'FAILED'}  {check.detail}")
-    record = {"manifest": manifest.digest, **asdict(report), "ok": report.ok}
+    record = {"manifest": manifest.to_dict(), **asdict(report), "ok": report.ok}
     write_json(files.audit, record)
     if not report.ok:
         failed = next(check for check in report.checks if not check.passed)
@@ -57,9 +83,17 @@ def audit_data(files: CampaignFiles, console: RunConsole) -> Mapping[str, Any]:
     return record
 
 
-def verified_manifest(files: CampaignFiles, *, hashes: bool = True) -> Manifest:
-    """The manifest, after its files' hashes and its audit have been checked. Raises InputError otherwise."""
+def verified_manifest(campaign: Campaign, files: CampaignFiles, *, hashes: bool = True) -> Manifest:
+    """The manifest, after its files' hashes and its audit have been checked.
+
+    Raises InputError when one fails, or when the corpus was built from another [data] or seed.
+    """
     manifest = Manifest.load(files.data)
+    if manifest.asked_for != asked_for(campaign.data, campaign.seed):
+        raise InputError(
+            f"{files.data}: built from another [data] or seed than campaign.toml and --set say now; set them back, or "
+            f"build anew with `tenfold data {files.directory}`"
+        )
     if hashes:
         manifest.verify(files.data)
     if not _audit_passed(files, manifest):
@@ -69,7 +103,7 @@ def verified_manifest(files: CampaignFiles, *, hashes: bool = True) -> Manifest:
 
 def _audit_passed(files: CampaignFiles, manifest: Manifest) -> bool:
     recorded = read_json(files.audit) or {}
-    return recorded.get("manifest") == manifest.digest and recorded.get("ok") is True
+    return recorded.get("manifest") == manifest.to_dict() and recorded.get("ok") is True
 
 
 def checkpointer_of(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> Checkpointer:
@@ -88,7 +122,7 @@ def checkpointer_of(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> C
 
 def train(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> TrainResult:
     """Train the target, going on from the newest whole checkpoint. Does nothing when it is done already."""
-    manifest = verified_manifest(files, hashes=ranks.is_first)
+    manifest = verified_manifest(campaign, files, hashes=ranks.is_first)
     with run_console(enabled=ranks.is_first) as console, checkpointer_of(campaign, files, ranks) as checkpointer:
         finished = finished_training(campaign, files, manifest, checkpointer, console)
         if finished is not None:
@@ -161,9 +195,11 @@ def score(
 
 def evaluate(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dict[str, Any]:
     """Score the trained model on the whole of every holdout, beside general-purpose compressors."""
-    manifest = verified_manifest(files)
+    manifest = verified_manifest(campaign, files)
     trained = trained_as(campaign, manifest, files)
-    made_from = _digest([trained.result.weights_digest, manifest.digest, campaign.evaluate.model_dump(mode="json")])
+    made_from = _digest(
+        [trained.result.weights_digest, manifest.digest, campaign.evaluate.stride, scoring_code_version()]
+    )
     evaluation = read_json(files.evaluation) or {}
     if evaluation.get("made_from") != made_from:
         device = choose_device(campaign.train.device)
@@ -198,7 +234,7 @@ def _evaluate_one(
 
 def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dict[str, Any]:
     """Write report.json and report.html from what the other stages left. Returns where they are."""
-    manifest = verified_manifest(files, hashes=False)
+    manifest = verified_manifest(campaign, files, hashes=False)
     trained = trained_as(campaign, manifest, files)
     evaluation, audited = read_json(files.evaluation) or {}, read_json(files.audit) or {}
     if evaluation.get("weights_digest") != trained.result.weights_digest:
@@ -216,7 +252,7 @@ def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dic
 
 def export(campaign: Campaign, files: CampaignFiles, destination: Path, console: RunConsole) -> None:
     """Write the trained model in Hugging Face format."""
-    manifest = verified_manifest(files, hashes=False)
+    manifest = verified_manifest(campaign, files)
     trained, cpu = trained_as(campaign, manifest, files), torch.device("cpu")
     with checkpointer_of(campaign, files, Ranks(0, 1, cpu)) as checkpointer:
         model = load_trained(campaign, manifest, trained, checkpointer, cpu, console)

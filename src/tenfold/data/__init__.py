@@ -1,7 +1,7 @@
 """From raw text to an isolated, tokenised, seekable corpus. Front door of the room."""
 
 from tenfold.data.audit import AuditReport, audit
-from tenfold.data.build import build_corpus
+from tenfold.data.build import asked_for, build_corpus
 from tenfold.data.corpus import HoldoutDocument, load_holdout, token_byte_lengths
 from tenfold.data.manifest import Manifest
 from tenfold.data.paths import sources_of
@@ -14,6 +14,7 @@ __all__ = [
     "Manifest",
     "Progress",
     "Stream",
+    "asked_for",
     "audit",
     "build_corpus",
     "load_holdout",

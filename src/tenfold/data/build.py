@@ -9,7 +9,7 @@ import json
 import shutil
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,16 +39,19 @@ def build_corpus(data: Data, seed: int, directory: Path, base: Path, report: Rep
     Raises InputError when a source, holdout or tokenizer is unusable or `directory` holds anything but a corpus,
     TenfoldError when the disk refuses.
     """
-    _refuse_foreign(directory)
-    building = directory.with_name(f".{directory.name}.building")
+    building, old = directory.with_name(f".{directory.name}.building"), _old(directory)
+    if old.exists() and directory.exists():  # killed just after the last build
+        shutil.rmtree(old, ignore_errors=True)
     try:
         made_from = _made_from(data, seed, base)
         if (directory / MANIFEST).exists() and (manifest := Manifest.load(directory)).made_from == made_from:
             return manifest
+        _refuse_foreign(directory)
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
         with (building / REJECTS).open("w", encoding="utf-8") as rejects, DocumentStore(building / "work") as store:
             manifest = _Build(data, seed, base, building, store, RejectLog(rejects), report).run(made_from)
+        manifest = replace(manifest, asked_for=asked_for(data, seed))
         shutil.rmtree(building / "work")
         write_synced(building / MANIFEST, json.dumps(manifest.to_dict(), indent=1, sort_keys=True).encode())
         _move_into_place(building, directory)
@@ -82,12 +85,21 @@ def _explain(error: OSError, directory: Path) -> TenfoldError:
 
 def _move_into_place(building: Path, directory: Path) -> None:
     _refuse_foreign(directory)  # it may have come while the build went on
-    old = directory.with_name(f".{directory.name}.old")
+    old = _old(directory)
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
         directory.rename(old)
     building.rename(directory)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.old")
+
+
+def asked_for(data: Data, seed: int) -> str:
+    """Hash of what the user asked for: [data] and the seed."""
+    return hashlib.sha256(json.dumps([data.model_dump(mode="json"), seed], sort_keys=True).encode()).hexdigest()
 
 
 def _made_from(data: Data, seed: int, base: Path) -> str:

@@ -69,10 +69,11 @@ def _lines(path: Path) -> Iterator[bytes | Reject]:
 
 
 def _open(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
         return gzip.open(path)  # type: ignore[return-value]
     raw = path.open("rb")
-    return io.BufferedReader(_StrictZstd(raw)) if path.suffix == ".zst" else raw
+    return io.BufferedReader(_StrictZstd(raw)) if suffix == ".zst" else raw
 
 
 class _StrictZstd(io.RawIOBase):
@@ -81,7 +82,7 @@ class _StrictZstd(io.RawIOBase):
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
         self._decompressor = zstandard.ZstdDecompressor().decompressobj()
-        self._waiting = b""
+        self._waiting = memoryview(b"")
         self._open_frame = False
 
     def readable(self) -> bool:
@@ -101,13 +102,15 @@ class _StrictZstd(io.RawIOBase):
                 return 0
             self._feed(block)
         size = min(len(buffer), len(self._waiting))
-        buffer[:size], self._waiting = self._waiting[:size], self._waiting[size:]
+        buffer[:size], self._waiting = self._waiting[:size], self._waiting[size:]  # a view: nothing is copied twice
         return size
 
     def _feed(self, block: bytes) -> None:
+        parts = []
         while block:
             if self._decompressor.eof:
                 self._decompressor = zstandard.ZstdDecompressor().decompressobj()
-            self._waiting += self._decompressor.decompress(block)
+            parts.append(self._decompressor.decompress(block))
             block = self._decompressor.unused_data
             self._open_frame = not self._decompressor.eof
+        self._waiting = memoryview(b"".join(parts))

@@ -76,6 +76,8 @@ class Manifest:
     holdouts: list[HoldoutText]
     funnel: dict[str, Any]
     isolated: list[IsolatedText] = field(default_factory=list)
+    asked_for: str = ""
+    """Hash of [data] and seed alone: what the corpus is of, whatever the files say today."""
 
     @classmethod
     def load(cls, directory: Path) -> "Manifest":
@@ -108,7 +110,7 @@ class Manifest:
     def digest(self) -> str:
         """sha256 over everything that is trained on or scored: the same text from elsewhere is the same corpus, and so
         is it beside another version of tenfold's own source."""
-        content = self.to_dict() | {"made_from": None, "isolated": None}
+        content = self.to_dict() | {"made_from": None, "asked_for": None, "isolated": None}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property

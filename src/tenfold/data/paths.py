@@ -12,13 +12,13 @@ from tenfold.errors import InputError
 SKIPPED_FOLDERS = {"__pycache__", "site-packages", "dist-packages", "node_modules"}
 SUFFIXES = {"jsonl": (".jsonl", ".jsonl.gz", ".jsonl.zst"), "parquet": (".parquet",)}
 CAMPAIGN = "campaign.toml"
-CAMPAIGN_FOLDERS = {"checkpoints"}
+CAMPAIGN_FOLDERS = {"checkpoints", "export"}
 CAMPAIGN_FILES = {CAMPAIGN, "train.json", "evaluation.json", "report.json", "report.html"}
 LEDGER = "ledger.sqlite"
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 REJECTS = "rejects.jsonl"
-CORPUS_ENTRIES = {MANIFEST, TOKENIZER, REJECTS, "audit.json", "shards", "holdouts"}
+CORPUS_ENTRIES = {MANIFEST, TOKENIZER, REJECTS, "audit.json", ".audit.json.tmp", "shards", "holdouts"}
 
 
 def is_corpus(directory: Path) -> bool:
@@ -59,7 +59,9 @@ def sources_of(data: str) -> list[dict[str, Any]]:
     elif path.exists():
         names = [path.name]
     elif glob.has_magic(data):
-        names = [Path(data).name]
+        names = [file.name for file in _glob(path.absolute())]
+        if not names:
+            raise InputError(f"--data {data}: no file matches")
     else:
         raise InputError(f"--data {data}: no such file or folder")
     return [{"kind": kind, "paths": [str(path.absolute())]} for kind in sorted({kind_of_file(name) for name in names})]
@@ -75,7 +77,7 @@ def expand_paths(patterns: Sequence[str], base: Path, kind: str, key: str) -> li
         elif path.exists():
             matches = [path]
         else:
-            matches = _glob(path)
+            matches = [file for file in _glob(path) if path.suffix or kind_of_file(file.name) == kind]
         if not matches:
             hint = f' (of a folder, kind "{kind}" takes {", ".join(SUFFIXES[kind])})' if kind in SUFFIXES else ""
             raise InputError(

@@ -116,6 +116,8 @@ def _cells(column: Any) -> list[Any]:
     """Text as the bytes it is stored in, so that one broken cell costs one record; else the name of its type."""
     from pyarrow import types
 
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     if types.is_string(column.type) or types.is_large_string(column.type):
         binary = "large_binary" if types.is_large_string(column.type) else "binary"
         return [value if value is not None else "null" for value in column.cast(binary).to_pylist()]

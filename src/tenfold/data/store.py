@@ -1,5 +1,6 @@
 """Documents of a build in progress, on disk: text one after the other, word hashes beside it."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,8 +43,10 @@ class DocumentStore:
     def append(self, source: str, where: str, text: str) -> int:
         """Add a document; returns its number."""
         content = text.encode()
+        self._text.seek(0, os.SEEK_END)  # a read may have left it elsewhere
         self._text.write(content)
         hashes = hash_words(text) if self.with_words else NO_WORDS
+        self._words.seek(0, os.SEEK_END)
         self._words.write(hashes.tobytes())
         self.sources.append(source)
         self.where.append(where)

@@ -52,6 +52,8 @@ class Tokenizer:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         except Exception as error:  # the library raises bare Exception
             raise InputError(f"{path}: not a tokenizer.json ({error})") from None
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         if not _is_byte_level(json.loads(text)):
             raise InputError(f"{path}: not a byte-level tokenizer, so bytes could not be counted exactly; use another")
         tokenizer.add_special_tokens([END_OF_DOCUMENT])  # keeps its number where it has one

@@ -1,8 +1,10 @@
 """Bits per byte, exact: every byte of every document is predicted once, with as much context as fits."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -104,6 +106,12 @@ def _nats_of(token_nats: TokenNats, group: list[Window], context: int, device: t
         counts[row, size - window.fresh : size] = True
     result = token_nats(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
     return float(result.double()[torch.from_numpy(counts).to(device)].sum())
+
+
+def scoring_code_version() -> str:
+    """sha256 over this room's source: scores made by other code are made again."""
+    folder = Path(__file__).parent
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()
 
 
 def limit_documents(documents: Sequence[DocumentType], max_bytes: int) -> list[DocumentType]:

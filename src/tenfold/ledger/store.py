@@ -36,7 +36,10 @@ CREATE TABLE IF NOT EXISTS incidents (
 
 @dataclass(frozen=True)
 class Run:
-    """One run as the ledger knows it. Times are seconds since the epoch; status is running, done or failed."""
+    """One run as the ledger knows it. Times are seconds since the epoch.
+
+    Status is running, done, interrupted or failed.
+    """
 
     id: int
     kind: str
@@ -126,8 +129,8 @@ class Ledger:
         """Give a run the metrics of the run it goes on from, which had other code or numerics."""
         with self._write() as db:
             db.execute(
-                "INSERT OR IGNORE INTO metrics SELECT ?, name, step, value FROM metrics "
-                "WHERE run_id = (SELECT id FROM runs WHERE fingerprint = ?) AND step <= ?",
+                "INSERT OR REPLACE INTO metrics SELECT ?, name, step, value FROM metrics "
+                "WHERE run_id = (SELECT id FROM runs WHERE kind = 'train' AND fingerprint = ?) AND step <= ?",
                 (run_id, fingerprint, up_to_step),
             )
 
@@ -202,6 +205,14 @@ class Ledger:
                 (run_id, time.time(), kind, message, json.dumps(data, sort_keys=True)),
             )
         return int(cursor.lastrowid or 0)
+
+    def incidents(self, run_id: int | None = None) -> list[Event]:
+        """What looked wrong, of one run or of all, in order."""
+        where, values = ("", ()) if run_id is None else ("WHERE run_id = ?", (run_id,))
+        rows = self._db.execute(
+            f"SELECT run_id, opened_at, kind, message, data FROM incidents {where} ORDER BY id", values
+        )
+        return [Event(r, at, kind, message, json.loads(data)) for r, at, kind, message, data in rows]
 
     def runs(self) -> list[Run]:
         """Every run, oldest first."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RunConsole:
     def __init__(self, console: Console, bar: Progress | None) -> None:
         self._console = console
         self._bar = bar
-        self._task = bar.add_task("train", total=None) if bar else None
+        self._task: TaskID | None = None
 
     def say(self, line: str) -> None:
         """One plain line."""
@@ -61,7 +61,9 @@ class RunConsole:
 
     def advance(self, done: int, total: int) -> None:
         """Move the bar to `done` of `total` steps."""
-        if self._bar is not None and self._task is not None:
+        if self._bar is not None:
+            if self._task is None:
+                self._task = self._bar.add_task("train", total=total)
             self._bar.update(self._task, completed=done, total=total)
 
 

@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 
@@ -67,6 +67,16 @@ class Loop:
 
     def run(self) -> TrainResult:
         """Train to the end. Raises Interrupted on SIGINT or SIGTERM, TenfoldError when the loss is not finite."""
+        try:
+            return self._run()
+        except Interrupted:
+            raise
+        except TenfoldError as error:
+            self.journal.incident("failed", str(error))
+            self.journal.finish("failed")
+            raise
+
+    def _run(self) -> TrainResult:
         self.checkpointer.prepare()
         self.resume()
         self._peak = self._measure_peak()
@@ -108,7 +118,7 @@ class Loop:
         for warning in warnings:
             self._warn("resume-not-exact", f"{warning}: the run goes on, but not bit for bit")
         self.checkpointer.load(found.checkpoint, self.learner.state_tensors())
-        self.step = self._last_report = found.checkpoint.step
+        self.step = self._last_report = found.checkpoint.manifest.next_sample // self.plan.sequences
         self._seconds_before = found.checkpoint.meta["seconds"]
         self.journal.continue_from(found.checkpoint.meta["fingerprint"], self.step)
         self.console.say(f"resumed from {found.checkpoint.path} at step {self.step}/{self.plan.steps}")
@@ -225,7 +235,8 @@ class Loop:
 
     def _stop_not_finite(self, batch: Batch, nats: float, grad_norm: float) -> None:
         """The update is already applied, but a checkpoint is only ever made of a step that was finite."""
-        self.checkpointer.wait()
+        with suppress(TenfoldError):  # that the last save failed too must not hide this
+            self.checkpointer.wait()
         found = self.checkpointer.latest().checkpoint
         last_good = found.path if found else "none yet"
         first, last = batch.first_sample, batch.first_sample + self.plan.sequences - 1
@@ -234,9 +245,6 @@ class Loop:
             f"{first}–{last}; last good checkpoint: {last_good}. Lower train.optimizer.learning_rate, or look at these "
             "samples"
         )
-        data: dict[str, Any] = {"step": batch.step + 1, "first_sample": first, "last_sample": last}
-        self.journal.incident("not-finite", message, **data)
-        self.journal.finish("failed")
         raise TenfoldError(message)
 
     def _warn(self, kind: str, message: str) -> None:

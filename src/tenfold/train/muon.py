@@ -68,7 +68,9 @@ class Muon(torch.optim.Muon):
         """Nesterov momentum of one gradient, the whole matrix on every rank."""
         state, grad = self.state[parameter], parameter.grad
         assert grad is not None
-        momentum = state.setdefault("momentum_buffer", torch.zeros_like(grad))
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(grad)
+        momentum = state["momentum_buffer"]
         momentum.lerp_(grad, 1 - group["momentum"])
         direction: Tensor = grad.lerp(momentum, group["momentum"])
         return direction.full_tensor() if isinstance(direction, DTensor) else direction

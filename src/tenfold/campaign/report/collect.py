@@ -45,6 +45,7 @@ def collect(
         "run": _run(run, result),
         "curves": curves,
         "events": [_event(event) for event in ledger.events(run.id)],
+        "incidents": [_event(incident) for incident in ledger.incidents(run.id)],
         "environment": run.description["environment"],
         "config": campaign.model_dump(mode="json"),
     }

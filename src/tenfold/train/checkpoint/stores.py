@@ -149,13 +149,8 @@ class FolderStore:
             handle.flush()
             os.fsync(handle.fileno())
         _sync(staged)
-        if final.exists():  # only ever a damaged one: a whole one would have been resumed from
-            old = self.root / f".tmp-old-{name}"
-            shutil.rmtree(old, ignore_errors=True)
-            final.rename(old)
         staged.rename(final)
         _sync(self.root)
-        shutil.rmtree(self.root / f".tmp-old-{name}", ignore_errors=True)
 
     def give_up(self, name: str) -> None:
         shutil.rmtree(self._temporary(name), ignore_errors=True)
