@@ -35,8 +35,11 @@ types: setup
 
 check: lint types test
 
-# Writes the configuration reference from the schema.
+# Writes the configuration reference from the schema and the page of errors from what each bad input really gives.
 docs: setup
+	sed '/^| what is wrong/,$$d' docs/errors.md > docs/errors.new
+	$(BIN)/python -m tests.campaign.bad_inputs >> docs/errors.new
+	mv docs/errors.new docs/errors.md
 	$(BIN)/python -c 'from tenfold.config import render_reference; print(render_reference(), end="")' > docs/configuration.md
 
 # Writes the resolved configuration of each shipped example, which the tests compare with.

@@ -22,6 +22,13 @@ def texts_of(campaign: Path) -> str:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
+def test_the_page_of_errors_shows_the_line(case: Case) -> None:
+    page = Path(__file__).parents[2] / "docs" / "errors.md"
+    row = next((line for line in page.read_text().splitlines() if line.startswith(f"| {case.what} |")), "")
+    assert re.search(case.line, row.replace("\\|", "|")), f"{page.name} is out of date; run `make docs`"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
 def test_bad_input(case: Case, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if needs_mount(case) and os.geteuid() != 0:
         pytest.skip("no root: cannot mount a small tmpfs to fill")
