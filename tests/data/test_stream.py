@@ -28,7 +28,8 @@ def make_corpus(directory: Path, sizes: list[int], weights: list[float | None]) 
 
 @given(size=st.integers(1, 3000), key=st.integers(0, 2**64 - 1))
 def test_permute_is_a_permutation(size: int, key: int) -> None:
-    assert sorted(permute(np.arange(size), size, key)) == list(range(size))
+    keys = np.full(size, key, dtype=np.uint64)
+    assert sorted(permute(np.arange(size), size, keys)) == list(range(size))
 
 
 @given(seed=st.integers(0, 2**63 - 1), sizes=st.lists(st.integers(20, 400), min_size=1, max_size=4))

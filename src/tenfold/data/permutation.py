@@ -22,29 +22,29 @@ def mix(x: Integers) -> Integers:
     return x ^ (x >> np.uint64(31))
 
 
-def derive_key(*parts: int) -> int:
-    """One 64-bit key from several integers."""
-    key = np.zeros(1, dtype=np.uint64)
-    for part in parts:
-        key = mix(key + np.uint64((part * 2 + 1) * _GOLDEN & _MASK))
-    return int(key[0])
+def derive_keys(seed: int, purpose: int, pool: int, rounds: NDArray[np.int64]) -> Integers:
+    """A 64-bit key for each of `rounds` (epochs or blocks of one pool). Same shape."""
+    keys = np.zeros(rounds.shape, dtype=np.uint64)
+    for part in (seed, purpose, pool):
+        keys = mix(keys + np.uint64((part * 2 + 1) * _GOLDEN & _MASK))
+    return mix(keys + (rounds.astype(np.uint64) * np.uint64(2) + np.uint64(1)) * np.uint64(_GOLDEN))
 
 
-def permute(positions: NDArray[np.integer], size: int, key: int) -> NDArray[np.int64]:
-    """Where each position of 0 … size − 1 goes. Same shape as `positions`."""
+def permute(positions: NDArray[np.integer], size: int, keys: Integers) -> NDArray[np.int64]:
+    """Where each position of 0 … size − 1 goes under its key. Same shape as `positions`, like `keys`."""
     half_bits = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
-    out = _feistel(positions.astype(np.uint64), half_bits, key)
+    out = _feistel(positions.astype(np.uint64), half_bits, keys)
     outside = out >= size
     while outside.any():
-        out[outside] = _feistel(out[outside], half_bits, key)
+        out[outside] = _feistel(out[outside], half_bits, keys[outside])
         outside = out >= size
     return out.astype(np.int64)
 
 
-def _feistel(x: Integers, half_bits: int, key: int) -> Integers:
+def _feistel(x: Integers, half_bits: int, keys: Integers) -> Integers:
     shift, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
     left, right = x >> shift, x & mask
     for number in range(ROUNDS):
-        round_key = np.uint64((key + (number + 1) * _GOLDEN) & _MASK)
-        left, right = right, left ^ (mix(right + round_key) & mask)
+        round_keys = keys + np.uint64((number + 1) * _GOLDEN & _MASK)
+        left, right = right, left ^ (mix(right + round_keys) & mask)
     return (left << shift) | right

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenfold.data.manifest import Manifest, SourceText
-from tenfold.data.permutation import derive_key, permute
+from tenfold.data.permutation import derive_keys, permute
 from tenfold.data.shards import TokenFile
 from tenfold.errors import InputError
 
@@ -91,19 +91,14 @@ class Stream:
         if len(self._pools) == 1:
             return np.zeros_like(numbers), numbers
         blocks, within = np.divmod(numbers, MIXTURE_BLOCK)
-        for block in np.unique(blocks):
-            mine = blocks == block
-            within[mine] = permute(within[mine], MIXTURE_BLOCK, derive_key(self._seed, 1, int(block)))
+        within = permute(within, MIXTURE_BLOCK, derive_keys(self._seed, 1, 0, blocks))
         pools = np.searchsorted(self._mixture_ends, within, side="right")
         starts = np.concatenate([[0], self._mixture_ends])
         return pools, blocks * (starts[pools + 1] - starts[pools]) + within - starts[pools]
 
     def _shuffle(self, pool: _Pool, places: NDArray[np.int64]) -> NDArray[np.int64]:
         epochs, within = np.divmod(places, pool.samples)
-        for epoch in np.unique(epochs):
-            mine = epochs == epoch
-            within[mine] = permute(within[mine], pool.samples, derive_key(self._seed, 2, pool.number, int(epoch)))
-        return within
+        return permute(within, pool.samples, derive_keys(self._seed, 2, pool.number, epochs))
 
 
 def _pools(sources: list[SourceText], samples: list[int]) -> list[_Pool]:
