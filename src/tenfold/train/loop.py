@@ -181,9 +181,11 @@ class Loop:
 
     def _report(self, measure: StepMeasure, bits_per_byte: float, rate: float) -> None:
         tokens = (self.step - self._last_report) * self.plan.tokens_per_step
-        per_second = tokens / self._watch.seconds
+        seconds, step_seconds = self._watch.seconds, self._watch.step_seconds
+        self._watch.reset()  # what follows, the ledger and the console, counts into the next interval
+        per_second = tokens / seconds
         mfu = per_second * self.plan.flops_per_token / self._peak / self.learner.ranks.world_size
-        overhead = max(0.0, 1 - self._watch.step_seconds / self._watch.seconds)
+        overhead = max(0.0, 1 - step_seconds / seconds)
         self.journal.note(self.step, tokens_per_second=per_second, mfu=mfu, overhead=overhead)
         report = StepReport(
             step=self.step,
@@ -200,7 +202,6 @@ class Loop:
         self.console.say(report.line())
         self.journal.flush()
         self._last_report = self.step
-        self._watch.reset()
 
     def _evaluate(self) -> None:
         """Score the holdouts; the time it takes is not charged to the training rate."""
