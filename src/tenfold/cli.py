@@ -72,6 +72,27 @@ def data(
 
 
 @app.command()
+def ladder(
+    campaign: CampaignDirectory = HERE,
+    join: Annotated[bool, typer.Option("--join", help="Work beside others on the same ladder.")] = False,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the small runs that forecast the target, several at a time. Goes on where it stopped."""
+    from tenfold.campaign import run_ladder
+
+    _show(run_ladder(campaign, set_ or (), join=join), as_json)
+
+
+@app.command(hidden=True)
+def worker(plan: Path) -> None:
+    """Body of a worker process of the ladder."""
+    from tenfold.campaign import run_worker
+
+    run_worker(plan)
+
+
+@app.command()
 def train(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: AsJson = False) -> None:
     """Train the target, alone or as one rank under torchrun. Resumes from the newest whole checkpoint."""
     from tenfold.campaign import run_train

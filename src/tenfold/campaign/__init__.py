@@ -7,8 +7,10 @@ from tenfold.campaign.commands import (
     run_data,
     run_evaluate,
     run_export,
+    run_ladder,
     run_report,
     run_train,
+    run_worker,
 )
 
 __all__ = [
@@ -18,6 +20,8 @@ __all__ = [
     "run_data",
     "run_evaluate",
     "run_export",
+    "run_ladder",
     "run_report",
     "run_train",
+    "run_worker",
 ]

@@ -10,6 +10,8 @@ from typing import Any
 
 from tenfold.campaign import stages
 from tenfold.campaign.files import CampaignFiles
+from tenfold.campaign.ladder import stage
+from tenfold.campaign.ladder.worker import work_for_parent
 from tenfold.config import FILE_NAME, Campaign, example_values, load_campaign, render_campaign
 from tenfold.data import sources_of
 from tenfold.errors import InputError
@@ -102,6 +104,25 @@ def run_audit(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Re-check the isolation of the corpus."""
     with _opened(directory, overrides) as (_, files, console):
         return dict(stages.audit_data(files, console))
+
+
+def run_ladder(directory: Path, overrides: Sequence[str], *, join: bool = False) -> dict[str, Any]:
+    """Train the small runs; with `join` beside others who work on them."""
+    with (_opened if join else _held)(directory, overrides) as (campaign, files, console):
+        manifest = stages.verified_manifest(campaign, files)
+        ladder = (
+            stage.join_ladder(campaign, files, manifest)
+            if join
+            else stage.run_ladder(campaign, files, manifest, console)
+        )
+        if ladder.transfer:
+            console.say(f"ladder: {ladder.transfer.text}")
+    return {"rungs": len(ladder.rungs), "seconds": ladder.seconds, "table": [asdict(rung) for rung in ladder.rungs]}
+
+
+def run_worker(plan: Path) -> None:
+    """Body of a worker process of the ladder."""
+    work_for_parent(plan)
 
 
 def run_train(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | None:

@@ -44,6 +44,11 @@ class CampaignFiles:
         return self.data / "audit.json"
 
     @property
+    def ladder(self) -> Path:
+        """Results of the small runs, and their checkpoints while they go on."""
+        return self.directory / "ladder"
+
+    @property
     def export(self) -> Path:
         """Default place of the export."""
         return self.directory / "export"

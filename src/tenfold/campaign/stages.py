@@ -137,14 +137,14 @@ def train(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> TrainResult
 
 
 @contextmanager
-def journal_of(learner: Learner, files: CampaignFiles) -> Iterator[Journal]:
+def journal_of(learner: Learner, files: CampaignFiles, kind: str = "train") -> Iterator[Journal]:
     """The run's way into the ledger; ranks other than the first have none."""
     description = {"name": learner.campaign.name, **asdict(learner.identity), "environment": environment()}
     if not learner.ranks.is_first:
-        yield Journal(None, learner.identity.fingerprint, description)
+        yield Journal(None, learner.identity.fingerprint, description, kind)
         return
     with closing(Ledger(files.ledger)) as ledger:
-        yield Journal(ledger, learner.identity.fingerprint, description)
+        yield Journal(ledger, learner.identity.fingerprint, description, kind)
 
 
 def finished_training(
@@ -163,6 +163,12 @@ def holdout_scorer(campaign: Campaign, files: CampaignFiles, manifest: Manifest)
         h.name: limit_documents(load_holdout(files.data, manifest, h.name), campaign.evaluate.during_bytes)
         for h in campaign.data.holdouts
     }
+    return partial(score_holdouts, campaign=campaign, manifest=manifest, documents=documents)
+
+
+def full_scorer(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> HoldoutScorer:
+    """Scores every holdout whole, as the final evaluation does."""
+    documents = {holdout.name: load_holdout(files.data, manifest, holdout.name) for holdout in manifest.holdouts}
     return partial(score_holdouts, campaign=campaign, manifest=manifest, documents=documents)
 
 

@@ -3,6 +3,7 @@
 from tenfold.config.campaign import Campaign
 from tenfold.config.data import Clean, Data, Holdout, Isolation, Source, Tokenizer
 from tenfold.config.describe import example_names, example_values, render_campaign, render_reference
+from tenfold.config.ladder import Ladder
 from tenfold.config.load import FILE_NAME, load_campaign, parse_campaign
 from tenfold.config.model import Model
 from tenfold.config.train import Checkpoint, Evaluate, Optimizer, Schedule, Train
@@ -16,6 +17,7 @@ __all__ = [
     "Evaluate",
     "Holdout",
     "Isolation",
+    "Ladder",
     "Model",
     "Optimizer",
     "Schedule",

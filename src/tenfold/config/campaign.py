@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from tenfold.config.base import Section
 from tenfold.config.data import Data
+from tenfold.config.ladder import Ladder
 from tenfold.config.model import Model
 from tenfold.config.train import Checkpoint, Evaluate, Train
 
@@ -22,6 +23,7 @@ class Campaign(Section):
     train: Train = Train()
     checkpoint: Checkpoint = Checkpoint()
     evaluate: Evaluate = Evaluate()
+    ladder: Ladder = Ladder()
 
     @model_validator(mode="after")
     def _batch_is_whole_sequences(self) -> "Campaign":

@@ -130,8 +130,9 @@ class Ledger:
         with self._write() as db:
             db.execute(
                 "INSERT OR REPLACE INTO metrics SELECT ?, name, step, value FROM metrics "
-                "WHERE run_id = (SELECT id FROM runs WHERE kind = 'train' AND fingerprint = ?) AND step <= ?",
-                (run_id, fingerprint, up_to_step),
+                "WHERE step <= ? AND run_id = (SELECT id FROM runs WHERE fingerprint = ? AND kind = "
+                "(SELECT kind FROM runs WHERE id = ?))",
+                (run_id, up_to_step, fingerprint, run_id),
             )
 
     def finish_run(self, run_id: int, status: str = "done") -> None:

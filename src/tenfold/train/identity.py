@@ -19,6 +19,7 @@ _NOT_IDENTITY: dict[str, Any] = {
     "data": True,
     "checkpoint": True,
     "evaluate": True,
+    "ladder": True,
     "train": {"log_every", "device"},
 }
 

@@ -9,9 +9,11 @@ from tenfold.ledger import Ledger
 class Journal:
     """Collects metrics by step; only the first rank has a ledger to write to."""
 
-    def __init__(self, ledger: Ledger | None, fingerprint: str, description: Mapping[str, Any]) -> None:
+    def __init__(
+        self, ledger: Ledger | None, fingerprint: str, description: Mapping[str, Any], kind: str = "train"
+    ) -> None:
         self._ledger = ledger
-        self.run_id = ledger.start_run("train", fingerprint, description) if ledger else None
+        self.run_id = ledger.start_run(kind, fingerprint, description) if ledger else None
         self._waiting: dict[int, dict[str, float]] = {}
 
     def note(self, step: int, **values: float) -> None:
@@ -37,6 +39,12 @@ class Journal:
         """Take over the metrics up to `step` of the run with this fingerprint, if it is another one."""
         if self._ledger and self.run_id is not None:
             self._ledger.inherit_metrics(self.run_id, fingerprint, step)
+
+    def recorded(self, name: str, up_to_step: int) -> list[tuple[int, float]]:
+        """(step, value) of a metric, as far as it is written already."""
+        if self._ledger is None or self.run_id is None:
+            return []
+        return [(step, value) for step, value in self._ledger.metric(self.run_id, name) if step <= up_to_step]
 
     def flush(self) -> None:
         """Write what is waiting. A resumed run repeats steps after the last checkpoint and replaces theirs."""

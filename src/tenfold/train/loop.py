@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import torch
 
@@ -22,6 +23,31 @@ from tenfold.train.step import train_step
 
 HoldoutScorer = Callable[[Learner], Mapping[str, float]]
 """Scores the model as it is on every holdout: name → bits per byte."""
+
+
+class LossWatcher(Protocol):
+    """Follows the training loss of a run, as a forecast's tracker does."""
+
+    def observe(self, step: int, loss: float) -> str | None:
+        """Take the loss of one step; what there is to report about it, or None."""
+
+    def __str__(self) -> str:
+        """Where the run stands, in a few words."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of a run to train, for runs that branch off others. Default: the whole of it."""
+
+    first_step: int = 0
+    """The learner comes with the state after this many steps."""
+    save_at: frozenset[int] = frozenset()
+    """Steps after which to save besides the usual ones."""
+    brief: bool = False
+    """One of many small runs: no console lines, no new measurement of the peak."""
+
+
+WHOLE = Part()
 
 
 @dataclass(frozen=True)
@@ -56,13 +82,15 @@ class Loop:
         journal: Journal,
         console: RunConsole,
         score_holdouts: HoldoutScorer,
+        part: Part = WHOLE,
+        watcher: LossWatcher | None = None,
     ) -> None:
         self.learner, self.plan = learner, learner.plan
         self.checkpointer, self.journal, self.console = checkpointer, journal, console
-        self.score_holdouts = score_holdouts
-        self.step = 0
+        self.score_holdouts, self.part, self.watcher = score_holdouts, part, watcher
+        self.step = part.first_step
         self._watch = Stopwatch()
-        self._last_report = 0
+        self._last_report = self.step
         self._began, self._seconds_before = time.monotonic(), 0.0
 
     def run(self) -> TrainResult:
@@ -80,7 +108,8 @@ class Loop:
         self.checkpointer.prepare()
         self.resume()
         self._peak = self._measure_peak()
-        self.console.say(self._headline())
+        if not self.part.brief:
+            self.console.say(self._headline())
         with stop_on_signal() as stop:
             self._steps(stop)
         self.checkpointer.wait()
@@ -104,7 +133,8 @@ class Loop:
         """FLOP/s that MFU is a share of; only the rank that reports it needs to know."""
         if not self.learner.ranks.is_first:
             return math.inf
-        return measured_peak(self.learner.ranks.device, self.plan.threads, self.plan.compute_dtype, again=True).flops
+        again = not self.part.brief
+        return measured_peak(self.learner.ranks.device, self.plan.threads, self.plan.compute_dtype, again=again).flops
 
     def resume(self) -> None:
         """Go back to the newest checkpoint that is whole, if there is one."""
@@ -121,8 +151,12 @@ class Loop:
         self.step = self._last_report = found.checkpoint.manifest.next_sample // self.plan.sequences
         self._seconds_before = found.checkpoint.meta["seconds"]
         self.journal.continue_from(found.checkpoint.meta["fingerprint"], self.step)
-        self.console.say(f"resumed from {found.checkpoint.path} at step {self.step}/{self.plan.steps}")
+        if not self.part.brief:
+            self.console.say(f"resumed from {found.checkpoint.path} at step {self.step}/{self.plan.steps}")
         self.journal.event("resumed", f"resumed at step {self.step}", step=self.step)
+        if self.watcher:
+            for step, loss in self.journal.recorded("train/loss", self.step):
+                self.watcher.observe(step, loss)
 
     def _steps(self, stop: StopRequest) -> None:
         plan = self.plan
@@ -168,16 +202,23 @@ class Loop:
         self.journal.note(
             self.step, loss=measure.nats, bits_per_byte=bits_per_byte, grad_norm=measure.grad_norm, learning_rate=rate
         )
-        self.console.advance(self.step, self.plan.steps)
+        self._watch_loss(self.step, measure.nats)
+        if not self.part.brief:
+            self.console.advance(self.step, self.plan.steps)
         if last or self.step % train.log_every == 0:
             self._report(measure, bits_per_byte, rate)
         if last or self.step % self.plan.evaluate_every == 0:
             self._evaluate()
         stopping = measure.stop and not last
-        if last or stopping or self.step % checkpoint.every == 0:
+        if last or stopping or self.step % checkpoint.every == 0 or self.step in self.part.save_at:
             self._save()
         if stopping:
             self._stop_when_asked()
+
+    def _watch_loss(self, step: int, loss: float) -> None:
+        news = self.watcher.observe(step, loss) if self.watcher else None
+        if news:
+            self._warn("left-the-band", news)
 
     def _report(self, measure: StepMeasure, bits_per_byte: float, rate: float) -> None:
         tokens = (self.step - self._last_report) * self.plan.tokens_per_step
@@ -199,7 +240,8 @@ class Loop:
             eta=(self.plan.steps - self.step) * self.plan.tokens_per_step / per_second,
             epochs=self.step * self.plan.sequences / self.learner.stream.samples_per_epoch,
         )
-        self.console.say(report.line())
+        if not self.part.brief:
+            self.console.say(report.line() + (f"  {self.watcher}" if self.watcher else ""))
         self.journal.flush()
         self._last_report = self.step
 
@@ -208,7 +250,7 @@ class Loop:
         with self._watch.paused():
             scores = self.score_holdouts(self.learner)
         self.journal.note_holdouts(self.step, scores)
-        if scores:
+        if scores and not self.part.brief:
             shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
             self.console.say(f"step {self.step}/{self.plan.steps}  bits per byte  {shown}")
 

@@ -179,6 +179,24 @@ class Checkpointer:
             return Found(Checkpoint(self._store.describe(name), directory, manifest), damaged)
         return Found(None, damaged)
 
+    def clear(self) -> None:
+        """Delete every checkpoint."""
+        for name in self._store.names():
+            self._store.remove(name)
+
+    def at(self, step: int) -> Checkpoint | None:
+        """The checkpoint after this step, if it is there and whole."""
+        name = f"step-{step:08d}"
+        try:
+            if name not in self._store.names():
+                return None
+            directory = self._store.fetch(name)
+            manifest = CheckpointManifest.read(directory / MANIFEST)
+            manifest.verify(directory)
+        except (ValueError, OSError):
+            return None
+        return Checkpoint(self._store.describe(name), directory, manifest)
+
     def set_aside(self, damaged: Damaged) -> str:
         """Rename a damaged checkpoint, so that pruning never counts it as one of those to keep; returns where."""
         name = damaged.path.rstrip("/").rsplit("/", 1)[-1]
