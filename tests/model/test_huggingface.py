@@ -1,5 +1,6 @@
-"""Exported models are stock Qwen3: transformers loads them and agrees; we load them back."""
+"""Exported models are stock Qwen3 or Llama: transformers loads them and agrees; we load them back."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,15 @@ SHAPES = {
     "grouped": {"kv_heads": 2},
     "tied": {"tied_embeddings": True},
     "scaled": {"base_width": 32, "base_depth": 1, "rope_base": 500.0},
+    "llama": {
+        "qk_norm": False,
+        "kv_heads": 2,
+        "norm_epsilon": 1e-3,
+        "base_width": 32,
+        "base_depth": 1,
+        "rope_base": 500.0,
+    },
+    "tied llama": {"qk_norm": False, "tied_embeddings": True, "head_dim": 8, "heads": 4},
 }
 
 
@@ -39,7 +49,7 @@ def test_transformers_gives_the_same_logits(name: str, tmp_path: Path, tokenizer
     model = random_model(SHAPES[name])
     save_huggingface(model, tokenizer_json, 0, tmp_path / "export")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "export", dtype=torch.float32)
-    assert type(theirs).__name__ == "Qwen3ForCausalLM"
+    assert type(theirs).__name__ == ("LlamaForCausalLM" if "llama" in name else "Qwen3ForCausalLM")
     tokens = torch.randint(0, 300, (2, 64), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         ours, other = model.logits(tokens), theirs(tokens).logits
@@ -72,7 +82,47 @@ def test_a_full_directory_is_left_alone(tmp_path: Path, tokenizer_json: str) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"model_type": "llama"}', '{"model_type": "qwen3"}'])
+@pytest.mark.parametrize("qk_norm", [True, False])
+def test_a_plain_mlp_is_refused_before_anything_is_written(qk_norm: bool, tmp_path: Path, tokenizer_json: str) -> None:
+    with pytest.raises(
+        InputError, match=r'^model\.mlp = "gelu": .* only models with "swiglu" can be exported$'
+    ) as error:
+        save_huggingface(random_model({"mlp": "gelu", "qk_norm": qk_norm}), tokenizer_json, 0, tmp_path / "export")
+    assert error.value.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_llama_need_not_say_the_width_of_its_heads(tmp_path: Path, tokenizer_json: str) -> None:
+    save_huggingface(random_model({"qk_norm": False}), tokenizer_json, 0, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config.pop("head_dim") == 16
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_huggingface(tmp_path, torch.float32).config.head_dim == 16
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_type": "mistral"},
+        {"attention_bias": True},
+        {"mlp_bias": True},
+        {"rope_scaling": {"factor": 8.0}},
+        {"rope_parameters": {"rope_type": "llama3", "rope_theta": 500.0}},
+    ],
+)
+def test_a_llama_we_would_read_wrongly_is_refused(
+    change: dict[str, object], tmp_path: Path, tokenizer_json: str
+) -> None:
+    save_huggingface(random_model({"qk_norm": False}), tokenizer_json, 0, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="only Qwen3 and Llama without bias and scaled positions"):
+        load_huggingface(tmp_path, torch.float32)
+
+
+@pytest.mark.parametrize(
+    "content", [None, "{", '{"model_type": "gpt2"}', '{"model_type": "llama"}', '{"model_type": "qwen3"}']
+)
 def test_other_models_are_refused_in_one_line(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "config.json").write_text(content)

@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tenfold.config import Model
-from tenfold.model import Transformer, count_parameters, initialise
+from tenfold.config import Model, Optimizer
+from tenfold.model import Transformer, count_parameters, initialise, training_flops_per_token
 from tenfold.model.attention import causal_attention
 from tenfold.model.loss import CHUNK_LOGITS, linear_cross_entropy, linear_token_nats
+from tenfold.train.optimizers import build_optimizers
+
+KINDS = [{"qk_norm": qk_norm, "mlp": mlp} for qk_norm in (True, False) for mlp in ("swiglu", "gelu")]
 
 
 def make_model(seed: int = 1, **changes: object) -> Transformer:
@@ -17,10 +20,74 @@ def make_model(seed: int = 1, **changes: object) -> Transformer:
     return model
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("changes", [{}, {"kv_heads": 2}, {"tied_embeddings": True}, {"mlp_width": 80}])
-def test_parameters_are_counted_without_building(changes: dict[str, object]) -> None:
-    model = make_model(**changes)
-    assert count_parameters(model.config, 300).total == sum(p.numel() for p in model.parameters())
+def test_parameters_and_flops_are_counted_without_building(kind: dict[str, object], changes: dict[str, object]) -> None:
+    model = make_model(**kind, **changes)
+    count = count_parameters(model.config, 300)
+    assert count.total == sum(p.numel() for p in model.parameters())
+    assert count.hidden == sum(p.numel() for p in [*model.blocks.parameters(), *model.final_norm.parameters()])
+    matrices = sum(p.numel() for p in model.blocks.parameters() if p.ndim == 2) + model.output_weight().numel()
+    attention = 6 * model.config.depth * 64 * 32  # all heads together are as wide as the model; context 32
+    assert training_flops_per_token(model.config, 300) == 6 * matrices + attention
+
+
+@pytest.mark.parametrize("width", [16, 64, 80, 192, 1024])
+def test_both_mlps_have_as_many_parameters_by_default(width: int) -> None:
+    gated, plain = (Model.model_validate({"width": width, "head_dim": 8, "mlp": mlp}) for mlp in ("swiglu", "gelu"))
+    assert gated.resolved_mlp_width % 64 == 0 and 3 * gated.resolved_mlp_width == 2 * plain.resolved_mlp_width
+    assert count_parameters(gated, 300) == count_parameters(plain, 300)
+
+
+@pytest.mark.parametrize("mlp", ["swiglu", "gelu"])
+def test_a_given_mlp_width_is_taken_as_it_is(mlp: str) -> None:
+    assert make_model(mlp=mlp, mlp_width=80).get_parameter("blocks.0.mlp.up_proj.weight").shape == (80, 64)
+
+
+def test_an_older_checkpoint_names_what_the_default_model_holds() -> None:
+    attention = [f"attention.{matrix}_proj.weight" for matrix in "qkvo"] + ["attention.q_norm.weight"]
+    mlp = [f"mlp.{matrix}_proj.weight" for matrix in ("gate", "up", "down")]
+    block = ["attention_norm.weight", *attention, "attention.k_norm.weight", "mlp_norm.weight", *mlp]
+    blocks = [f"blocks.{number}.{name}" for number in range(2) for name in block]
+    outer = ["final_norm.weight", "unembedding.weight"]
+    assert list(make_model().state_dict()) == ["embedding.weight", *blocks, *outer]
+
+
+def test_the_plain_mlp_is_its_formula() -> None:
+    mlp = make_model(mlp="gelu").blocks[0].mlp
+    torch.nn.init.normal_(mlp.down_proj.weight, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(1))
+    inner = x @ mlp.up_proj.weight.T
+    expected = (inner * (1 + torch.erf(inner / 2**0.5)) / 2) @ mlp.down_proj.weight.T
+    assert torch.allclose(mlp(x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_add_nothing_at_the_start(kind: dict[str, object]) -> None:
+    model = make_model(**kind)
+    tokens = torch.arange(32)[None]
+    with torch.no_grad():
+        hidden = model.final_norm(model.embedding(tokens)) * model.logit_multiplier
+        assert torch.equal(model.hidden(tokens), hidden)
+        assert model.logits(tokens).abs().max() == 0
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_learns_with_all_its_weights(kind: dict[str, object], optimizer: str) -> None:
+    model = make_model(**kind)
+    started = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizers = build_optimizers(model, Optimizer.model_validate({"kind": optimizer, "learning_rate": 0.01}))
+    tokens = torch.randint(0, 300, (4, 33), generator=torch.Generator().manual_seed(3))
+    losses = []
+    for _ in range(8):
+        loss = model(tokens).loss
+        losses.append(float(loss.detach()))
+        loss.backward()
+        optimizers.step(1.0)
+        optimizers.zero_grad()
+    assert losses[-1] < 0.9 * losses[0]
+    assert not [name for name, parameter in model.named_parameters() if torch.equal(parameter, started[name])]
 
 
 def test_initial_weights_depend_on_the_seed_and_the_name_alone() -> None:

@@ -1,6 +1,6 @@
 """[model]: the shape of the transformer. `depth` is the one dial; the rest follows unless given."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,7 @@ HEAD_DIM = 32
 
 
 class Model(Section):
-    """[model]: decoder-only transformer (RMSNorm, RoPE, grouped-query attention, QK-norm, SwiGLU)."""
+    """[model]: decoder-only transformer (RMSNorm, RoPE, grouped-query attention; by default QK-norm and SwiGLU)."""
 
     depth: Annotated[int, Field(ge=1)] = 6
     """Number of layers."""
@@ -23,7 +23,12 @@ class Model(Section):
     kv_heads: Annotated[int, Field(ge=1)] | None = None
     """Key and value heads; must divide `heads`. Default: as many as `heads`."""
     mlp_width: Annotated[int, Field(ge=16)] | None = None
-    """Hidden width of SwiGLU. Default: 8/3 × width, rounded up to a multiple of 64."""
+    """Hidden width of the MLP. Default: for swiglu 8/3 × width, rounded up to a multiple of 64; for gelu 3/2 of that,
+    which is as many parameters."""
+    mlp: Literal["swiglu", "gelu"] = "swiglu"
+    """swiglu: gated, three matrices; gelu: plain, two matrices (such a model cannot be exported)."""
+    qk_norm: bool = True
+    """Normalise queries and keys of each head."""
     context: Annotated[int, Field(ge=8)] = 256
     """Tokens of context."""
     tied_embeddings: bool = False
@@ -64,5 +69,6 @@ class Model(Section):
 
     @property
     def resolved_mlp_width(self) -> int:
-        """SwiGLU hidden width in use."""
-        return self.mlp_width or -(-8 * self.resolved_width // (3 * 64)) * 64
+        """MLP hidden width in use. Both kinds of MLP have the same number of parameters by default."""
+        gated = -(-8 * self.resolved_width // (3 * 64)) * 64
+        return self.mlp_width or (gated if self.mlp == "swiglu" else gated * 3 // 2)

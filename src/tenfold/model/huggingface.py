@@ -1,6 +1,6 @@
-"""Hugging Face format: a stock Qwen3, so that any reader loads it without code of ours.
+"""Hugging Face format: a stock Qwen3 (or Llama, without QK-norm), so that any reader loads it without code of ours.
 
-The parametrisation's factors are not part of that architecture. They are folded into weights they stand beside: the
+The parametrisation's factors are not part of those architectures. They are folded into weights they stand beside: the
 residual factor into what each branch writes (o_proj, down_proj), the logit factor into the gain of the final norm.
 """
 
@@ -34,7 +34,15 @@ _OUTER = {
 
 
 def save_huggingface(model: Transformer, tokenizer_json: str, end_of_document: int, directory: Path) -> None:
-    """Write weights (float32), config and tokenizer. Raises InputError when `directory` holds something already."""
+    """Write weights (float32), config and tokenizer.
+
+    Raises InputError when `directory` holds something already, or when the model's MLP is a plain one.
+    """
+    if model.config.mlp != "swiglu":
+        raise InputError(
+            f'model.mlp = "{model.config.mlp}": no stock Hugging Face architecture that tenfold writes (Qwen3, Llama) '
+            'has such an MLP; only models with "swiglu" can be exported'
+        )
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
@@ -55,22 +63,28 @@ def _folded(model: Transformer) -> Iterator[tuple[str, Tensor]]:
             weight = weight * residual_multiplier(model.config)
         elif name == "final_norm.weight":
             weight = weight * logit_multiplier(model.config)
-        yield qwen3_name(name), weight.contiguous()
+        yield huggingface_name(name), weight.contiguous()
 
 
-def qwen3_name(name: str) -> str:
-    """What Qwen3 calls our parameter."""
+def huggingface_name(name: str) -> str:
+    """What Qwen3 and Llama call our parameter."""
     if name in _OUTER:
         return _OUTER[name]
     _, number, part, *rest = name.split(".")
     return ".".join(["model", "layers", number, _NAMES[part], *rest])
 
 
+def _architecture(shape: Model) -> dict[str, Any]:
+    """Llama (Touvron et al., arXiv 2302.13971, section 2.2) is Qwen3 without QK-norm."""
+    if shape.qk_norm:
+        return {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
+    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "mlp_bias": False}
+
+
 def _config(model: Transformer, end_of_document: int) -> dict[str, Any]:
     shape = model.config
     return {
-        "architectures": ["Qwen3ForCausalLM"],
-        "model_type": "qwen3",
+        **_architecture(shape),
         "vocab_size": model.embedding.num_embeddings,
         "hidden_size": shape.resolved_width,
         "intermediate_size": shape.resolved_mlp_width,
@@ -107,12 +121,15 @@ def _write(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def load_huggingface(directory: Path, compute_dtype: torch.dtype) -> Transformer:
-    """Read a Qwen3 of any size without scaled positions. Raises InputError when it is another architecture."""
+    """Read a Qwen3 or Llama of any size, without bias and scaled positions.
+
+    Raises InputError when it is another architecture, or cannot be read.
+    """
     path = directory / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         model = Transformer(_shape(config, path), int(config["vocab_size"]), compute_dtype)
-        weights = {qwen3_name(name): parameter for name, parameter in model.named_parameters()}
+        weights = {huggingface_name(name): parameter for name, parameter in model.named_parameters()}
         _fill(weights, directory)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{directory}: not a model in Hugging Face format ({error})") from error
@@ -121,15 +138,17 @@ def load_huggingface(directory: Path, compute_dtype: torch.dtype) -> Transformer
 
 def _shape(config: Mapping[str, Any], path: Path) -> Model:
     """Multipliers are 1 in it: what they stood for lies in the weights."""
-    if config.get("model_type") != "qwen3" or config.get("attention_bias") or config.get("rope_scaling"):
-        raise InputError(
-            f"{path}: only Qwen3 without bias and scaled positions can be read, not {config['model_type']}"
-        )
     rope = config.get("rope_parameters") or {}
+    biased = config.get("attention_bias") or config.get("mlp_bias")
+    scaled = config.get("rope_scaling") or rope.get("rope_type", "default") != "default"
+    if config.get("model_type") not in ("qwen3", "llama") or biased or scaled:
+        raise InputError(
+            f"{path}: only Qwen3 and Llama without bias and scaled positions can be read, not {config['model_type']}"
+        )
     return Model(
         depth=config["num_hidden_layers"],
         width=config["hidden_size"],
-        head_dim=config["head_dim"],
+        head_dim=config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
         heads=config["num_attention_heads"],
         kv_heads=config["num_key_value_heads"],
         mlp_width=config["intermediate_size"],
@@ -137,6 +156,7 @@ def _shape(config: Mapping[str, Any], path: Path) -> Model:
         tied_embeddings=config["tie_word_embeddings"],
         rope_base=rope["rope_theta"] if "rope_theta" in rope else config["rope_theta"],
         norm_epsilon=config["rms_norm_eps"],
+        qk_norm=config["model_type"] == "qwen3",
         base_width=config["hidden_size"],
         base_depth=config["num_hidden_layers"],
     )

@@ -50,7 +50,7 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention with RoPE and QK-norm."""
+    """Grouped-query attention with RoPE, and QK-norm (Henry et al., arXiv 2010.04245) where asked for."""
 
     def __init__(self, config: Model) -> None:
         super().__init__()
@@ -59,8 +59,8 @@ class Attention(nn.Module):
         self.k_proj = Linear(width, config.resolved_kv_heads * self.head_dim)
         self.v_proj = Linear(width, config.resolved_kv_heads * self.head_dim)
         self.o_proj = Linear(config.resolved_heads * self.head_dim, width)
-        self.q_norm = RMSNorm(self.head_dim, config.norm_epsilon)
-        self.k_norm = RMSNorm(self.head_dim, config.norm_epsilon)
+        self.q_norm = RMSNorm(self.head_dim, config.norm_epsilon) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(self.head_dim, config.norm_epsilon) if config.qk_norm else nn.Identity()
 
     def forward(self, x_BTD: Tensor, cosine_TH: Tensor, sine_TH: Tensor) -> Tensor:
         """[B, T, D] → [B, T, D]."""
@@ -86,8 +86,8 @@ def rotate(x: Tensor, cosine_TH: Tensor, sine_TH: Tensor) -> Tensor:
     return (x * cosine_TH + turned * sine_TH).to(x.dtype)
 
 
-class MLP(nn.Module):
-    """SwiGLU (Shazeer, arXiv 2002.05202)."""
+class SwiGLU(nn.Module):
+    """Gated MLP (Shazeer, arXiv 2002.05202, section 2)."""
 
     def __init__(self, config: Model) -> None:
         super().__init__()
@@ -102,6 +102,26 @@ class MLP(nn.Module):
         return out
 
 
+class GELU(nn.Module):
+    """Plain MLP with the exact GELU, x · Φ(x) (Hendrycks and Gimpel, arXiv 1606.08415, section 2)."""
+
+    def __init__(self, config: Model) -> None:
+        super().__init__()
+        width, hidden = config.resolved_width, config.resolved_mlp_width
+        self.up_proj = Linear(width, hidden)
+        self.down_proj = Linear(hidden, width)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """[B, T, D] → [B, T, D]."""
+        out: Tensor = self.down_proj(functional.gelu(self.up_proj(x_BTD)))
+        return out
+
+
+def make_mlp(config: Model) -> SwiGLU | GELU:
+    """The MLP that `config` asks for."""
+    return SwiGLU(config) if config.mlp == "swiglu" else GELU(config)
+
+
 class Block(nn.Module):
     """Attention, then MLP, each normed before and added to the residual stream with the depth multiplier."""
 
@@ -110,7 +130,7 @@ class Block(nn.Module):
         self.attention_norm = RMSNorm(config.resolved_width, config.norm_epsilon)
         self.attention = Attention(config)
         self.mlp_norm = RMSNorm(config.resolved_width, config.norm_epsilon)
-        self.mlp = MLP(config)
+        self.mlp = make_mlp(config)
         self.residual_multiplier = residual_multiplier(config)
 
     def forward(self, x_BTD: Tensor, cosine_TH: Tensor, sine_TH: Tensor) -> Tensor:
@@ -121,7 +141,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Decoder-only transformer with the shape of Qwen3; parameters in float32, products in `compute_dtype`."""
+    """Decoder-only transformer, by default a Qwen3 in shape; parameters in float32, products in `compute_dtype`."""
 
     cosine_TH: Tensor
     sine_TH: Tensor
