@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class Design:
     correlation: float = 0.5
 
 
+@cache
 def known_loss(parameters: float, tokens: float) -> float:
     """Loss of the reference recipe."""
     return float(loss_by_known_law(Points.of(parameters, tokens))[0])

@@ -26,8 +26,8 @@ from tenfold.scaling.derisk.multiplier import log_multipliers
 from tests.scaling.ladders import Design, ladder
 from tests.scaling.runs import grid, made
 
-TARGET = (3e8, 6e9)  # a decade and a bit beyond the largest rung of four sizes
-EXPERIMENTS = 250
+TARGET = (3e8, 6e9)  # 7 times the compute of the largest rung of four sizes
+EXPERIMENTS = 120
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ class Experiments:
 
 def repeat(law: ScalingLaw, design: Design, worth: Callable[[float], float] = always(1.0), count: int = EXPERIMENTS):
     """Draw the noise afresh `count` times; all of them are measured at once, which is quicker."""
-    random = np.random.default_rng(20)
+    random = np.random.default_rng([design.sizes, design.seeds, round(100 * design.correlation)])
     drawn = [ladder(design, worth, random) for _ in range(count)]
     measured = log_multipliers(law, [comparison for one in drawn for comparison in one])
     size, goal = len(drawn[0]), law.points(*TARGET)
@@ -76,17 +76,18 @@ def repeat(law: ScalingLaw, design: Design, worth: Callable[[float], float] = al
     return Experiments([judge(part, one, goal) for part, one in zip(parts, drawn, strict=True)])
 
 
-@pytest.mark.parametrize("seeds", [1, 2, 3])
-@pytest.mark.parametrize("sizes", [3, 4])
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
 def test_a_change_without_effect_is_seldom_decided_and_its_intervals_hold(
-    known: ScalingLaw, sizes: int, seeds: int, correlation: float
+    known: ScalingLaw, correlation: float
 ) -> None:
-    found = repeat(known, Design(sizes, seeds, correlation=correlation))
-    assert found.share("undecided") >= 0.93
+    designs = [Design(sizes, seeds, correlation=correlation) for sizes in (3, 4) for seeds in (1, 2, 3)]
+    found = [repeat(known, design) for design in designs]
+    assert min(one.share("undecided") for one in found) >= 0.88  # of EXPERIMENTS alone: some luck is in it
+    together = Experiments([assessment for one in found for assessment in one.assessments])
+    assert together.share("undecided") >= 0.93
     for name in ("pooled", "at_target", "slope_per_decade"):
-        assert 0.75 <= found.covered(name, 0.8) <= 0.90
-        assert found.covered(name, 0.95) >= 0.92
+        assert 0.75 <= together.covered(name, 0.8) <= 0.90
+        assert together.covered(name, 0.95) >= 0.93
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
@@ -188,9 +189,8 @@ def test_the_slope_is_that_of_generalised_least_squares(known: ScalingLaw) -> No
     log_compute = np.log([one.compute for one in runs])
     alike = np.full(len(runs), 0.06)
     line = fit_line(log_compute, measured.value, alike, group)
-    within = 0.4 * (group[:, None] == group)  # any noise of which a trunk shares as much as the line found
     ratio = _trunk_to_own(line.between_share, log_compute, group)
-    covariance = np.eye(len(runs)) + ratio * (within > 0)
+    covariance = np.eye(len(runs)) + ratio * (group[:, None] == group)
     design = np.stack([np.ones(len(runs)), log_compute - line.middle], axis=1)
     inverse = np.linalg.inv(covariance)
     pooled, slope = np.linalg.solve(design.T @ inverse @ design, design.T @ inverse @ measured.value)

@@ -103,14 +103,15 @@ def judge(measured: LogMultipliers, comparisons: Sequence[Comparison], target: P
     log_compute = column(comparisons, "compute")
     line = fit_line(log_compute, measured.value, measured.slope, groups_of(comparisons))
     goal, largest = float(target.c[0]), float(log_compute.max())
-    pooled, at_target = (_worth(effect, measured) for effect in (line.pooled, line.at(goal)))
-    trend = find_trend(pooled, _worth(line.slope, measured), max(goal - line.middle, float(np.ptp(log_compute))))
+    effects = (line.pooled, line.at(goal), line.slope, _times(line.slope, DECADE))
+    pooled, at_target, slope, slope_per_decade = _worths(effects, measured)
+    trend = find_trend(pooled, slope, max(goal - line.middle, float(np.ptp(log_compute))))
     verdict, why = decide(pooled, at_target, trend)
     return Assessment(
         verdict=verdict,
-        why=why + _capped_note(int(np.count_nonzero(measured.capped)), len(comparisons)),
+        why=why + _capped_note(measured),
         trend=trend,
-        slope_per_decade=_worth(_times(line.slope, DECADE), measured),
+        slope_per_decade=slope_per_decade,
         pooled=pooled,
         at_target=at_target,
         target=Target(math.exp(target.n[0]), math.exp(target.d[0]), math.exp(goal), max(0.0, goal - largest) / DECADE),
@@ -122,10 +123,14 @@ def judge(measured: LogMultipliers, comparisons: Sequence[Comparison], target: P
     )
 
 
-def _worth(effect: Effect, measured: LogMultipliers) -> Worth:
-    """With its interval, open where a capped comparison might pull it further than its cap does."""
-    pull = measured.capped * effect.weights
-    return Worth.of(effect, measured.law_spread(effect.weights)).opened(bool((pull > 0).any()), bool((pull < 0).any()))
+def _worths(effects: Sequence[Effect], measured: LogMultipliers) -> list[Worth]:
+    """Each with its interval, open where a capped comparison might pull it further than its cap does."""
+    weights = np.stack([effect.weights for effect in effects])
+    pulls, spreads = weights * measured.capped, measured.law_spread(weights)
+    return [
+        Worth.of(effect, float(spread)).opened(up=bool((pull > 0).any()), down=bool((pull < 0).any()))
+        for effect, spread, pull in zip(effects, spreads, pulls, strict=True)
+    ]
 
 
 def _times(effect: Effect, factor: float) -> Effect:
@@ -137,22 +142,24 @@ def _scales(measured: LogMultipliers, comparisons: Sequence[Comparison], line: L
     names = np.array([comparison.rung for comparison in comparisons])
     firsts = {comparison.rung: comparison for comparison in reversed(comparisons)}
     ordered = sorted(firsts.values(), key=lambda comparison: (comparison.compute, comparison.rung))
-    return tuple(_scale(measured, first, names == first.rung, line) for first in ordered)
+    rows = [names == first.rung for first in ordered]
+    worths = _worths([_mean_of(row, measured, line) for row in rows], measured)
+    return tuple(
+        Scale(first.rung, first.trunk, first.compute, worth, int(row.sum()), bool(measured.capped[row].any()))
+        for first, row, worth in zip(ordered, rows, worths, strict=True)
+    )
 
 
-def _scale(measured: LogMultipliers, first: Comparison, rows: BoolArray, line: Line) -> Scale:
+def _mean_of(rows: BoolArray, measured: LogMultipliers, line: Line) -> Effect:
     """Mean over the seeds of one rung, their noise being that of the whole ladder."""
-    seeds = int(rows.sum())
-    weights = rows / seeds
+    weights = rows / rows.sum()
     variance = line.noise**2 * float(weights**2 @ measured.slope**-2)
-    effect = Effect(weights, float(weights @ measured.value), variance, line.noise_freedom)
-    capped = bool(measured.capped[rows].any())
-    return Scale(first.rung, first.trunk, first.compute, _worth(effect, measured), seeds, capped)
+    return Effect(weights, float(weights @ measured.value), variance, line.noise_freedom)
 
 
-def _capped_note(capped: int, count: int) -> str:
+def _capped_note(measured: LogMultipliers) -> str:
+    capped = int(np.count_nonzero(measured.capped))
     if not capped:
         return ""
-    return (
-        f"; {capped} of {count} losses are beyond what the reference law reaches and count as {CAP:g}x (or 1/{CAP:g})"
-    )
+    losses = f"{capped} of {len(measured.capped)} losses"
+    return f"; {losses} are beyond what the reference law reaches and count as {CAP:g}x (or 1/{CAP:g})"

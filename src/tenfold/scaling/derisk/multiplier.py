@@ -37,15 +37,16 @@ class LogMultipliers:
     slope: FloatArray
     capped: IntArray
 
-    def law_spread(self, weights: FloatArray) -> float:
-        """One standard deviation, from the law's own uncertainty, of the weighted sum (n,) of ln multipliers.
+    def law_spread(self, weights: FloatArray) -> FloatArray:
+        """One standard deviation (k,), from the law's own uncertainty, of sums of ln multipliers weighted by (k, n).
 
         Bootstrap and spread over forms as in Committee, added in squares. Nil for a change without effect: a law that
         is too steep or too flat scales an effect, it does not make one.
         """
-        form = self.members @ weights - self.value @ weights
-        low, high = np.percentile(self.refits @ weights, CENTRAL)
-        return float(np.hypot(np.sqrt(np.mean(form**2)), (high - low) / 2))
+        form = (self.members - self.value) @ weights.T
+        low, high = np.percentile(self.refits @ weights.T, CENTRAL, axis=0)
+        spread: FloatArray = np.hypot(np.sqrt(np.mean(form**2, axis=0)), (high - low) / 2)
+        return spread
 
     def take(self, index: slice) -> "LogMultipliers":
         """The comparisons at `index`."""
