@@ -1,6 +1,7 @@
-"""The typed schema of campaign.toml. Front door: Campaign, its sections, loading and describing them."""
+"""The typed schema of campaign.toml and of a change to it. Front door: Campaign, its sections, loading them."""
 
 from tenfold.config.campaign import Campaign
+from tenfold.config.change import Change, changed_campaign, load_change
 from tenfold.config.data import Clean, Data, Holdout, Isolation, Source, Tokenizer
 from tenfold.config.describe import example_names, example_values, render_campaign, render_reference
 from tenfold.config.ladder import Ladder
@@ -11,6 +12,7 @@ from tenfold.config.train import Checkpoint, Evaluate, Optimizer, Schedule, Trai
 __all__ = [
     "FILE_NAME",
     "Campaign",
+    "Change",
     "Checkpoint",
     "Clean",
     "Data",
@@ -24,9 +26,11 @@ __all__ = [
     "Source",
     "Tokenizer",
     "Train",
+    "changed_campaign",
     "example_names",
     "example_values",
     "load_campaign",
+    "load_change",
     "parse_campaign",
     "render_campaign",
     "render_reference",

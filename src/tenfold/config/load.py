@@ -39,7 +39,7 @@ def parse_campaign(text: str, where: str, overrides: Sequence[str] = ()) -> Camp
     try:
         return Campaign.model_validate(document)
     except ValidationError as error:
-        raise InputError(_explain(error, where, set_keys)) from None
+        raise InputError(explain(error, where, set_keys)) from None
 
 
 def _apply_override(document: dict[str, Any], override: str) -> str:
@@ -64,14 +64,14 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _explain(error: ValidationError, where: str, set_keys: Sequence[str]) -> str:
-    """One line for the first thing wrong: file or --set, key, the value, what is allowed."""
+def explain(error: ValidationError, where: str, set_keys: Sequence[str] = (), root: type[BaseModel] = Campaign) -> str:
+    """One line for the first thing wrong with a `root`: file or --set, key, the value, what is allowed."""
     first = error.errors()[0]
     key = _dotted(first["loc"])
     origin = "--set" if key in set_keys else where
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"{origin}: unknown key {key!r}{_nearest(first['loc'])}{more}"
+        return f"{origin}: unknown key {key!r}{_nearest(first['loc'], root)}{more}"
     message = first["msg"].removeprefix("Value error, ")
     if isinstance(first["input"], dict) or first["type"] == "missing":
         return f"{origin}: {key + ': ' if key else ''}{message}{more}"
@@ -85,9 +85,9 @@ def _dotted(location: Sequence[int | str]) -> str:
     return key.lstrip(".")
 
 
-def _nearest(location: Sequence[int | str]) -> str:
+def _nearest(location: Sequence[int | str], root: type[BaseModel]) -> str:
     """What the writer may have meant, from the keys of the section the unknown one stands in."""
-    section: type[BaseModel] = Campaign
+    section = root
     for part in location[:-1]:
         if isinstance(part, str):
             section = next(sections_in(section.model_fields[part].annotation))
