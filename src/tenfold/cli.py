@@ -139,7 +139,7 @@ def export(
     set_: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the trained model in Hugging Face format (a stock Qwen3)."""
+    """Write the trained model in Hugging Face format (a stock Qwen3, or Llama without QK-norm)."""
     from tenfold.campaign import run_export
 
     _show(run_export(campaign, to, set_ or ()), as_json)

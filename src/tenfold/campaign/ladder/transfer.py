@@ -76,5 +76,5 @@ def best_factor(factors: Sequence[float], losses: Sequence[float]) -> float:
         return float(factors[best])
     x = np.log(factors[best - 1 : best + 2])
     curve = np.polynomial.Polynomial.fit(x, losses[best - 1 : best + 2], 2).convert()
-    _, slope, bend = curve.coef
+    _, slope, bend = map(float, curve.coef)
     return math.exp(float(np.clip(-slope / (2 * bend), x[0], x[-1])))

@@ -13,8 +13,8 @@ from tenfold.config import Campaign, Model
 from tenfold.errors import InputError
 from tenfold.model import count_parameters, training_flops_per_token
 
-WIDTH_STEP = 16  # widths of rungs are multiples of this
-NEARER_TARGET = 1.6  # the largest size lies this far above the one the largest budget would choose
+LEAST_WIDTH_STEP = 16  # widths of rungs are multiples of a head's width, and of this
+LEAST_DEPTH = 2  # one layer alone cannot copy from the context (Olsson et al., arXiv 2209.11895): another kind of model
 WIDEST_RATIO = 8.0  # tokens per parameter of a rung lie within this factor of the target's
 RUNGS_OF_SIZE = 3
 FEWEST_STEPS = 24
@@ -96,31 +96,33 @@ def design_ladder(campaign: Campaign, vocab_size: int, target: Target) -> tuple[
 
 
 def _sizes(campaign: Campaign, vocab_size: int, target: Target) -> list[Model]:
-    """Distinct shapes near the wanted parameter counts, smallest first."""
+    """Distinct shapes, smallest first, near the sizes that have the target's tokens per parameter at each budget."""
     ladder, model = campaign.ladder, campaign.model
-    low = target.parameters * math.sqrt(ladder.smallest)
-    high = target.parameters * math.sqrt(ladder.largest) * NEARER_TARGET
-    shapes = [scaled_model(model, width) for width in range(WIDTH_STEP, model.resolved_width, WIDTH_STEP)]
-    counted = [(math.log(multiplying_parameters(shape, vocab_size)), shape) for shape in shapes]
-    chosen: dict[int, Model] = {}
-    for wanted in _geometric(low, high, max(2, ladder.sizes)):
-        free = [(abs(size - math.log(wanted)), shape.resolved_width, shape) for size, shape in counted]
-        free = [item for item in free if item[1] not in chosen]
+    step = math.lcm(model.head_dim, LEAST_WIDTH_STEP)
+    shapes = [scaled_model(model, width) for width in range(step, model.resolved_width, step)]
+    counted = {shape.resolved_width: math.log(multiplying_parameters(shape, vocab_size)) for shape in shapes}
+    low, high = (target.parameters * math.sqrt(share) for share in (ladder.smallest, ladder.largest))
+    chosen: set[int] = set()
+    for wanted in reversed(_geometric(low, high, max(2, ladder.sizes))):
+        free = [width for width in counted if width not in chosen]
         if free:
-            _, width, shape = min(free, key=lambda item: item[:2])
-            chosen[width] = shape
-    return [chosen[width] for width in sorted(chosen)]
+            chosen.add(min(free, key=lambda width: abs(counted[width] - math.log(wanted))))
+    return [shape for shape in shapes if shape.resolved_width in chosen]
 
 
 def scaled_model(model: Model, width: int) -> Model:
-    """The target's shape at another width: depth, heads and MLP in proportion, heads of the same width."""
+    """The target's shape at another width: depth, number of heads and MLP in proportion, heads of the same width."""
     share = width / model.resolved_width
     heads = max(1, round(model.resolved_heads * share))
     grouped = model.resolved_heads // model.resolved_kv_heads
-    kv_heads = heads // grouped if heads % grouped == 0 else heads
-    mlp_width = None if model.mlp_width is None else max(16, round(model.mlp_width * share / 16) * 16)
-    shape = {"depth": max(1, round(model.depth * share)), "width": width, "heads": heads, "kv_heads": kv_heads}
-    return Model.model_validate(model.model_dump() | shape | {"mlp_width": mlp_width})
+    shape = {
+        "depth": min(model.depth, max(LEAST_DEPTH, round(model.depth * share))),
+        "width": width,
+        "heads": heads,
+        "kv_heads": heads // grouped if heads % grouped == 0 else heads,
+        "mlp_width": max(16, round(model.resolved_mlp_width * share / 16) * 16),
+    }
+    return Model.model_validate(model.model_dump() | shape)
 
 
 def _trunk(campaign: Campaign, model: Model, vocab_size: int, target: Target, budgets: Sequence[float]) -> Trunk | None:
@@ -155,7 +157,7 @@ def _batch_tokens(campaign: Campaign, tokens: float, target: Target) -> int:
     """
     context = campaign.model.context
     wanted = campaign.train.batch_tokens * (tokens / target.tokens) ** BATCH_EXPONENT
-    return max(1, round(wanted / context)) * context
+    return int(max(1, round(wanted / context)) * context)
 
 
 def _geometric(low: float, high: float, count: int) -> list[float]:
