@@ -1,11 +1,15 @@
 """Line charts as inline SVG: no script, no network, readable in print."""
 
+import functools
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+from tenfold.train.console import duration
 
 WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 26, 34
@@ -29,15 +33,26 @@ class Line:
     last: str
 
 
+@functools.cache
 def template_environment() -> Environment:
-    """Templates of the report: everything escaped, an undefined name is an error."""
-    return Environment(
+    """Templates of the report: everything escaped, an undefined name is an error. Filters: short, duration, moment.
+
+    One for all charts and pages, since compiling a template takes far longer than filling it.
+    """
+    environment = Environment(
         loader=PackageLoader("tenfold.campaign.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"short": short_number, "duration": duration, "moment": moment}
+    return environment
+
+
+def moment(at: float) -> str:
+    """Seconds since 1970 as 2026-09-21 14:13:20 UTC."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
 
 
 def line_chart(

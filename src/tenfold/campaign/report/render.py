@@ -1,14 +1,14 @@
 """From the report's data to one HTML file."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
-from tenfold.campaign.report.charts import line_chart, short_number, template_environment
-from tenfold.train.console import duration
+from tenfold.campaign.report.changes_page import changes_page
+from tenfold.campaign.report.charts import line_chart, template_environment
+from tenfold.campaign.report.forecast_page import forecast_page
 
 COMPRESSORS = ("gzip", "zstd", "xz")
 
@@ -25,17 +25,15 @@ class FunnelRow:
 
 def render(report: Mapping[str, Any]) -> str:
     """report.html: self-contained, opens offline."""
-    environment = template_environment()
-    environment.filters["short"] = short_number
-    environment.filters["duration"] = duration
-    environment.filters["moment"] = lambda at: time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
-    page = environment.get_template("report.html.jinja")
+    page = template_environment().get_template("report.html.jinja")
     return page.render(
         report=report,
         holdouts=[_holdout(name, score) for name, score in report["holdouts"].items()],
         charts=_charts(report),
         funnel=_funnel(report["data"]["funnel"]),
         config=_flat(report["config"]),
+        forecast=forecast_page(report),
+        changes=changes_page(report),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 from markupsafe import Markup
 
 from tenfold.campaign.report.charts import short_number, thin, y_range
+from tenfold.campaign.report.figures import multiple
 from tenfold.campaign.report.marks import (
     BOTTOM,
     INK,
@@ -35,6 +36,7 @@ BLUE, ORANGE, GREEN, PURPLE, GOLD = (f"var(--c{number})" for number in range(5))
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GOLD)
 OPACITIES = (0.14, 0.17, 0.22)  # widest band first; they lie on one another
 STACK_TOP, PITCH, FIGURES = 14, 30, 140  # of the stack: first row, height of a row, room for its figures
+FURTHEST, REACH = 1000.0, 3.0  # most that a bar shows; how far intervals may reach beyond the bars
 NOTHING = Markup('<p class="none">nothing recorded</p>')
 
 
@@ -106,26 +108,39 @@ def ribbon_of(forecast: CurveForecast, per_step: float = 1.0) -> Ribbon:
 def ladder_chart(
     rungs: Sequence[Rung],
     fit: Ribbon,
-    target: Target,
+    target: Target | None,
     x_label: str = "training FLOPs",
     y_label: str = "loss, nats per token",
 ) -> Markup:
-    """Runs, the fitted law with its bands, and the target's forecast beside what it became; both axes logarithmic."""
+    """Runs, the fitted law with its bands, and the target's forecast beside what it became; both axes logarithmic.
+
+    Without a target the runs and the law alone.
+    """
     if not rungs:
         return NOTHING
-    edges = [edge for _, low, high in target.intervals for edge in (low, high)]
-    measured = [] if target.actual is None else [target.actual]
-    ys = [rung.loss for rung in rungs] + edges + measured + [target.forecast]
-    xs = [rung.x for rung in rungs] + [target.x]
+    xs, ys = _extent(rungs, fit, target)
     chart = _chart(axis_over(xs, LEFT, WIDTH - RIGHT, log=True), ys, log=True)
     _draw_ribbon(chart, fit, BLUE, dash="5 4")
     for rung in rungs:
         chart.dot(rung.x, rung.loss, BLUE, radius=4, title=_title(rung.name, rung.loss))
-    _draw_target(chart, target)
-    entries = [("runs", BLUE), (f"forecast {target.forecast:.4g}", ORANGE)]
-    entries += [(f"measured {target.actual:.4g}", GREEN)] if target.actual is not None else []
+    entries = [("runs", BLUE)]
+    if target is not None:
+        _draw_target(chart, target)
+        entries.append((f"forecast {target.forecast:.4g}", ORANGE))
+        entries += [(f"measured {target.actual:.4g}", GREEN)] if target.actual is not None else []
     chart.legend(entries)
     return chart.render(x_label, y_label)
+
+
+def _extent(rungs: Sequence[Rung], fit: Ribbon, target: Target | None) -> tuple[list[float], list[float]]:
+    """All x and all y that the ladder's chart must hold; a ribbon cut off by the frame would bend along it."""
+    xs, ys = [rung.x for rung in rungs] + list(fit.xs), [rung.loss for rung in rungs] + list(fit.values)
+    ys += [edge for _, lows, highs in fit.bands for edge in (*lows, *highs)]
+    if target is not None:
+        xs.append(target.x)
+        ys += [target.forecast, *(edge for _, low, high in target.intervals for edge in (low, high))]
+        ys += [] if target.actual is None else [target.actual]
+    return xs, ys
 
 
 def _draw_target(chart: Chart, target: Target) -> None:
@@ -229,18 +244,24 @@ def _label_profiles(chart: Chart, profiles: Sequence[Profile]) -> None:
 
 
 def stack_chart(changes: Sequence[Change], x_label: str = "multiplier of effective compute") -> Markup:
-    """One bar per change from ×1, with its interval; totals darker, below a gap."""
+    """One bar per change from ×1, with its interval; totals in another colour. An open interval ends at the frame."""
     if not changes:
         return NOTHING
     bottom = STACK_TOP + PITCH * len(changes)
     left = 24 + max(len(change.name) for change in changes) * LETTER
-    edges = [value for change in changes for value in (change.low, change.high, 1.0)]
-    x = axis_over(edges, left, WIDTH - RIGHT - FIGURES, log=True)
+    x = axis_over(_edges_shown(changes), left, WIDTH - RIGHT - FIGURES, log=True)
     chart = Chart(x, Axis(0.0, float(len(changes)), float(bottom), float(STACK_TOP)), bottom + BOTTOM)
     for number, change in enumerate(changes):
         _draw_change(chart, change, len(changes) - number - 0.5, half=0.3)
     chart.line([(1.0, 0), (1.0, len(changes))], INK, width=1.2)
     return chart.render(x_label, "", y_ticks=0, x_grid=True)
+
+
+def _edges_shown(changes: Sequence[Change]) -> list[float]:
+    """Ends of bars and intervals, but none further than REACH times beyond the bars: one open end is not the scale."""
+    bars = [1.0, *(min(max(change.multiplier, 1 / FURTHEST), FURTHEST) for change in changes)]
+    least, most = min(bars) / REACH, max(bars) * REACH
+    return bars + [min(max(edge, least), most) for change in changes for edge in (change.low, change.high)]
 
 
 def _draw_change(chart: Chart, change: Change, at: float, half: float) -> None:
@@ -253,7 +274,7 @@ def _draw_change(chart: Chart, change: Change, at: float, half: float) -> None:
     y = chart.y.place(at) + 4
     bold = change.verdict == "total"
     chart.words.append(Word(chart.x.start - 10, y, change.name, INK, "end", bold))
-    figure = f"{change.multiplier:.2f}× [{change.low:.2f}, {change.high:.2f}]"
+    figure = f"{multiple(change.multiplier)}× [{multiple(change.low)}, {multiple(change.high)}]"
     chart.words.append(Word(WIDTH - RIGHT, y, figure, INK if bold else SOFT, "end", bold))
 
 
