@@ -1,0 +1,150 @@
+"""The forecast itself: a law for every holdout, the loss curve, what more would buy, how long it takes here."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tenfold.campaign.files import CampaignFiles
+from tenfold.campaign.forecast.curves import final_losses, rung_curve, target_curve
+from tenfold.campaign.forecast.table import nats_per_token, run_table
+from tenfold.campaign.forecast.trial import time_trial
+from tenfold.campaign.ladder.stage import LadderResult
+from tenfold.config import Campaign
+from tenfold.data import Manifest
+from tenfold.errors import InputError
+from tenfold.ledger import Ledger
+from tenfold.scaling import Forecast, ScalingLaw, fit_scaling_law
+from tenfold.scaling.curve import Curve, FinalLoss
+from tenfold.scaling.predict import describe_law, what_more_buys
+from tenfold.scaling.table import RunTable
+from tenfold.train.console import RunConsole
+from tenfold.train.plan import RunPlan, plan_run
+from tenfold.train.ranks import Ranks, choose_device
+
+Intervals = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number about the target: its forecast, intervals by level ("0.8") and what it rests on."""
+
+    name: str
+    unit: str
+    median: float
+    intervals: Intervals
+    basis: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Laws:
+    """What was fitted to the ladder."""
+
+    holdout: str
+    """The first holdout: its loss is the one that budgets and changes are weighed by."""
+    by_holdout: dict[str, ScalingLaw]
+    """Laws in nats per token of each holdout."""
+
+
+def fit_laws(ladder: LadderResult, manifest: Manifest, seed: int) -> Laws:
+    """A law for every holdout. Raises InputError when there is none to judge on or no law can be identified."""
+    names = [text.name for text in manifest.holdouts]
+    if not names:
+        raise InputError("predict: the corpus has no holdout to forecast the loss on; add one to [[data.holdouts]]")
+    return Laws(names[0], {name: fit_scaling_law(holdout_table(ladder, manifest, name), seed=seed) for name in names})
+
+
+def holdout_table(ladder: LadderResult, manifest: Manifest, name: str) -> RunTable:
+    """The rungs with their loss on one holdout, in nats per token."""
+    losses = [nats_per_token(manifest, name, rung.holdouts[name]) for rung in ladder.rungs]
+    return run_table(ladder.rungs, losses, f"ladder, {name}", manifest.tokens)
+
+
+def make_forecast(
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, ladder: LadderResult, console: RunConsole
+) -> list[Quantity]:
+    """Everything that can be said about the target before it is trained."""
+    laws, plan = fit_laws(ladder, manifest, campaign.seed), target_plan(campaign, manifest)
+    target = ladder.plan.target
+    forecasts = {name: forecast_target(law, ladder, manifest) for name, law in laws.by_holdout.items()}
+    main = forecasts[laws.holdout]
+    shared: dict[str, Any] = {
+        "digest": _digest(ladder, forecasts),
+        "target": {"N": target.parameters, "D": target.tokens, "C": target.compute, "steps": plan.steps},
+        "holdout": laws.holdout,
+    }
+    basis = shared | {
+        "law": describe_law(laws.by_holdout[laws.holdout]),
+        "notes": list(main.notes),
+        **what_more_buys(laws.by_holdout[laws.holdout], main),
+    }
+    quantities = [Quantity(f"{laws.holdout} loss", "nats per token", main.loss, _texts(main), basis)]
+    for name, forecast in forecasts.items():
+        factor = 1 / nats_per_token(manifest, name, 1.0)
+        intervals = {level: (low * factor, high * factor) for level, (low, high) in _texts(forecast).items()}
+        quantities.append(Quantity(f"{name} bits per byte", "bits per byte", forecast.loss * factor, intervals, shared))
+    quantities += _training_loss(campaign, files, manifest, ladder, plan, shared)
+    trial = time_trial(campaign, files, manifest, plan, console)
+    quantities.append(Quantity("training time", "seconds", trial.seconds, trial.intervals, shared | trial.basis))
+    return quantities
+
+
+def target_plan(campaign: Campaign, manifest: Manifest) -> RunPlan:
+    """The numbers of the target's run."""
+    return plan_run(campaign, manifest.vocab_size, Ranks(0, 1, choose_device(campaign.train.device)))
+
+
+def forecast_target(law: ScalingLaw, ladder: LadderResult, manifest: Manifest) -> Forecast:
+    """The law at the target, its distinct tokens being the corpus's at most."""
+    target = ladder.plan.target
+    unique = float(min(target.tokens, manifest.tokens))
+    return law.forecast(law.points(float(target.parameters), float(target.tokens), unique))[0]
+
+
+def _training_loss(
+    campaign: Campaign,
+    files: CampaignFiles,
+    manifest: Manifest,
+    ladder: LadderResult,
+    plan: RunPlan,
+    shared: Mapping[str, Any],
+) -> list[Quantity]:
+    """Final training loss and the curve up to it."""
+    curves = ladder_curves(campaign, files, ladder)
+    table = run_table(ladder.rungs, final_losses(curves), "ladder, training loss", manifest.tokens)
+    forecast = forecast_target(fit_scaling_law(table, seed=campaign.seed), ladder, manifest)
+    final = FinalLoss(forecast.loss, forecast.intervals)
+    curve = target_curve(campaign, plan, float(ladder.plan.target.parameters), curves, final)
+    basis = {**shared, "curve": curve.record()}
+    return [Quantity("training loss", "nats per token", forecast.loss, _texts(forecast), basis)]
+
+
+def ladder_curves(campaign: Campaign, files: CampaignFiles, ladder: LadderResult) -> list[Curve]:
+    """The loss curve of every rung, in the order of `ladder.rungs`."""
+    branches = {
+        (task.trunk.name, rung.steps): (task.trunk, rung) for task in ladder.plan.rungs for rung in task.trunk.rungs
+    }
+    with closing(Ledger(files.ledger, read_only=True)) as ledger:
+        runs = {run.fingerprint: run for run in ledger.runs()}
+        return [
+            rung_curve(ledger, runs, campaign, *branches[result.size, result.steps], result) for result in ladder.rungs
+        ]
+
+
+def _texts(forecast: Forecast) -> dict[str, tuple[float, float]]:
+    return {str(level): edges for level, edges in forecast.intervals.items()}
+
+
+def _digest(ladder: LadderResult, forecasts: Mapping[str, Forecast]) -> str:
+    """Hash of what the forecast was made from and of what it says."""
+    said = {name: asdict(forecast) for name, forecast in forecasts.items()}
+    record = {"rungs": [asdict(rung) for rung in ladder.rungs], "said": said}
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def log_distance(rung_compute: float, target_compute: float) -> float:
+    """Decades of compute between two runs."""
+    return math.log10(target_compute / rung_compute)

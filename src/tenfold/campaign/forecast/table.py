@@ -1,0 +1,26 @@
+"""Finished rungs as the tables that laws are fitted to."""
+
+import math
+from collections.abc import Sequence
+
+from tenfold.campaign.ladder.tasks import RungResult
+from tenfold.data import Manifest
+from tenfold.scaling import Points, RunTable
+
+
+def nats_per_token(manifest: Manifest, holdout: str, bits_per_byte: float) -> float:
+    """Loss on a holdout: its bits are spread over its tokens."""
+    text = next(text for text in manifest.holdouts if text.name == holdout)
+    return bits_per_byte * math.log(2) * text.bytes / text.tokens
+
+
+def run_table(rungs: Sequence[RungResult], losses: Sequence[float], source: str, corpus_tokens: int) -> RunTable:
+    """Rungs with a loss each. Cool-downs of one trunk share its luck, so the bootstrap draws them together."""
+    tokens = [float(rung.tokens) for rung in rungs]
+    points = Points.of(
+        [rung.parameters for rung in rungs],
+        tokens,
+        [rung.compute for rung in rungs],
+        [min(seen, corpus_tokens) for seen in tokens],
+    )
+    return RunTable.of(points, losses, [rung.trunk_fingerprint for rung in rungs], source)
