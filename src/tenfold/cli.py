@@ -47,7 +47,7 @@ def init(
 
 @app.command()
 def run(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: AsJson = False) -> None:
-    """Do all stages in order: data, train, evaluate, report. Resumes where it stopped."""
+    """Do all stages in order: data, ladder, predict, train, evaluate, report. Resumes where it stopped."""
     from tenfold.campaign import run_campaign
 
     _show(run_campaign(campaign, set_ or ()), as_json)
@@ -104,12 +104,21 @@ def train(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: A
 
 @app.command()
 def predict(
-    table: Annotated[Path, typer.Option(metavar="CSV", help="Finished runs: columns N, D, loss, ...")],
-    target: Annotated[list[str] | None, typer.Option(metavar="N=…,D=…", help="What to forecast; repeatable.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    campaign: CampaignDirectory = HERE,
+    table: Annotated[Path | None, typer.Option(metavar="CSV", help="Runs you have: columns N, D, loss, ...")] = None,
+    target: Annotated[list[str] | None, typer.Option(metavar="N=…,D=…", help="With --table; repeatable.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap, with --table.")] = 0,
+    set_: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a scaling law to a table of runs and forecast larger ones with 50/80/95% intervals."""
+    """Forecast the campaign's target from its ladder and register it; or, with --table, fit laws to runs you have."""
+    if table is None:
+        if target:
+            raise InputError("--target goes with --table; a campaign's target is its own run")
+        from tenfold.campaign import run_predict
+
+        _show(run_predict(campaign, set_ or ()), as_json)
+        return
     from tenfold.scaling.predict import predict_table, prediction_lines
 
     result = predict_table(table, target or (), seed)

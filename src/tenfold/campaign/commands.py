@@ -10,7 +10,9 @@ from typing import Any
 
 from tenfold.campaign import stages
 from tenfold.campaign.files import CampaignFiles
-from tenfold.campaign.ladder import stage
+from tenfold.campaign.forecast.stage import forecast_lines, predict, predict_before_training, settle_forecast
+from tenfold.campaign.ladder.stage import join_ladder
+from tenfold.campaign.ladder.stage import run_ladder as train_ladder
 from tenfold.campaign.ladder.worker import work_for_parent
 from tenfold.config import FILE_NAME, Campaign, example_values, load_campaign, render_campaign
 from tenfold.data import sources_of
@@ -73,11 +75,13 @@ def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
     with files.locked():
         with run_console() as console:
-            stages.prepare_data(campaign, files, console, keep_trained=True)
+            manifest = stages.prepare_data(campaign, files, console, keep_trained=True)
+            predict_before_training(campaign, files, manifest, console)
         with joined_ranks(campaign.train.device) as ranks:
             result = stages.train(campaign, files, ranks)
         with run_console() as console:
             evaluation = stages.evaluate(campaign, files, console)
+            settle_forecast(campaign, files, manifest, evaluation, console)
             report = stages.report(campaign, files, console)
     return asdict(result) | _bits_per_byte(evaluation) | report
 
@@ -110,14 +114,20 @@ def run_ladder(directory: Path, overrides: Sequence[str], *, join: bool = False)
     """Train the small runs; with `join` beside others who work on them."""
     with (_opened if join else _held)(directory, overrides) as (campaign, files, console):
         manifest = stages.verified_manifest(campaign, files)
-        ladder = (
-            stage.join_ladder(campaign, files, manifest)
-            if join
-            else stage.run_ladder(campaign, files, manifest, console)
-        )
+        ladder = join_ladder(campaign, files, manifest) if join else train_ladder(campaign, files, manifest, console)
         if ladder.transfer:
             console.say(f"ladder: {ladder.transfer.text}")
     return {"rungs": len(ladder.rungs), "seconds": ladder.seconds, "table": [asdict(rung) for rung in ladder.rungs]}
+
+
+def run_predict(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Forecast the target from its ladder, which is trained first where it is not, and register it."""
+    with _held(directory, overrides) as (campaign, files, console):
+        manifest = stages.verified_manifest(campaign, files)
+        predictions = predict(campaign, files, manifest, console)
+        for line in forecast_lines(predictions):
+            console.say(f"predict: {line}")
+    return {"digest": predictions[0].basis["digest"], "forecasts": [asdict(prediction) for prediction in predictions]}
 
 
 def run_worker(plan: Path) -> None:
@@ -135,9 +145,10 @@ def run_train(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | Non
 
 
 def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Score the trained model on the holdouts."""
+    """Score the trained model on the holdouts, and what was forecast about it."""
     with _opened(directory, overrides) as (campaign, files, console):
         evaluation = stages.evaluate(campaign, files, console)
+        settle_forecast(campaign, files, stages.verified_manifest(campaign, files, hashes=False), evaluation, console)
     return _bits_per_byte(evaluation) | evaluation
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from tenfold.campaign.files import CampaignFiles, read_json, write_json, write_text
+from tenfold.campaign.forecast.register import registered
+from tenfold.campaign.forecast.watch import ForecastWatcher, watcher_of
 from tenfold.campaign.progress import ProgressLines
 from tenfold.campaign.report import collect, render
 from tenfold.campaign.trained import final_checkpoint, load_trained, read_training, record_training, trained_as
@@ -130,10 +132,18 @@ def train(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> TrainResult
         learner = build_learner(campaign, files.data, manifest, ranks)
         scorer = holdout_scorer(campaign, files, manifest)
         with journal_of(learner, files) as journal:
-            result = Loop(learner, checkpointer, journal, console, scorer).run()
+            watcher = forecast_watcher(learner, files) if ranks.is_first else None
+            result = Loop(learner, checkpointer, journal, console, scorer, watcher=watcher).run()
     if ranks.is_first:
         record_training(files, result, learner.identity)
     return result
+
+
+def forecast_watcher(learner: Learner, files: CampaignFiles) -> ForecastWatcher | None:
+    """Holds the run against its forecast, if one is registered."""
+    with closing(Ledger(files.ledger, read_only=True)) as ledger:
+        predictions = registered(ledger, learner.identity.recipe)
+    return watcher_of(predictions, learner.plan, learner.campaign.train.log_every)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +70,9 @@ class Prediction:
     median: float
     intervals: dict[str, tuple[float, float]]
     basis: dict[str, Any]
-    registered_at: float
-    outcome: float | None
-    settled_at: float | None
+    registered_at: float = 0.0
+    outcome: float | None = None
+    settled_at: float | None = None
 
 
 class Ledger:
@@ -166,21 +166,28 @@ class Ledger:
         basis: Mapping[str, Any],
     ) -> None:
         """Register a forecast. Raises TenfoldError if `quantity` has one already: forecasts are never rewritten."""
+        self.predict_together([Prediction(quantity, unit, median, dict(intervals), dict(basis))])
+
+    def predict_together(self, predictions: Sequence[Prediction]) -> None:
+        """Register forecasts that belong together: all of them or, where one has been made already, none."""
         with self._write() as db:
-            if db.execute("SELECT 1 FROM predictions WHERE quantity = ?", (quantity,)).fetchone():
-                raise TenfoldError(f"{self.path}: {quantity} has been forecast already; a forecast is never rewritten")
-            db.execute(
-                "INSERT INTO predictions (quantity, unit, median, intervals, basis, registered_at) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    quantity,
-                    unit,
-                    median,
-                    json.dumps(intervals),
-                    json.dumps(basis, sort_keys=True),
-                    time.time(),
-                ),
-            )
+            for p in predictions:
+                if db.execute("SELECT 1 FROM predictions WHERE quantity = ?", (p.quantity,)).fetchone():
+                    raise TenfoldError(
+                        f"{self.path}: {p.quantity} has been forecast already; a forecast is never rewritten"
+                    )
+                db.execute(
+                    "INSERT INTO predictions (quantity, unit, median, intervals, basis, registered_at) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        p.quantity,
+                        p.unit,
+                        p.median,
+                        json.dumps(p.intervals),
+                        json.dumps(p.basis, sort_keys=True),
+                        time.time(),
+                    ),
+                )
 
     def settle(self, quantity: str, outcome: float) -> None:
         """Write what really happened beside the forecast of `quantity`, once.

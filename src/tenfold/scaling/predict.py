@@ -55,9 +55,13 @@ def _forecast(law: ScalingLaw, values: dict[str, float]) -> dict[str, Any]:
         law.points(values["N"], values["D"], values.get("unique")) if budget is None else compute_optimal(law, budget)
     )
     [target] = law.forecast(point)
+    return {"target": _show(target), **what_more_buys(law, target)}
+
+
+def what_more_buys(law: ScalingLaw, target: Forecast) -> dict[str, Any]:
+    """The best split of the target's compute, and ten times more compute or data, as JSON values."""
     more_data = law.points(target.parameters, 10 * target.tokens, 10 * target.unique)
     return {
-        "target": _show(target),
         "compute_optimal": _best(law, target.compute),
         "ten_times_compute": _best(law, 10 * target.compute),
         "ten_times_data": _show(*law.forecast(more_data)),

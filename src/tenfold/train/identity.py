@@ -38,6 +38,11 @@ class RunIdentity:
         """sha256 over all of it, in hex."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
+    @property
+    def recipe(self) -> str:
+        """sha256 over config and data alone, in hex: the same on every machine and whatever the code."""
+        return hashlib.sha256(json.dumps([self.config, self.manifest], sort_keys=True).encode()).hexdigest()
+
 
 def identify(campaign: Campaign, manifest_digest: str, numerics: Mapping[str, Any]) -> RunIdentity:
     """The identity of the run that `campaign` describes on this machine."""

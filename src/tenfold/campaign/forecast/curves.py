@@ -8,7 +8,15 @@ from tenfold.campaign.ladder.tasks import RungResult
 from tenfold.config import Campaign
 from tenfold.errors import InputError
 from tenfold.ledger import Ledger, Run
-from tenfold.scaling.curve import Curve, CurveForecast, FinalLoss, MultiPowerLaw, fit_law, forecast_curve, schedule_rates
+from tenfold.scaling.curve import (
+    Curve,
+    CurveForecast,
+    FinalLoss,
+    MultiPowerLaw,
+    fit_law,
+    forecast_curve,
+    schedule_rates,
+)
 from tenfold.scaling.curve import Run as CurveRun
 from tenfold.scaling.ladder import Rung, Trunk, rung_campaign
 from tenfold.train.plan import RunPlan
@@ -31,7 +39,12 @@ def rung_curve(
         )
     rates = schedule_rates(rung_campaign(campaign, trunk, rung).train.schedule, rung.steps)
     run = CurveRun(rates, parameters=trunk.parameters, tokens_per_step=trunk.batch_tokens)
-    return Curve(run, [step for step, _ in whole], [loss for _, loss in whole])
+    return _curve(run, whole)
+
+
+def _curve(run: CurveRun, losses: Metric) -> Curve:
+    steps = np.array([step for step, _ in losses], dtype=np.int64)
+    return Curve(run, steps, np.array([loss for _, loss in losses]))
 
 
 def _losses(ledger: Ledger, runs: Mapping[str, Run], fingerprint: str, after: int, up_to: int) -> Metric:
@@ -62,7 +75,7 @@ def final_loss(curve: Curve, law: MultiPowerLaw) -> float:
 
 def measured_final_loss(campaign: Campaign, plan: RunPlan, losses: Metric) -> float:
     """The same for the target, from its own curve alone."""
-    curve = Curve(target_run(campaign, plan, 1.0), [step for step, _ in losses], [loss for _, loss in losses])
+    curve = _curve(target_run(campaign, plan, 1.0), losses)
     return final_loss(curve, fit_law([curve]))
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from tenfold.campaign.ladder.stage import LadderResult
 from tenfold.config import Campaign
 from tenfold.data import Manifest
 from tenfold.errors import InputError
-from tenfold.ledger import Ledger
+from tenfold.ledger import Ledger, Prediction
 from tenfold.scaling import Forecast, ScalingLaw, fit_scaling_law
 from tenfold.scaling.curve import Curve, FinalLoss
 from tenfold.scaling.predict import describe_law, what_more_buys
@@ -24,19 +23,6 @@ from tenfold.scaling.table import RunTable
 from tenfold.train.console import RunConsole
 from tenfold.train.plan import RunPlan, plan_run
 from tenfold.train.ranks import Ranks, choose_device
-
-Intervals = Mapping[str, tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One number about the target: its forecast, intervals by level ("0.8") and what it rests on."""
-
-    name: str
-    unit: str
-    median: float
-    intervals: Intervals
-    basis: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,7 +51,7 @@ def holdout_table(ladder: LadderResult, manifest: Manifest, name: str) -> RunTab
 
 def make_forecast(
     campaign: Campaign, files: CampaignFiles, manifest: Manifest, ladder: LadderResult, console: RunConsole
-) -> list[Quantity]:
+) -> list[Prediction]:
     """Everything that can be said about the target before it is trained."""
     laws, plan = fit_laws(ladder, manifest, campaign.seed), target_plan(campaign, manifest)
     target = ladder.plan.target
@@ -81,14 +67,16 @@ def make_forecast(
         "notes": list(main.notes),
         **what_more_buys(laws.by_holdout[laws.holdout], main),
     }
-    quantities = [Quantity(f"{laws.holdout} loss", "nats per token", main.loss, _texts(main), basis)]
+    quantities = [Prediction(f"{laws.holdout} loss", "nats per token", main.loss, _texts(main), basis)]
     for name, forecast in forecasts.items():
         factor = 1 / nats_per_token(manifest, name, 1.0)
         intervals = {level: (low * factor, high * factor) for level, (low, high) in _texts(forecast).items()}
-        quantities.append(Quantity(f"{name} bits per byte", "bits per byte", forecast.loss * factor, intervals, shared))
+        quantities.append(
+            Prediction(f"{name} bits per byte", "bits per byte", forecast.loss * factor, intervals, shared)
+        )
     quantities += _training_loss(campaign, files, manifest, ladder, plan, shared)
     trial = time_trial(campaign, files, manifest, plan, console)
-    quantities.append(Quantity("training time", "seconds", trial.seconds, trial.intervals, shared | trial.basis))
+    quantities.append(Prediction("training time", "seconds", trial.seconds, trial.intervals, shared | trial.basis))
     return quantities
 
 
@@ -111,7 +99,7 @@ def _training_loss(
     ladder: LadderResult,
     plan: RunPlan,
     shared: Mapping[str, Any],
-) -> list[Quantity]:
+) -> list[Prediction]:
     """Final training loss and the curve up to it."""
     curves = ladder_curves(campaign, files, ladder)
     table = run_table(ladder.rungs, final_losses(curves), "ladder, training loss", manifest.tokens)
@@ -119,7 +107,7 @@ def _training_loss(
     final = FinalLoss(forecast.loss, forecast.intervals)
     curve = target_curve(campaign, plan, float(ladder.plan.target.parameters), curves, final)
     basis = {**shared, "curve": curve.record()}
-    return [Quantity("training loss", "nats per token", forecast.loss, _texts(forecast), basis)]
+    return [Prediction("training loss", "nats per token", forecast.loss, _texts(forecast), basis)]
 
 
 def ladder_curves(campaign: Campaign, files: CampaignFiles, ladder: LadderResult) -> list[Curve]:
@@ -143,8 +131,3 @@ def _digest(ladder: LadderResult, forecasts: Mapping[str, Forecast]) -> str:
     said = {name: asdict(forecast) for name, forecast in forecasts.items()}
     record = {"rungs": [asdict(rung) for rung in ladder.rungs], "said": said}
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def log_distance(rung_compute: float, target_compute: float) -> float:
-    """Decades of compute between two runs."""
-    return math.log10(target_compute / rung_compute)

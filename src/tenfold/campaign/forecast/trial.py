@@ -64,7 +64,12 @@ def _step_seconds(learner: Learner) -> list[float]:
     ):
         began = time.perf_counter()
         result = train_step(
-            learner.root, learner.optimizers, batch.micro_batches, 0.0, train.optimizer.clip_norm, train.optimizer.z_loss
+            learner.root,
+            learner.optimizers,
+            batch.micro_batches,
+            0.0,
+            train.optimizer.clip_norm,
+            train.optimizer.z_loss,
         )
         result.nats.item()  # waits for the device
         times.append(time.perf_counter() - began)

@@ -107,8 +107,9 @@ class _Problem:
 
     def solve(self) -> OptimizeResult:
         """Least squares from every start, then Huber from the best: its flat slopes far from the data lead nowhere."""
-        rough = min((self._minimise(self.start(*start), "linear") for start in STARTS), key=_cost)
-        return self._minimise(rough.x, "huber")
+        with np.errstate(over="ignore", invalid="ignore"):  # a step too far, which the solver takes back
+            rough = min((self._minimise(self.start(*start), "linear") for start in STARTS), key=_cost)
+            return self._minimise(rough.x, "huber")
 
     def _minimise(self, start: Floats, loss: str) -> OptimizeResult:
         return least_squares(

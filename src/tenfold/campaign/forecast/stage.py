@@ -1,0 +1,118 @@
+"""The predict stage: ladder, forecast, registration; and the settlement after evaluation."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from tenfold.campaign.files import CampaignFiles
+from tenfold.campaign.forecast.curves import measured_final_loss
+from tenfold.campaign.forecast.make import make_forecast, target_plan
+from tenfold.campaign.forecast.register import (
+    level_inside,
+    recipe_of,
+    refuse_after_the_fact,
+    register,
+    registered,
+    settle,
+    training_run,
+)
+from tenfold.campaign.forecast.table import nats_per_token
+from tenfold.campaign.ladder.stage import plan_ladder, run_ladder
+from tenfold.campaign.trained import trained_as
+from tenfold.config import Campaign
+from tenfold.data import Manifest
+from tenfold.errors import InputError
+from tenfold.ledger import Ledger, Prediction
+from tenfold.train.console import RunConsole
+
+
+def predict(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole) -> list[Prediction]:
+    """The registered forecast; made now, after the ladder, if there is none and training has not begun.
+
+    Raises TenfoldError when training has begun without one, InputError when no ladder can be made or fitted.
+    """
+    recipe = recipe_of(campaign, manifest)
+    with closing(Ledger(files.ledger)) as ledger:
+        predictions = registered(ledger, recipe)
+        if predictions:
+            return predictions
+        refuse_after_the_fact(ledger, campaign, manifest)
+        ladder = run_ladder(campaign, files, manifest, console)
+        if ladder.transfer:
+            console.say(f"ladder: {ladder.transfer.text}")
+            ledger.event("transfer", ladder.transfer.text, holds=ladder.transfer.holds)
+        register(ledger, recipe, make_forecast(campaign, files, manifest, ladder, console))
+        return registered(ledger, recipe)
+
+
+def predict_before_training(
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole
+) -> list[Prediction]:
+    """The same within `tenfold run`, which goes on without a forecast where none can be made, and says why."""
+    if not campaign.ladder.sizes:
+        return []
+    with closing(Ledger(files.ledger)) as ledger:
+        if training_run(ledger, campaign, manifest) and not registered(ledger, recipe_of(campaign, manifest)):
+            console.say("predict: training began without a forecast; it goes on without one")
+            return []
+    try:
+        plan_ladder(campaign, files, manifest)
+    except InputError as error:
+        console.say(f"warning: {error}; going on without a forecast")
+        return []
+    predictions = predict(campaign, files, manifest, console)
+    for line in forecast_lines(predictions):
+        console.say(f"predict: {line}")
+    return predictions
+
+
+def settle_forecast(
+    campaign: Campaign,
+    files: CampaignFiles,
+    manifest: Manifest,
+    evaluation: Mapping[str, Any],
+    console: RunConsole,
+) -> list[Prediction]:
+    """Score every forecast against what was measured."""
+    with closing(Ledger(files.ledger)) as ledger:
+        recipe = recipe_of(campaign, manifest)
+        if not registered(ledger, recipe):
+            return []
+        settled = settle(ledger, recipe, _outcomes(campaign, files, manifest, evaluation, ledger))
+    for prediction in settled:
+        console.say(f"settle: {settlement_line(prediction)}")
+    return settled
+
+
+def _outcomes(
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, evaluation: Mapping[str, Any], ledger: Ledger
+) -> dict[str, float]:
+    trained = trained_as(campaign, manifest, files)
+    scores = {name: score["bits_per_byte"] for name, score in evaluation["holdouts"].items()}
+    run = next(run for run in ledger.runs() if run.fingerprint == trained.result.fingerprint)
+    losses = ledger.metric(run.id, "train/loss")
+    return {
+        **{f"{name} bits per byte": score for name, score in scores.items()},
+        **{f"{name} loss": nats_per_token(manifest, name, score) for name, score in scores.items()},
+        "training loss": measured_final_loss(campaign, target_plan(campaign, manifest), losses),
+        "training time": trained.result.seconds,
+    }
+
+
+def forecast_lines(predictions: Sequence[Prediction]) -> list[str]:
+    """The forecast for people."""
+    return [
+        f"{p.quantity} {p.median:.4g} {p.unit} (80%: {p.intervals['0.8'][0]:.4g} – {p.intervals['0.8'][1]:.4g})"
+        for p in predictions
+    ]
+
+
+def settlement_line(prediction: Prediction) -> str:
+    """What was forecast, what came, and how far off."""
+    outcome = prediction.outcome or 0.0
+    level = level_inside(prediction)
+    where = "outside the 95% interval" if level == "outside" else f"inside the {float(level):.0%} interval"
+    return (
+        f"{prediction.quantity}: forecast {prediction.median:.4g}, measured {outcome:.4g} {prediction.unit}: "
+        f"{outcome / prediction.median - 1:+.1%}, {where}"
+    )
