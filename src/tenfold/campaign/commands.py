@@ -14,6 +14,7 @@ from tenfold.campaign.forecast.stage import forecast_lines, predict, predict_bef
 from tenfold.campaign.ladder.stage import join_ladder
 from tenfold.campaign.ladder.stage import run_ladder as train_ladder
 from tenfold.campaign.ladder.worker import work_for_parent
+from tenfold.campaign.report.stage import report as write_report
 from tenfold.config import FILE_NAME, Campaign, example_values, load_campaign, render_campaign
 from tenfold.data import sources_of
 from tenfold.errors import InputError
@@ -82,7 +83,7 @@ def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
         with run_console() as console:
             evaluation = stages.evaluate(campaign, files, console)
             settle_forecast(campaign, files, manifest, evaluation, console)
-            report = stages.report(campaign, files, console)
+            report = write_report(campaign, files, console)
     return asdict(result) | _bits_per_byte(evaluation) | report
 
 
@@ -155,7 +156,7 @@ def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
 def run_report(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Write the report."""
     with _opened(directory, overrides) as (campaign, files, console):
-        return stages.report(campaign, files, console)
+        return write_report(campaign, files, console)
 
 
 def run_export(directory: Path, destination: Path | None, overrides: Sequence[str]) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 
-from tenfold.campaign.files import CampaignFiles, read_json, write_json, write_text
+from tenfold.campaign.files import CampaignFiles, read_json, write_json
 from tenfold.campaign.forecast.register import registered
 from tenfold.campaign.forecast.watch import ForecastWatcher, watcher_of
 from tenfold.campaign.progress import ProgressLines
-from tenfold.campaign.report import collect, render
 from tenfold.campaign.trained import final_checkpoint, load_trained, read_training, record_training, trained_as
 from tenfold.config import Campaign
 from tenfold.data import HoldoutDocument, Manifest, asked_for, audit, build_corpus, load_holdout
@@ -246,24 +245,6 @@ def _evaluate_one(
         "documents": len(documents),
         **{f"{peer}_bits_per_byte": value for peer, value in peers.items()},
     }
-
-
-def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dict[str, Any]:
-    """Write report.json and report.html from what the other stages left. Returns where they are."""
-    manifest = verified_manifest(campaign, files, hashes=False)
-    trained = trained_as(campaign, manifest, files)
-    evaluation, audited = read_json(files.evaluation) or {}, read_json(files.audit) or {}
-    if evaluation.get("weights_digest") != trained.result.weights_digest:
-        raise InputError(
-            f"{files.directory}: the trained model is not scored yet; run `tenfold eval {files.directory}`"
-        )
-    plan = plan_run(campaign, manifest.vocab_size, Ranks(0, 1, choose_device(campaign.train.device)))
-    with closing(Ledger(files.ledger, read_only=True)) as ledger:
-        collected = collect(campaign, manifest, plan, trained, evaluation, audited, ledger)
-    write_json(files.report_json, collected)
-    write_text(files.report_html, render(collected))
-    console.say(f"report: {files.report_html}")
-    return {"report": str(files.report_html)}
 
 
 def export(campaign: Campaign, files: CampaignFiles, destination: Path, console: RunConsole) -> None:

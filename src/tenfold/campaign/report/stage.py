@@ -1,0 +1,60 @@
+"""The report stage: report.json and report.html from what the other stages left."""
+
+from contextlib import closing
+from typing import Any
+
+from tenfold.campaign.files import CampaignFiles, read_json, write_json, write_text
+from tenfold.campaign.forecast.make import fit_laws, target_plan
+from tenfold.campaign.forecast.register import recipe_of, registered
+from tenfold.campaign.ladder.stage import finished_ladder
+from tenfold.campaign.report.collect import collect
+from tenfold.campaign.report.forecasts import calibration_record, forecast_record, ladder_record
+from tenfold.campaign.report.render import render
+from tenfold.campaign.stages import verified_manifest
+from tenfold.campaign.trained import Trained, trained_as
+from tenfold.config import Campaign
+from tenfold.data import Manifest
+from tenfold.errors import InputError
+from tenfold.ledger import Ledger
+from tenfold.train.console import RunConsole
+
+
+def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dict[str, Any]:
+    """Write report.json and report.html. Returns where they are.
+
+    Raises InputError when the campaign is not trained or not scored.
+    """
+    manifest = verified_manifest(campaign, files, hashes=False)
+    trained = trained_as(campaign, manifest, files)
+    evaluation, audited = read_json(files.evaluation) or {}, read_json(files.audit) or {}
+    if evaluation.get("weights_digest") != trained.result.weights_digest:
+        raise InputError(
+            f"{files.directory}: the trained model is not scored yet; run `tenfold eval {files.directory}`"
+        )
+    plan = target_plan(campaign, manifest)
+    with closing(Ledger(files.ledger, read_only=True)) as ledger:
+        collected = collect(campaign, manifest, plan, trained, evaluation, audited, ledger)
+        collected |= _forecasts(campaign, files, manifest, trained, ledger)
+    write_json(files.report_json, collected)
+    write_text(files.report_html, render(collected))
+    console.say(f"report: {files.report_html}")
+    return {"report": str(files.report_html)}
+
+
+def _forecasts(
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, trained: Trained, ledger: Ledger
+) -> dict[str, Any]:
+    """The keys of report.json about ladder, forecast and settlement; null where there is none."""
+    ladder = finished_ladder(campaign, files, manifest)
+    if ladder is None:
+        return {"ladder": None, "forecast": None, "calibration": calibration_record(ledger)}
+    laws = fit_laws(ladder, manifest, campaign.seed)
+    predictions = registered(ledger, recipe_of(campaign, manifest))
+    run = next(run for run in ledger.runs() if run.fingerprint == trained.result.fingerprint)
+    losses = ledger.metric(run.id, "train/loss")
+    plan, log_every = target_plan(campaign, manifest), campaign.train.log_every
+    return {
+        "ladder": ladder_record(ladder, laws, manifest),
+        "forecast": forecast_record(predictions, ladder, laws, plan, log_every, losses) if predictions else None,
+        "calibration": calibration_record(ledger),
+    }
