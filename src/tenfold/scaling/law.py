@@ -14,6 +14,7 @@ from tenfold.scaling.laws import LAWS, Law
 from tenfold.scaling.table import FloatArray, Points, RunTable
 
 REPLICATES = 300
+BUDGET_SLACK = 0.05  # decades: runs come in whole steps, so a budget of a tenth is never met exactly
 RATIO_SLACK = 1.5  # tokens per parameter this far outside the runs' range is worth a word
 
 
@@ -79,7 +80,7 @@ class ScalingLaw:
         if not seen.min() - math.log(RATIO_SLACK) <= ratio <= seen.max() + math.log(RATIO_SLACK):
             low, high = math.exp(seen.min()), math.exp(seen.max())
             notes.append(f"{math.exp(ratio):.3g} tokens per parameter: the runs have {low:.3g} to {high:.3g}")
-        if beyond > REACH + 0.01:
+        if beyond > REACH + BUDGET_SLACK:
             notes.append(f"{beyond:.1f} decades beyond the largest run: backtests reach {REACH:g}")
         if not self.calibration.origins:
             notes.append("too few runs to backtest: the interval rests on a default drift, not on this table's errors")

@@ -9,14 +9,14 @@ from typing import Any
 
 from tenfold.campaign.files import CampaignFiles
 from tenfold.campaign.forecast.curves import final_losses, rung_curve, target_curve
-from tenfold.campaign.forecast.table import nats_per_token, run_table
+from tenfold.campaign.forecast.table import fit_ladder_law, nats_per_token, run_table
 from tenfold.campaign.forecast.trial import time_trial
 from tenfold.campaign.ladder.stage import LadderResult
 from tenfold.config import Campaign
 from tenfold.data import Manifest
 from tenfold.errors import InputError
 from tenfold.ledger import Ledger, Prediction
-from tenfold.scaling import Forecast, ScalingLaw, fit_scaling_law
+from tenfold.scaling import Forecast, ScalingLaw
 from tenfold.scaling.curve import Curve, FinalLoss
 from tenfold.scaling.predict import describe_law, what_more_buys
 from tenfold.scaling.table import RunTable
@@ -40,7 +40,7 @@ def fit_laws(ladder: LadderResult, manifest: Manifest, seed: int) -> Laws:
     names = [text.name for text in manifest.holdouts]
     if not names:
         raise InputError("predict: the corpus has no holdout to forecast the loss on; add one to [[data.holdouts]]")
-    return Laws(names[0], {name: fit_scaling_law(holdout_table(ladder, manifest, name), seed=seed) for name in names})
+    return Laws(names[0], {name: fit_ladder_law(holdout_table(ladder, manifest, name), seed) for name in names})
 
 
 def holdout_table(ladder: LadderResult, manifest: Manifest, name: str) -> RunTable:
@@ -103,7 +103,7 @@ def _training_loss(
     """Final training loss and the curve up to it."""
     curves = ladder_curves(campaign, files, ladder)
     table = run_table(ladder.rungs, final_losses(curves), "ladder, training loss", manifest.tokens)
-    forecast = forecast_target(fit_scaling_law(table, seed=campaign.seed), ladder, manifest)
+    forecast = forecast_target(fit_ladder_law(table, campaign.seed), ladder, manifest)
     final = FinalLoss(forecast.loss, forecast.intervals)
     curve = target_curve(campaign, plan, float(ladder.plan.target.parameters), curves, final)
     basis = {**shared, "curve": curve.record()}

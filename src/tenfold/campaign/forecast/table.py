@@ -5,13 +5,19 @@ from collections.abc import Sequence
 
 from tenfold.campaign.ladder.tasks import RungResult
 from tenfold.data import Manifest
-from tenfold.scaling import Points, RunTable
+from tenfold.scaling import Points, RunTable, ScalingLaw, fit_scaling_law
+from tenfold.scaling.laws import LADDER_LAWS
 
 
 def nats_per_token(manifest: Manifest, holdout: str, bits_per_byte: float) -> float:
     """Loss on a holdout: its bits are spread over its tokens."""
     text = next(text for text in manifest.holdouts if text.name == holdout)
     return bits_per_byte * math.log(2) * text.bytes / text.tokens
+
+
+def fit_ladder_law(table: RunTable, seed: int) -> ScalingLaw:
+    """The law of a ladder, its coefficients held near usual ones."""
+    return fit_scaling_law(table, seed=seed, laws=LADDER_LAWS)
 
 
 def run_table(rungs: Sequence[RungResult], losses: Sequence[float], source: str, corpus_tokens: int) -> RunTable:

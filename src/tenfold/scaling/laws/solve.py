@@ -5,7 +5,7 @@ batch of numpy arrays, which is what makes them fast.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,14 @@ Model = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
 
 @dataclass(frozen=True)
+class Prior:
+    """Holds coefficients near `centre` (p,) by ½ · strength · distance², `strength` (p,) being 0 for a free one."""
+
+    centre: FloatArray
+    strength: FloatArray
+
+
+@dataclass(frozen=True)
 class Problem:
     """R fits of one model: log losses (R, n), weights (R, n) and the box (low, high), each (p,), of coefficients."""
 
@@ -29,14 +37,23 @@ class Problem:
     weights: FloatArray
     low: FloatArray
     high: FloatArray
+    delta: float = HUBER_DELTA
+    prior: Prior | None = None
 
     def rows(self, index: slice | IntArray) -> "Problem":
         """Some of the fits."""
-        return Problem(self.model, self.log_loss[index], self.weights[index], self.low, self.high)
+        return replace(self, log_loss=self.log_loss[index], weights=self.weights[index])
 
     def objective(self, coefficients: FloatArray) -> FloatArray:
-        """Σ w·Huber(predicted − measured) of each fit, shape (R,)."""
-        return _total(self.weights, self.model(coefficients)[0] - self.log_loss)
+        """Σ w·Huber(predicted − measured) of each fit, and what the prior adds, shape (R,)."""
+        return self.total(coefficients, self.model(coefficients)[0] - self.log_loss, self.weights)
+
+    def total(self, coefficients: FloatArray, residuals: FloatArray, weights: FloatArray) -> FloatArray:
+        """The objective (R,) from residuals that are known already."""
+        total: FloatArray = np.einsum("rn,rn->r", weights, huber(residuals, self.delta))
+        if self.prior is None:
+            return total
+        return total + ((coefficients - self.prior.centre) ** 2 @ self.prior.strength) / 2
 
 
 @dataclass(frozen=True)
@@ -47,17 +64,12 @@ class Effort:
     tolerance: float
 
 
-def huber(residuals: FloatArray) -> FloatArray:
-    """Huber's loss: r²/2 within HUBER_DELTA, delta (|r| − delta/2) outside."""
+def huber(residuals: FloatArray, delta: float = HUBER_DELTA) -> FloatArray:
+    """Huber's loss: r²/2 within delta, delta (|r| − delta/2) outside."""
     size = np.abs(residuals)
-    inner = np.minimum(size, HUBER_DELTA)
+    inner = np.minimum(size, delta)
     loss: FloatArray = inner * (size - inner / 2)
     return loss
-
-
-def _total(weights: FloatArray, residuals: FloatArray) -> FloatArray:
-    total: FloatArray = np.einsum("rn,rn->r", weights, huber(residuals))
-    return total
 
 
 def solve(problem: Problem, start: FloatArray, effort: Effort) -> FloatArray:
@@ -77,7 +89,7 @@ class _Batch:
         self.damping = np.full(len(start), DAMPING_START)
         predicted, self.slopes = problem.model(self.best)
         self.residuals = predicted - problem.log_loss
-        self.objective = _total(problem.weights, self.residuals)
+        self.objective = problem.total(self.best, self.residuals, problem.weights)
 
     def run(self, effort: Effort) -> FloatArray:
         for _ in range(effort.steps):
@@ -90,11 +102,11 @@ class _Batch:
         """Try one step of every active fit; keep it where it helps, drop the fits that are done."""
         problem, active = self.problem, self.active
         weights = problem.weights[active]
-        step = _damped_step(self.residuals, self.slopes, weights, self.damping[active])
+        step = _damped_step(problem, self.best[active], self.residuals, self.slopes, weights, self.damping[active])
         trial = np.clip(self.best[active] + step, problem.low, problem.high)
         predicted, slopes = problem.model(trial)
         residuals = predicted - problem.log_loss[active]
-        reached = _total(weights, residuals)
+        reached = problem.total(trial, residuals, weights)
         before = self.objective[active]
         better = reached < before
         self.best[active[better]], self.objective[active[better]] = trial[better], reached[better]
@@ -105,12 +117,22 @@ class _Batch:
         self.active = active[~done]
 
 
-def _damped_step(residuals: FloatArray, slopes: FloatArray, weights: FloatArray, damping: FloatArray) -> FloatArray:
+def _damped_step(
+    problem: Problem,
+    coefficients: FloatArray,
+    residuals: FloatArray,
+    slopes: FloatArray,
+    weights: FloatArray,
+    damping: FloatArray,
+) -> FloatArray:
     """Gauss–Newton step (R, p) with Huber's weights min(1, delta / |r|), damped along the diagonal."""
-    robust = weights * (HUBER_DELTA / np.maximum(np.abs(residuals), HUBER_DELTA))
+    robust = weights * (problem.delta / np.maximum(np.abs(residuals), problem.delta))
     weighted = slopes * robust[:, :, None]
     gradient = (residuals[:, None, :] @ weighted)[:, 0]
     curvature = weighted.transpose(0, 2, 1) @ slopes
+    if problem.prior is not None:
+        gradient += problem.prior.strength * (coefficients - problem.prior.centre)
+        curvature += np.diag(problem.prior.strength)
     diagonal = np.einsum("rpp->rp", curvature)
     floor = 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-300
     axis = np.arange(curvature.shape[1])

@@ -5,12 +5,12 @@ arXiv 2203.15556, appendix D.2). It never leaves the positive numbers and its gr
 """
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tenfold.scaling.laws.solve import Effort, Problem, solve
+from tenfold.scaling.laws.solve import Effort, Prior, Problem, solve
 from tenfold.scaling.table import FloatArray, Points, RunTable
 
 FLOOR_STARTS = (0.05, 0.5, 0.75, 0.92)  # of the lowest loss, from which a fit starts
@@ -18,6 +18,7 @@ FLOOR_RANGE = (1e-3, 0.999)  # of the lowest loss, within which E is sought
 EXPONENT_RANGE = (0.01, 3.0)
 COEFFICIENT_RANGE = (-60.0, 100.0)  # of the log of A, B and their like
 NEARBY = Effort(12, 1e-3)
+HELD_DELTA = 0.02  # least squares but for outliers: the noise of single small runs is larger than Hoffmann's delta
 
 Evaluate = Callable[[FloatArray, Points], tuple[FloatArray, FloatArray]]
 """Coefficients (R, p) and n points to ln L (R, n) and its derivatives by the coefficients (R, n, p)."""
@@ -35,6 +36,28 @@ ALONE, TOGETHER = Search(12, Effort(300, 1e-10)), Search(2, Effort(40, 1e-4))
 
 
 @dataclass(frozen=True)
+class Held:
+    """What coefficients are held near, for ladders of few and noisy runs, which alone would not determine them.
+
+    `floor` is E as a share of the lowest loss; `exponents` maps (position among the coefficients, value, spread). Spreads
+    are one standard deviation of ln E and of each exponent; `noise`, of ln loss of a run, says how strong that is.
+    """
+
+    floor: float
+    floor_spread: float
+    exponents: tuple[tuple[int, float, float], ...]
+    noise: float
+
+    def prior(self, runs: RunTable, coefficients: int) -> Prior:
+        """The same for the fit to these runs."""
+        centre, spread = np.zeros(coefficients), np.full(coefficients, np.inf)
+        centre[0], spread[0] = float(runs.log_loss.min()) + np.log(self.floor), self.floor_spread
+        for position, value, width in self.exponents:
+            centre[position], spread[position] = value, width
+        return Prior(centre, (self.noise / spread) ** 2)
+
+
+@dataclass(frozen=True)
 class TermLaw:
     """A law from its evaluation with derivatives and a grid of starts. `ranges` bounds every coefficient but e."""
 
@@ -45,6 +68,7 @@ class TermLaw:
     starts: Callable[[RunTable], FloatArray]
     ranges: tuple[tuple[float, float], ...]
     needs: Callable[[RunTable], str | None]
+    held: Held | None = None
 
     def obstacle(self, runs: RunTable) -> str | None:
         """Why this law cannot be identified from these runs; None if it can."""
@@ -61,6 +85,8 @@ class TermLaw:
         low, high = np.array([_floor_range(runs), *self.ranges]).T
         targets = np.broadcast_to(runs.log_loss, weights.shape)
         problem = Problem(lambda rows: self.evaluate(rows, runs.points), targets, weights, low, high)
+        if self.held is not None:
+            problem = replace(problem, delta=HELD_DELTA, prior=self.held.prior(runs, len(self.parameters)))
         if near is not None:
             return solve(problem, np.repeat(near, len(weights), axis=0), NEARBY)
         search = ALONE if len(weights) == 1 else TOGETHER
