@@ -5,7 +5,7 @@ arXiv 2203.15556, appendix D.2). It never leaves the positive numbers and its gr
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,8 +39,9 @@ ALONE, TOGETHER = Search(12, Effort(300, 1e-10)), Search(2, Effort(40, 1e-4))
 class Held:
     """What coefficients are held near, for ladders of few and noisy runs, which alone would not determine them.
 
-    `floor` is E as a share of the lowest loss; `exponents` maps (position among the coefficients, value, spread). Spreads
-    are one standard deviation of ln E and of each exponent; `noise`, of ln loss of a run, says how strong that is.
+    `floor` is E as a share of the lowest loss; `exponents` are (position among the coefficients, value, spread).
+    Spreads are one standard deviation, of ln E and of each exponent; `noise`, that of ln loss of a run, sets their
+    weight.
     """
 
     floor: float
