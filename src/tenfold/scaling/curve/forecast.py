@@ -26,6 +26,7 @@ POINTS = 256
 AVERAGED = 192
 """Points that a rung's curve is averaged to; the last of them is its end."""
 SMALLEST_FIT = 2  # sizes
+NEIGHBOURS = 6  # places, each about a hundredth of the run
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,18 @@ def _spread(trials: Sequence[Trial], distance: float) -> Floats:
     """(places,) root mean square error, each scaled to the target's distance."""
     scaled = np.array([trial.errors * trial.scale(distance) for trial in trials])
     known = np.isfinite(scaled)
-    squares = np.where(known, scaled, 0) ** 2
-    spread = np.sqrt(squares.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+    squares = _with_neighbours((np.where(known, scaled, 0) ** 2).sum(axis=0))
+    spread = np.sqrt(squares / np.maximum(_with_neighbours(known.sum(axis=0)), 1e-9))
     first = int(np.argmax(known.any(axis=0)))
     spread[:first] = spread[first]
     return np.asarray(spread)
+
+
+def _with_neighbours(values: Floats) -> Floats:
+    """(places,) sums over NEIGHBOURS places either side: what went wrong at one place might have at the next."""
+    sums = np.convolve(values, np.ones(2 * NEIGHBOURS + 1), mode="same")
+    sums[-1] = values[-1]  # the curve is anchored at its end
+    return sums
 
 
 def _errors(form: Form, curve: Curve) -> Floats:
