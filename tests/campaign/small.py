@@ -30,18 +30,16 @@ every = 10
 sizes = 0
 """
 
-_LADDER = """[ladder]
+_LADDER = """[evaluate]
+stride = 32
+[ladder]
 sizes = 3
 budgets = 4
 smallest = 0.05
 largest = 0.4
 workers = 1
 """
-_LARGER = {
-    "width = 32\nhead": "width = 80\nhead",
-    "tokens = 10240": "tokens = 65536",
-    "batch_tokens = 256": "batch_tokens = 1024",
-}
+_CHANGES = {"\ndepth = 2\nwidth = 32": "\ndepth = 1\nwidth = 64", "tokens = 10240": "tokens = 16384"}
 
 
 def new_campaign(directory: Path, texts: int = 30) -> Path:
@@ -54,8 +52,8 @@ def new_campaign(directory: Path, texts: int = 30) -> Path:
 def new_ladder_campaign(directory: Path) -> Path:
     """A campaign large enough for three sizes of two rungs each below it, its corpus built and nothing trained."""
     toml = (new_campaign(directory) / "campaign.toml").read_text().partition("[ladder]")[0] + _LADDER
-    for small, larger in _LARGER.items():
-        toml = toml.replace(small, larger)
+    for old, new in _CHANGES.items():
+        toml = toml.replace(old, new)
     (directory / "campaign.toml").write_text(toml)
     run_data(directory, ())
     return directory

@@ -3,13 +3,13 @@
 import json
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,7 @@ def test_a_damaged_result_is_trained_again(finished: Path, tmp_path: Path) -> No
     directory = copy_of(finished, tmp_path / "copy")
     whole, (first, second, *rest) = results_of(directory), result_files(directory)
     first.write_bytes(first.read_bytes()[:40])
-    second.write_text('{"size": "w32"}')
+    second.write_text('{"size": "w16-d1"}')
     before = written_at(directory)
     run_ladder(directory, (), join=True)
     assert results_of(directory) == whole
@@ -211,7 +211,7 @@ def ladder_process(directory: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def until(happened: Callable[[], bool], seconds: float = 60) -> None:
+def until(happened: Callable[[], bool], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, "waited in vain"
@@ -220,10 +220,8 @@ def until(happened: Callable[[], bool], seconds: float = 60) -> None:
 
 def end_group(process: subprocess.Popen[str]) -> None:
     """SIGKILL to the parent and its workers at once, if any is left."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.communicate()
 
 
@@ -239,7 +237,7 @@ def test_killed_with_its_workers_it_goes_on_to_the_same_weights(finished: Path, 
     assert 2 <= len(before) < len(result_files(finished))
     process = ladder_process(directory, "--set", "ladder.workers=2")
     try:
-        answer, said = process.communicate(timeout=60)
+        answer, said = process.communicate(timeout=180)
     finally:
         end_group(process)
     assert process.returncode == 0, said
@@ -261,7 +259,7 @@ def test_a_signal_to_the_parent_stops_the_workers_too(
         until(lambda: len(result_files(directory)) >= 1)
         workers = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
-        said = process.communicate(timeout=30)[1]
+        said = process.communicate(timeout=90)[1]
         assert process.returncode == 130, said
         assert not any(worker.is_running() for worker in workers) and workers
     finally:
@@ -283,7 +281,7 @@ def test_workers_end_by_themselves_when_their_parent_is_killed(prepared: Path, t
         assert len(workers) == 2
         process.kill()
         process.wait()
-        _, alive = psutil.wait_procs(workers, timeout=20)
+        _, alive = psutil.wait_procs(workers, timeout=30)
         assert not alive
     finally:
         end_group(process)
@@ -295,7 +293,7 @@ def test_two_who_join_share_the_trunks(finished: Path, prepared: Path, tmp_path:
     directory = copy_of(prepared, tmp_path / "joined")
     both = [ladder_process(directory, "--join") for _ in range(2)]
     try:
-        answers = [process.communicate(timeout=60) for process in both]
+        answers = [process.communicate(timeout=180) for process in both]
     finally:
         for process in both:
             end_group(process)
@@ -373,7 +371,7 @@ def write_made_result(task: Task, trunk: Trunk, loss: float) -> None:
         **shared,
     )
     task.folder.mkdir(parents=True, exist_ok=True)
-    write_json(task.result_file(rung), replace(result).__dict__)
+    write_json(task.result_file(rung), asdict(result))
 
 
 @pytest.mark.parametrize(

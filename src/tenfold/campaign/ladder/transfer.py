@@ -1,7 +1,7 @@
 """Does the best learning rate of the smallest size stay the best one at the next? The ladder rests on it.
 
-CompleteP promises it (Dey et al., arXiv 2505.01618). Three rates at each of the two smallest sizes place each optimum by
-a parabola in the logarithm of the rate; between them they must not move by more than the grid is coarse.
+CompleteP promises it (Dey et al., arXiv 2505.01618). Three rates at each of the two smallest sizes place each optimum
+by a parabola in the logarithm of the rate; between them they must not move by more than the grid is coarse.
 """
 
 import math
@@ -48,7 +48,8 @@ def check_transfer(trunks: Sequence[Trunk], ladder: Sequence[Task], others: Sequ
     good_at_both = all(sweep.losses[sweep.factors.index(1.0)] <= min(sweep.losses) * (1 + FLAT) for sweep in sweeps[:2])
     holds = good_at_both or 1 / LARGEST_MOVE <= moved <= LARGEST_MOVE
     text = (
-        f"best learning rate: {small.optimum:.2g}x the campaign's at {small.size}, {large.optimum:.2g}x at {large.size}: "
+        f"best learning rate: {small.optimum:.2g}x the campaign's at {small.size}, "
+        f"{large.optimum:.2g}x at {large.size}: "
         + ("it transfers" if holds else "it does not transfer, so larger runs may be mistuned and miss the forecast")
     )
     return TransferCheck(sweeps[:2], moved, holds, text)
