@@ -228,14 +228,14 @@ def end_group(process: subprocess.Popen[str]) -> None:
 @pytest.mark.slow
 def test_killed_with_its_workers_it_goes_on_to_the_same_weights(finished: Path, prepared: Path, tmp_path: Path) -> None:
     directory = copy_of(prepared, tmp_path / "killed")
-    process = ladder_process(directory, "--set", "ladder.workers=2")
+    process = ladder_process(directory)
     try:
         until(lambda: len(result_files(directory)) >= 2)
     finally:
         end_group(process)
     before = written_at(directory)
     assert 2 <= len(before) < len(result_files(finished))
-    process = ladder_process(directory, "--set", "ladder.workers=2")
+    process = ladder_process(directory)
     try:
         answer, said = process.communicate(timeout=180)
     finally:
