@@ -148,20 +148,20 @@ def test_a_rung_is_bit_for_bit_the_run_without_a_trunk(size: int, finished: Path
     assert scores == recorded.holdouts
 
 
-def test_what_a_result_depends_on_gives_it_another_place(finished: Path) -> None:
+def test_what_a_result_depends_on_gives_it_another_place(prepared: Path) -> None:
     """Else a changed campaign would be shown the old results."""
-    files = CampaignFiles(finished)
+    files = CampaignFiles(prepared)
     manifest = Manifest.load(files.data)
-    ladder = {task.folder for task in plan_ladder(load_campaign(finished, ()), files, manifest).tasks}
+    ladder = {task.folder for task in plan_ladder(load_campaign(prepared, ()), files, manifest).tasks}
     for changed in ("seed=2", "train.schedule.final=0.1", "train.optimizer.weight_decay=0.2", "evaluate.stride=8"):
-        other = plan_ladder(load_campaign(finished, [changed]), files, manifest)
+        other = plan_ladder(load_campaign(prepared, [changed]), files, manifest)
         assert ladder.isdisjoint(task.folder for task in other.tasks), changed
-    same = plan_ladder(load_campaign(finished, ["train.log_every=3", "ladder.workers=2"]), files, manifest)
+    same = plan_ladder(load_campaign(prepared, ["train.log_every=3", "ladder.workers=2"]), files, manifest)
     assert {task.folder for task in same.tasks} == ladder
 
 
-def test_a_task_is_the_same_after_its_way_to_a_worker(finished: Path) -> None:
-    for task in tasks_of(finished):
+def test_a_task_is_the_same_after_its_way_to_a_worker(prepared: Path) -> None:
+    for task in tasks_of(prepared):
         assert Task.from_dict(json.loads(json.dumps(task.to_dict()))) == task
 
 

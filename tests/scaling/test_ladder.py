@@ -80,11 +80,14 @@ def check_trunk(campaign: Campaign, target: Target, trunk: Trunk) -> None:
         rung_campaign(campaign, trunk, rung)
 
 
-def test_a_ladder_reaches_up_to_the_compute_it_was_given() -> None:
-    campaign = campaign_of()
+@pytest.mark.parametrize(
+    ("depth", "width", "tokens"),
+    [(6, 256, 40_000_000), (4, 192, 20_000_000), (12, 384, 2**31), (24, 1024, 2**34), (1, 512, 2**28)],
+)
+def test_a_ladder_reaches_up_to_the_compute_it_was_given(depth: int, width: int, tokens: int) -> None:
+    campaign = campaign_of({"depth": depth, "width": width}, {"tokens": tokens})
     target, trunks = ladder_of(campaign)
     check_valid(campaign, target, trunks)
-    assert len(trunks) == campaign.ladder.sizes
     largest = max(compute for trunk in trunks for compute in computes(trunk))
     assert abs(largest / (campaign.ladder.largest * target.compute) - 1) < 0.02
 
