@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from tenfold.campaign import run_campaign
+from tenfold.campaign import run_campaign, run_data
 from tests.data.texts import library_texts, write_texts
 
 TOML = """
@@ -26,13 +26,36 @@ compile = "off"
 threads = 1
 [checkpoint]
 every = 10
+[ladder]
+sizes = 0
 """
+
+_LADDER = """[evaluate]
+stride = 32
+[ladder]
+sizes = 3
+budgets = 4
+smallest = 0.05
+largest = 0.4
+workers = 1
+"""
+_CHANGES = {"\ndepth = 2\nwidth = 32": "\ndepth = 1\nwidth = 64", "tokens = 10240": "tokens = 16384"}
 
 
 def new_campaign(directory: Path, texts: int = 30) -> Path:
     """A campaign directory with text and campaign.toml, nothing run."""
     write_texts(directory / "texts", library_texts(texts, max_bytes=12_000))
     (directory / "campaign.toml").write_text(TOML)
+    return directory
+
+
+def new_ladder_campaign(directory: Path) -> Path:
+    """A campaign large enough for three sizes of two rungs each below it, its corpus built and nothing trained."""
+    toml = (new_campaign(directory) / "campaign.toml").read_text().partition("[ladder]")[0] + _LADDER
+    for old, new in _CHANGES.items():
+        toml = toml.replace(old, new)
+    (directory / "campaign.toml").write_text(toml)
+    run_data(directory, ())
     return directory
 
 

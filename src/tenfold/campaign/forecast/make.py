@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,7 +40,11 @@ def fit_laws(ladder: LadderResult, manifest: Manifest, seed: int) -> Laws:
     names = [text.name for text in manifest.holdouts]
     if not names:
         raise InputError("predict: the corpus has no holdout to forecast the loss on; add one to [[data.holdouts]]")
-    return Laws(names[0], {name: fit_ladder_law(holdout_table(ladder, manifest, name), seed) for name in names})
+    fitted = {names[0]: fit_ladder_law(holdout_table(ladder, manifest, names[0]), seed)}
+    for name in names[1:]:
+        with suppress(InputError):  # a holdout that small runs learn nothing about is left out, no reason to stop
+            fitted[name] = fit_ladder_law(holdout_table(ladder, manifest, name), seed)
+    return Laws(names[0], fitted)
 
 
 def holdout_table(ladder: LadderResult, manifest: Manifest, name: str) -> RunTable:
@@ -74,7 +78,10 @@ def make_forecast(
         quantities.append(
             Prediction(f"{name} bits per byte", "bits per byte", forecast.loss * factor, intervals, shared)
         )
-    quantities += _training_loss(campaign, files, manifest, ladder, plan, shared)
+    try:
+        quantities.append(_training_loss(campaign, files, manifest, ladder, plan, shared))
+    except InputError as error:
+        console.say(f"warning: no forecast of the training loss and its curve: {error}")
     trial = time_trial(campaign, files, manifest, plan, console)
     quantities.append(Prediction("training time", "seconds", trial.seconds, trial.intervals, shared | trial.basis))
     return quantities
@@ -99,15 +106,15 @@ def _training_loss(
     ladder: LadderResult,
     plan: RunPlan,
     shared: Mapping[str, Any],
-) -> list[Prediction]:
-    """Final training loss and the curve up to it."""
+) -> Prediction:
+    """Final training loss and the curve up to it. Raises InputError when the rungs' curves cannot be fitted."""
     curves = ladder_curves(campaign, files, ladder)
     table = run_table(ladder.rungs, final_losses(curves), "ladder, training loss", manifest.tokens)
     forecast = forecast_target(fit_ladder_law(table, campaign.seed), ladder, manifest)
     final = FinalLoss(forecast.loss, forecast.intervals)
     curve = target_curve(campaign, plan, float(ladder.plan.target.parameters), curves, final)
     basis = {**shared, "curve": curve.record()}
-    return [Prediction("training loss", "nats per token", forecast.loss, _texts(forecast), basis)]
+    return Prediction("training loss", "nats per token", forecast.loss, _texts(forecast), basis)
 
 
 def ladder_curves(campaign: Campaign, files: CampaignFiles, ladder: LadderResult) -> list[Curve]:

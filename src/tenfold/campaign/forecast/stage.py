@@ -17,7 +17,7 @@ from tenfold.campaign.forecast.register import (
     training_run,
 )
 from tenfold.campaign.forecast.table import nats_per_token
-from tenfold.campaign.ladder.stage import plan_ladder, run_ladder
+from tenfold.campaign.ladder.stage import run_ladder
 from tenfold.campaign.trained import trained_as
 from tenfold.config import Campaign
 from tenfold.data import Manifest
@@ -56,11 +56,10 @@ def predict_before_training(
             console.say("predict: training began without a forecast; it goes on without one")
             return []
     try:
-        plan_ladder(campaign, files, manifest)
+        predictions = predict(campaign, files, manifest, console)
     except InputError as error:
         console.say(f"warning: {error}; going on without a forecast")
         return []
-    predictions = predict(campaign, files, manifest, console)
     for line in forecast_lines(predictions):
         console.say(f"predict: {line}")
     return predictions

@@ -49,10 +49,11 @@ class Task:
 
     @classmethod
     def of(cls, root: Path, trunk: Trunk, campaign: Campaign, manifest: str, rate_factor: float = 1.0) -> Self:
-        """The task's folder is named by what its weights are a function of: the same run is never made twice."""
+        """The task's folder is named by what its results are a function of: the same run is never made twice."""
         scaled = scaled_rates(campaign, rate_factor)
         recipe = identify(trunk_campaign(scaled, trunk), manifest, {}).config
-        key = hashlib.sha256(json.dumps([recipe, manifest], sort_keys=True).encode()).hexdigest()[:12]
+        cooled = [campaign.train.schedule.final, campaign.evaluate.stride]  # rungs depend on them, the trunk does not
+        key = hashlib.sha256(json.dumps([recipe, manifest, cooled], sort_keys=True).encode()).hexdigest()[:12]
         return cls(trunk, scaled, rate_factor, root / f"{trunk.name}-{key}")
 
     def result_file(self, rung: Rung) -> Path:

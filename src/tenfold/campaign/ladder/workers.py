@@ -104,8 +104,8 @@ class _Progress:
 
     def __init__(self, tasks: Sequence[Task], console: RunConsole, name: str) -> None:
         self.tasks, self.console, self.name = tasks, console, name
+        self._began, self._before = time.monotonic(), self._done  # first: others may finish rungs meanwhile
         self._seen = {result.fingerprint for task in tasks for result in task.results}
-        self._began, self._before = time.monotonic(), self._done
         self._all = sum(task.trunk.flops for task in tasks)
 
     @property

@@ -138,7 +138,8 @@ def _trunk(campaign: Campaign, model: Model, vocab_size: int, target: Target, bu
     decay = campaign.train.schedule.decay if campaign.train.schedule.kind == "wsd" else DECAY
     rungs = [_rung(budget, round(budget / flops / batch), decay) for budget in near]
     warmup = max(1, round(campaign.train.schedule.warmup * rungs[len(rungs) // 2].steps))
-    rungs = [rung for rung in rungs if rung.steps >= FEWEST_STEPS and rung.constant_steps >= warmup]
+    long = [rung for rung in rungs if rung.steps >= FEWEST_STEPS and rung.constant_steps > warmup]
+    rungs = list({rung.steps: rung for rung in long}.values())  # budgets close together round to the same length
     if len(rungs) < 2:
         return None
     name = f"w{model.resolved_width}-d{model.depth}"
@@ -146,7 +147,7 @@ def _trunk(campaign: Campaign, model: Model, vocab_size: int, target: Target, bu
 
 
 def _rung(budget: float, steps: int, decay: float) -> Rung:
-    return Rung(budget, steps, steps - round(decay * steps))
+    return Rung(budget, steps, steps - max(1, round(decay * steps)))  # with no step of its own it is never scored
 
 
 def _batch_tokens(campaign: Campaign, tokens: float, target: Target) -> int:
