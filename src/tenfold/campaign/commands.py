@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.campaign import stages
+from tenfold.campaign.derisk import derisk
 from tenfold.campaign.files import CampaignFiles
 from tenfold.campaign.ladder import stage
 from tenfold.campaign.ladder.worker import work_for_parent
@@ -118,6 +119,15 @@ def run_ladder(directory: Path, overrides: Sequence[str], *, join: bool = False)
         if ladder.transfer:
             console.say(f"ladder: {ladder.transfer.text}")
     return {"rungs": len(ladder.rungs), "seconds": ladder.seconds, "table": [asdict(rung) for rung in ladder.rungs]}
+
+
+def run_derisk(
+    change: Path, directory: Path, overrides: Sequence[str], *, seeds: int, sizes: Sequence[str] | None
+) -> dict[str, Any]:
+    """Find out on the ladder what a change is worth."""
+    with _held(directory, overrides) as (campaign, files, console):
+        manifest = stages.verified_manifest(campaign, files)
+        return derisk(change, campaign, files, manifest, console, seeds=seeds, sizes=sizes)
 
 
 def run_worker(plan: Path) -> None:
