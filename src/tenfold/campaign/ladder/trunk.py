@@ -51,7 +51,8 @@ def train_task(task: Task, files: CampaignFiles, manifest: Manifest) -> None:
     except NotFinite as error:
         if not task.may_diverge:
             raise
-        write_json(task.divergence_file, {"why": f"{task.trunk.name}, seed {task.campaign.seed}: {error}"})
+        what = str(error).partition(". ")[0]  # the rest names samples and checkpoints to go on from
+        write_json(task.divergence_file, {"why": f"{task.trunk.name}, seed {task.campaign.seed}: {what}"})
         for rest in [task.folder / "trunk", *(task.folder / rung_name(rung) for rung in task.trunk.rungs)]:
             shutil.rmtree(rest, ignore_errors=True)
 
