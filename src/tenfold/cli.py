@@ -84,6 +84,25 @@ def ladder(
     _show(run_ladder(campaign, set_ or (), join=join), as_json)
 
 
+@app.command()
+def derisk(
+    change: Annotated[Path, typer.Argument(metavar="CHANGE.toml", help="What to change.", show_default=False)],
+    campaign: CampaignDirectory = HERE,
+    seeds: Annotated[int, typer.Option(help="Seeds to compare, each without and with the change.")] = 2,
+    sizes: Annotated[
+        str | None, typer.Option(metavar="w32-d2,w48-d2", help="Sizes of the ladder to compare. Default: all.")
+    ] = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find out on the ladder what a change of the recipe is worth: adopt, reject or undecided."""
+    from tenfold.campaign import derisk_lines, run_derisk
+
+    names = None if sizes is None else [name.strip() for name in sizes.split(",")]
+    result = run_derisk(change, campaign, set_ or (), seeds=seeds, sizes=names)
+    print(json.dumps(result, sort_keys=True) if as_json else "\n".join(derisk_lines(result)))
+
+
 @app.command(hidden=True)
 def worker(plan: Path) -> None:
     """Body of a worker process of the ladder."""

@@ -5,6 +5,7 @@ from tenfold.campaign.commands import (
     run_audit,
     run_campaign,
     run_data,
+    run_derisk,
     run_evaluate,
     run_export,
     run_ladder,
@@ -13,12 +14,15 @@ from tenfold.campaign.commands import (
     run_train,
     run_worker,
 )
+from tenfold.campaign.derisk import derisk_lines
 
 __all__ = [
+    "derisk_lines",
     "init_campaign",
     "run_audit",
     "run_campaign",
     "run_data",
+    "run_derisk",
     "run_evaluate",
     "run_export",
     "run_ladder",

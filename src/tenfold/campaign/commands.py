@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.campaign import stages
+from tenfold.campaign.derisk import derisk
 from tenfold.campaign.files import CampaignFiles
 from tenfold.campaign.forecast.stage import forecast_lines, predict, predict_before_training, settle_forecast
 from tenfold.campaign.ladder.stage import join_ladder
@@ -129,6 +130,15 @@ def run_predict(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
         for line in forecast_lines(predictions):
             console.say(f"predict: {line}")
     return {"digest": predictions[0].basis["digest"], "forecasts": [asdict(prediction) for prediction in predictions]}
+
+
+def run_derisk(
+    change: Path, directory: Path, overrides: Sequence[str], *, seeds: int, sizes: Sequence[str] | None
+) -> dict[str, Any]:
+    """Find out on the ladder what a change is worth."""
+    with _held(directory, overrides) as (campaign, files, console):
+        manifest = stages.verified_manifest(campaign, files)
+        return derisk(change, campaign, files, manifest, console, seeds=seeds, sizes=sizes)
 
 
 def run_worker(plan: Path) -> None:

@@ -1,5 +1,5 @@
 """The run's memory: what was run, measured, forecast and noticed. Front door: Ledger and its records."""
 
-from tenfold.ledger.store import Event, Ledger, Prediction, Run
+from tenfold.ledger.store import Event, Ledger, Prediction, Run, TriedChange
 
-__all__ = ["Event", "Ledger", "Prediction", "Run"]
+__all__ = ["Event", "Ledger", "Prediction", "Run", "TriedChange"]

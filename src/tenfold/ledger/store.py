@@ -31,6 +31,10 @@ CREATE TABLE IF NOT EXISTS predictions (
 CREATE TABLE IF NOT EXISTS incidents (
     id INTEGER PRIMARY KEY, run_id INTEGER REFERENCES runs, opened_at REAL NOT NULL, kind TEXT NOT NULL,
     message TEXT NOT NULL, data TEXT NOT NULL, verdict TEXT, closed_at REAL);
+CREATE TABLE IF NOT EXISTS changes (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, recipe TEXT NOT NULL, description TEXT NOT NULL,
+    set_keys TEXT NOT NULL, stack TEXT NOT NULL, assessment TEXT NOT NULL, stack_check TEXT NOT NULL,
+    decided_at REAL NOT NULL, UNIQUE (name, recipe));
 """
 
 
@@ -73,6 +77,25 @@ class Prediction:
     registered_at: float = 0.0
     outcome: float | None = None
     settled_at: float | None = None
+
+
+@dataclass(frozen=True)
+class TriedChange:
+    """A change of the recipe and what it was found to be worth.
+
+    `recipe` hashes the campaign it changes and the corpus; `set` maps dotted keys of campaign.toml to values; `stack`
+    names the changes it was tried on top of. `stack_check` compares the product of what each was worth alone with this
+    assessment; None without a stack, or where one of them was never tried alone.
+    """
+
+    name: str
+    recipe: str
+    description: str
+    set: dict[str, Any]
+    stack: list[str]
+    assessment: dict[str, Any]
+    stack_check: dict[str, Any] | None
+    decided_at: float
 
 
 class Ledger:
@@ -204,6 +227,30 @@ class Ledger:
                 "UPDATE predictions SET outcome = ?, settled_at = ? WHERE quantity = ? AND outcome IS NULL",
                 (outcome, time.time(), quantity),
             )
+
+    def record_change(self, change: TriedChange) -> None:
+        """Keep what a change was found to be worth; one of the same name and recipe is replaced."""
+        columns = (change.set, change.stack, change.assessment, change.stack_check)
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO changes "
+                "(name, recipe, description, set_keys, stack, assessment, stack_check, decided_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (change.name, change.recipe, change.description, *map(json.dumps, columns), change.decided_at),
+            )
+
+    def changes(self) -> list[TriedChange]:
+        """Every change tried, in the order of the decisions. None in a ledger older than this table."""
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'changes'").fetchone():
+            return []
+        rows = self._db.execute(
+            "SELECT name, recipe, description, set_keys, stack, assessment, stack_check, decided_at "
+            "FROM changes ORDER BY id"
+        )
+        return [
+            TriedChange(n, r, d, json.loads(s), json.loads(st), json.loads(a), json.loads(c), at)
+            for n, r, d, s, st, a, c, at in rows
+        ]
 
     def open_incident(self, kind: str, message: str, *, run_id: int | None = None, **data: Any) -> int:
         """Record that something looks wrong and wants an explanation. Returns the incident's id."""

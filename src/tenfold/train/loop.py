@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from tenfold.errors import Interrupted, TenfoldError
+from tenfold.errors import Interrupted, NotFinite, TenfoldError
 from tenfold.machine import measured_peak
 from tenfold.train.batches import Batch, batches
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
@@ -94,7 +94,7 @@ class Loop:
         self._began, self._seconds_before = time.monotonic(), 0.0
 
     def run(self) -> TrainResult:
-        """Train to the end. Raises Interrupted on SIGINT or SIGTERM, TenfoldError when the loss is not finite."""
+        """Train to the end. Raises Interrupted on SIGINT or SIGTERM, NotFinite when the loss is not finite."""
         try:
             return self._run()
         except Interrupted:
@@ -288,7 +288,7 @@ class Loop:
             f"{first}–{last}; last good checkpoint: {last_good}. Lower train.optimizer.learning_rate, or look at these "
             "samples"
         )
-        raise TenfoldError(message)
+        raise NotFinite(message)
 
     def _warn(self, kind: str, message: str) -> None:
         self.console.say(f"warning: {message}")

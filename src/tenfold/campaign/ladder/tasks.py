@@ -46,6 +46,8 @@ class Task:
     """The target's, with the seed, the learning rates and the changes of this task."""
     rate_factor: float
     folder: Path
+    may_diverge: bool = False
+    """Whether a loss that is not finite is a result of this task rather than a failure."""
 
     @classmethod
     def of(cls, root: Path, trunk: Trunk, campaign: Campaign, manifest: str, rate_factor: float = 1.0) -> Self:
@@ -74,9 +76,20 @@ class Task:
         return [result for rung in self.trunk.rungs if (result := self.result(rung)) is not None]
 
     @property
+    def divergence_file(self) -> Path:
+        """Where it is written that the task diverged."""
+        return self.folder / "diverged.json"
+
+    @property
+    def divergence(self) -> str | None:
+        """Why there is no result where a task that may diverge did so."""
+        recorded = read_json(self.divergence_file) if self.may_diverge else None
+        return str(recorded["why"]) if recorded else None
+
+    @property
     def is_done(self) -> bool:
-        """Whether all rungs are finished."""
-        return len(self.results) == len(self.trunk.rungs)
+        """Whether all rungs are finished, or never will be."""
+        return len(self.results) == len(self.trunk.rungs) or self.divergence is not None
 
     @property
     def flops_done(self) -> float:
@@ -91,7 +104,8 @@ class Task:
         trunk = {**asdict(replace(self.trunk, rungs=())), "rungs": [asdict(rung) for rung in self.trunk.rungs]}
         trunk["model"] = self.trunk.model.model_dump(mode="json")
         campaign = self.campaign.model_dump(mode="json", exclude_unset=True)
-        return {"trunk": trunk, "campaign": campaign, "rate_factor": self.rate_factor, "folder": str(self.folder)}
+        plain = {"rate_factor": self.rate_factor, "folder": str(self.folder), "may_diverge": self.may_diverge}
+        return {"trunk": trunk, "campaign": campaign, **plain}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Self:
@@ -99,7 +113,7 @@ class Task:
         campaign = Campaign.model_validate(record["campaign"])
         fields = record["trunk"] | {"rungs": tuple(Rung(**rung) for rung in record["trunk"]["rungs"])}
         trunk = Trunk(**fields | {"model": campaign.model.model_validate(record["trunk"]["model"])})
-        return cls(trunk, campaign, record["rate_factor"], Path(record["folder"]))
+        return cls(trunk, campaign, record["rate_factor"], Path(record["folder"]), record["may_diverge"])
 
 
 def rung_name(rung: Rung) -> str:

@@ -9,7 +9,7 @@ from tenfold.campaign.ladder.tasks import RungResult, Task, rung_name
 from tenfold.campaign.stages import full_scorer, journal_of
 from tenfold.config import Campaign
 from tenfold.data import Manifest
-from tenfold.errors import TenfoldError
+from tenfold.errors import NotFinite, TenfoldError
 from tenfold.scaling.ladder import Rung, rung_campaign, trunk_campaign
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.console import run_console
@@ -42,7 +42,22 @@ class _Bench:
 
 
 def train_task(task: Task, files: CampaignFiles, manifest: Manifest) -> None:
-    """What is finished is left alone. The trunk's checkpoints go when all rungs are done."""
+    """What is finished is left alone. The trunk's checkpoints go when all rungs are done.
+
+    Raises NotFinite where the loss is not finite, unless the task may diverge: then it is recorded.
+    """
+    try:
+        _train_all(task, files, manifest)
+    except NotFinite as error:
+        if not task.may_diverge:
+            raise
+        what = str(error).partition(". ")[0]  # the rest names samples and checkpoints to go on from
+        write_json(task.divergence_file, {"why": f"{task.trunk.name}, seed {task.campaign.seed}: {what}"})
+        for rest in [task.folder / "trunk", *(task.folder / rung_name(rung) for rung in task.trunk.rungs)]:
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def _train_all(task: Task, files: CampaignFiles, manifest: Manifest) -> None:
     bench, folder = _Bench(task, files, manifest), task.folder / "trunk"
     left = [rung for rung in task.trunk.rungs if task.result(rung) is None]
     with Checkpointer(folder, keep_last=len(left) + 1) as checkpointer:
