@@ -203,6 +203,8 @@ class _Stopped(BaseException):
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # once is enough: what ends now must end in order
     raise _Stopped
 
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator
 
 from tenfold.campaign.derisk.plan import DeriskPlan, Pair, reference_runs, reference_table
-from tenfold.campaign.forecast.table import nats_per_token
+from tenfold.campaign.forecast.table import fit_ladder_law, nats_per_token
 from tenfold.campaign.ladder.tasks import RungResult
 from tenfold.data import Manifest
-from tenfold.scaling import Assessment, Comparison, Worth, assess, fit_scaling_law
+from tenfold.scaling import Assessment, Comparison, Worth, assess
 from tenfold.scaling.derisk.assessment import Target
 from tenfold.scaling.derisk.worth import LEVELS
 from tenfold.scaling.effective import WIDEST
@@ -23,7 +23,7 @@ def judge_pairs(plan: DeriskPlan, manifest: Manifest, seed: int) -> Assessment:
     if lost:
         return diverged(plan, f"{len(lost)} of {len(plan.pairs)} trunks with the change diverged; {lost[0]}")
     losses = [_loss(run, manifest, holdout) for run in reference_runs(plan)]
-    law = fit_scaling_law(reference_table(plan, manifest, losses), seed=seed)
+    law = fit_ladder_law(reference_table(plan, manifest, losses), seed)
     return assess(law, list(_comparisons(plan, manifest, holdout)), (plan.target.parameters, plan.target.tokens))
 
 

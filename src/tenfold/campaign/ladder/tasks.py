@@ -129,7 +129,9 @@ def ladder_tasks(root: Path, trunks: Sequence[Trunk], campaign: Campaign, manife
 def transfer_tasks(root: Path, trunks: Sequence[Trunk], campaign: Campaign, manifest: str) -> list[Task]:
     """The two smallest sizes at other learning rates, the middle rung alone; the given rate is the ladder's own."""
     return [
-        Task.of(root, replace(trunk, rungs=(middle_rung(trunk),)), campaign, manifest, factor)
+        replace(
+            Task.of(root, replace(trunk, rungs=(middle_rung(trunk),)), campaign, manifest, factor), may_diverge=True
+        )
         for trunk in trunks[:TRANSFER_SIZES]
         for factor in RATE_FACTORS
         if factor != 1.0

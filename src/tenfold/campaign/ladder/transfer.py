@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tenfold.campaign.ladder.tasks import Task, middle_rung
-from tenfold.scaling.ladder import Trunk
+from tenfold.scaling.ladder import Rung, Trunk
 
 LARGEST_MOVE = 2.0  # ratio of the optima, in learning rate
 FLAT = 0.002  # relative difference of losses between which rates count as equally good
@@ -58,11 +58,7 @@ def check_transfer(trunks: Sequence[Trunk], ladder: Sequence[Task], others: Sequ
 def _sweep(trunk: Trunk, tasks: Sequence[Task]) -> RateSweep | None:
     middle = middle_rung(trunk)
     mine = [task for task in tasks if task.trunk.name == trunk.name]
-    found = {
-        task.rate_factor: next(iter(result.holdouts.values()))
-        for task in mine
-        if (result := task.result(middle)) is not None and result.holdouts
-    }
+    found = {task.rate_factor: loss for task in mine if (loss := _loss(task, middle)) is not None}
     if len(found) < 3:
         return None
     factors = sorted(found)
@@ -70,10 +66,18 @@ def _sweep(trunk: Trunk, tasks: Sequence[Task]) -> RateSweep | None:
     return RateSweep(trunk.name, factors, losses, best_factor(factors, losses))
 
 
+def _loss(task: Task, rung: Rung) -> float | None:
+    """Bits per byte of the first holdout; infinite where the rate was too high to train."""
+    if task.divergence is not None:
+        return math.inf
+    result = task.result(rung)
+    return next(iter(result.holdouts.values())) if result and result.holdouts else None
+
+
 def best_factor(factors: Sequence[float], losses: Sequence[float]) -> float:
     """Where a parabola through the best point and its neighbours is lowest; the edge of the grid where none is."""
     best = int(np.argmin(losses))
-    if best in (0, len(factors) - 1):
+    if best in (0, len(factors) - 1) or not np.isfinite(losses[best + 1]):
         return float(factors[best])
     x = np.log(factors[best - 1 : best + 2])
     curve = np.polynomial.Polynomial.fit(x, losses[best - 1 : best + 2], 2).convert()

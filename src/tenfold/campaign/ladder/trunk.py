@@ -38,7 +38,8 @@ class _Bench:
             result = Loop(learner, checkpointer, journal, console, scorer, part).run()
             names = [f"holdout/{holdout.name}/bits_per_byte" for holdout in self.manifest.holdouts]
             scores = {name: journal.recorded(name, result.steps) for name in names}
-        return result, {name.split("/")[1]: values[-1][1] for name, values in scores.items() if values}
+        found = {name.split("/")[1]: values[-1][1] for name, values in scores.items() if values}
+        return result, found or dict(scorer(learner))  # a ledger that was deleted in between knows no scores
 
 
 def train_task(task: Task, files: CampaignFiles, manifest: Manifest) -> None:

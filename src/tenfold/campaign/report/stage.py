@@ -3,6 +3,7 @@
 from contextlib import closing
 from typing import Any
 
+from tenfold.campaign.derisk import changes_of
 from tenfold.campaign.files import CampaignFiles, read_json, write_json, write_text
 from tenfold.campaign.forecast.make import fit_laws, target_plan
 from tenfold.campaign.forecast.register import recipe_of, registered
@@ -34,7 +35,7 @@ def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dic
     plan = target_plan(campaign, manifest)
     with closing(Ledger(files.ledger, read_only=True)) as ledger:
         collected = collect(campaign, manifest, plan, trained, evaluation, audited, ledger)
-        collected |= _forecasts(campaign, files, manifest, trained, ledger)
+        collected |= _forecasts(campaign, files, manifest, trained, ledger) | changes_of(ledger)
     write_json(files.report_json, collected)
     write_text(files.report_html, render(collected))
     console.say(f"report: {files.report_html}")

@@ -90,7 +90,7 @@ def design_ladder(campaign: Campaign, vocab_size: int, target: Target) -> tuple[
         raise InputError(
             f"ladder: {len(whole)} sizes and {rungs} rungs fit below this target ({target.parameters:,} parameters, "
             f"{target.tokens:,} tokens), 3 and {FEWEST_RUNGS} are needed; raise ladder.smallest, ladder.sizes or "
-            "train.tokens, or set ladder.sizes = 0"
+            "train.tokens, lower model.head_dim (widths are multiples of it), or set ladder.sizes = 0"
         )
     return whole
 
