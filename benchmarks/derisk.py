@@ -2,8 +2,8 @@
 
     python benchmarks/derisk.py --campaign DIR [--seeds 2] [--nulls 10] [--null-sizes w16-d2,w32-d2] [--json FILE]
 
-DIR is a campaign with its corpus built. The known changes are those in docs/changes; each null is another pair of seeds,
-judged as a change. Nothing is trained twice, so the benchmark can be stopped and started again.
+DIR is a campaign with its corpus built. The known changes are those in docs/changes; each null is another pair of
+seeds, judged as a change. Nothing is trained twice, so the benchmark can be stopped and started again.
 """
 
 import argparse

@@ -198,6 +198,16 @@ MOUNTS: list[Path] = []
 NO_TOKENIZER = "--set data.tokenizer.path=tok.json"
 IDENTITY_TOKENIZER = b'{"version":"1.0","model":{"type":"WordLevel","vocab":{"[UNK]":0},"unk_token":"[UNK]"}}'
 
+
+def change(setting: str) -> Callable[[], None]:
+    """A change.toml with this line below [set]."""
+
+    def prepare() -> None:
+        Path("change.toml").write_text(f"[set]\n{setting}\n")
+
+    return prepare
+
+
 CASES = [
     Case("no campaign", nothing, "run nowhere", 2, r"nowhere/campaign.toml: no such file; make one with `tenfold init"),
     Case(
@@ -450,6 +460,47 @@ CASES = [
         "train my",
         1,
         r"the checkpoint could not be written \(No space left on device\); the last good one is none yet",
+    ),
+    Case("no ladder asked for", nothing, "ladder my", 2, r"ladder.sizes = 0: no ladder is asked for; give 3 or more"),
+    Case("two sizes", nothing, "ladder my --set ladder.sizes=2", 2, r"sizes = 2: give 3 or more, or 0 for no ladder"),
+    Case(
+        "a target too small for a ladder",
+        nothing,
+        "ladder my --set ladder.sizes=3",
+        2,
+        r"ladder: \d+ sizes and \d+ rungs fit below this target .*, 3 and 6 are needed; raise ladder.smallest",
+    ),
+    Case(
+        "a forecast after the fact",
+        nothing,
+        "predict my --set ladder.sizes=3",
+        1,
+        r"training of this campaign has begun \(run [0-9a-f]{12}\), so it can no longer be forecast",
+    ),
+    Case("a target without a table", nothing, "predict my --target N=1e9,D=1e10", 2, r"--target goes with --table"),
+    Case(
+        "no such change", nothing, "derisk none.toml my", 2, r"none.toml: no such file; write one with a table \[set\]"
+    ),
+    Case(
+        "a change of an unknown key",
+        change('"model.depht" = 3'),
+        "derisk change.toml my --set ladder.sizes=3",
+        2,
+        r"change.toml: \[set\]: unknown key 'model.depht'; did you mean 'depth'\?",
+    ),
+    Case(
+        "a change of what the ladder sets",
+        change('"model.width" = 64'),
+        "derisk change.toml my --set ladder.sizes=3",
+        2,
+        r"change.toml: \[set\] model.width: the ladder sets it for every rung",
+    ),
+    Case(
+        "a change that changes nothing",
+        change('"model.qk_norm" = true'),
+        "derisk change.toml my --set ladder.sizes=3",
+        2,
+        r"change.toml: \[set\] model.qk_norm: the campaign has these values already",
     ),
 ]
 
