@@ -24,6 +24,8 @@ from tenfold.train.console import RunConsole
 from tenfold.train.plan import RunPlan, plan_run
 from tenfold.train.ranks import Ranks, choose_device
 
+EPOCH_SLACK = 0.05
+
 
 @dataclass(frozen=True)
 class Laws:
@@ -68,7 +70,7 @@ def make_forecast(
     }
     basis = shared | {
         "law": describe_law(laws.by_holdout[laws.holdout]),
-        "notes": list(main.notes),
+        "notes": [*main.notes, *_notes(campaign, manifest, ladder)],
         **what_more_buys(laws.by_holdout[laws.holdout], main),
     }
     quantities = [Prediction(f"{laws.holdout} loss", "nats per token", main.loss, _texts(main), basis)]
@@ -85,6 +87,19 @@ def make_forecast(
     trial = time_trial(campaign, files, manifest, plan, console)
     quantities.append(Prediction("training time", "seconds", trial.seconds, trial.intervals, shared | trial.basis))
     return quantities
+
+
+def _notes(campaign: Campaign, manifest: Manifest, ladder: LadderResult) -> list[str]:
+    """In what the target differs from its rungs beyond size and length."""
+    notes, kind = [], campaign.train.schedule.kind
+    if kind != "wsd":
+        notes.append(f"the target's schedule is {kind}, the rungs cool down from a constant rate")
+    epochs = ladder.plan.target.tokens / manifest.tokens
+    if epochs > 1 + EPOCH_SLACK:
+        notes.append(f"the target sees its data {epochs:.2g} times: what repeating costs is not in the ladder's law")
+    if ladder.transfer is not None and not ladder.transfer.holds:
+        notes.append(ladder.transfer.text)
+    return notes
 
 
 def target_plan(campaign: Campaign, manifest: Manifest) -> RunPlan:
