@@ -32,7 +32,7 @@ class View:
 
     def describe(self) -> str:
         """In words."""
-        parts = [f"the top {self.decades:g} decades of compute"] if math.isfinite(self.decades) else []
+        parts = [f"in the top {self.decades:g} decades of compute"] if math.isfinite(self.decades) else []
         parts += [f"within {self.excess:.0%} of the loss frontier"] if math.isfinite(self.excess) else []
         return "runs " + " and ".join(parts) if parts else "all runs"
 
