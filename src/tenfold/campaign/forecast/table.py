@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tenfold.campaign.ladder.tasks import RungResult
 from tenfold.data import Manifest
 from tenfold.scaling import Points, RunTable, ScalingLaw, fit_scaling_law
-from tenfold.scaling.laws import LADDER_LAWS
+from tenfold.scaling.laws.held import ladder_laws
 
 
 def nats_per_token(manifest: Manifest, holdout: str, bits_per_byte: float) -> float:
@@ -17,7 +17,7 @@ def nats_per_token(manifest: Manifest, holdout: str, bits_per_byte: float) -> fl
 
 def fit_ladder_law(table: RunTable, seed: int) -> ScalingLaw:
     """The law of a ladder, its coefficients held near usual ones."""
-    return fit_scaling_law(table, seed=seed, laws=LADDER_LAWS)
+    return fit_scaling_law(table, seed=seed, laws=ladder_laws(table))
 
 
 def run_table(rungs: Sequence[RungResult], losses: Sequence[float], source: str, corpus_tokens: int) -> RunTable:

@@ -4,7 +4,6 @@ from tenfold.scaling.laws.base import Law
 from tenfold.scaling.laws.compute import COMPUTE
 from tenfold.scaling.laws.data_constrained import DATA_CONSTRAINED
 from tenfold.scaling.laws.frontier import FRONTIER
-from tenfold.scaling.laws.held import LADDER_LAWS
 from tenfold.scaling.laws.hoffmann import HOFFMANN
 from tenfold.scaling.laws.isoflop import ISOFLOP
 from tenfold.scaling.laws.product import PRODUCT
@@ -19,7 +18,6 @@ __all__ = [
     "FRONTIER",
     "HOFFMANN",
     "ISOFLOP",
-    "LADDER_LAWS",
     "LAWS",
     "PRODUCT",
     "TIED",
