@@ -1,6 +1,6 @@
 """What `tenfold derisk` says of known changes, and of changes that change nothing.
 
-    python benchmarks/derisk.py --campaign DIR [--seeds 2] [--nulls 10] [--null-sizes w16-d2,w32-d2] [--json FILE]
+    python benchmarks/derisk.py --campaign DIR [--seeds 2] [--nulls 10] [--null-sizes SIZE,...] [--json FILE]
 
 DIR is a campaign with its corpus built. The known changes are those in docs/changes; each null is another pair of
 seeds, judged as a change. Nothing is trained twice, so the benchmark can be stopped and started again.
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--campaign", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--nulls", type=int, default=10)
-    parser.add_argument("--null-sizes", default="w16-d2,w32-d2")
+    parser.add_argument("--null-sizes", default="w16-d2,w32-d2,w48-d2")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     seeds = ("--seeds", str(arguments.seeds))

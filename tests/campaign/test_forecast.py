@@ -106,7 +106,7 @@ def test_the_report_has_ladder_forecast_and_settlement(finished: Path) -> None:
     assert main["quantity"] == "iid loss"
     assert main["error"] == pytest.approx(main["outcome"] / main["median"] - 1)
     assert main["inside"] in ("0.5", "0.8", "0.95", "outside")
-    assert report["calibration"]["settled"] == 4
+    assert report["calibration"]["settled"] == 2
     assert report["forecast"]["tracking"]["side"] in ("inside", "above", "below")
     assert report["forecast"]["effective"]["compute"]["value"] > 0
     assert "Forecast and settlement" in (finished / "report.html").read_text()

@@ -220,8 +220,10 @@ def until(happened: Callable[[], bool], seconds: float = 180) -> None:
 
 def end_group(process: subprocess.Popen[str]) -> None:
     """SIGKILL to the parent and its workers at once, if any is left."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(process.pid)
+        for one in [*parent.children(recursive=True), parent]:
+            one.kill()
     process.communicate()
 
 
@@ -368,6 +370,7 @@ def write_made_result(task: Task, trunk: Trunk, loss: float) -> None:
         trunk_fingerprint=trunk.name,
         weights_digest="",
         seconds=1.0,
+        trunk_seconds=1.0,
         **shared,
     )
     task.folder.mkdir(parents=True, exist_ok=True)
@@ -381,6 +384,7 @@ def write_made_result(task: Task, trunk: Trunk, loss: float) -> None:
         ((1.2, 0.9), 0.1, 0.75, True),
         ((2.0, 0.5), 0.1, 0.25, False),
         ((0.5, 2.0), 0.1, 4.0, False),
+        ((0.4, 0.4), 0.1, 1.0, False),  # both beyond the rates tried: nothing is known
         ((2.0, 0.5), 0.001, 0.25, True),  # so flat that the rate does not matter
     ],
 )

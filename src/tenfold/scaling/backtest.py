@@ -87,7 +87,7 @@ def distance_from(runs: RunTable, c: FloatArray) -> FloatArray:
 
 def run_backtest(runs: RunTable, laws: Sequence[Law] = LAWS) -> Backtest:
     """Fit every candidate below every origin and score it above."""
-    origins = _origins(runs)
+    origins = _origins(runs, laws)
     coefficients: dict[tuple[Candidate, int], FloatArray] = {}
     errors: dict[tuple[Candidate, int], FloatArray] = {}
     for index, origin in enumerate(origins):
@@ -124,24 +124,24 @@ def obstacles(runs: RunTable, laws: Sequence[Law] = LAWS) -> dict[str, str]:
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def _origins(runs: RunTable) -> tuple[Origin, ...]:
+def _origins(runs: RunTable, laws: Sequence[Law]) -> tuple[Origin, ...]:
     """Cuts by decades of compute; before the last few runs if there are too few such cuts."""
     c = runs.points.c
     near = excess_over_frontier(runs) <= SCORED_EXCESS
     cuts = [c.max() - horizon * LN10 for horizon in HORIZONS]
-    origins = _cut(runs, cuts, near)
+    origins = _cut(runs, cuts, near, laws)
     if len(origins) < MIN_ORIGINS:
-        origins = _cut(runs, [c[-last] for last in range(1, min(LAST_RUNS, len(runs) - 1) + 1)], near)
+        origins = _cut(runs, [c[-last] for last in range(1, min(LAST_RUNS, len(runs) - 1) + 1)], near, laws)
     return tuple(origins)
 
 
-def _cut(runs: RunTable, cuts: Sequence[float], near: BoolArray) -> list[Origin]:
+def _cut(runs: RunTable, cuts: Sequence[float], near: BoolArray, laws: Sequence[Law]) -> list[Origin]:
     """The cuts that leave some law enough runs below and something to score above."""
     origins = []
     c = runs.points.c
     for cut in dict.fromkeys(cuts):
         below = runs.take(c < cut - 1e-9)
         scored = runs.take((c >= cut - 1e-9) & (c <= cut + REACH * LN10 + 1e-9) & near)
-        if len(scored) and len(below) and any(law.obstacle(below) is None for law in LAWS):
+        if len(scored) and len(below) and any(law.obstacle(below) is None for law in laws):
             origins.append(Origin(below, scored))
     return origins

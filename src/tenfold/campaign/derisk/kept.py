@@ -19,7 +19,8 @@ SHOWN = ("name", "description", "set", "stack", "decided_at", "assessment")
 def recipe_of(campaign: Campaign, manifest: Manifest) -> str:
     """Hash of everything but the change that its worth depends on: assessments of one recipe compare."""
     config = identify(campaign, manifest.digest, {}).config
-    return hashlib.sha256(json.dumps([config, manifest.digest], sort_keys=True).encode()).hexdigest()
+    ladder = [campaign.ladder.model_dump(mode="json"), campaign.evaluate.stride]
+    return hashlib.sha256(json.dumps([config, manifest.digest, ladder], sort_keys=True).encode()).hexdigest()
 
 
 def changes_of(ledger: Ledger) -> dict[str, Any]:

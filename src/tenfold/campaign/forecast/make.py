@@ -1,7 +1,5 @@
 """The forecast itself: a law for every holdout, the loss curve, what more would buy, how long it takes here."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
@@ -64,7 +62,7 @@ def make_forecast(
     forecasts = {name: forecast_target(law, ladder, manifest) for name, law in laws.by_holdout.items()}
     main = forecasts[laws.holdout]
     shared: dict[str, Any] = {
-        "digest": _digest(ladder, forecasts),
+        "rungs": [asdict(rung) for rung in ladder.rungs],
         "target": {"N": target.parameters, "D": target.tokens, "C": target.compute, "steps": plan.steps},
         "holdout": laws.holdout,
     }
@@ -84,8 +82,11 @@ def make_forecast(
         quantities.append(_training_loss(campaign, files, manifest, ladder, plan, shared))
     except InputError as error:
         console.say(f"warning: no forecast of the training loss and its curve: {error}")
-    trial = time_trial(campaign, files, manifest, plan, console)
-    quantities.append(Prediction("training time", "seconds", trial.seconds, trial.intervals, shared | trial.basis))
+    try:
+        trial = time_trial(campaign, files, manifest, plan, console)
+        quantities.append(Prediction("training time", "seconds", trial.seconds, trial.intervals, shared | trial.basis))
+    except (RuntimeError, MemoryError) as error:  # the target may need more than this one process has
+        console.say(f"warning: no forecast of the training time: {str(error).splitlines()[0]}")
     return quantities
 
 
@@ -146,10 +147,3 @@ def ladder_curves(campaign: Campaign, files: CampaignFiles, ladder: LadderResult
 
 def _texts(forecast: Forecast) -> dict[str, tuple[float, float]]:
     return {str(level): edges for level, edges in forecast.intervals.items()}
-
-
-def _digest(ladder: LadderResult, forecasts: Mapping[str, Forecast]) -> str:
-    """Hash of what the forecast was made from and of what it says."""
-    said = {name: asdict(forecast) for name, forecast in forecasts.items()}
-    record = {"rungs": [asdict(rung) for rung in ladder.rungs], "said": said}
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

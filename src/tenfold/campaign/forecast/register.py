@@ -1,7 +1,10 @@
 """A forecast is registered in the ledger before its run begins, under the run's recipe, and never rewritten."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from tenfold.config import Campaign
 from tenfold.data import Manifest
@@ -25,11 +28,23 @@ def registered(ledger: Ledger, recipe: str) -> list[Prediction]:
 
 
 def register(ledger: Ledger, recipe: str, quantities: Sequence[Prediction]) -> None:
-    """Write the whole forecast or nothing."""
-    prefixed = [
-        replace(q, quantity=f"{recipe[:SHOWN]} {q.quantity}", basis=q.basis | {"recipe": recipe}) for q in quantities
-    ]
+    """Write the whole forecast or nothing, with a hash over all that it says."""
+    said = {"recipe": recipe, "digest": digest_of(quantities)}
+    prefixed = [replace(q, quantity=f"{recipe[:SHOWN]} {q.quantity}", basis=q.basis | said) for q in quantities]
     ledger.predict_together(prefixed)
+
+
+def digest_of(quantities: Sequence[Prediction]) -> str:
+    """sha256 over quantities, units, medians, intervals and what they rest on."""
+    said = [
+        [q.quantity, q.unit, q.median, sorted((level, list(edges)) for level, edges in q.intervals.items()), _rest(q)]
+        for q in quantities
+    ]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _rest(quantity: Prediction) -> dict[str, Any]:
+    return {key: value for key, value in quantity.basis.items() if key not in ("recipe", "digest")}
 
 
 def training_run(ledger: Ledger, campaign: Campaign, manifest: Manifest) -> Run | None:
@@ -49,7 +64,13 @@ def refuse_after_the_fact(ledger: Ledger, campaign: Campaign, manifest: Manifest
 
 
 def settle(ledger: Ledger, recipe: str, outcomes: dict[str, float]) -> list[Prediction]:
-    """Write outcomes beside their forecasts, those that are not settled yet. Returns what is settled."""
+    """Write outcomes beside their forecasts, those that are not settled yet. Returns what is settled.
+
+    Raises TenfoldError when the forecast is not what was registered.
+    """
+    found = registered(ledger, recipe)
+    if found and digest_of(found) != found[0].basis["digest"]:
+        raise TenfoldError(f"{ledger.path}: the registered forecast was changed afterwards; it cannot be settled")
     for prediction in registered(ledger, recipe):
         if prediction.outcome is None and prediction.quantity in outcomes:
             ledger.settle(f"{recipe[:SHOWN]} {prediction.quantity}", outcomes[prediction.quantity])

@@ -23,7 +23,13 @@ from tenfold.config import Campaign
 from tenfold.data import Manifest
 from tenfold.errors import InputError
 from tenfold.ledger import Ledger, Prediction
-from tenfold.train.console import RunConsole
+from tenfold.train.console import RunConsole, duration
+
+WHAT_MORE_BUYS = {
+    "compute_optimal": "best split of this compute",
+    "ten_times_compute": "10x the compute",
+    "ten_times_data": "10x the data",
+}
 
 
 def predict(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole) -> list[Prediction]:
@@ -90,20 +96,33 @@ def _outcomes(
     scores = {name: score["bits_per_byte"] for name, score in evaluation["holdouts"].items()}
     run = next(run for run in ledger.runs() if run.fingerprint == trained.result.fingerprint)
     losses = ledger.metric(run.id, "train/loss")
+    alone = run.description["numerics"]["ranks"] == 1  # as the trial was
     return {
         **{f"{name} bits per byte": score for name, score in scores.items()},
         **{f"{name} loss": nats_per_token(manifest, name, score) for name, score in scores.items()},
         "training loss": measured_final_loss(campaign, target_plan(campaign, manifest), losses),
-        "training time": trained.result.seconds,
+        **({"training time": trained.result.seconds} if alone else {}),
     }
 
 
 def forecast_lines(predictions: Sequence[Prediction]) -> list[str]:
     """The forecast for people."""
-    return [
-        f"{p.quantity} {p.median:.4g} {p.unit} (80%: {p.intervals['0.8'][0]:.4g} – {p.intervals['0.8'][1]:.4g})"
-        for p in predictions
-    ]
+    lines = [_quantity_line(prediction) for prediction in predictions]
+    basis = predictions[0].basis
+    lines.append(f"law {basis['law']['form']}, {basis['law']['formula']}, loss on {basis['holdout']}")
+    for key, what in WHAT_MORE_BUYS.items():
+        more = basis[key]
+        low, high = more["intervals"]["0.8"]
+        lines.append(f"{what}: N={more['N']:.3g} D={more['D']:.3g}, loss {more['loss']:.4g} ({low:.4g} – {high:.4g})")
+    return lines + [f"note: {note}" for note in basis["notes"]]
+
+
+def _quantity_line(prediction: Prediction) -> str:
+    seconds = prediction.unit == "seconds"
+    show = duration if seconds else "{:.4g}".format
+    edges = (f"{float(level):.0%} {show(low)} – {show(high)}" for level, (low, high) in prediction.intervals.items())
+    unit = "" if seconds or prediction.unit in prediction.quantity else f" {prediction.unit}"
+    return f"{prediction.quantity} {show(prediction.median)}{unit} ({', '.join(edges)})"
 
 
 def settlement_line(prediction: Prediction) -> str:

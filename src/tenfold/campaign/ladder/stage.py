@@ -47,8 +47,9 @@ class LadderResult:
 
     @property
     def seconds(self) -> float:
-        """Process time of all rungs, each trunk's counted in its rungs."""
-        return sum(rung.seconds for rung in self.rungs)
+        """Process time of all trunks and cool-downs."""
+        trunks = {rung.trunk_fingerprint: rung.trunk_seconds for rung in self.rungs}
+        return sum(trunks.values()) + sum(rung.seconds for rung in self.rungs)
 
 
 def plan_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> LadderPlan:

@@ -12,7 +12,7 @@ from tenfold.config import Campaign
 from tenfold.scaling.ladder import Rung, Trunk, scaled_rates, trunk_campaign
 from tenfold.train.identity import identify
 
-RATE_FACTORS = (0.5, 1.0, 2.0)
+RATE_FACTORS = (0.5, 1.0, 2.0, 4.0)
 TRANSFER_SIZES = 2
 
 
@@ -35,6 +35,8 @@ class RungResult:
     trunk_fingerprint: str
     weights_digest: str
     seconds: float
+    """Of the cool-down alone."""
+    trunk_seconds: float
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Does the best learning rate of the smallest size stay the best one at the next? The ladder rests on it.
 
-CompleteP promises it (Dey et al., arXiv 2505.01618). Three rates at each of the two smallest sizes place each optimum
+CompleteP promises it (Dey et al., arXiv 2505.01618). Several rates at each of the two smallest sizes place each optimum
 by a parabola in the logarithm of the rate; between them they must not move by more than the grid is coarse.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.campaign.ladder.tasks import Task, middle_rung
+from tenfold.campaign.ladder.tasks import RATE_FACTORS, Task, middle_rung
 from tenfold.scaling.ladder import Rung, Trunk
 
 LARGEST_MOVE = 2.0  # ratio of the optima, in learning rate
@@ -25,6 +25,11 @@ class RateSweep:
     factors: list[float]
     losses: list[float]
     optimum: float
+
+    @property
+    def is_bracketed(self) -> bool:
+        """Whether rates on both sides of the best one are worse."""
+        return self.losses.index(min(self.losses)) not in (0, len(self.losses) - 1)
 
 
 @dataclass(frozen=True)
@@ -46,20 +51,28 @@ def check_transfer(trunks: Sequence[Trunk], ladder: Sequence[Task], others: Sequ
     moved = large.optimum / small.optimum
     # Where the campaign's own rate is as good as the best at both sizes, it does not matter where each optimum lies.
     good_at_both = all(sweep.losses[sweep.factors.index(1.0)] <= min(sweep.losses) * (1 + FLAT) for sweep in sweeps[:2])
-    holds = good_at_both or 1 / LARGEST_MOVE <= moved <= LARGEST_MOVE
+    bracketed = all(sweep.is_bracketed for sweep in sweeps[:2])
+    holds = good_at_both or (bracketed and 1 / LARGEST_MOVE <= moved <= LARGEST_MOVE)
     text = (
         f"best learning rate: {small.optimum:.2g}x the campaign's at {small.size}, {large.optimum:.2g}x at "
-        f"{large.size}: "
-        + ("it transfers" if holds else "it does not transfer, so larger runs may be mistuned and miss the forecast")
+        f"{large.size}: {_verdict(holds, bracketed)}"
     )
     return TransferCheck(sweeps[:2], moved, holds, text)
+
+
+def _verdict(holds: bool, bracketed: bool) -> str:
+    if holds:
+        return "it transfers"
+    if not bracketed:
+        return "the rates tried do not bracket it, so nothing is known of transfer; move train.optimizer's rates there"
+    return "it does not transfer, so larger runs may be mistuned and miss the forecast"
 
 
 def _sweep(trunk: Trunk, tasks: Sequence[Task]) -> RateSweep | None:
     middle = middle_rung(trunk)
     mine = [task for task in tasks if task.trunk.name == trunk.name]
     found = {task.rate_factor: loss for task in mine if (loss := _loss(task, middle)) is not None}
-    if len(found) < 3:
+    if len(found) < len(RATE_FACTORS):
         return None
     factors = sorted(found)
     losses = [found[factor] for factor in factors]

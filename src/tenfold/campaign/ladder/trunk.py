@@ -61,8 +61,9 @@ def train_task(task: Task, files: CampaignFiles, manifest: Manifest) -> None:
 def _train_all(task: Task, files: CampaignFiles, manifest: Manifest) -> None:
     bench, folder = _Bench(task, files, manifest), task.folder / "trunk"
     left = [rung for rung in task.trunk.rungs if task.result(rung) is None]
-    with Checkpointer(folder, keep_last=len(left) + 1) as checkpointer:
-        trunk = _train_trunk(bench, checkpointer, {rung.constant_steps for rung in left})
+    branches = {rung.constant_steps for rung in left}
+    with Checkpointer(folder, keep_last=1, keep_steps=branches) as checkpointer:
+        trunk = _train_trunk(bench, checkpointer, branches)
         for rung in left:
             _train_rung(bench, rung, checkpointer, trunk)
     shutil.rmtree(folder)
@@ -111,6 +112,7 @@ def _train_rung(bench: _Bench, rung: Rung, trunk_checkpoints: Checkpointer, trun
         trunk_fingerprint=trunk.fingerprint,
         weights_digest=result.weights_digest,
         seconds=result.seconds,
+        trunk_seconds=trunk.seconds,
     )
     write_json(task.result_file(rung), asdict(record))
     shutil.rmtree(folder)

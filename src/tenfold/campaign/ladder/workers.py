@@ -56,20 +56,25 @@ def worker_count(campaign: Campaign) -> int:
 def _workers(plan: Path, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Worker processes; whatever ends this block stops them, and they save what they have."""
     command = [sys.executable, "-m", "tenfold", "worker", str(plan)]
-    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, env=_environment(number)) for number in range(count)]
+    processes = [
+        # A session of its own: Ctrl-C reaches the parent alone, which asks each worker once to save and stop.
+        subprocess.Popen(command, stdin=subprocess.PIPE, env=_environment(number), start_new_session=True)
+        for number in range(count)
+    ]
     try:
         yield processes
     finally:
         for process in processes:
             if process.poll() is None:
                 process.terminate()
+        deadline = time.monotonic() + GRACE_S
         for process in processes:
-            _end(process)
+            _end(process, max(0.0, deadline - time.monotonic()))
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], patience: float) -> None:
     try:
-        process.wait(GRACE_S)
+        process.wait(patience)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -90,7 +95,7 @@ def _follow(progress: "_Progress", processes: Sequence[subprocess.Popen[bytes]])
         failed = [process for process in processes if process.poll() not in (None, 0)]
         if failed:
             raise TenfoldError(
-                f"{progress.name}: a worker ended with status {failed[0].returncode}; run again to go on"
+                f"{progress.name}: a worker ended with status {failed[0].returncode}; its own line says why"
             )
         progress.show()
         time.sleep(POLL_S)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,13 @@ def _transfer(ladder: LadderResult) -> Record | None:
     check = ladder.transfer
     if check is None:
         return None
-    sizes = [vars(sweep) for sweep in check.sizes]
+    sizes = [asdict(sweep) | {"losses": [_finite(loss) for loss in sweep.losses]} for sweep in check.sizes]
     return {"sizes": sizes, "moved": check.moved, "holds": check.holds, "text": check.text}
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return value if math.isfinite(value) else None
 
 
 def _residuals(rungs: Sequence[RungResult], laws: Laws, manifest: Manifest) -> list[Record]:
@@ -106,6 +112,7 @@ def forecast_record(
     plan: RunPlan,
     log_every: int,
     losses: Sequence[tuple[int, float]],
+    began: float,
 ) -> Record:
     """What was forecast, and what came of it."""
     law, main = laws.by_holdout[laws.holdout], predictions[0]
@@ -114,7 +121,7 @@ def forecast_record(
     return {
         "registered_at": main.registered_at,
         "digest": main.basis["digest"],
-        "trained_before": False,
+        "trained_before": main.registered_at > began,
         "target": target,
         "quantities": [_quantity(prediction) for prediction in predictions],
         "ribbon": _ribbon(law, ladder, target),
@@ -181,8 +188,12 @@ def _multiple(multiple: Multiple) -> Record:
 
 
 def calibration_record(ledger: Ledger) -> Record | None:
-    """How all forecasts this ledger has settled have done, whatever run they were about."""
-    settled = [prediction for prediction in ledger.predictions() if prediction.outcome is not None]
+    """How the forecasts of loss that this ledger has settled have done, whatever run they were about.
+
+    A holdout's loss in nats per token is its bits per byte in another unit, so it does not count again.
+    """
+    losses = [p for p in ledger.predictions() if p.unit == "bits per byte" or p.quantity.endswith("training loss")]
+    settled = [prediction for prediction in losses if prediction.outcome is not None]
     if not settled:
         return None
     inside = {

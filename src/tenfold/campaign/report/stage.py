@@ -35,7 +35,7 @@ def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dic
     plan = target_plan(campaign, manifest)
     with closing(Ledger(files.ledger, read_only=True)) as ledger:
         collected = collect(campaign, manifest, plan, trained, evaluation, audited, ledger)
-        collected |= _forecasts(campaign, files, manifest, trained, ledger) | changes_of(ledger)
+        collected |= _forecasts(campaign, files, manifest, trained, ledger, console) | changes_of(ledger)
     write_json(files.report_json, collected)
     write_text(files.report_html, render(collected))
     console.say(f"report: {files.report_html}")
@@ -43,19 +43,26 @@ def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dic
 
 
 def _forecasts(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, trained: Trained, ledger: Ledger
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, trained: Trained, ledger: Ledger, console: RunConsole
 ) -> dict[str, Any]:
     """The keys of report.json about ladder, forecast and settlement; null where there is none."""
+    nothing = {"ladder": None, "forecast": None, "calibration": calibration_record(ledger)}
     ladder = finished_ladder(campaign, files, manifest)
     if ladder is None:
-        return {"ladder": None, "forecast": None, "calibration": calibration_record(ledger)}
-    laws = fit_laws(ladder, manifest, campaign.seed)
+        return nothing
+    try:
+        laws = fit_laws(ladder, manifest, campaign.seed)
+    except InputError as error:
+        console.say(f"warning: {error}; the report is without the ladder")
+        return nothing
     predictions = registered(ledger, recipe_of(campaign, manifest))
     run = next(run for run in ledger.runs() if run.fingerprint == trained.result.fingerprint)
     losses = ledger.metric(run.id, "train/loss")
     plan, log_every = target_plan(campaign, manifest), campaign.train.log_every
     return {
         "ladder": ladder_record(ladder, laws, manifest),
-        "forecast": forecast_record(predictions, ladder, laws, plan, log_every, losses) if predictions else None,
+        "forecast": forecast_record(predictions, ladder, laws, plan, log_every, losses, run.started_at)
+        if predictions
+        else None,
         "calibration": calibration_record(ledger),
     }

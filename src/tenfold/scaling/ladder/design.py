@@ -18,7 +18,7 @@ LEAST_DEPTH = 2  # one layer alone cannot copy from the context (Olsson et al., 
 WIDEST_RATIO = 8.0  # tokens per parameter of a rung lie within this factor of the target's
 RUNGS_OF_SIZE = 3
 FEWEST_STEPS = 24
-FEWEST_RUNGS = 6
+FEWEST_SIZES, FEWEST_RUNGS = 3, 6
 BATCH_EXPONENT = 0.5
 DECAY = 0.3  # where the target's schedule has no share of its own
 
@@ -86,7 +86,7 @@ def design_ladder(campaign: Campaign, vocab_size: int, target: Target) -> tuple[
     trunks = [_trunk(campaign, model, vocab_size, target, budgets) for model in _sizes(campaign, vocab_size, target)]
     whole = tuple(trunk for trunk in trunks if trunk is not None)
     rungs = sum(len(trunk.rungs) for trunk in whole)
-    if len(whole) < min(3, ladder.sizes) or rungs < FEWEST_RUNGS:
+    if len(whole) < FEWEST_SIZES or rungs < FEWEST_RUNGS:
         raise InputError(
             f"ladder: {len(whole)} sizes and {rungs} rungs fit below this target ({target.parameters:,} parameters, "
             f"{target.tokens:,} tokens), 3 and {FEWEST_RUNGS} are needed; raise ladder.smallest, ladder.sizes or "
@@ -103,7 +103,7 @@ def _sizes(campaign: Campaign, vocab_size: int, target: Target) -> list[Model]:
     counted = {shape.resolved_width: math.log(multiplying_parameters(shape, vocab_size)) for shape in shapes}
     low, high = (target.parameters * math.sqrt(share) for share in (ladder.smallest, ladder.largest))
     chosen: set[int] = set()
-    for wanted in reversed(_geometric(low, high, max(2, ladder.sizes))):
+    for wanted in reversed(_geometric(low, high, ladder.sizes)):
         free = [width for width in counted if width not in chosen]
         if free:
             chosen.add(min(free, key=lambda width: abs(counted[width] - math.log(wanted))))

@@ -41,7 +41,6 @@ def _derived(campaign: Campaign, trunk: Trunk, steps: int, schedule: dict[str, A
         "threads": campaign.ladder.threads,
         "schedule": schedule,
     }
-    for section in ("checkpoint", "evaluate"):
-        document[section] = document.get(section, {}) | {"every": steps}
+    document["evaluate"] = document.get("evaluate", {}) | {"every": steps}
     document["ladder"] = {"sizes": 0}
     return Campaign.model_validate(document)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,13 +60,14 @@ class Checkpointer:
         *,
         keep_last: int,
         keep_every: int | None = None,
+        keep_steps: Collection[int] = (),
         storage_options: Mapping[str, Any] | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         self.url = url
         self._store = open_store(url, dict(storage_options or {}))
-        self._keep_last, self._keep_every = keep_last, keep_every
+        self._keep_last, self._keep_every, self._keep_steps = keep_last, keep_every, frozenset(keep_steps)
         self._rank, self._world_size = rank, world_size
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._under_way: Future[None] | None = None
@@ -148,10 +149,10 @@ class Checkpointer:
         self._store.share(name, [part])
 
     def _prune(self) -> None:
-        """Keep the newest and every `keep_every`-th."""
+        """Keep the newest, every `keep_every`-th, and those after `keep_steps`."""
         for name in self._store.names()[: -self._keep_last]:
             step = int(name.removeprefix("step-"))
-            if self._keep_every is None or step % self._keep_every:
+            if step not in self._keep_steps and (self._keep_every is None or step % self._keep_every):
                 self._store.remove(name)
 
     def _newest_name(self) -> str:
