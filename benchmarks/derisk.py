@@ -3,7 +3,8 @@
     python benchmarks/derisk.py --campaign DIR [--seeds 2] [--nulls 10] [--null-sizes SIZE,...] [--json FILE]
 
 DIR is a campaign with its corpus built. The known changes are those in docs/changes; each null is another pair of
-seeds, judged as a change. Nothing is trained twice, so the benchmark can be stopped and started again.
+seeds, judged as a change; neighbouring nulls share a seed. Nothing is trained twice, so the benchmark can be stopped
+and started again.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from typing import Any
 
 CHANGES = Path(__file__).resolve().parents[1] / "docs" / "changes"
 KNOWN = ("no-qk-norm", "gelu", "adamw")
-FIRST_NULL_SEED, APART = 1001, 10
+FIRST_NULL_SEED = 1001
 
 
 def derisk(change: Path, campaign: Path, *options: str) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def derisk(change: Path, campaign: Path, *options: str) -> dict[str, Any]:
 def null_change(folder: Path, number: int) -> Path:
     """A change that sets other seeds and nothing else."""
     path = folder / f"null-{number}.toml"
-    path.write_text(f"[set]\nseed = {FIRST_NULL_SEED + APART * number}\n")
+    path.write_text(f"[set]\nseed = {FIRST_NULL_SEED + number}\n")
     return path
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,25 @@ def test_settling_twice_changes_nothing(finished: Path) -> None:
     run_evaluate(finished, NO_TRANSFER)
     run_report(finished, NO_TRANSFER)
     assert predictions_of(finished) == before
+
+
+def test_a_settled_forecast_outlives_its_ladder(finished: Path, tmp_path: Path) -> None:
+    directory = copy_of(finished, tmp_path / "tidied")
+    shutil.rmtree(directory / "ladder")
+    run_report(directory, NO_TRANSFER)
+    report = json.loads((directory / "report.json").read_text())
+    assert report["ladder"] is None and report["forecast"]["quantities"][0]["outcome"] is not None
+    assert "Forecast before training" in (directory / "report.html").read_text()
+
+
+def test_a_forecast_changed_afterwards_is_not_settled(forecast: Path, tmp_path: Path) -> None:
+    directory = copy_of(forecast, tmp_path / "forged")
+    database = sqlite3.connect(directory / "ledger.sqlite")
+    database.execute("UPDATE predictions SET median = median * 1.01 WHERE quantity LIKE '%iid loss'")
+    database.commit()
+    database.close()
+    with pytest.raises(TenfoldError, match="the registered forecast was changed afterwards"):
+        run_campaign(directory, NO_TRANSFER)
 
 
 def test_no_forecast_once_training_has_begun(forecast: Path, tmp_path: Path) -> None:

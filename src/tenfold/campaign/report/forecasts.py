@@ -107,15 +107,14 @@ def _profiles(rungs: Sequence[RungResult], laws: Laws, manifest: Manifest) -> li
 
 def forecast_record(
     predictions: Sequence[Prediction],
-    ladder: LadderResult,
-    laws: Laws,
+    law: ScalingLaw | None,
     plan: RunPlan,
     log_every: int,
     losses: Sequence[tuple[int, float]],
     began: float,
 ) -> Record:
-    """What was forecast, and what came of it."""
-    law, main = laws.by_holdout[laws.holdout], predictions[0]
+    """What was forecast, and what came of it; `law` draws the ribbon and weighs the outcome, where it is at hand."""
+    main = predictions[0]
     target = main.basis["target"]
     curve = next((p.basis["curve"] for p in predictions if "curve" in p.basis), None)
     return {
@@ -124,11 +123,11 @@ def forecast_record(
         "trained_before": main.registered_at > began,
         "target": target,
         "quantities": [_quantity(prediction) for prediction in predictions],
-        "ribbon": _ribbon(law, ladder, target),
+        "ribbon": _ribbon(law, target) if law else None,
         "curve": curve,
         **_live(predictions, plan, log_every, losses),
         **{key: main.basis[key] for key in ("compute_optimal", "ten_times_compute", "ten_times_data")},
-        "effective": _effective(law, target, main.outcome),
+        "effective": _effective(law, target, main.outcome) if law else None,
         "notes": main.basis["notes"],
     }
 
@@ -152,9 +151,9 @@ def relative_error(prediction: Prediction) -> float:
     return (prediction.outcome or 0.0) / prediction.median - 1
 
 
-def _ribbon(law: ScalingLaw, ladder: LadderResult, target: Record) -> Record:
+def _ribbon(law: ScalingLaw, target: Record) -> Record:
     """The law along the target's tokens per parameter, from the smallest rung's compute past the target's."""
-    computes = np.geomspace(ladder.rungs[0].compute, target["C"] * BEYOND_TARGET, RIBBON_POINTS)
+    computes = np.geomspace(math.exp(float(law.runs.points.c.min())), target["C"] * BEYOND_TARGET, RIBBON_POINTS)
     root = np.sqrt(computes / target["C"])
     forecasts = [law.forecast(law.points(target["N"] * r, target["D"] * r))[0] for r in root.tolist()]
     bands = [

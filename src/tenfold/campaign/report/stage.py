@@ -46,23 +46,18 @@ def _forecasts(
     campaign: Campaign, files: CampaignFiles, manifest: Manifest, trained: Trained, ledger: Ledger, console: RunConsole
 ) -> dict[str, Any]:
     """The keys of report.json about ladder, forecast and settlement; null where there is none."""
-    nothing = {"ladder": None, "forecast": None, "calibration": calibration_record(ledger)}
-    ladder = finished_ladder(campaign, files, manifest)
-    if ladder is None:
-        return nothing
+    ladder, laws = finished_ladder(campaign, files, manifest), None
     try:
-        laws = fit_laws(ladder, manifest, campaign.seed)
+        laws = fit_laws(ladder, manifest, campaign.seed) if ladder else None
     except InputError as error:
         console.say(f"warning: {error}; the report is without the ladder")
-        return nothing
     predictions = registered(ledger, recipe_of(campaign, manifest))
     run = next(run for run in ledger.runs() if run.fingerprint == trained.result.fingerprint)
     losses = ledger.metric(run.id, "train/loss")
     plan, log_every = target_plan(campaign, manifest), campaign.train.log_every
+    law = laws.by_holdout[laws.holdout] if laws else None
     return {
-        "ladder": ladder_record(ladder, laws, manifest),
-        "forecast": forecast_record(predictions, ladder, laws, plan, log_every, losses, run.started_at)
-        if predictions
-        else None,
+        "ladder": ladder_record(ladder, laws, manifest) if ladder and laws else None,
+        "forecast": forecast_record(predictions, law, plan, log_every, losses, run.started_at) if predictions else None,
         "calibration": calibration_record(ledger),
     }
