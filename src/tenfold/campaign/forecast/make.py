@@ -1,7 +1,7 @@
 """The forecast itself: a law for every holdout, the loss curve, what more would buy, how long it takes here."""
 
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ class Laws:
     """The first holdout: its loss is the one that budgets and changes are weighed by."""
     by_holdout: dict[str, ScalingLaw]
     """Laws in nats per token of each holdout."""
+    left_out: tuple[str, ...] = ()
+    """Holdouts without a law, and why."""
 
 
 def fit_laws(ladder: LadderResult, manifest: Manifest, seed: int) -> Laws:
@@ -40,11 +42,13 @@ def fit_laws(ladder: LadderResult, manifest: Manifest, seed: int) -> Laws:
     names = [text.name for text in manifest.holdouts]
     if not names:
         raise InputError("predict: the corpus has no holdout to forecast the loss on; add one to [[data.holdouts]]")
-    fitted = {names[0]: fit_ladder_law(holdout_table(ladder, manifest, names[0]), seed)}
+    fitted, left_out = {names[0]: fit_ladder_law(holdout_table(ladder, manifest, names[0]), seed)}, []
     for name in names[1:]:
-        with suppress(InputError):  # a holdout that small runs learn nothing about is left out, no reason to stop
+        try:
             fitted[name] = fit_ladder_law(holdout_table(ladder, manifest, name), seed)
-    return Laws(names[0], fitted)
+        except InputError as error:  # small runs may learn nothing about a far holdout: no reason to stop
+            left_out.append(f"no forecast of {name}: {error}")
+    return Laws(names[0], fitted, tuple(left_out))
 
 
 def holdout_table(ladder: LadderResult, manifest: Manifest, name: str) -> RunTable:
@@ -68,7 +72,7 @@ def make_forecast(
     }
     basis = shared | {
         "law": describe_law(laws.by_holdout[laws.holdout]),
-        "notes": [*main.notes, *_notes(campaign, manifest, ladder)],
+        "notes": [*main.notes, *_notes(campaign, manifest, ladder), *laws.left_out],
         **what_more_buys(laws.by_holdout[laws.holdout], main),
     }
     quantities = [Prediction(f"{laws.holdout} loss", "nats per token", main.loss, _texts(main), basis)]
