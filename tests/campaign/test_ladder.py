@@ -112,8 +112,8 @@ def test_the_table_holds_every_rung_in_order_of_compute(finished: Path) -> None:
     assert len({row["size"] for row in table}) == 3
     assert all(0 < row["holdouts"]["iid"] < 8 for row in table)
     assert len({row["weights_digest"] for row in table}) == 6
-    assert sum(len(task.results) for task in tasks if task.rate_factor != 1.0) == 4
-    assert len(result_files(finished)) == 10
+    assert sum(len(task.results) for task in tasks if task.rate_factor != 1.0) == 6
+    assert len(result_files(finished)) == 12
 
 
 def test_longer_rungs_and_their_trunks_learn(finished: Path) -> None:
@@ -187,8 +187,8 @@ def test_a_damaged_checkpoint_of_a_trunk_is_trained_again(damaged: str, finished
     branches = frozenset(rung.constant_steps for rung in task.trunk.rungs)
     part = Part(save_at=branches, brief=True)
     trained_alone(directory, trunk_campaign(task.campaign, task.trunk), task.folder / "trunk", part)
-    saved = sorted((task.folder / "trunk").glob("step-*"))
-    assert len(saved) == len(branches)
+    saved = [task.folder / "trunk" / f"step-{step:08d}" for step in sorted(branches)]
+    assert len(saved) > 1 and all(path.is_dir() for path in saved)
     tensors = next(saved[0 if damaged == "first" else -1].glob("*.safetensors"))
     with tensors.open("r+b") as handle:
         handle.seek(tensors.stat().st_size // 2)

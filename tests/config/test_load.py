@@ -26,7 +26,7 @@ MISTAKES = [
     ("model.depth=0", "--set: model.depth = 0: input should be greater than or equal to 1"),
     (
         "model.width=33",
-        "campaign.toml: model: width 33 is not a multiple of head_dim 32; set heads or change one",
+        "campaign.toml: model: width 33 is not a multiple of head_dim 16; set heads or change one",
     ),
     ("nonsense", "--set 'nonsense': write it as section.key=value"),
     ("train.optimizer.kind=sgd", "--set: train.optimizer.kind = 'sgd': input should be 'adamw' or 'muon'"),

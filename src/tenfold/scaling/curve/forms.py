@@ -13,6 +13,7 @@ from tenfold.scaling.curve.fit import fit_law
 from tenfold.scaling.curve.law import MultiPowerLaw
 from tenfold.scaling.curve.runs import Curve, Floats, Run, Steps
 
+FOLLOWING_SIZE = "multi-power law, amplitudes following size"
 PLACES = np.unique(np.concatenate([np.geomspace(0.002, 0.05, 24), np.linspace(0.05, 1, 96)]))
 """Shares of a run at which curves of different length are compared."""
 SAME_SCHEDULE = 0.05
@@ -103,7 +104,7 @@ def forms_for(curves: Sequence[Curve], target: Run) -> Mapping[str, Callable[[Se
     """The forms worth trying: the collapse only where every curve has the target's schedule."""
     forms: dict[str, Callable[[Sequence[Curve]], Form]] = {
         "multi-power law": lambda given: LawForm(fit_law(given)),
-        "multi-power law, amplitudes following size": lambda given: LawForm(fit_law(given, trends=True)),
+        FOLLOWING_SIZE: lambda given: LawForm(fit_law(given, trends=True)),
     }
     if all(same_schedule(curve.run, target) for curve in curves):
         forms["collapse"] = fit_collapse
