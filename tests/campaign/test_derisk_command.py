@@ -164,7 +164,12 @@ BAD = {
     "unknown key": ('"model.qk_norms" = false', [], [], r"unknown key 'model.qk_norms'; did you mean"),
     "unknown stack": ("model.qk_norm = false", ["gelu"], [], r"stack: 'gelu' was never tried on this campaign"),
     "unknown size": ("model.qk_norm = false", [], ["--sizes", "w64-d2"], r"no size 'w64-d2' .* w16-d2, w32-d2, w48-d2"),
-    "one size": ("model.qk_norm = false", [], ["--sizes", "w32-d2"], r"--sizes: 1 sizes; the reference law needs 3 or more"),
+    "one size": (
+        "model.qk_norm = false",
+        [],
+        ["--sizes", "w32-d2"],
+        r"--sizes: 1 sizes; the reference law needs 3 or more",
+    ),
     "two sizes": ("model.qk_norm = false", [], ["--sizes", "w16-d2,w48-d2"], r"--sizes: 2 sizes; .* needs 3 or more"),
     "no seeds": ("model.qk_norm = false", [], ["--seeds", "0"], r"--seeds 0: give 1 or more"),
     "the ladder's": ("train.schedule.decay = 0.5", [], [], r"train.schedule.decay: the ladder sets it for every rung"),
