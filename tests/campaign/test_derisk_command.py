@@ -10,19 +10,17 @@ from typing import Any
 
 import pytest
 
-from tenfold.campaign import run_data, run_derisk, stages
+from tenfold.campaign import run_data, run_derisk, run_ladder, stages
 from tenfold.campaign.derisk import changes_of
 from tenfold.campaign.derisk.kept import assessment_of, record_of, same_recipe
 from tenfold.campaign.derisk.plan import DeriskPlan, Question, plan_derisk
 from tenfold.campaign.derisk.stack import apply_change, check_stack
 from tenfold.campaign.files import CampaignFiles
-from tenfold.campaign.ladder.tasks import Task
-from tenfold.campaign.ladder.worker import work_on
 from tenfold.campaign.report.changes_page import changes_page
 from tenfold.cli import main
 from tenfold.config import load_campaign
 from tenfold.config.change import load_change
-from tenfold.errors import InputError, NotFinite
+from tenfold.errors import InputError
 from tenfold.ledger import Ledger, TriedChange
 from tests.campaign.small import TOML, copy_of, new_campaign
 
@@ -151,13 +149,14 @@ def test_a_change_that_diverges_is_rejected_and_not_trained_again(
     assert changes_page(shown(campaign)) is not None
 
 
-def test_without_a_change_to_blame_a_divergence_is_a_failure(corpus: Path, tmp_path: Path) -> None:
+def test_without_a_change_to_blame_a_divergence_is_said_and_never_trained_again(corpus: Path, tmp_path: Path) -> None:
     campaign = copy_of(corpus, tmp_path / "my")
-    task = planned(campaign, written(tmp_path, "hot", TOO_HOT)).pairs[0].changed
-    assert Task.from_dict(task.to_dict()) == task and task.may_diverge
-    with pytest.raises(NotFinite, match="not finite"):
-        work_on([replace(task, may_diverge=False)], CampaignFiles(campaign))
-    assert not task.is_done
+    when = []
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"^ladder: w16-d2, seed 1: step \d+: loss .* not finite; lower train.opt"):
+            run_ladder(campaign, ["train.optimizer.learning_rate=1e6"], join=True)
+        when.append(sorted(path.stat().st_mtime_ns for path in (campaign / "ladder").glob("*/diverged.json")))
+    assert len(when[0]) == 3 and when[1] == when[0]
 
 
 BAD = {

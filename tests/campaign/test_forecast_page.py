@@ -174,7 +174,7 @@ def curve_and_live(loss: Forecast, settled: bool) -> Record:
     made = forecast_curve(rungs, target.run, FinalLoss(loss.loss, loss.intervals))
     live = list(zip(target.steps.tolist(), target.losses.tolist(), strict=True))[::4] if settled else []
     tracker = BandTracker(made, patience=2)
-    events = [str(event) for event in tracker.observe_all(live)]
+    events = [str(event) for step, loss in live if (event := tracker.observe(step, loss))]
     tracking = {"level": 0.95, "side": tracker.side, "count": tracker.count, "events": events}
     return {"curve": made.record(), "live": live, "tracking": tracking}
 

@@ -141,7 +141,7 @@ def train(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> TrainResult
 def forecast_watcher(learner: Learner, files: CampaignFiles) -> ForecastWatcher | None:
     """Holds the run against its forecast, if one is registered."""
     with closing(Ledger(files.ledger, read_only=True)) as ledger:
-        predictions = registered(ledger, learner.identity.recipe)
+        predictions = registered(ledger, learner.identity)
     return watcher_of(predictions, learner.plan, learner.campaign.train.log_every)
 
 

@@ -78,6 +78,11 @@ class Prediction:
     outcome: float | None = None
     settled_at: float | None = None
 
+    @property
+    def error(self) -> float | None:
+        """(measured − forecast) / forecast, once it is settled."""
+        return None if self.outcome is None else self.outcome / self.median - 1
+
 
 @dataclass(frozen=True)
 class TriedChange:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from tenfold.campaign.derisk.plan import DeriskPlan, Pair, reference_runs, reference_table
 from tenfold.campaign.forecast.table import fit_ladder_law, nats_per_token
-from tenfold.campaign.ladder.tasks import RungResult
+from tenfold.campaign.ladder.tasks import RungResult, refuse_divergence
 from tenfold.data import Manifest
 from tenfold.scaling import Assessment, Comparison, Worth, assess
 from tenfold.scaling.derisk.assessment import Target
@@ -16,8 +16,9 @@ from tenfold.scaling.effective import WIDEST
 def judge_pairs(plan: DeriskPlan, manifest: Manifest, seed: int) -> Assessment:
     """What the change is worth by the first holdout's loss; a change that diverged anywhere is rejected.
 
-    Raises InputError where no law can be fitted to the runs without the change.
+    Raises InputError where the runs without the change diverged, or no law can be fitted to them.
     """
+    refuse_divergence([pair.reference for pair in plan.pairs])
     holdout = manifest.holdouts[0].name
     lost = [why for pair in plan.pairs if (why := divergence(pair, holdout)) is not None]
     if lost:

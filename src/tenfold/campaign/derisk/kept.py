@@ -16,7 +16,7 @@ from tenfold.train.identity import identify
 SHOWN = ("name", "description", "set", "stack", "decided_at", "assessment")
 
 
-def recipe_of(campaign: Campaign, manifest: Manifest) -> str:
+def ladder_recipe(campaign: Campaign, manifest: Manifest) -> str:
     """Hash of everything but the change that its worth depends on: assessments of one recipe compare."""
     config = identify(campaign, manifest.digest, {}).config
     ladder = [campaign.ladder.model_dump(mode="json"), campaign.evaluate.stride]

@@ -1,7 +1,7 @@
 """What to train for a change: every trunk of the ladder without and with it, for every seed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -104,7 +104,7 @@ def _pair(question: Question, trunk: Trunk, shift: int, files: CampaignFiles, ma
         check_task(changed)
     except ValidationError as error:
         raise refusal(error, trunk, question.where) from None
-    return Pair(without.seed, reference, replace(changed, may_diverge=True))
+    return Pair(without.seed, reference, changed)
 
 
 def _shifted(campaign: Campaign, shift: int) -> Campaign:

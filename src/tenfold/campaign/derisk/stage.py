@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.campaign.derisk.judge import judge_pairs
-from tenfold.campaign.derisk.kept import recipe_of, record_of, same_recipe
+from tenfold.campaign.derisk.kept import ladder_recipe, record_of, same_recipe
 from tenfold.campaign.derisk.plan import Question, plan_derisk
 from tenfold.campaign.derisk.stack import apply_change, check_stack
 from tenfold.campaign.files import CampaignFiles
@@ -34,9 +34,9 @@ def derisk(
 
     `sizes` names those to compare, None for all. Rungs that lie there finished, of the plain ladder or of another
     change, are not trained again. Raises InputError for a change, size or stack that cannot be tried, TenfoldError when
-    a run without the change fails.
+    a worker fails.
     """
-    change, recipe = load_change(path), recipe_of(campaign, manifest)
+    change, recipe = load_change(path), ladder_recipe(campaign, manifest)
     with closing(Ledger(files.ledger)) as ledger:
         tried = same_recipe(ledger.changes(), recipe)
     changed = apply_change(campaign, change, tried)

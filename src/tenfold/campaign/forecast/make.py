@@ -66,11 +66,11 @@ def make_forecast(
     forecasts = {name: forecast_target(law, ladder, manifest) for name, law in laws.by_holdout.items()}
     main = forecasts[laws.holdout]
     shared: dict[str, Any] = {
-        "rungs": [asdict(rung) for rung in ladder.rungs],
         "target": {"N": target.parameters, "D": target.tokens, "C": target.compute, "steps": plan.steps},
         "holdout": laws.holdout,
     }
     basis = shared | {
+        "rungs": [asdict(rung) for rung in ladder.rungs],
         "law": describe_law(laws.by_holdout[laws.holdout]),
         "notes": [*main.notes, *_notes(campaign, manifest, ladder), *laws.left_out],
         **what_more_buys(laws.by_holdout[laws.holdout], main),

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,28 +10,38 @@ from tenfold.config import Campaign
 from tenfold.data import Manifest
 from tenfold.errors import TenfoldError
 from tenfold.ledger import Ledger, Prediction, Run
-from tenfold.train.identity import identify, is_same_recipe
+from tenfold.train.identity import RunIdentity, identify, is_same_recipe
 
 SHOWN = 12  # digits of the recipe's hash in a quantity's name
+IDENTITY = "identity"  # of the first quantity's basis: an upgrade that adds keys with defaults must find it again
 
 
-def recipe_of(campaign: Campaign, manifest: Manifest) -> str:
-    """Names the target: sha256 of its configuration and data."""
-    return identify(campaign, manifest.digest, {}).recipe
+def target_identity(campaign: Campaign, manifest: Manifest) -> RunIdentity:
+    """Names the target, by configuration and data."""
+    return identify(campaign, manifest.digest, {})
 
 
-def registered(ledger: Ledger, recipe: str) -> list[Prediction]:
-    """What has been forecast about the run of this recipe; quantities without the recipe's prefix."""
-    prefix = f"{recipe[:SHOWN]} "
-    mine = [prediction for prediction in ledger.predictions() if prediction.quantity.startswith(prefix)]
-    return [replace(prediction, quantity=prediction.quantity.removeprefix(prefix)) for prediction in mine]
+def registered(ledger: Ledger, target: RunIdentity) -> list[Prediction]:
+    """What has been forecast about the run of this configuration and data, the loss on the first holdout first."""
+    every = ledger.predictions()
+    saved = (p.basis for p in every if IDENTITY in p.basis)
+    recipe = next((basis["recipe"] for basis in saved if is_same_recipe(basis[IDENTITY], target)), None)
+    mine = [prediction for prediction in every if prediction.basis.get("recipe") == recipe is not None]
+    return [replace(p, quantity=p.quantity.split(" ", 1)[1]) for p in mine]
 
 
-def register(ledger: Ledger, recipe: str, quantities: Sequence[Prediction]) -> None:
+def register(ledger: Ledger, target: RunIdentity, quantities: Sequence[Prediction]) -> None:
     """Write the whole forecast or nothing, with a hash over all that it says."""
-    said = {"recipe": recipe, "digest": digest_of(quantities)}
-    prefixed = [replace(q, quantity=f"{recipe[:SHOWN]} {q.quantity}", basis=q.basis | said) for q in quantities]
-    ledger.predict_together(prefixed)
+    first, *rest = quantities
+    identity = {IDENTITY: {"config": target.config, "manifest": target.manifest}}
+    said = [replace(first, basis=first.basis | identity), *rest]
+    name = {"recipe": target.recipe, "digest": digest_of(said)}
+    ledger.predict_together([replace(q, quantity=_full_name(target.recipe, q), basis=q.basis | name) for q in said])
+
+
+def _full_name(recipe: str, quantity: Prediction) -> str:
+    """The ledger's quantity: every target has its own."""
+    return f"{recipe[:SHOWN]} {quantity.quantity}"
 
 
 def digest_of(quantities: Sequence[Prediction]) -> str:
@@ -47,15 +57,14 @@ def _rest(quantity: Prediction) -> dict[str, Any]:
     return {key: value for key, value in quantity.basis.items() if key not in ("recipe", "digest")}
 
 
-def training_run(ledger: Ledger, campaign: Campaign, manifest: Manifest) -> Run | None:
+def training_run(ledger: Ledger, target: RunIdentity) -> Run | None:
     """The target's training as the ledger knows it, if it has begun."""
-    identity = identify(campaign, manifest.digest, {})
-    return next((r for r in ledger.runs() if r.kind == "train" and is_same_recipe(r.description, identity)), None)
+    return next((r for r in ledger.runs() if r.kind == "train" and is_same_recipe(r.description, target)), None)
 
 
-def refuse_after_the_fact(ledger: Ledger, campaign: Campaign, manifest: Manifest) -> None:
+def refuse_after_the_fact(ledger: Ledger, target: RunIdentity) -> None:
     """Raises TenfoldError when the target's training has begun: what is said now would be no forecast."""
-    run = training_run(ledger, campaign, manifest)
+    run = training_run(ledger, target)
     if run is not None:
         raise TenfoldError(
             f"{ledger.path}: training of this campaign has begun (run {run.fingerprint[:12]}), so it can no longer "
@@ -63,18 +72,18 @@ def refuse_after_the_fact(ledger: Ledger, campaign: Campaign, manifest: Manifest
         )
 
 
-def settle(ledger: Ledger, recipe: str, outcomes: dict[str, float]) -> list[Prediction]:
+def settle(ledger: Ledger, target: RunIdentity, outcomes: Mapping[str, float]) -> list[Prediction]:
     """Write outcomes beside their forecasts, those that are not settled yet. Returns what is settled.
 
     Raises TenfoldError when the forecast is not what was registered.
     """
-    found = registered(ledger, recipe)
+    found = registered(ledger, target)
     if found and digest_of(found) != found[0].basis["digest"]:
         raise TenfoldError(f"{ledger.path}: the registered forecast was changed afterwards; it cannot be settled")
-    for prediction in registered(ledger, recipe):
+    for prediction in found:
         if prediction.outcome is None and prediction.quantity in outcomes:
-            ledger.settle(f"{recipe[:SHOWN]} {prediction.quantity}", outcomes[prediction.quantity])
-    return [prediction for prediction in registered(ledger, recipe) if prediction.outcome is not None]
+            ledger.settle(_full_name(found[0].basis["recipe"], prediction), outcomes[prediction.quantity])
+    return [prediction for prediction in registered(ledger, target) if prediction.outcome is not None]
 
 
 def level_inside(prediction: Prediction) -> str:

@@ -9,11 +9,11 @@ from tenfold.campaign.forecast.curves import measured_final_loss
 from tenfold.campaign.forecast.make import make_forecast, target_plan
 from tenfold.campaign.forecast.register import (
     level_inside,
-    recipe_of,
     refuse_after_the_fact,
     register,
     registered,
     settle,
+    target_identity,
     training_run,
 )
 from tenfold.campaign.forecast.table import nats_per_token
@@ -37,18 +37,18 @@ def predict(campaign: Campaign, files: CampaignFiles, manifest: Manifest, consol
 
     Raises TenfoldError when training has begun without one, InputError when no ladder can be made or fitted.
     """
-    recipe = recipe_of(campaign, manifest)
+    target = target_identity(campaign, manifest)
     with closing(Ledger(files.ledger)) as ledger:
-        predictions = registered(ledger, recipe)
+        predictions = registered(ledger, target)
         if predictions:
             return predictions
-        refuse_after_the_fact(ledger, campaign, manifest)
+        refuse_after_the_fact(ledger, target)
         ladder = run_ladder(campaign, files, manifest, console)
         if ladder.transfer:
             console.say(f"ladder: {ladder.transfer.text}")
             ledger.event("transfer", ladder.transfer.text, holds=ladder.transfer.holds)
-        register(ledger, recipe, make_forecast(campaign, files, manifest, ladder, console))
-        return registered(ledger, recipe)
+        register(ledger, target, make_forecast(campaign, files, manifest, ladder, console))
+        return registered(ledger, target)
 
 
 def predict_before_training(
@@ -57,8 +57,9 @@ def predict_before_training(
     """The same within `tenfold run`, which goes on without a forecast where none can be made, and says why."""
     if not campaign.ladder.sizes:
         return []
+    target = target_identity(campaign, manifest)
     with closing(Ledger(files.ledger)) as ledger:
-        if training_run(ledger, campaign, manifest) and not registered(ledger, recipe_of(campaign, manifest)):
+        if training_run(ledger, target) and not registered(ledger, target):
             console.say("predict: training began without a forecast; it goes on without one")
             return []
     try:
@@ -80,10 +81,10 @@ def settle_forecast(
 ) -> list[Prediction]:
     """Score every forecast against what was measured."""
     with closing(Ledger(files.ledger)) as ledger:
-        recipe = recipe_of(campaign, manifest)
-        if not registered(ledger, recipe):
+        target = target_identity(campaign, manifest)
+        if not registered(ledger, target):
             return []
-        settled = settle(ledger, recipe, _outcomes(campaign, files, manifest, evaluation, ledger))
+        settled = settle(ledger, target, _outcomes(campaign, files, manifest, evaluation, ledger))
     for prediction in settled:
         console.say(f"settle: {settlement_line(prediction)}")
     return settled
@@ -127,10 +128,9 @@ def _quantity_line(prediction: Prediction) -> str:
 
 def settlement_line(prediction: Prediction) -> str:
     """What was forecast, what came, and how far off."""
-    outcome = prediction.outcome or 0.0
     level = level_inside(prediction)
     where = "outside the 95% interval" if level == "outside" else f"inside the {float(level):.0%} interval"
     return (
-        f"{prediction.quantity}: forecast {prediction.median:.4g}, measured {outcome:.4g} {prediction.unit}: "
-        f"{outcome / prediction.median - 1:+.1%}, {where}"
+        f"{prediction.quantity}: forecast {prediction.median:.4g}, measured {prediction.outcome:.4g} "
+        f"{prediction.unit}: {prediction.error:+.1%}, {where}"
     )

@@ -1,10 +1,9 @@
 """The ladder of a campaign: what belongs to it, training it, and the table of what came of it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tenfold.campaign.files import CampaignFiles
-from tenfold.campaign.ladder.tasks import RungResult, Task, ladder_tasks, transfer_tasks
+from tenfold.campaign.ladder.tasks import RungResult, Task, ladder_tasks, refuse_divergence, transfer_tasks
 from tenfold.campaign.ladder.transfer import TransferCheck, check_transfer
 from tenfold.campaign.ladder.worker import work_on
 from tenfold.campaign.ladder.workers import train_tasks
@@ -79,7 +78,8 @@ def join_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest) ->
 
 
 def ladder_result(plan: LadderPlan) -> LadderResult:
-    """What came of a finished ladder."""
+    """What came of a finished ladder. Raises InputError when one of its rungs met a loss that is not finite."""
+    refuse_divergence(plan.rungs)
     rungs = sorted((result for task in plan.rungs for result in task.results), key=lambda rung: rung.compute)
     return LadderResult(plan, tuple(rungs), check_transfer(plan.trunks, plan.rungs, plan.transfer))
 
@@ -90,11 +90,6 @@ def finished_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest
         return None
     try:
         plan = plan_ladder(campaign, files, manifest)
+        return ladder_result(plan) if plan.is_done else None
     except InputError:
-        return None  # too small for a ladder
-    return ladder_result(plan) if plan.is_done else None
-
-
-def holdout_names(rungs: Sequence[RungResult]) -> list[str]:
-    """Holdouts that every rung was scored on, in the corpus's order."""
-    return [name for name in rungs[0].holdouts if all(name in rung.holdouts for rung in rungs)]
+        return None  # too small for a ladder, or its rungs diverged

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from tenfold.campaign.files import read_json
 from tenfold.config import Campaign
+from tenfold.errors import InputError
 from tenfold.scaling.ladder import Rung, Trunk, scaled_rates, trunk_campaign
 from tenfold.train.identity import identify
 
@@ -48,8 +49,6 @@ class Task:
     """The target's, with the seed, the learning rates and the changes of this task."""
     rate_factor: float
     folder: Path
-    may_diverge: bool = False
-    """Whether a loss that is not finite is a result of this task rather than a failure."""
 
     @classmethod
     def of(cls, root: Path, trunk: Trunk, campaign: Campaign, manifest: str, rate_factor: float = 1.0) -> Self:
@@ -84,8 +83,8 @@ class Task:
 
     @property
     def divergence(self) -> str | None:
-        """Why there is no result where a task that may diverge did so."""
-        recorded = read_json(self.divergence_file) if self.may_diverge else None
+        """Why there is no result where the loss became infinite: trained again it would end the same."""
+        recorded = read_json(self.divergence_file)
         return str(recorded["why"]) if recorded else None
 
     @property
@@ -106,8 +105,7 @@ class Task:
         trunk = {**asdict(replace(self.trunk, rungs=())), "rungs": [asdict(rung) for rung in self.trunk.rungs]}
         trunk["model"] = self.trunk.model.model_dump(mode="json")
         campaign = self.campaign.model_dump(mode="json", exclude_unset=True)
-        plain = {"rate_factor": self.rate_factor, "folder": str(self.folder), "may_diverge": self.may_diverge}
-        return {"trunk": trunk, "campaign": campaign, **plain}
+        return {"trunk": trunk, "campaign": campaign, "rate_factor": self.rate_factor, "folder": str(self.folder)}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Self:
@@ -115,7 +113,7 @@ class Task:
         campaign = Campaign.model_validate(record["campaign"])
         fields = record["trunk"] | {"rungs": tuple(Rung(**rung) for rung in record["trunk"]["rungs"])}
         trunk = Trunk(**fields | {"model": campaign.model.model_validate(record["trunk"]["model"])})
-        return cls(trunk, campaign, record["rate_factor"], Path(record["folder"]), record["may_diverge"])
+        return cls(trunk, campaign, record["rate_factor"], Path(record["folder"]))
 
 
 def rung_name(rung: Rung) -> str:
@@ -130,14 +128,19 @@ def ladder_tasks(root: Path, trunks: Sequence[Trunk], campaign: Campaign, manife
 
 def transfer_tasks(root: Path, trunks: Sequence[Trunk], campaign: Campaign, manifest: str) -> list[Task]:
     """The two smallest sizes at other learning rates, the middle rung alone; the given rate is the ladder's own."""
-    return [
-        replace(
-            Task.of(root, replace(trunk, rungs=(middle_rung(trunk),)), campaign, manifest, factor), may_diverge=True
-        )
-        for trunk in trunks[:TRANSFER_SIZES]
-        for factor in RATE_FACTORS
-        if factor != 1.0
-    ]
+    alone = [replace(trunk, rungs=(middle_rung(trunk),)) for trunk in trunks[:TRANSFER_SIZES]]
+    others = [factor for factor in RATE_FACTORS if factor != 1.0]
+    return [Task.of(root, trunk, campaign, manifest, factor) for trunk in alone for factor in others]
+
+
+def refuse_divergence(tasks: Sequence[Task]) -> None:
+    """Raises InputError when a task met a loss that is not finite."""
+    for task in tasks:
+        if task.divergence is not None:
+            raise InputError(
+                f"ladder: {task.divergence}; lower train.optimizer's learning rates, set ladder.sizes = 0, or delete "
+                f"{task.folder} to try again"
+            )
 
 
 def middle_rung(trunk: Trunk) -> Rung:

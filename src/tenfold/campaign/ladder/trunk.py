@@ -45,13 +45,11 @@ class _Bench:
 def train_task(task: Task, files: CampaignFiles, manifest: Manifest) -> None:
     """What is finished is left alone. The trunk's checkpoints go when all rungs are done.
 
-    Raises NotFinite where the loss is not finite, unless the task may diverge: then it is recorded.
+    A loss that is not finite is a result too, and recorded.
     """
     try:
         _train_all(task, files, manifest)
     except NotFinite as error:
-        if not task.may_diverge:
-            raise
         what = str(error).partition(". ")[0]  # the rest names samples and checkpoints to go on from
         write_json(task.divergence_file, {"why": f"{task.trunk.name}, seed {task.campaign.seed}: {what}"})
         for rest in [task.folder / "trunk", *(task.folder / rung_name(rung) for rung in task.trunk.rungs)]:

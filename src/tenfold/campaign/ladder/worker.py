@@ -1,7 +1,7 @@
 """One worker: takes trunks nobody works on, trains them and their cool-downs, until none is left.
 
 A trunk is claimed by a lock on a file in its folder, which the kernel drops when the process ends in whatever way. So
-any number of workers, on any machines that share the folder, can work on one ladder.
+any number of workers of a machine can work on one ladder.
 """
 
 import fcntl

@@ -140,15 +140,10 @@ def _quantity(prediction: Prediction) -> Record:
         "median": prediction.median,
         "intervals": prediction.intervals,
         "outcome": prediction.outcome,
-        "error": relative_error(prediction) if settled else None,
+        "error": prediction.error,
         "inside": level_inside(prediction) if settled else None,
         "settled_at": prediction.settled_at,
     }
-
-
-def relative_error(prediction: Prediction) -> float:
-    """Of a settled forecast: (measured − forecast) / forecast."""
-    return (prediction.outcome or 0.0) / prediction.median - 1
 
 
 def _ribbon(law: ScalingLaw, target: Record) -> Record:
@@ -198,7 +193,7 @@ def calibration_record(ledger: Ledger) -> Record | None:
     inside = {
         str(level): sum(_holds(prediction, str(level)) for prediction in settled) / len(settled) for level in LEVELS
     }
-    errors = [abs(relative_error(prediction)) for prediction in settled]
+    errors = [abs(p.error) for p in losses if p.error is not None]
     return {"settled": len(settled), "inside": inside, "mean_error": sum(errors) / len(errors)}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from tenfold.campaign.derisk import changes_of
 from tenfold.campaign.files import CampaignFiles, read_json, write_json, write_text
 from tenfold.campaign.forecast.make import fit_laws, target_plan
-from tenfold.campaign.forecast.register import recipe_of, registered
+from tenfold.campaign.forecast.register import registered, target_identity
 from tenfold.campaign.ladder.stage import finished_ladder
 from tenfold.campaign.report.collect import collect
 from tenfold.campaign.report.forecasts import calibration_record, forecast_record, ladder_record
@@ -51,7 +51,7 @@ def _forecasts(
         laws = fit_laws(ladder, manifest, campaign.seed) if ladder else None
     except InputError as error:
         console.say(f"warning: {error}; the report is without the ladder")
-    predictions = registered(ledger, recipe_of(campaign, manifest))
+    predictions = registered(ledger, target_identity(campaign, manifest))
     run = next(run for run in ledger.runs() if run.fingerprint == trained.result.fingerprint)
     losses = ledger.metric(run.id, "train/loss")
     plan, log_every = target_plan(campaign, manifest), campaign.train.log_every

@@ -1,6 +1,6 @@
 """A forecast of a whole curve with its bands, and the live run held against it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -127,10 +127,6 @@ class BandTracker:
         if side in ("above", "below") and self.count == self._patience:
             return BandEvent(step, side, self.count, loss, low, high, self._level)
         return None
-
-    def observe_all(self, evaluations: Sequence[tuple[int, float]]) -> list[BandEvent]:
-        """Every event of a sequence of (step, loss)."""
-        return [event for step, loss in evaluations if (event := self.observe(step, loss))]
 
     def _side(self, step: int, loss: float, low: float, high: float) -> Side:
         if step < self._forecast.steps[0]:

@@ -171,14 +171,17 @@ class Checkpointer:
             raise InputError(f"{self.url}: checkpoints cannot be read here ({_reason(error)})") from error
         for name in reversed(names):
             try:
-                directory = self._store.fetch(name)
-                manifest = CheckpointManifest.read(directory / MANIFEST)
-                manifest.verify(directory)
+                return Found(self._verified(name), damaged)
             except (ValueError, OSError) as error:
                 damaged.append(Damaged(self._store.describe(name), str(error)))
-                continue
-            return Found(Checkpoint(self._store.describe(name), directory, manifest), damaged)
         return Found(None, damaged)
+
+    def _verified(self, name: str) -> Checkpoint:
+        """The checkpoint of this name. Raises ValueError or OSError when it is not whole."""
+        directory = self._store.fetch(name)
+        manifest = CheckpointManifest.read(directory / MANIFEST)
+        manifest.verify(directory)
+        return Checkpoint(self._store.describe(name), directory, manifest)
 
     def clear(self) -> None:
         """Delete every checkpoint."""
@@ -189,14 +192,9 @@ class Checkpointer:
         """The checkpoint after this step, if it is there and whole."""
         name = f"step-{step:08d}"
         try:
-            if name not in self._store.names():
-                return None
-            directory = self._store.fetch(name)
-            manifest = CheckpointManifest.read(directory / MANIFEST)
-            manifest.verify(directory)
+            return self._verified(name) if name in self._store.names() else None
         except (ValueError, OSError):
             return None
-        return Checkpoint(self._store.describe(name), directory, manifest)
 
     def set_aside(self, damaged: Damaged) -> str:
         """Rename a damaged checkpoint, so that pruning never counts it as one of those to keep; returns where."""
