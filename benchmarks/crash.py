@@ -2,15 +2,15 @@
 
     python benchmarks/crash.py [--trials 50] [--json FILE]
 
-Each trial is a whole `tenfold run` (data build, training, evaluation, report) in a directory of its own, killed
-one to three times at instants drawn uniformly over the length of the uninterrupted run, so that kills fall into the
-data build, into steps and into checkpoints; a run that ended before its kill is not counted and another instant is
-drawn. The weights digest it ends with must equal that of the uninterrupted run, and no phase may be without a kill.
+Each trial is a whole `tenfold run` (data build, ladder, training, evaluation, report) in a directory of its own, killed
+with all its workers one to three times at instants drawn uniformly over the length of the uninterrupted run, so that
+kills fall into the data build, the ladder, steps and checkpoints; a run that ended before its kill is not counted and
+another instant is drawn. Weights and forecasts it ends with must equal those of the uninterrupted run, and no phase may
+be without a kill.
 """
 
 import argparse
 import json
-import os
 import random
 import shutil
 import signal
@@ -19,8 +19,11 @@ import sys
 import sysconfig
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import psutil
 
 CAMPAIGN = """
 name = "crash"
@@ -31,6 +34,7 @@ tokenizer = {{ vocab_size = 512 }}
 [model]
 depth = 2
 width = 64
+head_dim = 16
 context = 64
 [train]
 tokens = 122880
@@ -41,6 +45,11 @@ threads = 1
 every = 3
 [evaluate]
 every = 20
+[ladder]
+sizes = 3
+budgets = 4
+smallest = 0.02
+largest = 0.3
 """
 
 
@@ -70,15 +79,25 @@ def start(directory: Path) -> subprocess.Popen[str]:
 
 
 def finish(directory: Path) -> str:
-    """Run to the end; the weights digest it ended with."""
+    """Run to the end; the weights digest it ended with, and what was forecast of its losses."""
     process = start(directory)
     out, err = process.communicate()
     if process.returncode != 0:
         raise SystemExit(f"the run failed with {process.returncode}:\n{err}")
-    return str(json.loads(out)["weights_digest"])
+    report = json.loads((directory / "report.json").read_text())
+    losses = [(q["quantity"], q["median"]) for q in report["forecast"]["quantities"] if q["unit"] != "seconds"]
+    return f"{json.loads(out)['weights_digest']} {losses}"
 
 
-PHASES = {"data:": "data build", "audit:": "data build", "training": "step", "resumed": "step", "step": "step"}
+PHASES = {
+    "data:": "data build",
+    "audit:": "data build",
+    "ladder:": "ladder",
+    "predict:": "ladder",
+    "training": "step",
+    "resumed": "step",
+    "step": "step",
+}
 
 
 def kill_after(directory: Path, seconds: float) -> str | None:
@@ -90,7 +109,10 @@ def kill_after(directory: Path, seconds: float) -> str | None:
     try:
         process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        parent = psutil.Process(process.pid)
+        for one in [*parent.children(recursive=True), parent]:  # the ladder's workers have sessions of their own
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
     _, err = process.communicate()
     if process.returncode == 0:
         return None
@@ -155,7 +177,7 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps(summary | {"each": [asdict(trial) for trial in trials]}, indent=2))
     print(json.dumps(summary))
-    missed = {"data build", "step", "checkpoint"} - set(kills)
+    missed = {"data build", "ladder", "step", "checkpoint"} - set(kills)
     if missed:
         print(f"no kill fell into: {', '.join(sorted(missed))}", file=sys.stderr)
     sys.exit(summary["equal"] != summary["trials"] or bool(missed))
