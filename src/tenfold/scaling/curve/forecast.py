@@ -19,15 +19,13 @@ from scipy.special import stdtrit
 
 from tenfold.errors import InputError
 from tenfold.scaling.curve.band import Band, CurveForecast, FinalLoss
-from tenfold.scaling.curve.forms import FOLLOWING_SIZE, PLACES, Form, at_places, forms_for
+from tenfold.scaling.curve.forms import PLACES, Form, at_places, forms_for
 from tenfold.scaling.curve.runs import Curve, Floats, Run, Steps
 
 POINTS = 256
 AVERAGED = 192
 """Points that a rung's curve is averaged to; the last of them is its end."""
 SMALLEST_FIT = 2  # sizes
-HANDICAP = 1.25
-"""How much better the form with two more coefficients must do in backtests: they reach less far than the target."""
 NEIGHBOURS = 6  # places, each about a hundredth of the run
 
 
@@ -83,7 +81,7 @@ def forecast_curve(rungs: Sequence[Curve], target: Run, final: FinalLoss) -> Cur
     trials = backtest(curves, target)
     distance = float(np.log(target.parameters / max(curve.run.parameters for curve in curves)))
     errors = _mean_errors(trials, distance)
-    chosen = min(errors, key=lambda name: errors[name] * (HANDICAP if name == FOLLOWING_SIZE else 1.0))
+    chosen = min(errors, key=lambda name: errors[name])
     form = forms_for(curves, target)[chosen](curves)
     steps = _steps_of(target)
     losses = form.anchored(target, steps, final.value)

@@ -13,7 +13,7 @@ from tenfold.scaling.curve.fit import fit_law
 from tenfold.scaling.curve.law import MultiPowerLaw
 from tenfold.scaling.curve.runs import Curve, Floats, Run, Steps
 
-FOLLOWING_SIZE = "multi-power law, amplitudes following size"
+SIZES_TO_FOLLOW = 5  # from four sizes two splits remain to choose by, and the choice is luck
 PLACES = np.unique(np.concatenate([np.geomspace(0.002, 0.05, 24), np.linspace(0.05, 1, 96)]))
 """Shares of a run at which curves of different length are compared."""
 SAME_SCHEDULE = 0.05
@@ -101,11 +101,11 @@ def _factors(run: Run, places: Floats) -> Floats:
 
 
 def forms_for(curves: Sequence[Curve], target: Run) -> Mapping[str, Callable[[Sequence[Curve]], Form]]:
-    """The forms worth trying: the collapse only where every curve has the target's schedule."""
-    forms: dict[str, Callable[[Sequence[Curve]], Form]] = {
-        "multi-power law": lambda given: LawForm(fit_law(given)),
-        FOLLOWING_SIZE: lambda given: LawForm(fit_law(given, trends=True)),
-    }
+    """The forms worth trying: amplitudes that follow size only where enough sizes show how, the collapse only where
+    every curve has the target's schedule."""
+    forms: dict[str, Callable[[Sequence[Curve]], Form]] = {"multi-power law": lambda given: LawForm(fit_law(given))}
+    if len({curve.run.parameters for curve in curves}) >= SIZES_TO_FOLLOW:
+        forms["multi-power law, amplitudes following size"] = lambda given: LawForm(fit_law(given, trends=True))
     if all(same_schedule(curve.run, target) for curve in curves):
         forms["collapse"] = fit_collapse
     return forms
