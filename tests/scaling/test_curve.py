@@ -216,7 +216,8 @@ GROWING = replace(TRUE, amplitude_trend=0.15, drop_trend=-0.1)
 
 
 def test_a_ladder_forecasts_a_larger_curve_of_another_schedule() -> None:
-    rungs = [*ladder((1, 1.6, 2.5, 4), GROWING, CONSTANT), *ladder((1, 1.6, 2.5, 4), GROWING, WSD)]
+    sizes = (1, 1.5, 2.2, 3.3, 5)
+    rungs = [*ladder(sizes, GROWING, CONSTANT), *ladder(sizes, GROWING, WSD)]
     [target] = ladder((10,), GROWING, COSINE)
     forecast = forecast_curve(rungs, target.run, final_loss(float(target.losses[-1])))
     errors = np.interp(target.steps, forecast.steps, forecast.losses) - target.losses

@@ -253,7 +253,7 @@ def test_a_rung_is_as_long_as_planned_and_has_no_ladder_of_its_own() -> None:
     assert derived.train.tokens == rung.steps * TRUNK.batch_tokens and derived.train.batch_tokens == TRUNK.batch_tokens
     assert derived.model == TRUNK.model and derived.train.threads == 2
     assert derived.ladder.sizes == 0
-    assert derived.checkpoint.every == derived.evaluate.every == rung.steps
+    assert derived.evaluate.every == rung.steps
 
 
 def test_only_the_learning_rates_are_scaled() -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -34,8 +35,8 @@ class DocumentStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._text.close()
-        self._words.close()
+        with closing(self._words):  # also where a full disk keeps the text from being flushed
+            self._text.close()
 
     def __len__(self) -> int:
         return len(self.sources)
