@@ -1,0 +1,1 @@
+"""Several learners, one run: learners, syncer, their wire and their supervisor."""

@@ -1,0 +1,8 @@
+"""Processes kept alive: children, crash loops, orders to a running supervisor. Front door."""
+
+from tenfold.cluster.supervise.children import Child, Children, Ended
+from tenfold.cluster.supervise.crash_loop import CrashLoop
+from tenfold.cluster.supervise.orders import drop_order, take_orders
+from tenfold.cluster.supervise.parent import watch_parent
+
+__all__ = ["Child", "Children", "CrashLoop", "Ended", "drop_order", "take_orders", "watch_parent"]

@@ -1,0 +1,228 @@
+"""Child processes: start, watch, signal, restart, stop. They die with this process, however it ends."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tenfold.errors import TenfoldError
+
+POLL_S = 0.02
+GRACE_S = 60.0  # a child that was asked to stop saves first
+TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Child:
+    """What to run. `environment` comes on top of this process's own; what it prints is appended to `log`."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    log: Path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one life of a child ended: its return code, negative for the number of a signal, as subprocess says it."""
+
+    name: str
+    pid: int
+    code: int
+    seconds: float
+    """How long it lived."""
+    last_line: str
+    """The last line it wrote; empty when it wrote none."""
+
+    @property
+    def how(self) -> str:
+        """`SIGKILL`, or `status 3`."""
+        if self.code >= 0:
+            return f"status {self.code}"
+        try:
+            return signal.Signals(-self.code).name
+        except ValueError:  # a real-time signal
+            return f"signal {-self.code}"
+
+
+@dataclass(frozen=True)
+class _Life:
+    """One running process, when it began (s) and where in the log its lines start (bytes)."""
+
+    child: Child
+    process: subprocess.Popen[bytes]
+    began: float
+    log_start: int
+
+
+class Children:
+    """The children of this process. Any thread may call it. Leaving the context stops them all.
+
+    Each leads a session and process group of its own: Ctrl-C reaches the supervisor alone, and what a child started
+    dies with it. Each gets a pipe as its input that only this process holds; see `watch_parent`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # no process is reaped while another thread signals it
+        self._lives: dict[str, _Life] = {}
+        self._known: dict[str, Child] = {}
+        self._ended: list[Ended] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop_all(GRACE_S)
+
+    @property
+    def running(self) -> list[str]:
+        """Names of the children that run (or stand still)."""
+        with self._lock:
+            self._reap()
+            return list(self._lives)
+
+    def start(self, child: Child) -> int:
+        """Start it; its process id. Raises TenfoldError when one of that name runs or the command cannot be run."""
+        with self._lock:
+            self._reap()
+            if child.name in self._lives:
+                raise TenfoldError(f"{child.name}: already running as process {self._lives[child.name].process.pid}")
+            self._known[child.name] = child
+            self._lives[child.name] = _begin(child)
+            return self._lives[child.name].process.pid
+
+    def pid(self, name: str) -> int | None:
+        """Process id of a running child, None when it does not run."""
+        with self._lock:
+            self._reap()
+            life = self._lives.get(name)
+            return life.process.pid if life else None
+
+    def poll(self) -> list[Ended]:
+        """Every child that ended since the last call."""
+        with self._lock:
+            self._reap()
+            ended, self._ended = self._ended, []
+            return ended
+
+    def signal(self, name: str, number: signal.Signals, *, pid: int | None = None, group: bool = False) -> bool:
+        """Send a signal to a child, or to its whole process group; whether it was there to get it.
+
+        With `pid`: only to that life of it.
+        """
+        with self._lock:
+            self._reap()
+            life = self._lives.get(name)
+            if life is None or pid not in (None, life.process.pid):
+                return False
+            (os.killpg if group else os.kill)(life.process.pid, number)
+            return True
+
+    def kill(self, name: str) -> bool:
+        """SIGKILL to the whole process group, also of a stopped one; whether it ran. `poll` tells how it ended."""
+        return self.signal(name, signal.SIGKILL, group=True)
+
+    def ask_to_stop(self, name: str) -> bool:
+        """SIGTERM, which a stopped one hears too; whether it ran."""
+        with self._lock:
+            self.signal(name, signal.SIGCONT, group=True)
+            return self.signal(name, signal.SIGTERM)
+
+    def restart(self, name: str, why: str) -> int:
+        """Kill the child if it runs and start it again; its new process id. `why` goes to its log.
+
+        How a life ended that this call killed is not told by `poll`. Raises TenfoldError for an unknown name.
+        """
+        with self._lock:
+            if name not in self._known:
+                raise TenfoldError(f"{name}: never started, so it cannot be restarted")
+            old = self.pid(name)
+            if old is not None:
+                self.kill(name)
+                self._lives[name].process.wait()
+                self._reap()
+                self._ended = [ended for ended in self._ended if ended.pid != old]
+            _write_line(self._known[name].log, f"--- restarted: {why}")
+            return self.start(self._known[name])
+
+    def stop_all(self, grace: float) -> None:
+        """SIGTERM to each, then, `grace` seconds later, SIGKILL to what is left. `poll` tells how they ended."""
+        for name in self.running:
+            self.ask_to_stop(name)
+        deadline = time.monotonic() + grace
+        while self.running and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        for name in self.running:
+            self.kill(name)
+        while self.running:
+            time.sleep(POLL_S)
+
+    def _reap(self) -> None:
+        for name, life in list(self._lives.items()):
+            if _has_ended(life.process):
+                del self._lives[name]
+                self._ended.append(_finish(life))
+
+
+def _begin(child: Child) -> _Life:
+    environment = {**os.environ, **child.environment}
+    try:
+        child.log.parent.mkdir(parents=True, exist_ok=True)
+        with child.log.open("ab") as log:
+            start = log.tell()
+            process = subprocess.Popen(
+                child.command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+            return _Life(child, process, time.monotonic(), start)
+    except OSError as error:
+        raise TenfoldError(f"{child.name}: cannot be started ({error.strerror}: {error.filename})") from error
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has; a process found so stays a zombie, so that its group's number is not given away."""
+    if process.returncode is not None:
+        return True
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _finish(life: _Life) -> Ended:
+    process, child = life.process, life.child
+    if process.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):  # what it had started and left behind
+            os.killpg(process.pid, signal.SIGKILL)
+    code = process.wait()
+    if process.stdin:
+        process.stdin.close()
+    line = _last_line(child.log, life.log_start)
+    return Ended(child.name, process.pid, code, time.monotonic() - life.began, line)
+
+
+def _write_line(log: Path, line: str) -> None:
+    with suppress(OSError), log.open("a", encoding="utf-8") as handle:
+        handle.write(line + "\n")
+
+
+def _last_line(log: Path, start: int) -> str:
+    """The last line that says something, after `start` bytes."""
+    try:
+        with log.open("rb") as handle:
+            end = handle.seek(0, os.SEEK_END)
+            handle.seek(max(start, end - TAIL_BYTES))
+            lines = handle.read().decode("utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
