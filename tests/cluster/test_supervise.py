@@ -18,6 +18,10 @@ from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, drop_or
 from tenfold.errors import TenfoldError
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
+STARTS_ANOTHER = (
+    f"import subprocess, sys; other = subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); "
+    "print('pid', other.pid, flush=True)"
+)
 WATCHING = "from tenfold.cluster.supervise import watch_parent; watch_parent(0.5)\n"
 HANGS = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: None)\nwhile True: signal.pause()"
 
@@ -57,7 +61,12 @@ def says(child: Child, word: str = "up") -> None:
 
 def ended(children: Children) -> Ended:
     found: list[Ended] = []
-    until(lambda: bool(found.extend(children.poll()) or found))
+
+    def some() -> bool:
+        found.extend(children.poll())
+        return bool(found)
+
+    until(some)
     assert len(found) == 1
     return found[0]
 
@@ -72,8 +81,7 @@ def test_an_end_tells_name_status_age_and_last_line(children: Children, tmp_path
 
 
 def test_a_killed_child_takes_what_it_started_with_it(children: Children, tmp_path: Path) -> None:
-    code = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); print('pid', p.pid, flush=True)\n"
-    child = python(tmp_path, "learner-0", code + SLEEP)
+    child = python(tmp_path, "learner-0", f"{STARTS_ANOTHER}; {SLEEP}")
     children.start(child)
     says(child, "pid ")
     until(lambda: child.log.read_text().count("up") == 2)
@@ -86,8 +94,7 @@ def test_a_killed_child_takes_what_it_started_with_it(children: Children, tmp_pa
 
 
 def test_what_a_child_leaves_behind_dies_when_it_ends_by_itself(children: Children, tmp_path: Path) -> None:
-    code = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); print('pid', p.pid)"
-    children.start(python(tmp_path, "learner-0", code))
+    children.start(python(tmp_path, "learner-0", STARTS_ANOTHER))
     inner = int(ended(children).last_line.split()[1])
     until(lambda: not psutil.pid_exists(inner) or psutil.Process(inner).status() == psutil.STATUS_ZOMBIE)
 
@@ -124,7 +131,8 @@ def test_all_are_asked_first_and_a_stopped_one_hears_it(children: Children, tmp_
     named = {name: python(tmp_path, name, code) for name, code in [("a", polite), ("b", polite), ("c", HANGS)]}
     for child in named.values():
         children.start(child)
-    says(named["a"]), says(named["b"])
+    says(named["a"])
+    says(named["b"])
     until(
         lambda: (
             psutil.Process(children.pid("c")).status() == psutil.STATUS_SLEEPING and _catches_term(children.pid("c"))
@@ -226,7 +234,8 @@ def test_orders_are_taken_once_in_the_order_they_came(tmp_path: Path) -> None:
     for number in range(3):
         drop_order(tmp_path / "orders", {"order": "add", "number": number})
     assert [order["number"] for order in take_orders(tmp_path / "orders", reports.append)] == [0, 1, 2]
-    assert take_orders(tmp_path / "orders", reports.append) == reports == []
+    assert take_orders(tmp_path / "orders", reports.append) == []
+    assert reports == []
 
 
 BAD_ORDERS = {
@@ -250,7 +259,8 @@ def test_what_is_no_order_is_set_aside_and_reported(tmp_path: Path) -> None:
     assert sorted(Path(line.split(": ")[0]).stem for line in reports) == sorted([*BAD_ORDERS, "folder", "pipe"])
     assert all(len(line) < 400 and "set aside as" in line for line in reports), reports
     again: list[str] = []
-    assert take_orders(tmp_path, again.append) == again == []
+    assert take_orders(tmp_path, again.append) == []
+    assert again == []
     assert (tmp_path / "half.json.refused").read_bytes() == BAD_ORDERS["half"]
 
 
