@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -473,8 +474,10 @@ def test_nothing_passes_a_partition_neither_bytes_nor_new_connections(proxy: Fau
         assert 0.25 < there_and_back(client, b"x")[1] < 3.0, "over by itself"
 
 
-def test_a_broken_connection_is_news_that_does_not_pass_a_partition() -> None:
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_broken_connection_is_news_that_does_not_pass_a_partition(reset: bool) -> None:
     with straight() as (proxy, client, server):
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", reset, 0))
         proxy.partition(60.0)
         server.close()
         client.settimeout(0.2)
