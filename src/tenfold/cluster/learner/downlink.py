@@ -1,0 +1,116 @@
+"""New versions on their way from the syncer, in a thread of their own."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tenfold.cluster.outer import apply_difference
+from tenfold.cluster.syncer.shelf import KEPT_DIFFERENCES, digest_of
+from tenfold.cluster.wire import Link, Refused, Unreachable
+from tenfold.config.cluster import Precision
+from tenfold.errors import TenfoldError
+
+POLL_S = 1.0
+RETRY_S = 0.2
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A version that can be merged: its values (this rank's part), and which of our contributions it contains."""
+
+    version: int
+    values: Tensor
+    contained: frozenset[int]
+
+
+class Downlink:
+    """Follows the syncer's versions: by rounded differences where it can, by whole fragments where it must."""
+
+    def __init__(
+        self, link: Link, life: int, start: Mapping[int, tuple[int, Tensor]], precision: Precision, part: tuple[int, int]
+    ) -> None:
+        """`start`: version and values of each fragment now; `part`: (rank, ranks)."""
+        self._link, self._life, self._precision, self._part = link, life, precision, part
+        self._known = dict(start)
+        self._ready: dict[int, Arrived] = {}
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self.refused: str | None = None
+        self._thread = threading.Thread(target=self._run, name="downlink", daemon=True)
+        self._thread.start()
+
+    def ready(self) -> dict[int, int]:
+        """Fragment → newest version that waits here to be merged."""
+        with self._changed:
+            return {index: arrived.version for index, arrived in self._ready.items()}
+
+    def take(self, index: int) -> Arrived:
+        """Take what waits of a fragment."""
+        with self._changed:
+            return self._ready.pop(index)
+
+    def wait(self, satisfied: Callable[[Mapping[int, Arrived]], bool], patience: float) -> None:
+        """Return when what waits satisfies, or when patience (seconds) is used up."""
+        with self._changed:
+            self._changed.wait_for(lambda: satisfied(self._ready), patience)
+
+    def close(self) -> None:
+        """Stop following."""
+        self._stopping.set()
+        self._link.close()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._fetch_news()
+            except Refused as error:
+                self.refused = str(error)
+                return
+            except (Unreachable, TenfoldError):
+                self._stopping.wait(RETRY_S)
+
+    def _fetch_news(self) -> None:
+        known = {str(index): version for index, (version, _) in self._known.items()}
+        request = {"life": self._life, "known": known, "patience": POLL_S}
+        news = self._link.call("news", request, timeout=POLL_S + 5.0)["versions"]
+        for name, what in news.items():
+            index, version = int(name), int(what["version"])
+            if index in self._known:
+                self._known[index] = self._follow(index, version)
+                self._offer(index, frozenset(what["merged"]))
+
+    def _follow(self, index: int, version: int) -> tuple[int, Tensor]:
+        at, values = self._known[index]
+        try:
+            if self._part == (0, 1) and version - at <= KEPT_DIFFERENCES // 2:
+                for following in range(at + 1, version + 1):
+                    header, data = self._link.get(f"difference/{index}/{following}")
+                    values = apply_difference(values, data, self._precision)
+                if digest_of(values) == header["digest"]:
+                    return version, values
+        except Refused:
+            pass  # not kept any more
+        return fetch_fragment(self._link, index, self._part)
+
+    def _offer(self, index: int, contained: frozenset[int]) -> None:
+        version, values = self._known[index]
+        with self._changed:
+            self._ready[index] = Arrived(version, values, contained)
+            self._changed.notify_all()
+
+
+def fetch_fragment(link: Link, index: int, part: tuple[int, int]) -> tuple[int, Tensor]:
+    """The newest version of a fragment, or of a rank's part of it. Raises TenfoldError when it is not what was sent."""
+    header, data = link.get(f"fragment/{index}/{part[0]}/{part[1]}")
+    values = torch.frombuffer(data, dtype=torch.float32) if len(data) else torch.empty(0)
+    if digest_of(values) != header["digest"]:
+        raise TenfoldError(f"fragment {index}: not the values that were published")
+    return int(header["version"]), values
+
+
+def fetch_all(link: Link, fragments: Sequence[int], part: tuple[int, int]) -> dict[int, tuple[int, Tensor]]:
+    """Every fragment's newest version."""
+    return {index: fetch_fragment(link, index, part) for index in fragments}

@@ -1,0 +1,64 @@
+"""A learner's process: one rank of it, alone or under torchrun."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tenfold.cluster.chaos.inside import allow_faults_from_signals
+from tenfold.cluster.learner.decoupled import DecoupledLearner, Faults, Site
+from tenfold.cluster.learner.inner_state import PeerService
+from tenfold.cluster.settings import CHAOS_VARIABLE, batch_of, fragments_of, sharing_machine
+from tenfold.cluster.wire import BlobServer, Security
+from tenfold.config import Campaign
+from tenfold.data import Manifest
+from tenfold.errors import InputError
+from tenfold.train.checkpoint import Checkpointer
+from tenfold.train.learner import build_learner
+from tenfold.train.ranks import Ranks, joined_ranks
+from tenfold.train.signals import stop_on_signal
+
+LOOPBACK = ("127.", "localhost", "[::1]")
+
+
+def train_as_learner(
+    campaign: Campaign, data: Path, manifest: Manifest, name: str, syncer: str, security: Security, states: Path
+) -> None:
+    """Join a run and train until it is finished. Raises Interrupted when asked to stop, Refused when kept out."""
+    with joined_ranks(campaign.train.device) as alone, stop_on_signal() as stop:
+        ranks = sharing_machine(campaign, alone)
+        learner = build_learner(campaign, data, manifest, ranks)
+        batch = batch_of(campaign)
+        ranks.share(batch)  # refuses a batch that the ranks cannot share
+        faults, peers = Faults(), PeerService()
+        if os.environ.get(CHAOS_VARIABLE) == "1":
+            allow_faults_from_signals(faults)
+        with (
+            Checkpointer(states / name, keep_last=2, rank=ranks.rank, world_size=ranks.world_size) as checkpointer,
+            _peer_server(peers, syncer, security, ranks) as address,
+        ):
+            checkpointer.prepare()
+            site = Site(name, syncer, security, address, states)
+            fragments = fragments_of(campaign, learner.model)
+            DecoupledLearner(learner, site, fragments, batch, checkpointer, peers, stop, faults).run()
+
+
+@contextmanager
+def _peer_server(peers: PeerService, syncer: str, security: Security, ranks: Ranks) -> Iterator[str | None]:
+    """Where other learners may take the inner state: beside a syncer on loopback, or with a certificate of our own."""
+    if not ranks.is_first or not (syncer.startswith(LOOPBACK) or security.key):
+        yield None
+        return
+    bind = "127.0.0.1" if syncer.startswith(LOOPBACK) else "0.0.0.0"
+    server = BlobServer(peers, security, bind=bind)
+    try:
+        yield server.address
+    finally:
+        server.close()
+
+
+def check_name(name: str) -> str:
+    """A learner's name is a folder's name. Raises InputError when it cannot be one."""
+    if not name or len(name) > 100 or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+        raise InputError(f"--name {name!r}: letters, digits, '-', '_' and '.' only")
+    return name

@@ -1,0 +1,77 @@
+"""What a learner says about itself, twice a second, from a thread of its own; progress is the main thread's."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from tenfold.cluster.wire import Link, Refused, Unreachable
+
+EVERY_S = 0.25
+
+
+@dataclass
+class Vitals:
+    """Written by the training thread, read by the pulse."""
+
+    step: int = 0
+    phase: str = "step"
+    detail: int = 0
+    idle: bool = False
+    flushed: bool = False
+    tokens_per_second: float = 0.0
+
+
+class Pulse:
+    """Sends vitals and losses until closed; says when the syncer has ended this life or the run."""
+
+    def __init__(self, link: Link, life: int, vitals: Vitals) -> None:
+        self._link, self._life, self._vitals = link, life, vitals
+        self._losses: list[tuple[int, float, int, float]] = []
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self.ended: str | None = None
+        self.finished = False
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread.start()
+
+    def loss(self, position: int, nats: float, tokens: int, size: float) -> None:
+        """An inner step's summed nats at this position of the run."""
+        with self._lock:
+            self._losses.append((position, nats, tokens, size))
+
+    def close(self) -> None:
+        """Say no more."""
+        self._stopping.set()
+        self._link.close()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(EVERY_S):
+            try:
+                self._beat()
+            except Refused as error:
+                self.ended = str(error)
+            except Unreachable:
+                pass
+            if self.ended or self.finished:
+                return
+
+    def _beat(self) -> None:
+        with self._lock:
+            losses, self._losses = self._losses, []
+        v = self._vitals
+        beat: dict[str, Any] = {
+            "step": v.step,
+            "phase": v.phase,
+            "detail": v.detail,
+            "idle": v.idle,
+            "flushed": v.flushed,
+            "tokens_per_second": v.tokens_per_second,
+            "losses": losses,
+        }
+        try:
+            answer = self._link.call("beat", {"life": self._life, "beat": beat}, timeout=5.0, patience=5.0)
+        except Unreachable:
+            with self._lock:
+                self._losses = losses + self._losses
+            raise
+        self.ended, self.finished = answer.get("ended"), bool(answer.get("finished"))

@@ -1,0 +1,104 @@
+"""The merge log of a run, to read: lives, leases, contributions, versions."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tenfold.cluster.coordinator.leases import Lease
+from tenfold.cluster.coordinator.lives import Life
+from tenfold.cluster.records import Contribution, history_from
+from tenfold.cluster.syncer.shelf import Waiting
+from tenfold.errors import InputError
+
+
+class RunLog:
+    """Reads the books of a syncer without taking them over; a run may go on meanwhile."""
+
+    def __init__(self, coordinator: sqlite3.Connection, shards: Sequence[sqlite3.Connection]) -> None:
+        self._coordinator, self._shards = coordinator, shards
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: Path) -> Iterator["RunLog"]:
+        """The log of the run in `folder`. Raises InputError when there is none."""
+        paths = [folder / "coordinator.sqlite", *sorted(folder.glob("shard-*/merge-log.sqlite"))]
+        if len(paths) < 2 or not paths[0].exists():
+            raise InputError(f"{folder}: no merge log here; only a run with [cluster] learners has one")
+        connections = [sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True) for path in paths]
+        try:
+            yield cls(connections[0], connections[1:])
+        finally:
+            for connection in connections:
+                connection.close()
+
+    def lives(self) -> list[Life]:
+        """Every life, oldest first."""
+        rows = self._coordinator.execute(
+            "SELECT number, name, address, batch, state, origin, joined_at, ended_at, reason, steps FROM lives "
+            "ORDER BY number"
+        )
+        return [Life(*row[:5], None if row[5] is None else json.loads(row[5]), *row[6:]) for row in rows]
+
+    def leases(self, life: int) -> list[Lease]:
+        """A life's leases in order of grant."""
+        rows = self._coordinator.execute(
+            "SELECT number, life, first_sample, samples, position, stride FROM leases WHERE life = ? ORDER BY number",
+            (life,),
+        )
+        return [Lease(*row) for row in rows]
+
+    def committed(self) -> list[tuple[int, int, int, int]]:
+        """(life, first sample, samples granted, samples committed) of every lease of a life that has ended."""
+        rows = self._coordinator.execute(
+            "SELECT life, first_sample, samples, committed FROM leases WHERE committed IS NOT NULL ORDER BY number"
+        )
+        return [(int(life), int(first), int(samples), int(done)) for life, first, samples, done in rows]
+
+    def total_samples(self) -> int:
+        """Samples of the whole run."""
+        return int(self._coordinator.execute("SELECT total FROM sample_order").fetchone()[0])
+
+    def contributions(self) -> list[Waiting]:
+        """Every accepted contribution; those of one version in the order they were added up."""
+        rows = self._all(
+            "SELECT id, sha256, norm, version, weight, life, fragment, sequence, base_version, step, tokens, history, "
+            "precision, rank, ranks FROM contributions ORDER BY fragment, version, place"
+        )
+        return [
+            Waiting(row[0], Contribution(*row[5:11], history_from(json.loads(row[11])), *row[12:15]), *row[1:5])
+            for row in rows
+        ]
+
+    def refusals(self) -> list[tuple[int, str]]:
+        """(life, reason) of every quarantined contribution."""
+        return [(int(life), str(reason)) for life, reason in self._all("SELECT life, reason FROM refusals ORDER BY id")]
+
+    def values_digest(self, fragment: int, version: int) -> str | None:
+        """Digest of a version's values."""
+        rows = self._all(
+            "SELECT values_sha256 FROM versions WHERE fragment = ? AND version = ?", (fragment, version)
+        )
+        return str(rows[0][0]) if rows else None
+
+    def newest_version(self, fragment: int) -> int:
+        """Number of the last version of a fragment."""
+        return int(self._all("SELECT max(version) FROM versions WHERE fragment = ?", (fragment,))[0][0])
+
+    def participation(self) -> list[tuple[int, int, int, int, float]]:
+        """(fragment, version, learners merged, learners alive, published at) of every version but the first."""
+        rows = self._all(
+            "SELECT fragment, version, learners, alive, published_at FROM versions WHERE version > 0 "
+            "ORDER BY fragment, version"
+        )
+        return [(int(f), int(v), int(learners), int(alive), float(at)) for f, v, learners, alive, at in rows]
+
+    def bytes_contributed(self) -> int:
+        """Payload bytes of all accepted contributions."""
+        return int(self._all("SELECT coalesce(sum(bytes), 0) FROM contributions")[0][0])
+
+    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of every shard that has any."""
+        return [row for shard in self._shards for row in shard.execute(sql, values) if row != (None,)]

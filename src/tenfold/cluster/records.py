@@ -1,0 +1,71 @@
+"""What learners and syncer tell each other about a contribution, checked on arrival."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, order=True)
+class Merged:
+    """A learner merged a version of a fragment before its step number `step` (counted from 0 in its life)."""
+
+    step: int
+    fragment: int
+    version: int
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """The movement of one fragment since what its sender sent last, sent after `step` steps of its life.
+
+    `history` holds every merge of the life that the syncer has not acknowledged yet. `rank` of `ranks` says which part
+    of the fragment this is.
+    """
+
+    life: int
+    fragment: int
+    sequence: int
+    base_version: int
+    step: int
+    tokens: int
+    history: tuple[Merged, ...]
+    precision: str
+    rank: int = 0
+    ranks: int = 1
+
+    @property
+    def key(self) -> str:
+        """Name on the wire."""
+        return f"contribution/{self.life}/{self.fragment}/{self.sequence}/{self.rank}"
+
+    def to_header(self) -> dict[str, Any]:
+        """For the wire and the log."""
+        return asdict(self) | {"history": [[m.step, m.fragment, m.version] for m in self.history]}
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, Any]) -> "Contribution":
+        """Raises ValueError naming the first field that is missing or not what it should be."""
+        numbers = ("life", "fragment", "sequence", "base_version", "step", "tokens", "rank", "ranks")
+        for name in numbers:
+            if type(header.get(name)) is not int or not 0 <= header[name] < 2**62:
+                raise ValueError(f"{name} must be a whole number, 0 or more, not {str(header.get(name))[:40]!r}")
+        if not isinstance(header.get("precision"), str):
+            raise ValueError("precision must be a string")
+        unknown = header.keys() - {*numbers, "precision", "history"}
+        if unknown:
+            raise ValueError(f"unknown field {sorted(unknown)[0][:40]!r}")
+        return cls(
+            **{name: header[name] for name in numbers},
+            precision=header["precision"],
+            history=history_from(header.get("history")),
+        )
+
+
+def history_from(value: Any) -> tuple[Merged, ...]:
+    """Merges from their JSON form [[step, fragment, version], …]. Raises ValueError when it is something else."""
+    if not isinstance(value, list):
+        raise ValueError("history must be a list")
+    for entry in value:
+        if not (isinstance(entry, list) and len(entry) == 3 and all(type(n) is int and n >= 0 for n in entry)):
+            raise ValueError("history must hold [step, fragment, version]")
+    return tuple(Merged(*entry) for entry in value)

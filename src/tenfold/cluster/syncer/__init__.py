@@ -1,0 +1,1 @@
+"""The syncer: holds the global fragments and merges what learners contribute."""

@@ -1,0 +1,315 @@
+"""The coordinator at work: who trains, on which samples, who has died, when all is done."""
+
+import threading
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tenfold.cluster.coordinator.book import Book
+from tenfold.cluster.coordinator.leases import SCHEMA as LEASES_SCHEMA
+from tenfold.cluster.coordinator.leases import Lease, Leases
+from tenfold.cluster.coordinator.liveness import Liveness
+from tenfold.cluster.coordinator.lives import SCHEMA as LIVES_SCHEMA
+from tenfold.cluster.coordinator.lives import Life, Lives
+from tenfold.cluster.syncer.recorder import Recorder
+from tenfold.cluster.wire import Refused
+from tenfold.errors import TenfoldError
+
+STALL_FACTOR = 8.0  # times the longest recent step
+WAIT_S = 0.3  # a learner without a lease asks again after this
+
+
+class ShardAccess(Protocol):
+    """What the coordinator needs of a shard, here or in another process."""
+
+    def seal(self, life: int) -> dict[int, int]:
+        """End a life; fragment → steps in accepted contributions."""
+
+    def is_published(self, index: int, version: int, digest: str) -> bool:
+        """Whether this is the digest of a published version of a fragment."""
+
+    @property
+    def versions(self) -> dict[int, int]:
+        """Newest version of each fragment."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits to be merged."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the coordinator hands out."""
+
+    recipe: str
+    total_samples: int
+    sequences: int
+    """Samples in one global step."""
+    strikes: int
+    stalled_after: float
+
+
+@dataclass
+class _Pulse:
+    """What a life last said about itself."""
+
+    step: int = 0
+    idle: bool = False
+    flushed: bool = False
+    tokens_per_second: float = 0.0
+
+
+@dataclass
+class Coordinator:
+    """Lives and leases in one book. Safe for many threads."""
+
+    folder: Path
+    facts: RunFacts
+    recorder: Recorder
+    pid_of_syncer: int = 0
+    shards: list[ShardAccess] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._book = Book(self.folder / "coordinator.sqlite", LIVES_SCHEMA + LEASES_SCHEMA)
+        self.lives = Lives(self._book, self.facts.strikes)
+        self.leases = Leases(self._book, self.facts.total_samples)
+        self._liveness = Liveness(self.facts.stalled_after, STALL_FACTOR)
+        self._lock = threading.RLock()
+        self._pulses: dict[int, _Pulse] = {}
+        self.finished = False
+        for life in self.lives.active():
+            self._liveness.started(life.number, time.monotonic())
+
+    def close(self) -> None:
+        """Close the book."""
+        self._book.close()
+
+    # What a shard asks
+
+    def expected(self) -> Collection[int]:
+        """Lives that train now; those that have run out of samples are not waited for."""
+        return [life.number for life in self.lives.active() if not self._pulse(life.number).idle]
+
+    def may_contribute(self, life: int) -> bool:
+        """Whether a life is healed and not ended."""
+        return any(each.number == life for each in self.lives.active())
+
+    def draining(self) -> bool:
+        """Whether every sample is trained and sent."""
+        with self._lock:
+            active = self.lives.active()
+            return self.leases.is_exhausted and all(self._pulse(life.number).flushed for life in active)
+
+    def quarantine(self, life: int, reason: str) -> None:
+        """End a life that sent something bad, and count a strike against its learner."""
+        with self._lock:
+            known = self.lives.get(life)
+            if known is None or known.state != "active":
+                return
+            self.seal(known, f"quarantined: {reason}")
+            strikes = self.lives.strike(known.name, reason)
+        kept_out = f"; kept out after {strikes} strikes" if strikes >= self.facts.strikes else ""
+        self.recorder.say("quarantined", f"{known.name}: {reason}{kept_out}", life=life, strikes=strikes)
+
+    # What a learner asks
+
+    def join(self, name: str, address: str | None, batch: int, recipe: str) -> dict[str, Any]:
+        """A new life for a learner; any life it had before ends."""
+        if recipe != self.facts.recipe:
+            raise Refused(f"{name}: another configuration or corpus (recipe {recipe[:12]}, not {self.facts.recipe[:12]})")
+        with self._lock:
+            if self.finished:
+                return {"finished": True}
+            for earlier in self.lives.unfinished(name):
+                self.seal(earlier, "joined again")
+            try:
+                life = self.lives.join(name, address, batch)
+            except TenfoldError as error:
+                raise Refused(str(error)) from None
+            self._liveness.started(life.number, time.monotonic())
+            self._liveness.progress(life.number, time.monotonic(), 0, "healing", 0)
+            peers = [self._peer(each) for each in self._freshest() if each.address]
+        self.recorder.say("joined", f"{name} joins as life {life.number}", life=life.number)
+        return {"life": life.number, "peers": peers}
+
+    def _freshest(self) -> list[Life]:
+        return sorted(self.lives.active(), key=lambda life: (-self._done_by(life), life.number))
+
+    def _peer(self, life: Life) -> dict[str, Any]:
+        return {"name": life.name, "life": life.number, "address": life.address}
+
+    def healed(self, number: int, origin: Mapping[str, Any], digests: Mapping[str, Any]) -> dict[str, Any]:
+        """A life has its state. Raises Refused unless every fragment is, bit for bit, one that was published."""
+        with self._lock:
+            life = self._known(number)
+            missing = {str(index) for shard in self.shards for index in shard.versions} ^ digests.keys()
+            if missing:
+                raise Refused(f"{life.name}: not healed: fragments {sorted(missing)} missing or unknown")
+            for index, (version, digest) in digests.items():
+                if not any(shard.is_published(int(index), version, digest) for shard in self.shards):
+                    raise Refused(f"{life.name}: not healed: fragment {index} is not version {version} as published")
+            if life.state == "joining":
+                versions = {index: version for index, (version, _) in digests.items()}
+                self.lives.activate(number, dict(origin) | {"versions": versions})
+                self._liveness.started(number, time.monotonic())
+        where = "the initial state" if origin.get("life") is None else f"life {origin['life']}, step {origin['step']}"
+        self.recorder.say(
+            "healed", f"{life.name} trains from {where} ({origin['kind']})", life=number, seconds=origin.get("seconds")
+        )
+        return {}
+
+    def lease(self, number: int, samples: int, backlog: int) -> dict[str, Any]:
+        """More samples for a life that has `backlog` samples left."""
+        with self._lock:
+            life = self._active(number)
+            if self.finished:
+                return {"finished": True}
+            active = max(1, len([each for each in self.lives.active() if not self._pulse(each.number).idle]))
+            left = self.facts.total_samples - self._done()
+            # Near the end everybody gets less, so that nobody holds much while others have nothing to do.
+            fair = max(life.batch, left // (2 * active) // life.batch * life.batch)
+            position = min(self._done() + backlog * active, self.facts.total_samples - 1)
+            lease = self.leases.grant(number, min(samples, fair), position=position, stride=active)
+            if lease is None:
+                return {"wait": WAIT_S}
+            self._pulse(number).flushed = self._pulse(number).idle = False
+        return {"lease": asdict(lease)}
+
+    def beat(self, number: int, beat: Mapping[str, Any]) -> dict[str, Any]:
+        """What a life does now; the reply says whether it is still one."""
+        with self._lock:
+            life = self.lives.get(number)
+            if life is None or life.state not in ("active", "joining"):
+                return {"ended": (life.reason if life else "unknown life") or "ended", "finished": self.finished}
+            pulse = self._pulse(number)
+            pulse.step, pulse.idle = int(beat["step"]), bool(beat["idle"])
+            pulse.flushed = bool(beat["flushed"]) and pulse.step >= self._steps_granted(life)
+            pulse.tokens_per_second = float(beat["tokens_per_second"])
+            self._liveness.progress(number, time.monotonic(), pulse.step, str(beat["phase"]), int(beat["detail"]))
+        for position, nats, tokens, size in beat["losses"]:
+            self.recorder.loss(int(position) // self.facts.sequences + 1, float(nats), int(tokens), float(size))
+        return {"finished": self.finished}
+
+    def end(self, number: int, reason: str) -> dict[str, Any]:
+        """A learner has found itself wrong (a loss that is not finite): what it did since its last contribution is void."""
+        with self._lock:
+            self.seal(self._known(number), reason)
+        return {}
+
+    def leave(self, number: int) -> dict[str, Any]:
+        """A learner goes for good, after it has sent everything."""
+        with self._lock:
+            life = self._known(number)
+            self.seal(life, "left", state="left")
+        self.recorder.say("left", f"{life.name} leaves", life=number)
+        return {}
+
+    # Time passes
+
+    def tick(self) -> None:
+        """End lives that make no progress; notice the end of the run."""
+        with self._lock:
+            for number, seconds in self._liveness.stalled(time.monotonic()):
+                life = self.lives.get(number)
+                if life is None or life.state not in ("active", "joining"):
+                    self._liveness.forget(number)
+                    continue
+                self.seal(life, f"no progress for {seconds:.1f} s")
+                self.recorder.say("stalled", f"{life.name}: no progress for {seconds:.1f} s", life=number)
+            if not self.finished and self.draining() and all(shard.is_empty for shard in self.shards):
+                self._finish()
+
+    def _finish(self) -> None:
+        for life in self.lives.active():
+            steps = self._pulse(life.number).step
+            self.leases.settle(life.number, self._samples_after(life, steps))
+            self.lives.end(life.number, "finished", "all samples trained", steps)
+        self.finished = self.leases.progress().settled >= self.facts.total_samples
+        self.recorder.say("finished", f"all {self.facts.total_samples:,} samples trained")
+
+    def seal(self, life: Life, reason: str, state: str = "sealed") -> None:
+        """End a life: nothing more of it is accepted, and what it has not committed is handed out again."""
+        steps_by_fragment: dict[int, int] = {}
+        for shard in self.shards:
+            steps_by_fragment |= shard.seal(life.number)
+        committed = max(steps_by_fragment.values(), default=0)
+        lost = self._pulse(life.number).step - committed
+        self.leases.settle(life.number, self._samples_after(life, committed))
+        self.lives.end(life.number, state, reason, committed)
+        self._liveness.forget(life.number)
+        self._pulses.pop(life.number, None)
+        behind = {f: committed - steps_by_fragment.get(f, 0) for shard in self.shards for f in shard.versions}
+        self.recorder.say(
+            "sealed",
+            f"{life.name} (life {life.number}) ended: {reason}; {committed} steps count, {max(0, lost)} are trained again",
+            life=life.number,
+            steps=committed,
+            unsent_steps=max(0, lost),
+            steps_missing_in_fragments={str(f): n for f, n in behind.items() if n},
+        )
+
+    # Sums
+
+    def _pulse(self, life: int) -> _Pulse:
+        return self._pulses.setdefault(life, _Pulse())
+
+    def _known(self, number: int) -> Life:
+        life = self.lives.get(number)
+        if life is None or life.state not in ("active", "joining"):
+            raise Refused(f"life {number} has ended; join again")
+        return life
+
+    def _active(self, number: int) -> Life:
+        life = self._known(number)
+        if life.state != "active":
+            raise Refused(f"life {number} is not healed yet")
+        return life
+
+    def _samples_after(self, life: Life, steps: int) -> int:
+        return samples_after(self.leases.of_life(life.number), life.batch, steps)
+
+    def _steps_granted(self, life: Life) -> int:
+        return sum(-(-lease.samples // life.batch) for lease in self.leases.of_life(life.number))
+
+    def _done_by(self, life: Life) -> int:
+        return self._samples_after(life, self._pulse(life.number).step)
+
+    def _done(self) -> int:
+        return self.leases.progress().settled + sum(self._done_by(life) for life in self.lives.active())
+
+    def status(self) -> dict[str, Any]:
+        """For people and for the supervisor."""
+        with self._lock:
+            lives = self.lives.all()
+            last = {life.name: life for life in lives}
+            return {
+                "finished": self.finished,
+                "samples": self._done(),
+                "total_samples": self.facts.total_samples,
+                "versions": {str(i): v for shard in self.shards for i, v in shard.versions.items()},
+                "loss": self.recorder.recent_loss(10),
+                "learners": {
+                    name: {
+                        "life": life.number,
+                        "state": life.state,
+                        "reason": life.reason,
+                        "steps": self._pulse(life.number).step if life.state == "active" else life.steps,
+                        "tokens_per_second": self._pulse(life.number).tokens_per_second,
+                    }
+                    for name, life in last.items()
+                },
+                "lives": len(lives),
+            }
+
+
+def samples_after(leases: list[Lease], batch: int, steps: int) -> int:
+    """Samples that the first `steps` steps of a life consume: `batch` a step, the rest of a lease in its last step."""
+    samples = 0
+    for lease in leases:
+        here = min(steps, -(-lease.samples // batch))
+        samples += min(here * batch, lease.samples)
+        steps -= here
+    return samples

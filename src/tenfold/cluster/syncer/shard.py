@@ -1,0 +1,303 @@
+"""One shard of the syncer: takes contributions to its fragments, merges them, hands out versions."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tenfold.cluster.fragments import Fragment, Span
+from tenfold.cluster.outer import FragmentState, OuterOptimizer, merge_weights
+from tenfold.cluster.quantise import decode, encoded_size, take_spans
+from tenfold.cluster.records import Contribution
+from tenfold.cluster.syncer.guards import REMEMBERED, NormGuard, not_finite, root_mean_square
+from tenfold.cluster.syncer.round import AdaptiveGrace, merge_time
+from tenfold.cluster.syncer.shelf import Shelf, Waiting, digest_of
+from tenfold.cluster.wire import Blob, Refused
+from tenfold.errors import TenfoldError
+
+HANDED_OUT = 4096  # digests remembered of parts that joining learners took
+RETRY_S = 1.0  # after a merge that the disk refused
+
+
+class Members(Protocol):
+    """What a shard must know about the learners."""
+
+    def expected(self) -> Collection[int]:
+        """Lives that are training: a round may wait for them."""
+
+    def may_contribute(self, life: int) -> bool:
+        """Whether a life is healed and not ended."""
+
+    def draining(self) -> bool:
+        """Whether all samples are trained, so that what waits is merged without waiting for anybody."""
+
+    def quarantine(self, life: int, reason: str) -> None:
+        """A life sent something bad: end it and count a strike."""
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """How a shard merges."""
+
+    optimizer: OuterOptimizer
+    quorum: int
+    grace: float
+    norm_limit: float
+
+
+class Shard:
+    """Fragments, their versions and the contributions on their way into the next ones. Safe for many threads."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        fragments: Mapping[int, Fragment],
+        initial: Callable[[Fragment], Tensor],
+        spans: Callable[[Fragment, int, int], list[Span]],
+        settings: ShardSettings,
+        members: Members,
+        say: Callable[..., None],
+    ) -> None:
+        """`initial` gives version 0; `spans` what a rank of several holds; `say(kind, message, **data)` notes events."""
+        self.shelf, self.fragments, self.settings = shelf, fragments, settings
+        self._members, self._spans, self._say = members, spans, say
+        self._changed = threading.Condition()
+        self._grace = {index: AdaptiveGrace(settings.grace) for index in fragments}
+        self._norms = NormGuard(settings.norm_limit)
+        self._arrived: dict[int, dict[int, float]] = {index: {} for index in fragments}
+        self._quorum_at: dict[int, float] = {}
+        self._handed_out: deque[tuple[int, int, str]] = deque(maxlen=HANDED_OUT)
+        self._state = {index: self._restore(fragment, initial) for index, fragment in fragments.items()}
+
+    def _restore(self, fragment: Fragment, initial: Callable[[Fragment], Tensor]) -> FragmentState:
+        state = self.shelf.newest(fragment.index)
+        if state is None:
+            state = FragmentState.first(initial(fragment))
+            self.shelf.publish(fragment.index, state, None, [], 0, digest_of(state.values))
+        for rank, ranks, norm in self.shelf.recent_norms(fragment.index, REMEMBERED):
+            self._norms.note((fragment.index, rank, ranks), norm)
+        now = time.monotonic()
+        for waiting in self.shelf.waiting(fragment.index):
+            self._arrived[fragment.index].setdefault(waiting.what.life, now)
+        return state
+
+    # Contributions
+
+    def admit(self, header: Mapping[str, Any], size: int) -> None:
+        """Before any byte is taken. Raises Refused; a life that is known and sends something malformed is ended."""
+        contribution = self._parsed(header)
+        if self.shelf.has(contribution):
+            return
+        reason = self._wrong_with(contribution, size)
+        if reason is not None:
+            self._quarantine(contribution, reason)
+
+    def receive(self, header: Mapping[str, Any], data: memoryview) -> dict[str, Any]:
+        """Check the values and keep them. The same contribution sent again is accepted again, once."""
+        contribution = self._parsed(header)
+        if self.shelf.has(contribution):
+            return {"accepted": True}
+        movement = decode(data, self._size(contribution), self.settings.optimizer.precision)
+        norm = root_mean_square(movement)
+        part = (contribution.fragment, contribution.rank, contribution.ranks)
+        reason = not_finite(movement) or self._norms.check(part, norm, self._weights_norm(contribution.fragment))
+        if reason is not None:
+            self._quarantine(contribution, reason)
+        with self._changed:
+            if self.shelf.is_sealed(contribution.life):
+                raise Refused(f"life {contribution.life} has ended; join again")
+            if not self.shelf.has(contribution):
+                self.shelf.add(contribution, data, norm)
+            self._norms.note(part, norm)
+            self._note_arrival(contribution)
+            self._changed.notify_all()
+        return {"accepted": True}
+
+    def _parsed(self, header: Mapping[str, Any]) -> Contribution:
+        try:
+            contribution = Contribution.from_header(header)
+        except ValueError as error:
+            raise Refused(f"contribution: {error}") from None
+        if contribution.fragment not in self.fragments:
+            raise Refused(f"contribution: no fragment {contribution.fragment} here; there are {sorted(self.fragments)}")
+        if not self._members.may_contribute(contribution.life) and not self.shelf.has(contribution):
+            raise Refused(f"contribution: life {contribution.life} is not training here; join and heal first")
+        return contribution
+
+    def _wrong_with(self, c: Contribution, size: int) -> str | None:
+        """What is wrong with an announced contribution, in words; None when nothing is."""
+        precision, current = self.settings.optimizer.precision, self._state[c.fragment].version
+        if c.precision != precision:
+            return f"precision {c.precision[:20]} instead of {precision}"
+        if not 0 <= c.rank < c.ranks <= self.fragments[c.fragment].size:
+            return f"rank {c.rank} of {c.ranks}"
+        expected = encoded_size(self._size(c), precision)
+        if size != expected:
+            return f"{size} bytes instead of {expected} for fragment {c.fragment}"
+        if c.base_version > current:
+            return f"base version {c.base_version}, but the newest is {current}"
+        if c.tokens < 1 or c.step < 1:
+            return f"{c.tokens} tokens after {c.step} steps"
+        return None
+
+    def _size(self, c: Contribution) -> int:
+        return sum(end - start for start, end in self._spans(self.fragments[c.fragment], c.rank, c.ranks))
+
+    def _quarantine(self, contribution: Contribution, reason: str) -> None:
+        header = contribution.to_header() | {"history": len(contribution.history)}
+        self.shelf.refuse(contribution.life, header, reason)
+        self._members.quarantine(contribution.life, reason)
+        raise Refused(f"quarantined: {reason}")
+
+    def _weights_norm(self, fragment: int) -> float:
+        return root_mean_square(self._state[fragment].values)
+
+    def _note_arrival(self, c: Contribution) -> None:
+        now = time.monotonic()
+        if c.life not in self._arrived[c.fragment]:
+            self._arrived[c.fragment][c.life] = now
+            self._grace[c.fragment].note(c.life, now - self._quorum_at.get(c.fragment, now))
+
+    def seal(self, life: int) -> dict[int, int]:
+        """Accept nothing of this life any more; fragment → its steps that are in accepted contributions."""
+        with self._changed:
+            steps = self.shelf.seal(life)
+            self._changed.notify_all()
+        return steps
+
+    # Versions
+
+    def merge_due(self, now: float) -> float:
+        """Merge what is due; seconds until something may be due again (at most one)."""
+        wait = 1.0
+        for index in self.fragments:
+            at = self._due_at(index)
+            if at <= now:
+                self._merge(index)
+            else:
+                wait = min(wait, at - now)
+        return max(0.0, wait)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Merge until told to stop."""
+        while not stopping.is_set():
+            try:
+                wait = self.merge_due(time.monotonic())
+            except TenfoldError as error:
+                if type(error) is not TenfoldError:
+                    raise  # fenced: another syncer has taken over
+                self._say("merge-failed", f"{error}; tried again every {RETRY_S:g} s")
+                wait = RETRY_S
+            with self._changed:
+                self._changed.wait(wait)
+
+    def _due_at(self, index: int) -> float:
+        arrived = self._complete(index)
+        if arrived and self._members.draining():
+            return 0.0
+        expected = [life for life in self._members.expected() if not self.shelf.is_sealed(life)]
+        at = merge_time(arrived, expected, self.settings.quorum, self._grace[index])
+        if at < float("inf"):
+            self._quorum_at.setdefault(index, max(arrived.values()))
+        return at
+
+    def _complete(self, index: int) -> dict[int, float]:
+        """Lives whose contribution is here with the parts of all their ranks, and when it came."""
+        if not self._arrived[index]:
+            return {}
+        lives = {waiting.what.life for waiting in self.shelf.waiting(index)}
+        return {life: at for life, at in self._arrived[index].items() if life in lives}
+
+    def _merge(self, index: int) -> None:
+        """All that waits for a fragment becomes its next version."""
+        with self._changed:
+            waiting = self.shelf.waiting(index)
+            alive = set(self._members.expected()) | {each.what.life for each in waiting}
+            state, weights = self._state[index], self.weights_of(index, waiting)
+            movements = [(weight, self.movement_of(each)) for weight, each in zip(weights, waiting, strict=True)]
+            following, difference = self.settings.optimizer.step(state, movements)
+            made_of = list(zip(waiting, weights, strict=True))
+            self.shelf.publish(index, following, difference, made_of, len(alive), digest_of(following.values))
+            self._state[index] = following
+            self._arrived[index] = {}
+            self._quorum_at.pop(index, None)
+            self._changed.notify_all()
+
+    def weights_of(self, index: int, waiting: list[Waiting]) -> list[float]:
+        """Weight of each part in the merge."""
+        # Each rank's part of a contribution carries the tokens of the whole, which count once.
+        first = [each for each in waiting if each.what.rank == 0]
+        before = [self.shelf.tokens_since(index, each.what.base_version) for each in first]
+        weights = merge_weights([each.what.tokens for each in first], before)
+        by_contribution = {(e.what.life, e.what.sequence): w for e, w in zip(first, weights, strict=True)}
+        return [by_contribution[each.what.life, each.what.sequence] for each in waiting]
+
+    def movement_of(self, waiting: Waiting) -> Tensor:
+        """The movement of one part, zero where the part has nothing: float32, as long as the fragment."""
+        c = waiting.what
+        part = decode(self.shelf.payload(waiting), self._size(c), self.settings.optimizer.precision)
+        return place_part(part, self._spans(self.fragments[c.fragment], c.rank, c.ranks), self.fragments[c.fragment])
+
+    def news(self, life: int, known: Mapping[int, int], patience: float) -> dict[int, dict[str, Any]]:
+        """Versions newer than the known ones, at once or when one comes: version, and which of this life's are in it."""
+        deadline = time.monotonic() + patience
+        with self._changed:
+            while True:
+                newer = {i: s.version for i, s in self._state.items() if s.version > known.get(i, -1)}
+                left = deadline - time.monotonic()
+                if newer or left <= 0:
+                    break
+                self._changed.wait(left)
+        return {
+            index: {"version": version, "merged": self.shelf.merged_sequences(life, index, version)}
+            for index, version in newer.items()
+        }
+
+    def difference(self, index: int, version: int) -> Blob:
+        """What leads from the version before to this one."""
+        data = self.shelf.difference(index, version) if index in self.fragments else None
+        if data is None:
+            raise Refused(f"no difference of fragment {index}, version {version}; take the whole fragment")
+        return Blob({"digest": self.shelf.values_digest(index, version)}, data)
+
+    def values(self, index: int, rank: int, ranks: int) -> Blob:
+        """The newest version of a fragment, or of a rank's part of it, in float32."""
+        if index not in self.fragments or not 0 <= rank < ranks:
+            raise Refused(f"no fragment {index}, rank {rank} of {ranks}")
+        state = self._state[index]
+        part = take_spans(state.values, self._spans(self.fragments[index], rank, ranks)).contiguous()
+        digest = digest_of(part)
+        self._handed_out.append((index, state.version, digest))
+        return Blob({"version": state.version, "digest": digest}, part.view(torch.uint8).numpy().tobytes())
+
+    def is_published(self, index: int, version: int, digest: str) -> bool:
+        """Whether this is the digest of a version, or of a rank's part of it that was handed out lately."""
+        return digest == self.shelf.values_digest(index, version) or (index, version, digest) in self._handed_out
+
+    @property
+    def versions(self) -> dict[int, int]:
+        """Newest version of each fragment."""
+        return {index: state.version for index, state in self._state.items()}
+
+    def state(self, index: int) -> FragmentState:
+        """The newest version of a fragment."""
+        return self._state[index]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits to be merged."""
+        return not any(self.shelf.waiting(index) for index in self.fragments)
+
+
+def place_part(part: Tensor, spans: list[Span], fragment: Fragment) -> Tensor:
+    """A rank's part in a vector as long as the fragment."""
+    whole, taken = torch.zeros(fragment.size), 0
+    for start, end in spans:
+        whole[start:end] = part[taken : taken + end - start]
+        taken += end - start
+    return whole

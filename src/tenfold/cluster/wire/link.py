@@ -1,0 +1,311 @@
+"""A client: calls, and blobs both ways over several connections, through loss, delay and restarts."""
+
+import hashlib
+import json
+import queue
+import random
+import threading
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from tenfold.cluster.wire.answers import Refused, Unreachable
+from tenfold.cluster.wire.chunks import Range, chunks_of, missing
+from tenfold.cluster.wire.measure import LinkMeasure
+from tenfold.cluster.wire.security import Security, call_headers, check_client, client_options, scheme
+from tenfold.cluster.wire.server import BYTES
+from tenfold.errors import InputError, TenfoldError
+
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 1.0
+PIECE_TIMEOUT_S = 30.0  # a piece is at most a mebibyte: slower than this is a link that is down
+CONTROL_TIMEOUT_S = 10.0
+CHANNEL = [
+    ("grpc.use_local_subchannel_pool", 1),  # each client its own TCP connection
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.max_receive_message_length", -1),
+]
+T = TypeVar("T")
+
+
+class _Failed(Exception):
+    """One attempt did not succeed; another may."""
+
+
+@dataclass
+class Link:
+    """A client of one BlobServer. For one thread at a time."""
+
+    address: str
+    """HOST:CONTROL_PORT, or HOST:CONTROL_PORT:BULK_PORT where the bulk port is reached under another number."""
+    security: Security
+    streams: int = 4
+    """TCP connections of a blob."""
+    patience: float = 60.0
+    """Seconds of trying before Unreachable, unless a call says otherwise."""
+    measure: LinkMeasure = field(default_factory=LinkMeasure)
+
+    def __post_init__(self) -> None:
+        self._host, self._control_port, self._bulk_port = parse_address(self.address)
+        check_client(self._host, self.security)
+        self._control: Any = None
+        self._bulk: list[Any] = [None] * self.streams
+        self._closing = threading.Event()
+        self._random = random.Random()
+        self._pool = ThreadPoolExecutor(self.streams, thread_name_prefix="bulk")
+
+    # Control
+
+    def call(
+        self,
+        method: str,
+        request: dict[str, Any],
+        *,
+        timeout: float = CONTROL_TIMEOUT_S,
+        patience: float | None = None,
+    ) -> dict[str, Any]:
+        """The answer to a control message. Raises Refused, or Unreachable when patience is used up."""
+        body = json.dumps(request).encode()
+        return self._persist(lambda left: self._ask(method, body, min(timeout, left)), patience)
+
+    def _ask(self, method: str, body: bytes, timeout: float) -> dict[str, Any]:
+        began = time.monotonic()
+        try:
+            if self._control is None:
+                self._control = self._connect(self._control_port)
+            results = self._control.do_action(flight.Action(method, body), self._options(timeout))
+            answer = json.loads(next(iter(results)).body.to_pybytes())
+        except (pa.ArrowException, StopIteration, OSError) as error:
+            self._drop_control()
+            raise _as_refusal(error) or _Failed(_first_line(error)) from error
+        self.measure.answered(time.monotonic() - began)
+        return _opened(answer)
+
+    # Blobs
+
+    def put(
+        self, key: str, header: dict[str, Any], data: bytes | memoryview, *, patience: float | None = None
+    ) -> dict[str, Any]:
+        """Send a blob; what the other side makes of it. Goes on where a broken connection stopped.
+
+        Raises Refused, or Unreachable when patience is used up.
+        """
+        view, began = memoryview(data), time.monotonic()
+        announcement = {"key": key, "header": header, "total": len(view), "sha256": hashlib.sha256(view).hexdigest()}
+        reply = self._persist(lambda left: self._put_once(announcement, view, left), patience)
+        self.measure.moved(len(view), 0, time.monotonic() - began)
+        return reply
+
+    def _put_once(self, announcement: dict[str, Any], view: memoryview, left: float) -> dict[str, Any]:
+        begun = self._ask("_begin", json.dumps(announcement).encode(), min(left, CONTROL_TIMEOUT_S))
+        if "reply" not in begun:
+            held = [(int(start), int(end)) for start, end in begun["held"]]
+            wanted = missing(chunks_of(len(view), self.streams), held)
+            self._in_parallel(wanted, lambda n, r: self._put_piece(n, str(announcement["key"]), view, r))
+        done = self._ask("_complete", json.dumps(announcement).encode(), min(left, CONTROL_TIMEOUT_S))
+        if "reply" not in done:
+            raise _Failed("not all of it arrived whole")
+        reply: dict[str, Any] = done["reply"]
+        return reply
+
+    def _put_piece(self, number: int, key: str, view: memoryview, piece: Range) -> None:
+        data = bytes(view[piece[0] : piece[1]])
+        command = json.dumps({"key": key, "offset": piece[0], "crc": zlib.crc32(data)}).encode()
+        client = self._bulk_client(number)
+        writer, reader = client.do_put(
+            flight.FlightDescriptor.for_command(command), BYTES, self._options(PIECE_TIMEOUT_S)
+        )
+        with writer:
+            writer.write_batch(pa.record_batch([pa.array([data], pa.binary())], schema=BYTES))
+            writer.done_writing()
+            answer = reader.read()
+        if answer is None:
+            raise _Failed("no answer to a piece")
+        _opened(json.loads(answer.to_pybytes()))
+
+    def get(self, key: str, *, patience: float | None = None) -> tuple[dict[str, Any], bytearray]:
+        """Fetch a blob: its header and its bytes, digest checked. Pieces that arrived are kept over broken connections.
+
+        Raises Refused, or Unreachable when patience is used up.
+        """
+        partial, began = _Partial(), time.monotonic()
+        header = self._persist(lambda left: self._get_once(key, partial, left), patience)
+        self.measure.moved(0, len(partial.data), time.monotonic() - began)
+        return header, partial.data
+
+    def _get_once(self, key: str, partial: "_Partial", left: float) -> dict[str, Any]:
+        body = json.dumps({"key": key}).encode()
+        offer = self._ask("_describe", body, min(left, CONTROL_TIMEOUT_S))
+        partial.expect(str(offer["sha256"]), int(offer["total"]))
+        wanted = missing(chunks_of(partial.total, self.streams), partial.held)
+        self._in_parallel(wanted, lambda n, r: partial.take(r, self._get_piece(n, key, partial.sha256, r)))
+        if hashlib.sha256(partial.data).hexdigest() != partial.sha256:
+            partial.held.clear()
+            raise _Failed("damaged on the way")
+        header: dict[str, Any] = offer["header"]
+        return header
+
+    def _get_piece(self, number: int, key: str, sha256: str, piece: Range) -> bytes:
+        where = {"key": key, "sha256": sha256, "offset": piece[0], "length": piece[1] - piece[0]}
+        client = self._bulk_client(number)
+        table = client.do_get(flight.Ticket(json.dumps(where).encode()), self._options(PIECE_TIMEOUT_S)).read_all()
+        data = b"".join(table.column(0).to_pylist())
+        if len(data) != piece[1] - piece[0]:
+            raise _Failed("a piece of another length")
+        return data
+
+    def _in_parallel(self, pieces: Sequence[Range], move: Callable[[int, Range], None]) -> None:
+        """Every piece, over all streams. A stream that fails ends the attempt; pieces that arrived stay."""
+        todo: queue.SimpleQueue[Range] = queue.SimpleQueue()
+        for piece in pieces:
+            todo.put(piece)
+
+        def work(number: int) -> None:
+            while not self._closing.is_set():
+                try:
+                    piece = todo.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    move(number, piece)
+                except (pa.ArrowException, OSError) as error:
+                    self._drop_bulk(number)
+                    raise _as_refusal(error) or _Failed(_first_line(error)) from error
+
+        futures = [self._pool.submit(work, number) for number in range(min(self.streams, len(pieces)))]
+        errors = [future.exception() for future in futures]
+        for error in errors:
+            if isinstance(error, Refused):
+                raise error
+        for error in errors:
+            if error is not None:
+                raise error
+
+    # Connections
+
+    def _bulk_client(self, number: int) -> Any:
+        if self._bulk_port is None:
+            raise _Failed("bulk port not known")
+        if self._bulk[number] is None:
+            self._bulk[number] = self._connect(self._bulk_port)
+        return self._bulk[number]
+
+    def _connect(self, port: int) -> Any:
+        location = f"{scheme(self.security.root_certificate is not None)}://{self._host}:{port}"
+        return flight.FlightClient(location, generic_options=CHANNEL, **client_options(self.security))
+
+    def _options(self, timeout: float) -> Any:
+        return flight.FlightCallOptions(timeout=max(0.05, timeout), headers=call_headers(self.security))
+
+    def _drop_control(self) -> None:
+        self._control = _closed(self._control)
+
+    def _drop_bulk(self, number: int) -> None:
+        self._bulk[number] = _closed(self._bulk[number])
+        self._bulk_port = parse_address(self.address)[2]  # a server that was restarted has another one
+
+    def _persist(self, attempt: Callable[[float], T], patience: float | None) -> T:
+        """Try until it succeeds, is refused, or patience is used up: longer and longer pauses, with jitter."""
+        patience = self.patience if patience is None else patience
+        deadline, backoff = time.monotonic() + patience, FIRST_BACKOFF_S
+        while True:
+            try:
+                if self._bulk_port is None:
+                    self._learn_bulk_port(max(0.05, deadline - time.monotonic()))
+                return attempt(max(0.05, deadline - time.monotonic()))
+            except _Failed as error:
+                pause = backoff * self._random.uniform(0.5, 1.5)
+                if time.monotonic() + pause >= deadline or self._closing.wait(pause):
+                    raise Unreachable(f"{self.address}: {error}") from error
+                backoff = min(LONGEST_BACKOFF_S, 2 * backoff)
+
+    def _learn_bulk_port(self, left: float) -> None:
+        hello = self._ask("_hello", b"{}", min(left, CONTROL_TIMEOUT_S))
+        self._bulk_port = int(hello["bulk_port"])
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        self._closing.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._drop_control()
+        for number in range(self.streams):
+            self._drop_bulk(number)
+
+
+@dataclass
+class _Partial:
+    """A blob being fetched."""
+
+    sha256: str = ""
+    data: bytearray = field(default_factory=bytearray)
+    held: list[Range] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        return len(self.data)
+
+    def expect(self, sha256: str, total: int) -> None:
+        """Begin anew when it is another blob than before."""
+        if sha256 != self.sha256 or total != self.total:
+            self.sha256, self.data, self.held = sha256, bytearray(total), []
+
+    def take(self, piece: Range, data: bytes) -> None:
+        """A piece has come."""
+        self.data[piece[0] : piece[1]] = data
+        self.held.append(piece)
+
+
+def parse_address(address: str) -> tuple[str, int, int | None]:
+    """Host, control port, bulk port (None: the server says). Raises InputError when it is none."""
+    host, *ports = address.rsplit(":", address.count(":") if not address.startswith("[") else 1)
+    try:
+        numbers = [int(port) for port in ports]
+        if not host or len(numbers) not in (1, 2) or not all(0 < number < 65536 for number in numbers):
+            raise ValueError
+    except ValueError:
+        raise InputError(f"{address!r}: not an address; write HOST:PORT, as the syncer printed it") from None
+    return host, numbers[0], numbers[1] if len(numbers) == 2 else None
+
+
+def _opened(answer: dict[str, Any]) -> dict[str, Any]:
+    if "answer" in answer:
+        inner: dict[str, Any] = answer["answer"]
+        return inner
+    if "refused" in answer:
+        raise Refused(str(answer["refused"]))
+    raise _Failed(str(answer.get("failed", "no answer")))
+
+
+def _as_refusal(error: BaseException) -> TenfoldError | None:
+    """What the server refused outright; None for everything that may go better next time."""
+    if isinstance(error, flight.FlightUnauthenticatedError):
+        return Refused("the syncer does not know this token")
+    text = str(error)
+    if isinstance(error, flight.FlightServerError) and text.startswith("{"):
+        try:
+            answer = json.JSONDecoder().raw_decode(text)[0]
+        except ValueError:
+            return None
+        return Refused(str(answer["refused"])) if "refused" in answer else None
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _closed(client: Any) -> None:
+    if client is not None:
+        try:
+            client.close()
+        except (pa.ArrowException, OSError):
+            pass
+
+

@@ -1,0 +1,225 @@
+"""A server: two Flight servers on two ports, so that a full bulk link cannot hold up a control message."""
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from tenfold.cluster.wire.answers import Blob, Handler, Refused
+from tenfold.cluster.wire.chunks import HALF_RECEIVED_BYTES, LARGEST_CHUNK, Inbox
+from tenfold.cluster.wire.security import Security, TokenCheck, check_security, scheme, server_options
+from tenfold.errors import TenfoldError
+
+REPLIES = 1024  # answers remembered, for senders that did not hear them
+OFFERED = 32  # blobs kept while they are being fetched
+LARGEST_MESSAGE = 16 * 1024 * 1024
+BYTES = pa.schema([("bytes", pa.binary())])
+
+
+class BlobServer:
+    """Serves a handler until closed."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        security: Security,
+        *,
+        bind: str = "127.0.0.1",
+        control_port: int = 0,
+        bulk_port: int = 0,
+    ) -> None:
+        """Listen at once. Raises InputError for a bind beyond loopback without TLS, TenfoldError when it cannot listen."""
+        check_security(bind, security)
+        self._desk = _Desk(handler)
+        try:
+            self._bulk = _Bulk(self._desk, security, bind, bulk_port)
+            self._desk.bulk_port = self._bulk.port
+            self._control = _Control(self._desk, security, bind, control_port)
+        except pa.ArrowException as error:
+            raise TenfoldError(f"{bind}:{control_port}: cannot listen here ({str(error).splitlines()[0]})") from error
+        self.control_port, self.bulk_port = self._control.port, self._bulk.port
+        self.address = f"{bind}:{self.control_port}"
+
+    def close(self) -> None:
+        """Stop listening; calls under way end."""
+        for server in (self._control, self._bulk):
+            threading.Thread(target=server.shutdown, daemon=True).start()
+        for server in (self._control, self._bulk):
+            server.wait()
+
+
+class _Desk:
+    """What both ports share: blobs coming in, blobs going out, and the handler behind them."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler, self.bulk_port = handler, 0
+        self.inbox = Inbox()
+        self._replies: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
+        self._offered: OrderedDict[tuple[str, str], Blob] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def answer(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A control message."""
+        match method:
+            case "_hello":
+                return {"bulk_port": self.bulk_port}
+            case "_begin":
+                return self._begin(request)
+            case "_complete":
+                return self._complete(request)
+            case "_describe":
+                return self._describe(request)
+            case _:
+                return self.handler.call(method, dict(request))
+
+    def _begin(self, r: Mapping[str, Any]) -> dict[str, Any]:
+        key, sha256, total, header = r["key"], r["sha256"], r["total"], r["header"]
+        if not (isinstance(key, str) and isinstance(sha256, str) and isinstance(header, dict) and type(total) is int):
+            raise Refused("a blob is announced by key, sha256, total and header")
+        if not 0 <= total <= HALF_RECEIVED_BYTES:
+            raise Refused(f"{key[:80]}: {total} bytes; at most {HALF_RECEIVED_BYTES}")
+        with self._lock:
+            if (key, sha256) in self._replies:
+                return {"reply": self._replies[key, sha256]}
+        self.handler.admit(key, header, total)
+        return {"held": self.inbox.begin(key, header, total, sha256)}
+
+    def _complete(self, r: Mapping[str, Any]) -> dict[str, Any]:
+        key, sha256 = str(r["key"]), str(r["sha256"])
+        with self._lock:
+            if (key, sha256) in self._replies:
+                return {"reply": self._replies[key, sha256]}
+        whole = self.inbox.complete(key)
+        if whole is None:
+            return {"incomplete": True}
+        try:
+            reply = self.handler.receive(key, *whole)
+        except Refused:
+            self.inbox.forget(key)
+            raise
+        self.inbox.forget(key)
+        with self._lock:
+            self._replies[key, sha256] = reply
+            while len(self._replies) > REPLIES:
+                self._replies.popitem(last=False)
+        return {"reply": reply}
+
+    def _describe(self, r: Mapping[str, Any]) -> dict[str, Any]:
+        key = str(r["key"])
+        blob = self.handler.blob(key)
+        sha256 = hashlib.sha256(blob.data).hexdigest()
+        with self._lock:
+            self._offered[key, sha256] = blob
+            self._offered.move_to_end((key, sha256))
+            while len(self._offered) > OFFERED:
+                self._offered.popitem(last=False)
+        return {"header": blob.header, "total": len(blob.data), "sha256": sha256}
+
+    def offered(self, key: str, sha256: str) -> Blob:
+        """A blob that was described lately."""
+        with self._lock:
+            blob = self._offered.get((key, sha256))
+        if blob is None:
+            raise Refused(f"{key[:80]}: offered too long ago; ask again")
+        return blob
+
+    def guarded(self, what: str, act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The answer, or why there is none: refused for good, or failed for now."""
+        try:
+            return {"answer": act()}
+        except Refused as error:
+            self.handler.rejected(str(error))
+            return {"refused": str(error)}
+        except TenfoldError as error:
+            return {"failed": str(error)}
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            reason = f"{what[:40]}: malformed ({type(error).__name__}: {str(error)[:80]})"
+            self.handler.rejected(reason)
+            return {"refused": reason}
+
+
+class _Control(flight.FlightServerBase):  # type: ignore[misc]
+    """Small JSON messages."""
+
+    def __init__(self, desk: _Desk, security: Security, bind: str, port: int) -> None:
+        self._desk = desk
+        super().__init__(**_options(desk, security, bind, port))
+
+    def do_action(self, context: Any, action: Any) -> Iterator[Any]:
+        """One message, one answer."""
+
+        def act() -> dict[str, Any]:
+            if action.body.size > LARGEST_MESSAGE:
+                raise Refused(f"a control message of {action.body.size} bytes")
+            request = json.loads(action.body.to_pybytes())
+            if not isinstance(request, dict):
+                raise ValueError("not a JSON object")
+            return self._desk.answer(str(action.type), request)
+
+        yield flight.Result(json.dumps(self._desk.guarded(str(action.type), act)).encode())
+
+
+class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
+    """Pieces of blobs, in and out."""
+
+    def __init__(self, desk: _Desk, security: Security, bind: str, port: int) -> None:
+        self._desk = desk
+        super().__init__(**_options(desk, security, bind, port))
+
+    def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
+        """One piece, as the rows of one binary column; the answer says whether it was taken."""
+
+        def act() -> dict[str, Any]:
+            where = json.loads(descriptor.command)
+            piece = _read_piece(reader)
+            self._desk.inbox.take(str(where["key"]), int(where["offset"]), piece, int(where["crc"]))
+            return {}
+
+        try:
+            answer = self._desk.guarded("a piece", act)
+        except pa.ArrowException as error:  # cut off in the middle
+            answer = {"failed": str(error).splitlines()[0]}
+        writer.write(json.dumps(answer).encode())
+
+    def do_get(self, context: Any, ticket: Any) -> Any:
+        """One piece of a blob that was described."""
+        found: list[bytes] = []
+
+        def act() -> dict[str, Any]:
+            where = json.loads(ticket.ticket)
+            blob, offset = self._desk.offered(str(where["key"]), str(where["sha256"])), int(where["offset"])
+            length = int(where["length"])
+            if not (0 <= offset and 0 < length <= LARGEST_CHUNK and offset + length <= len(blob.data)):
+                raise Refused(f"bytes {offset}–{offset + length} of {len(blob.data)}")
+            found.append(bytes(blob.data[offset : offset + length]))
+            return {}
+
+        answer = self._desk.guarded("a range", act)
+        if not found:
+            raise flight.FlightServerError(json.dumps(answer))
+        return flight.RecordBatchStream(pa.table([pa.array(found, pa.binary())], schema=BYTES))
+
+
+def _read_piece(reader: Any) -> bytes:
+    parts: list[bytes] = []
+    for chunk in reader:
+        if chunk.data.num_columns != 1 or chunk.data.schema.field(0).type != pa.binary():
+            raise Refused("a piece comes as one column of bytes")
+        parts += chunk.data.column(0).to_pylist()
+        if sum(map(len, parts)) > LARGEST_CHUNK:
+            raise Refused(f"a piece of more than {LARGEST_CHUNK} bytes")
+    return b"".join(parts)
+
+
+def _options(desk: _Desk, security: Security, bind: str, port: int) -> dict[str, Any]:
+    host = f"[{bind}]" if ":" in bind and not bind.startswith("[") else bind
+    return {
+        "location": f"{scheme(security.certificate is not None)}://{host}:{port}",
+        "middleware": {"token": TokenCheck(security.token, desk.handler.rejected)},
+        **server_options(security),
+    }

@@ -1,0 +1,58 @@
+"""[cluster]: several learners and a syncer that train one model."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tenfold.config.base import Section
+
+Precision = Literal["float32", "bf16", "int8", "int4"]
+
+
+class Cluster(Section):
+    """[cluster]: learners that train on their own and exchange parameter fragments (arXiv 2311.08105, 2604.21428)."""
+
+    learners: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Learners; 0 for one plain run without a syncer."""
+    launch: Literal["local", "slurm", "none"] = "local"
+    """Who starts the learners: processes here, a Slurm job array, or you (`tenfold learner --syncer HOST:PORT`)."""
+    batch_tokens: Annotated[int, Field(gt=0)] | None = None
+    """Tokens in one inner step of one learner. Default: train.batch_tokens shared out."""
+    inner_steps: Annotated[int, Field(ge=1)] = 32
+    """Inner steps between two contributions of one fragment."""
+    fragments: Annotated[int, Field(ge=1, le=1024)] = 4
+    """Parts of the model that are exchanged one after another."""
+    quorum: Annotated[int, Field(ge=0)] = 1
+    """Learners that must have contributed before a fragment is merged; 0: all (DiLoCo; with inner_steps = 1 in step)."""
+    grace: Annotated[float, Field(ge=0)] = 1.0
+    """Seconds a merge waits, at most, for learners that usually come a little later."""
+    overlap: bool = True
+    """Train on while a contribution is under way; false: wait until it is merged."""
+    outer_learning_rate: Annotated[float, Field(gt=0)] = 0.7
+    """Step of the outer optimizer along the merged movement."""
+    outer_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Nesterov momentum of the outer optimizer."""
+    precision: Precision = "int4"
+    """What a movement is sent in. What rounding leaves out is sent with the next one."""
+    norm_limit: Annotated[float, Field(gt=1)] = 10.0
+    """A contribution larger than this many times the usual is quarantined."""
+    strikes: Annotated[int, Field(ge=1)] = 3
+    """Quarantined contributions after which a learner is kept out."""
+    stalled_after: Annotated[float, Field(gt=0)] = 5.0
+    """Seconds without progress, at least, before a learner counts as dead; more where its steps are long."""
+    crash_limit: Annotated[int, Field(ge=1)] = 5
+    """Deaths of one process within a minute after which it is not started again."""
+    bind: str = "127.0.0.1"
+    """Where the syncer listens. Beyond loopback it needs a TLS certificate."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Control port of the syncer; 0 takes a free one."""
+    tls_certificate: str | None = None
+    """Certificate of the syncer (PEM), which learners trust."""
+    tls_key: str | None = None
+    """Its private key (PEM)."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Cluster":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together")
+        return self
