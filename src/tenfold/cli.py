@@ -112,13 +112,79 @@ def worker(plan: Path) -> None:
 
 
 @app.command()
-def train(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: AsJson = False) -> None:
-    """Train the target, alone or as one rank under torchrun. Resumes from the newest whole checkpoint."""
-    from tenfold.campaign import run_train
+def train(
+    campaign: CampaignDirectory = HERE,
+    replay: Annotated[bool, typer.Option("--replay", help="Execute a finished run of several learners again.")] = False,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the target: one learner (or rank under torchrun), or several with a syncer. Resumes where it stopped."""
+    from tenfold.campaign import run_replay, run_train
 
-    result = run_train(campaign, set_ or ())
+    result = run_replay(campaign, set_ or ()) if replay else run_train(campaign, set_ or ())
     if result is not None:
         _show(result, as_json)
+
+
+@app.command()
+def syncer(
+    campaign: CampaignDirectory = HERE,
+    port: Annotated[int | None, typer.Option(help="Control port. Default: cluster.port.")] = None,
+    bulk_port: Annotated[int, typer.Option(help="Port of the fragments; 0 takes a free one.")] = 0,
+    child: Annotated[bool, typer.Option("--child", hidden=True)] = False,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold the global fragments of a run whose learners are started by hand. `tenfold train` starts it by itself."""
+    from tenfold.campaign import run_syncer
+
+    _show(run_syncer(campaign, set_ or (), port, bulk_port, child=child), as_json)
+
+
+@app.command()
+def learner(
+    what: Annotated[
+        str, typer.Argument(metavar="[join|leave] [CAMPAIGN]", help="Order of a running `tenfold train`.")
+    ] = ".",
+    campaign: Annotated[Path, typer.Argument(hidden=True)] = HERE,
+    name: Annotated[str, typer.Option(help="Name of the learner, its own in the run.")] = "learner",
+    syncer: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where the syncer listens.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the syncer's token.")] = None,
+    tls_root: Annotated[Path | None, typer.Option(help="The syncer's certificate (PEM).")] = None,
+    child: Annotated[bool, typer.Option("--child", hidden=True)] = False,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train as one learner of a run; `learner join|leave` adds one to a running `tenfold train`, or lets one go."""
+    from tenfold.campaign import order_learner, run_learner
+
+    if what in ("join", "leave"):
+        _show(order_learner(campaign, what, name), as_json)
+        return
+    result = run_learner(
+        Path(what), set_ or (), name=name, syncer=syncer, token_file=token_file, tls_root=tls_root, child=child
+    )
+    _show(result, as_json)
+
+
+@app.command()
+def chaos(
+    kind: Annotated[
+        str, typer.Argument(help="kill, stop, hang, slow, partition, delay, loss, bandwidth, corrupt, nan, disk-full.")
+    ],
+    campaign: CampaignDirectory = HERE,
+    target: Annotated[str, typer.Option(help="learner-0, learner-1, …, or syncer.")] = "learner-0",
+    seconds: Annotated[float, typer.Option(help="How long it lasts, of the kinds that last.")] = 5.0,
+    amount: Annotated[
+        float | None, typer.Option(help="How strong: see docs/configuration.md, [[chaos.faults]].")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Inject a fault into a running `tenfold train` of several learners."""
+    from tenfold.campaign import order_fault
+
+    fault = {"kind": kind, "target": target, "seconds": seconds, "amount": amount}
+    _show(order_fault(campaign, {key: value for key, value in fault.items() if value is not None}), as_json)
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from tenfold.campaign.commands import (
     init_campaign,
+    order_fault,
+    order_learner,
     run_audit,
     run_campaign,
     run_data,
@@ -9,8 +11,11 @@ from tenfold.campaign.commands import (
     run_evaluate,
     run_export,
     run_ladder,
+    run_learner,
     run_predict,
+    run_replay,
     run_report,
+    run_syncer,
     run_train,
     run_worker,
 )
@@ -19,6 +24,8 @@ from tenfold.campaign.derisk import derisk_lines
 __all__ = [
     "derisk_lines",
     "init_campaign",
+    "order_fault",
+    "order_learner",
     "run_audit",
     "run_campaign",
     "run_data",
@@ -26,8 +33,11 @@ __all__ = [
     "run_evaluate",
     "run_export",
     "run_ladder",
+    "run_learner",
     "run_predict",
+    "run_replay",
     "run_report",
+    "run_syncer",
     "run_train",
     "run_worker",
 ]

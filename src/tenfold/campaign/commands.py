@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.campaign import stages
+from tenfold.campaign.cluster import learn, replay, serve_as_syncer
 from tenfold.campaign.derisk import derisk
 from tenfold.campaign.files import CampaignFiles
 from tenfold.campaign.forecast.stage import forecast_lines, predict, predict_before_training, settle_forecast
@@ -16,9 +17,12 @@ from tenfold.campaign.ladder.stage import join_ladder
 from tenfold.campaign.ladder.stage import run_ladder as train_ladder
 from tenfold.campaign.ladder.worker import work_for_parent
 from tenfold.campaign.report.stage import report as write_report
+from tenfold.campaign.trained import trained_as
+from tenfold.cluster.learner.process import check_name
+from tenfold.cluster.supervise import drop_order
 from tenfold.config import FILE_NAME, Campaign, example_values, load_campaign, render_campaign
 from tenfold.data import sources_of
-from tenfold.errors import InputError
+from tenfold.errors import InputError, TenfoldError
 from tenfold.train.console import RunConsole, run_console
 from tenfold.train.ranks import joined_ranks
 
@@ -80,7 +84,7 @@ def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
             manifest = stages.prepare_data(campaign, files, console, keep_trained=True)
             predict_before_training(campaign, files, manifest, console)
         with joined_ranks(campaign.train.device) as ranks:
-            result = stages.train(campaign, files, ranks)
+            result = stages.train(campaign, files, ranks, overrides)
         with run_console() as console:
             evaluation = stages.evaluate(campaign, files, console)
             settle_forecast(campaign, files, manifest, evaluation, console)
@@ -151,8 +155,65 @@ def run_train(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | Non
     campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
     is_first = os.environ.get("RANK", "0") == "0"
     with files.locked() if is_first else nullcontext(), joined_ranks(campaign.train.device) as ranks:
-        result = stages.train(campaign, files, ranks)
+        result = stages.train(campaign, files, ranks, overrides)
     return asdict(result) if ranks.is_first else None
+
+
+def run_replay(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Execute a finished run of several learners again from its merge log; raises TenfoldError where it differs."""
+    with _opened(directory, overrides) as (campaign, files, console):
+        manifest = stages.verified_manifest(campaign, files)
+        trained = trained_as(campaign, manifest, files)
+        replayed = replay(campaign, files, manifest, console)
+        same = replayed.weights_digest == trained.result.weights_digest
+        if not same:
+            raise TenfoldError(f"{files.cluster}: replay gives other weights than training ended with")
+    return asdict(replayed) | {"same": same}
+
+
+def run_syncer(
+    directory: Path, overrides: Sequence[str], port: int | None, bulk_port: int, *, child: bool
+) -> dict[str, Any]:
+    """Hold the global fragments of a run until it is finished."""
+    campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
+    manifest = stages.verified_manifest(campaign, files, hashes=not child)
+    port = campaign.cluster.port if port is None else port
+    return {"finished": serve_as_syncer(campaign, files, manifest, port, bulk_port, child=child)}
+
+
+def run_learner(
+    directory: Path,
+    overrides: Sequence[str],
+    *,
+    name: str,
+    syncer: str | None,
+    token_file: Path | None,
+    tls_root: Path | None,
+    child: bool,
+) -> dict[str, Any]:
+    """Train as one learner of a run until it is finished."""
+    campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
+    manifest = stages.verified_manifest(campaign, files, hashes=not child)
+    learn(campaign, files, manifest, name, syncer, token_file, tls_root, child=child)
+    return {"learner": name, "finished": True}
+
+
+def order_fault(directory: Path, fault: Mapping[str, Any]) -> dict[str, Any]:
+    """Ask the supervisor of a running campaign for a fault."""
+    return _order(directory, {"what": "fault", "fault": dict(fault)})
+
+
+def order_learner(directory: Path, what: str, name: str) -> dict[str, Any]:
+    """Ask the supervisor of a running campaign for one more learner, or to let one go."""
+    return _order(directory, {"what": what, "name": check_name(name)})
+
+
+def _order(directory: Path, order: Mapping[str, Any]) -> dict[str, Any]:
+    files = CampaignFiles(directory)
+    if not (files.cluster / "syncer.json").exists():
+        raise InputError(f"{directory}: no run with several learners is going on here")
+    drop_order(files.cluster / "orders", dict(order))
+    return {"ordered": order["what"]}
 
 
 def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:

@@ -49,6 +49,11 @@ class CampaignFiles:
         return self.directory / "ladder"
 
     @property
+    def cluster(self) -> Path:
+        """State of syncer and learners, their merge log and what they printed."""
+        return self.directory / "cluster"
+
+    @property
     def export(self) -> Path:
         """Default place of the export."""
         return self.directory / "export"

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
+from tenfold.campaign.cluster import train_with_learners
 from tenfold.campaign.files import CampaignFiles, read_json, write_json
-from tenfold.campaign.forecast.register import registered
-from tenfold.campaign.forecast.watch import ForecastWatcher, watcher_of
+from tenfold.campaign.forecast.watch import ForecastWatcher, open_watcher
 from tenfold.campaign.progress import ProgressLines
 from tenfold.campaign.trained import final_checkpoint, load_trained, read_training, record_training, trained_as
 from tenfold.config import Campaign
@@ -121,13 +121,18 @@ def checkpointer_of(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> C
     )
 
 
-def train(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> TrainResult:
-    """Train the target, going on from the newest whole checkpoint. Does nothing when it is done already."""
+def train(campaign: Campaign, files: CampaignFiles, ranks: Ranks, overrides: Sequence[str] = ()) -> TrainResult:
+    """Train the target, going on from where it stopped. Does nothing when it is done already.
+
+    With [cluster] learners it is trained by several processes, which read campaign.toml and `overrides` themselves.
+    """
     manifest = verified_manifest(campaign, files, hashes=ranks.is_first)
     with run_console(enabled=ranks.is_first) as console, checkpointer_of(campaign, files, ranks) as checkpointer:
         finished = finished_training(campaign, files, manifest, checkpointer, console)
         if finished is not None:
             return finished
+        if campaign.cluster.learners and ranks.world_size == 1:
+            return _train_with_learners(campaign, files, manifest, checkpointer, console, tuple(overrides))
         learner = build_learner(campaign, files.data, manifest, ranks)
         scorer = holdout_scorer(campaign, files, manifest)
         with journal_of(learner, files) as journal:
@@ -138,11 +143,23 @@ def train(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> TrainResult
     return result
 
 
+def _train_with_learners(
+    campaign: Campaign,
+    files: CampaignFiles,
+    manifest: Manifest,
+    checkpointer: Checkpointer,
+    console: RunConsole,
+    overrides: tuple[str, ...],
+) -> TrainResult:
+    checkpointer.prepare()
+    result, identity = train_with_learners(campaign, files, manifest, checkpointer, console, overrides)
+    record_training(files, result, identity)
+    return result
+
+
 def forecast_watcher(learner: Learner, files: CampaignFiles) -> ForecastWatcher | None:
     """Holds the run against its forecast, if one is registered."""
-    with closing(Ledger(files.ledger, read_only=True)) as ledger:
-        predictions = registered(ledger, learner.identity)
-    return watcher_of(predictions, learner.plan, learner.campaign.train.log_every)
+    return open_watcher(files, learner.identity, learner.plan, learner.campaign.train.log_every)
 
 
 @contextmanager

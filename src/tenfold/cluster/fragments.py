@@ -70,4 +70,5 @@ def local_part(parameter: Tensor) -> Tensor:
     (placement,) = parameter.placements
     if isinstance(placement, Shard) and placement.dim != 0:
         raise InputError("a learner's ranks must cut every parameter along its first dimension")
-    return parameter.detach().to_local()
+    local: Tensor = parameter.to_local().detach()
+    return local

@@ -4,28 +4,33 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tenfold.cluster.chaos.faults import Chaos
-from tenfold.cluster.chaos.orders import take_orders
-from tenfold.cluster.chaos.schedule import Injection, planned
-from tenfold.cluster.settings import CHAOS_VARIABLE, TOKEN_VARIABLE
-from tenfold.cluster.supervise import Child, Children, CrashLoop
+from pydantic import ValidationError
+
+from tenfold.cluster.chaos import Chaos, Context, FaultyProxy, Injection, planned
+from tenfold.cluster.chaos.inside import ENVIRONMENT as CHAOS_VARIABLE
+from tenfold.cluster.settings import TOKEN_VARIABLE
+from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, take_orders
+from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.wire import Link, Refused, Security, Unreachable
-from tenfold.config import Campaign
+from tenfold.config import Campaign, Fault
 from tenfold.errors import Interrupted, TenfoldError
 from tenfold.train.console import RunConsole, duration
 from tenfold.train.signals import StopRequest, stop_on_signal
 
-POLL_S = 0.1
-STATUS_S = 0.3
+POLL_S = 0.05
+STATUS_S = 0.25
 STARTING_S = 120.0
-REJOIN_S = 2.0  # a sealed learner whose process lives and does not join again within this is killed
+REJOIN_S = 1.0  # a sealed learner whose process lives and does not join again within this is killed
 CRASH_WINDOW_S = 60.0
 GRACE_S = 15.0
+CHAOS_HORIZON_S = 7 * 24 * 3600.0
 SYNCER = "syncer"
+LINK_FAULTS = frozenset({"partition", "delay", "loss", "bandwidth", "corrupt"})
 
 
 @dataclass(frozen=True)
@@ -45,34 +50,62 @@ class LocalRun:
         """State of the syncer and the learners, and their logs."""
         return self.directory / "cluster"
 
+    @property
+    def learners(self) -> list[str]:
+        """Names of the learners started here."""
+        cluster = self.campaign.cluster
+        return [f"learner-{number}" for number in range(cluster.learners)] if cluster.launch == "local" else []
+
+    @property
+    def injects_faults(self) -> bool:
+        """Whether [chaos] asks for any."""
+        return bool(self.campaign.chaos.faults or self.campaign.chaos.per_hour)
+
+    @property
+    def disturbs_links(self) -> bool:
+        """Whether [chaos] asks for faults of connections, which then pass a proxy."""
+        chaos = self.campaign.chaos
+        kinds = {fault.kind for fault in chaos.faults} | (set(chaos.kinds) if chaos.per_hour else set())
+        return bool(kinds & LINK_FAULTS)
+
 
 @dataclass
-class _Watch:
-    """What the supervisor remembers of each learner."""
+class _Line:
+    """When the last console line was, and where the run stood."""
 
+    next_step: int
+    at: float = 0.0
+    samples: int = 0
+
+
+@dataclass
+class _Deaths:
+    """Which processes are to be started again when, and which deaths are our own doing."""
+
+    crashes: CrashLoop
+    restart_at: dict[str, tuple[float, Child]] = field(default_factory=dict)
+    intended: set[str] = field(default_factory=set)
+    given_up: set[str] = field(default_factory=set)
     sealed_at: dict[str, float] = field(default_factory=dict)
-    next_line: int = 0
-    line_at: float = 0.0
-    line_samples: int = 0
 
 
 class Supervisor:
-    """Processes of one run."""
+    """Processes of one run. Use `train`."""
 
-    def __init__(self, run: LocalRun, console: RunConsole, say: Callable[..., None], on_loss: Callable[[int, float], str]):
-        """`say` writes an event to the ledger; `on_loss(step, loss)` is told the loss at every line and may add to it."""
-        self.run_, self.console, self._say, self._on_loss = run, console, say, on_loss
-        self._children = Children()
-        self._crashes = CrashLoop(run.campaign.cluster.crash_limit, CRASH_WINDOW_S)
-        self._restart_at: dict[str, tuple[float, Child]] = {}
+    def __init__(
+        self, run: LocalRun, console: RunConsole, recorder: Recorder, on_loss: Callable[[int, float], str]
+    ) -> None:
+        """`on_loss(step, loss)` is told the loss at every console line and may add to the line."""
+        self._run, self._console, self._recorder, self._on_loss = run, console, recorder, on_loss
+        self._children, self._stack = Children(), ExitStack()
+        self._deaths = _Deaths(CrashLoop(run.campaign.cluster.crash_limit, CRASH_WINDOW_S))
         self._kept: dict[str, Child] = {}
-        self._given_up: dict[str, str] = {}
-        self._watch = _Watch(next_line=run.campaign.train.log_every)
-        self._port = run.campaign.cluster.port
-        self._link: Link | None = None
+        self._proxies: dict[str, list[FaultyProxy]] = {}
+        self._ports = (run.campaign.cluster.port, 0)
         self._address = ""
+        self._link: Link | None = None
         self._chaos: Chaos | None = None
-        self._due: list[Injection] = []
+        self._line = _Line(next_step=run.campaign.train.log_every)
         self.status: dict[str, Any] = {}
 
     def train(self) -> None:
@@ -82,13 +115,12 @@ class Supervisor:
                 self._start(stop)
                 self._follow(stop)
             finally:
-                if self._chaos:
-                    self._chaos.close()
+                self._stack.close()  # faults first: a slowed process would be stopped again
                 self._children.stop_all(GRACE_S)
         if stop.is_set:
-            done = self.status.get("samples", 0) // self.run_.sequences
+            done = self.status.get("samples", 0) // self._run.sequences
             raise Interrupted(
-                f"stopped as asked; step {done}/{self.run_.steps} is saved. Run the same command again to go on"
+                f"stopped as asked; step {done}/{self._run.steps} is saved. Run the same command again to go on"
             )
 
     # Starting
@@ -96,58 +128,55 @@ class Supervisor:
     def _start(self, stop: StopRequest) -> None:
         self._start_child(self._syncer())
         self._await_syncer(stop)
-        for number in range(self.run_.campaign.cluster.learners):
-            if self.run_.campaign.cluster.launch == "local":
-                self._start_child(self._learner(f"learner-{number}"))
-        chaos = self.run_.campaign.chaos
-        targets = [SYNCER, *(name for name in self._kept if name != SYNCER)]
-        self._due = planned(chaos, targets, horizon_seconds=24 * 3600.0)
-        self._chaos = Chaos(self._children, {}, self._say)
+        for name in self._run.learners:
+            self._start_child(self._learner(name))
 
     def _start_child(self, child: Child) -> None:
         self._kept[child.name] = child
         self._children.start(child)
 
-    def _command(self, *words: str) -> tuple[str, ...]:
-        sets = [word for override in self.run_.overrides for word in ("--set", override)]
-        return (sys.executable, "-m", "tenfold", *words, *sets)
+    def _child(self, name: str, *words: str) -> Child:
+        sets = [word for override in self._run.overrides for word in ("--set", override)]
+        command = (sys.executable, "-m", "tenfold", *words, *sets, "--child")
+        return Child(name, command, self._environment(), self._run.folder / "logs" / f"{name}.log")
 
     def _environment(self) -> Mapping[str, str]:
-        chaos = self.run_.campaign.chaos
-        return {TOKEN_VARIABLE: self.run_.token, CHAOS_VARIABLE: "1" if chaos.faults or chaos.per_hour else "0"}
-
-    def _child(self, name: str, command: tuple[str, ...]) -> Child:
-        return Child(name, command, self._environment(), self.run_.folder / "logs" / f"{name}.log")
+        return {TOKEN_VARIABLE: self._run.token, CHAOS_VARIABLE: "1" if self._run.injects_faults else "0"}
 
     def _syncer(self) -> Child:
-        directory = str(self.run_.directory)
-        return self._child(SYNCER, self._command("syncer", directory, "--port", str(self._port), "--child"))
+        control, bulk = map(str, self._ports)
+        return self._child(SYNCER, "syncer", str(self._run.directory), "--port", control, "--bulk-port", bulk)
 
     def _learner(self, name: str) -> Child:
-        words = ("learner", str(self.run_.directory), "--syncer", self._address, "--name", name, "--child")
-        return self._child(name, self._command(*words))
+        address = self._address
+        if self._run.disturbs_links:
+            host = address.rsplit(":", 1)[0]
+            if name not in self._proxies:
+                self._proxies[name] = [self._stack.enter_context(FaultyProxy(host, port)) for port in self._ports]
+            address = f"127.0.0.1:{self._proxies[name][0].port}:{self._proxies[name][1].port}"
+        return self._child(name, "learner", str(self._run.directory), "--syncer", address, "--name", name)
 
     @property
     def _address_file(self) -> Path:
-        return self.run_.folder / "syncer.json"
+        return self._run.folder / "syncer.json"
 
     def _await_syncer(self, stop: StopRequest) -> None:
         """Until the syncer says where it listens; from then on it always listens there."""
         deadline = time.monotonic() + STARTING_S
         while time.monotonic() < deadline and not stop.is_set:
             for ended in self._children.poll():
-                raise TenfoldError(f"the syncer did not start ({ended.status}): {ended.last_line}")
-            found = _read(self._address_file)
-            if found and found.get("pid") == self._children.pid(SYNCER):
-                self._address = str(found["address"])
-                self._port = int(self._address.rsplit(":", 1)[1])
-                security = Security(self.run_.token, root_certificate=_path(self.run_.campaign.cluster.tls_certificate))
+                raise TenfoldError(f"the syncer did not start ({ended.how}): {ended.last_line}")
+            found = read_address(self._address_file)
+            if found and found["pid"] == self._children.pid(SYNCER):
+                self._address, self._ports = found["address"], (found["port"], found["bulk_port"])
+                certificate = self._run.campaign.cluster.tls_certificate
+                security = Security(self._run.token, root_certificate=Path(certificate) if certificate else None)
                 self._link = Link(self._address, security, streams=1)
                 self._kept[SYNCER] = self._syncer()
                 return
             time.sleep(POLL_S)
         if not stop.is_set:
-            raise TenfoldError(f"the syncer did not start within {STARTING_S:g} s; see {self.run_.folder / 'logs'}")
+            raise TenfoldError(f"the syncer did not start within {STARTING_S:g} s; see {self._run.folder / 'logs'}")
 
     # Following
 
@@ -160,7 +189,7 @@ class Supervisor:
             if now >= next_status:
                 next_status = now + STATUS_S
                 self._look()
-            if self.status.get("finished"):
+            if self._is_finished():
                 self._await_end()
                 return
             time.sleep(POLL_S)
@@ -172,114 +201,129 @@ class Supervisor:
         except (Unreachable, Refused):
             return  # it is being restarted
         self._kill_the_stalled()
-        self._inject_due()
+        self._begin_chaos()
         self._show()
 
     def _restart_dead(self) -> None:
-        now = time.monotonic()
+        now, deaths = time.monotonic(), self._deaths
         for ended in self._children.poll():
             child = self._kept.get(ended.name)
-            if child is None or (ended.returncode == 0 and ended.name != SYNCER):
-                continue  # it left, or the run is finished
-            if ended.returncode == 0 and self._is_finished():
+            if child is None or self._is_finished() or (ended.code == 0 and ended.name != SYNCER):
                 continue
-            delay = self._crashes.note(ended.name, now, ended)
+            delay: float | None = 0.0
+            if ended.name in deaths.intended:
+                deaths.intended.discard(ended.name)
+            else:
+                delay = deaths.crashes.note(ended.name, now)
             if delay is None:
-                self._give_up(ended.name)
+                self._give_up(ended)
                 continue
-            self._say("died", f"{ended.name} died ({ended.status}); started again", learner=ended.name)
-            self.console.say(f"{ended.name} died ({ended.status}); starting it again")
-            self._restart_at[ended.name] = (now + delay, child)
-        for name, (at, child) in list(self._restart_at.items()):
+            self._recorder.say("died", f"{ended.name} died ({ended.how}); started again", learner=ended.name)
+            self._console.say(f"{ended.name} died ({ended.how}); starting it again")
+            deaths.restart_at[ended.name] = (now + delay, child)
+        for name, (at, child) in list(deaths.restart_at.items()):
             if now >= at:
-                del self._restart_at[name]
+                del deaths.restart_at[name]
                 self._children.start(child)
 
-    def _give_up(self, name: str) -> None:
-        report = self._crashes.report(name)
-        self._given_up[name] = report
-        self._say("given-up", report, learner=name)
-        self.console.say(f"warning: {report}")
-        if name == SYNCER or self._given_up.keys() >= self._kept.keys() - {SYNCER}:
-            raise TenfoldError(f"{report}; see {self.run_.folder / 'logs'}")
+    def _give_up(self, ended: Ended) -> None:
+        report = self._deaths.crashes.report(ended)
+        self._deaths.given_up.add(ended.name)
+        self._recorder.say("given-up", report, learner=ended.name)
+        self._console.say(f"warning: {report}")
+        if ended.name == SYNCER or self._deaths.given_up >= self._kept.keys() - {SYNCER}:
+            raise TenfoldError(f"{report}; see {self._run.folder / 'logs'}")
 
     def _kill_the_stalled(self) -> None:
         """A learner the syncer has given up but whose process hangs on is killed, and so started again."""
-        now = time.monotonic()
+        now, sealed_at = time.monotonic(), self._deaths.sealed_at
         for name, learner in self.status.get("learners", {}).items():
             if learner["state"] != "sealed" or self._children.pid(name) is None:
-                self._watch.sealed_at.pop(name, None)
-                continue
-            since = self._watch.sealed_at.setdefault(name, now)
-            if "barred" in str(learner["reason"]):
-                continue
-            if now - since > REJOIN_S:
-                self._watch.sealed_at.pop(name)
-                self.console.say(f"{name}: {learner['reason']}; killed")
+                sealed_at.pop(name, None)
+            elif now - sealed_at.setdefault(name, now) > REJOIN_S:
+                sealed_at.pop(name)
+                self._deaths.intended.add(name)
+                self._console.say(f"{name}: {learner['reason']}; killed")
                 self._children.kill(name)
 
     def _is_finished(self) -> bool:
-        return bool(self.status.get("finished")) or (_read(self._address_file) or {}).get("finished") is True
+        found = read_address(self._address_file)
+        return bool(self.status.get("finished")) or bool(found and found["finished"])
 
     def _await_end(self) -> None:
         """The learners hear that the run is finished and end; so does the syncer."""
         deadline = time.monotonic() + GRACE_S
-        while time.monotonic() < deadline and any(self._children.pid(name) for name in self._kept):
-            self._children.poll()
+        while time.monotonic() < deadline and self._children.running:
             time.sleep(POLL_S)
 
     # Faults and orders
 
-    def _inject_due(self) -> None:
-        """Planned faults, by share of the run's tokens or by time since all learners train."""
-        assert self._chaos is not None
-        share = self.status["samples"] / self.status["total_samples"]
-        for injection in list(self._due):
-            if injection.is_due(share, self._chaos.seconds):
-                self._due.remove(injection)
-                self._chaos.inject(injection)
+    def _begin_chaos(self) -> None:
+        """Once every learner has trained: faults are planned from there."""
+        learners = self.status["learners"]
+        training = all(learners.get(name, {}).get("steps") for name in self._run.learners)
+        if self._chaos is not None or not training:
+            return
+        targets = [SYNCER, *self._run.learners]
+        injections = planned(self._run.campaign.chaos, targets, CHAOS_HORIZON_S, self._run.campaign.seed)
+        context = Context(self._children, self._proxies)
+        self._chaos = self._stack.enter_context(Chaos(injections, context, self._heard_of_fault, self._share))
+
+    def _share(self) -> float:
+        return float(self.status.get("samples", 0)) / max(1, self._run.steps * self._run.sequences)
+
+    def _heard_of_fault(self, kind: str, message: str, **data: Any) -> None:
+        if kind == "chaos" and data.get("fault") == "kill":
+            self._deaths.intended.add(str(data["target"]))
+        self._recorder.say(kind, message, **data)
+        self._console.say(f"{kind}: {message}")
 
     def _take_orders(self) -> None:
-        for order in take_orders(self.run_.folder / "orders"):
-            match order.get("what"):
-                case "fault" if self._chaos:
-                    self._chaos.order(order)
-                case "join":
-                    self._start_child(self._learner(str(order["name"])))
-                case "leave":
-                    self._kept.pop(str(order["name"]), None)
-                    self._children.stop(str(order["name"]))
+        for order in take_orders(self._run.folder / "orders", lambda line: self._recorder.say("bad-order", line)):
+            try:
+                self._obey(order)
+            except (KeyError, ValidationError, TenfoldError) as error:
+                self._recorder.say("bad-order", f"{order}: {str(error).splitlines()[0]}")
+
+    def _obey(self, order: Mapping[str, Any]) -> None:
+        match order.get("what"):
+            case "fault":
+                fault = Fault.model_validate({"at_seconds": 0.0} | dict(order["fault"]))
+                if self._chaos is not None:
+                    self._chaos.add(Injection(fault.kind, fault.target, 0.0, None, fault.seconds, fault.amount))
+            case "join":
+                self._start_child(self._learner(str(order["name"])))
+            case "leave":
+                self._kept.pop(str(order["name"]), None)
+                self._children.ask_to_stop(str(order["name"]))
+            case what:
+                raise TenfoldError(f"unknown order {what!r}")
 
     # Showing
 
     def _show(self) -> None:
-        samples, sequences = int(self.status["samples"]), self.run_.sequences
-        step, now = samples // sequences, time.monotonic()
-        self.console.advance(step, self.run_.steps)
-        if step < self._watch.next_line or self.status["loss"] is None:
+        run, line, status = self._run, self._line, self.status
+        samples, now = int(status["samples"]), time.monotonic()
+        step, total = samples // run.sequences, run.steps * run.sequences
+        self._console.advance(step, run.steps)
+        if step < line.next_step or status["loss"] is None:
             return
-        watch = self._watch
-        seconds = now - watch.line_at if watch.line_at else 0.0
-        rate = (samples - watch.line_samples) * self.run_.tokens_per_sample / seconds if seconds else 0.0
-        left = (self.run_.steps * sequences - samples) * self.run_.tokens_per_sample
-        alive = sum(learner["state"] == "active" for learner in self.status["learners"].values())
-        loss = float(self.status["loss"])
-        versions = sum(self.status["versions"].values())
-        self.console.say(
-            f"step {step:>{len(str(self.run_.steps))}}/{self.run_.steps}  loss {loss:.4f}  {rate:,.0f} tok/s  "
-            f"{alive} learners  {versions} merges  ETA {duration(left / rate) if rate else '?'}{self._on_loss(step, loss)}"
+        rate = (samples - line.samples) * run.tokens_per_sample / (now - line.at) if line.at else 0.0
+        eta = duration((total - samples) * run.tokens_per_sample / rate) if rate else "?"
+        alive = sum(learner["state"] == "active" for learner in status["learners"].values())
+        loss, merges = float(status["loss"]), sum(status["versions"].values())
+        self._console.say(
+            f"step {step:>{len(str(run.steps))}}/{run.steps}  loss {loss:.4f}  {rate:,.0f} tok/s  "
+            f"{alive} learners  {merges} merges  ETA {eta}{self._on_loss(step, loss)}"
         )
-        every = self.run_.campaign.train.log_every
-        watch.next_line, watch.line_at, watch.line_samples = (step // every + 1) * every, now, samples
+        every = run.campaign.train.log_every
+        self._line = _Line((step // every + 1) * every, now, samples)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_address(path: Path) -> dict[str, Any] | None:
+    """What a syncer wrote about itself: address, port, bulk_port, pid, finished."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def _path(name: str | None) -> Path | None:
-    return Path(name) if name else None

@@ -1,6 +1,5 @@
 """The merge log of a run, to read: lives, leases, contributions, versions."""
 
-import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.cluster.coordinator.leases import Lease
-from tenfold.cluster.coordinator.lives import Life
-from tenfold.cluster.records import Contribution, history_from
-from tenfold.cluster.syncer.shelf import Waiting
+from tenfold.cluster.coordinator.lives import COLUMNS, Life, life_from_row
+from tenfold.cluster.syncer.shelf import WAITING_COLUMNS, Waiting, waiting_from_row
 from tenfold.errors import InputError
 
 
@@ -36,11 +34,7 @@ class RunLog:
 
     def lives(self) -> list[Life]:
         """Every life, oldest first."""
-        rows = self._coordinator.execute(
-            "SELECT number, name, address, batch, state, origin, joined_at, ended_at, reason, steps FROM lives "
-            "ORDER BY number"
-        )
-        return [Life(*row[:5], None if row[5] is None else json.loads(row[5]), *row[6:]) for row in rows]
+        return [life_from_row(row) for row in self._coordinator.execute(f"SELECT {COLUMNS} FROM lives ORDER BY number")]
 
     def leases(self, life: int) -> list[Lease]:
         """A life's leases in order of grant."""
@@ -63,14 +57,8 @@ class RunLog:
 
     def contributions(self) -> list[Waiting]:
         """Every accepted contribution; those of one version in the order they were added up."""
-        rows = self._all(
-            "SELECT id, sha256, norm, version, weight, life, fragment, sequence, base_version, step, tokens, history, "
-            "precision, rank, ranks FROM contributions ORDER BY fragment, version, place"
-        )
-        return [
-            Waiting(row[0], Contribution(*row[5:11], history_from(json.loads(row[11])), *row[12:15]), *row[1:5])
-            for row in rows
-        ]
+        rows = self._all(f"SELECT {WAITING_COLUMNS} FROM contributions ORDER BY fragment, version, place")
+        return [waiting_from_row(row) for row in rows]
 
     def refusals(self) -> list[tuple[int, str]]:
         """(life, reason) of every quarantined contribution."""
@@ -78,9 +66,7 @@ class RunLog:
 
     def values_digest(self, fragment: int, version: int) -> str | None:
         """Digest of a version's values."""
-        rows = self._all(
-            "SELECT values_sha256 FROM versions WHERE fragment = ? AND version = ?", (fragment, version)
-        )
+        rows = self._all("SELECT values_sha256 FROM versions WHERE fragment = ? AND version = ?", (fragment, version))
         return str(rows[0][0]) if rows else None
 
     def newest_version(self, fragment: int) -> int:

@@ -269,7 +269,9 @@ class Replay:
                 keys = [(e.what.life, e.what.fragment, e.what.sequence) for e in made_of or []]
                 if not keys or any(key not in self._movements for key in keys):
                     break
-                movements = [(each.weight or 0.0, self._movements.pop(k)) for each, k in zip(made_of or [], keys, strict=True)]
+                movements = [
+                    (each.weight or 0.0, self._movements.pop(k)) for each, k in zip(made_of or [], keys, strict=True)
+                ]
                 self._keep(fragment.index, self._outer.step(state, movements)[0])
 
     def _keep(self, index: int, state: FragmentState) -> None:
@@ -283,9 +285,7 @@ class Replay:
         for fragment in self._fragments:
             newest, reached = self._log.newest_version(fragment.index), self._states[fragment.index].version
             if newest != reached:
-                raise TenfoldError(
-                    f"fragment {fragment.index}: replay reached version {reached}, the log has {newest}"
-                )
+                raise TenfoldError(f"fragment {fragment.index}: replay reached version {reached}, the log has {newest}")
 
     # One learner plays all lives
 

@@ -13,7 +13,6 @@ from tenfold.model import Transformer
 from tenfold.train.ranks import Ranks
 
 TOKEN_VARIABLE = "TENFOLD_TOKEN"
-CHAOS_VARIABLE = "TENFOLD_CHAOS"
 
 
 def batch_of(campaign: Campaign) -> int:

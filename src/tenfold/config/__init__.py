@@ -2,6 +2,8 @@
 
 from tenfold.config.campaign import Campaign
 from tenfold.config.change import Change, changed_campaign, load_change
+from tenfold.config.chaos import Chaos, Fault
+from tenfold.config.cluster import Cluster
 from tenfold.config.data import Clean, Data, Holdout, Isolation, Source, Tokenizer
 from tenfold.config.describe import example_names, example_values, render_campaign, render_reference
 from tenfold.config.ladder import Ladder
@@ -13,10 +15,13 @@ __all__ = [
     "FILE_NAME",
     "Campaign",
     "Change",
+    "Chaos",
     "Checkpoint",
     "Clean",
+    "Cluster",
     "Data",
     "Evaluate",
+    "Fault",
     "Holdout",
     "Isolation",
     "Ladder",

@@ -5,6 +5,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from tenfold.config.base import Section
+from tenfold.config.chaos import Chaos
+from tenfold.config.cluster import Cluster
 from tenfold.config.data import Data
 from tenfold.config.ladder import Ladder
 from tenfold.config.model import Model
@@ -24,6 +26,8 @@ class Campaign(Section):
     checkpoint: Checkpoint = Checkpoint()
     evaluate: Evaluate = Evaluate()
     ladder: Ladder = Ladder()
+    cluster: Cluster = Cluster()
+    chaos: Chaos = Chaos()
 
     @model_validator(mode="after")
     def _batch_is_whole_sequences(self) -> "Campaign":

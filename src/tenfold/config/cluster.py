@@ -23,7 +23,7 @@ class Cluster(Section):
     fragments: Annotated[int, Field(ge=1, le=1024)] = 4
     """Parts of the model that are exchanged one after another."""
     quorum: Annotated[int, Field(ge=0)] = 1
-    """Learners that must have contributed before a fragment is merged; 0: all (DiLoCo; with inner_steps = 1 in step)."""
+    """Learners that must have contributed before a fragment is merged. 0: all, as in DiLoCo."""
     grace: Annotated[float, Field(ge=0)] = 1.0
     """Seconds a merge waits, at most, for learners that usually come a little later."""
     overlap: bool = True

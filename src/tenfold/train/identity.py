@@ -20,6 +20,8 @@ _NOT_IDENTITY: dict[str, Any] = {
     "checkpoint": True,
     "evaluate": True,
     "ladder": True,
+    "chaos": True,
+    "cluster": {"launch", "bind", "port", "tls_certificate", "tls_key", "strikes", "stalled_after", "crash_limit"},
     "train": {"log_every", "device"},
 }
 

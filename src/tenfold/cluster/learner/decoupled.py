@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tenfold.cluster.chaos.inside import InjectedFaults
 from tenfold.cluster.fragments import Fragment, local_part
 from tenfold.cluster.learner.agreement import Agreement, What
 from tenfold.cluster.learner.downlink import Arrived, Downlink, fetch_all
@@ -61,13 +62,6 @@ class Site:
 
 
 @dataclass
-class Faults:
-    """What fault injection asks of the training thread."""
-
-    make_nan: bool = False
-
-
-@dataclass
 class DecoupledLearner:
     """A learner through all its lives."""
 
@@ -79,7 +73,7 @@ class DecoupledLearner:
     checkpointer: Checkpointer
     peers: PeerService
     stop: StopRequest
-    faults: Faults = field(default_factory=Faults)
+    faults: InjectedFaults = field(default_factory=InjectedFaults)
     vitals: Vitals = field(default_factory=Vitals)
 
     def __post_init__(self) -> None:
@@ -263,6 +257,7 @@ class DecoupledLearner:
 
     def _idle(self, life: Life, wires: "_Connections") -> None:
         """Nothing to train now: send what is left, so that the run can end, and be ready for more."""
+        self.vitals.detail += 1  # to wait is no hang
         self.vitals.idle = wires.supply.is_exhausted
         if wires.supply.is_exhausted:
             self._send(self.agree.free(life.unsent(), wires.uplink.busy()), life, wires)

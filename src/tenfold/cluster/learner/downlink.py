@@ -30,7 +30,12 @@ class Downlink:
     """Follows the syncer's versions: by rounded differences where it can, by whole fragments where it must."""
 
     def __init__(
-        self, link: Link, life: int, start: Mapping[int, tuple[int, Tensor]], precision: Precision, part: tuple[int, int]
+        self,
+        link: Link,
+        life: int,
+        start: Mapping[int, tuple[int, Tensor]],
+        precision: Precision,
+        part: tuple[int, int],
     ) -> None:
         """`start`: version and values of each fragment now; `part`: (rank, ranks)."""
         self._link, self._life, self._precision, self._part = link, life, precision, part

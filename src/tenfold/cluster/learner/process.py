@@ -1,14 +1,13 @@
 """A learner's process: one rank of it, alone or under torchrun."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tenfold.cluster.chaos.inside import allow_faults_from_signals
-from tenfold.cluster.learner.decoupled import DecoupledLearner, Faults, Site
+from tenfold.cluster.chaos.inside import InjectedFaults, allow_faults_from_signals
+from tenfold.cluster.learner.decoupled import DecoupledLearner, Site
 from tenfold.cluster.learner.inner_state import PeerService
-from tenfold.cluster.settings import CHAOS_VARIABLE, batch_of, fragments_of, sharing_machine
+from tenfold.cluster.settings import batch_of, fragments_of, sharing_machine
 from tenfold.cluster.wire import BlobServer, Security
 from tenfold.config import Campaign
 from tenfold.data import Manifest
@@ -30,9 +29,8 @@ def train_as_learner(
         learner = build_learner(campaign, data, manifest, ranks)
         batch = batch_of(campaign)
         ranks.share(batch)  # refuses a batch that the ranks cannot share
-        faults, peers = Faults(), PeerService()
-        if os.environ.get(CHAOS_VARIABLE) == "1":
-            allow_faults_from_signals(faults)
+        faults, peers = InjectedFaults(), PeerService()
+        allow_faults_from_signals(faults)
         with (
             Checkpointer(states / name, keep_last=2, rank=ranks.rank, world_size=ranks.world_size) as checkpointer,
             _peer_server(peers, syncer, security, ranks) as address,

@@ -1,4 +1,4 @@
-"""The syncer's process: opens its books, serves, merges, notices deaths, until the run is finished or it is told to stop."""
+"""The syncer's process: opens its books, serves, merges and notices deaths until the run is finished."""
 
 import os
 import threading
@@ -47,9 +47,9 @@ def serve(
     where: Where,
     open_ledger: Callable[[], tuple[Ledger, int]],
     stop: StopRequest,
-    ready: Callable[[str], None],
+    ready: Callable[[BlobServer], None],
 ) -> bool:
-    """Serve until stopped; True when the run is finished. `ready` is told the address learners connect to.
+    """Serve until stopped; True when the run is finished. `ready` is told when it listens.
 
     Raises Fenced when another syncer takes over.
     """
@@ -72,7 +72,7 @@ def serve(
         bulk_port=where.bulk_port,
     )
     try:
-        ready(server.address)
+        ready(server)
         _work(coordinator, shard, stop)
         return coordinator.finished
     finally:
@@ -143,4 +143,3 @@ def _work(coordinator: Coordinator, shard: Shard, stop: StopRequest) -> None:
         raise Fenced(f"{coordinator.folder}: another syncer took over; this one stops")
     if coordinator.finished:
         linger.wait(LINGER_S)
-

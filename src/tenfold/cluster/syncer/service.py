@@ -12,12 +12,13 @@ from tenfold.cluster.coordinator.leases import SCHEMA as LEASES_SCHEMA
 from tenfold.cluster.coordinator.leases import Lease, Leases
 from tenfold.cluster.coordinator.liveness import Liveness
 from tenfold.cluster.coordinator.lives import SCHEMA as LIVES_SCHEMA
-from tenfold.cluster.coordinator.lives import Life, Lives
+from tenfold.cluster.coordinator.lives import End, Life, Lives
 from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.wire import Refused
 from tenfold.errors import TenfoldError
 
 STALL_FACTOR = 8.0  # times the longest recent step
+PAUSE_S = 2.0  # between two ticks, which are a tenth of a second apart
 WAIT_S = 0.3  # a learner without a lease asks again after this
 
 
@@ -79,7 +80,8 @@ class Coordinator:
         self._liveness = Liveness(self.facts.stalled_after, STALL_FACTOR)
         self._lock = threading.RLock()
         self._pulses: dict[int, _Pulse] = {}
-        self.finished = False
+        self._ticked_at = time.monotonic()
+        self.finished = self.leases.progress().settled >= self.facts.total_samples
         for life in self.lives.active():
             self._liveness.started(life.number, time.monotonic())
 
@@ -107,7 +109,7 @@ class Coordinator:
         """End a life that sent something bad, and count a strike against its learner."""
         with self._lock:
             known = self.lives.get(life)
-            if known is None or known.state != "active":
+            if known.state != "active":
                 return
             self.seal(known, f"quarantined: {reason}")
             strikes = self.lives.strike(known.name, reason)
@@ -119,11 +121,14 @@ class Coordinator:
     def join(self, name: str, address: str | None, batch: int, recipe: str) -> dict[str, Any]:
         """A new life for a learner; any life it had before ends."""
         if recipe != self.facts.recipe:
-            raise Refused(f"{name}: another configuration or corpus (recipe {recipe[:12]}, not {self.facts.recipe[:12]})")
+            raise Refused(
+                f"{name}: another configuration or corpus (recipe {recipe[:12]}, not {self.facts.recipe[:12]})"
+            )
         with self._lock:
             if self.finished:
                 return {"finished": True}
-            for earlier in self.lives.unfinished(name):
+            earlier = self.lives.unfinished(name)
+            if earlier is not None:
                 self.seal(earlier, "joined again")
             try:
                 life = self.lives.join(name, address, batch)
@@ -181,9 +186,9 @@ class Coordinator:
     def beat(self, number: int, beat: Mapping[str, Any]) -> dict[str, Any]:
         """What a life does now; the reply says whether it is still one."""
         with self._lock:
-            life = self.lives.get(number)
-            if life is None or life.state not in ("active", "joining"):
-                return {"ended": (life.reason if life else "unknown life") or "ended", "finished": self.finished}
+            life = self._any(number)
+            if life.state not in ("active", "joining"):
+                return {"ended": life.reason or "ended", "finished": self.finished}
             pulse = self._pulse(number)
             pulse.step, pulse.idle = int(beat["step"]), bool(beat["idle"])
             pulse.flushed = bool(beat["flushed"]) and pulse.step >= self._steps_granted(life)
@@ -194,7 +199,7 @@ class Coordinator:
         return {"finished": self.finished}
 
     def end(self, number: int, reason: str) -> dict[str, Any]:
-        """A learner has found itself wrong (a loss that is not finite): what it did since its last contribution is void."""
+        """A learner has found itself wrong (a loss that is not finite): what it has not sent is void."""
         with self._lock:
             self.seal(self._known(number), reason)
         return {}
@@ -212,9 +217,13 @@ class Coordinator:
     def tick(self) -> None:
         """End lives that make no progress; notice the end of the run."""
         with self._lock:
+            now, before, self._ticked_at = time.monotonic(), self._ticked_at, time.monotonic()
+            if now - before > PAUSE_S:  # this process itself stood still: nobody could report progress
+                for life in self.lives.active():
+                    self._liveness.started(life.number, now)
             for number, seconds in self._liveness.stalled(time.monotonic()):
                 life = self.lives.get(number)
-                if life is None or life.state not in ("active", "joining"):
+                if life.state not in ("active", "joining"):
                     self._liveness.forget(number)
                     continue
                 self.seal(life, f"no progress for {seconds:.1f} s")
@@ -230,7 +239,7 @@ class Coordinator:
         self.finished = self.leases.progress().settled >= self.facts.total_samples
         self.recorder.say("finished", f"all {self.facts.total_samples:,} samples trained")
 
-    def seal(self, life: Life, reason: str, state: str = "sealed") -> None:
+    def seal(self, life: Life, reason: str, state: End = "sealed") -> None:
         """End a life: nothing more of it is accepted, and what it has not committed is handed out again."""
         steps_by_fragment: dict[int, int] = {}
         for shard in self.shards:
@@ -244,7 +253,7 @@ class Coordinator:
         behind = {f: committed - steps_by_fragment.get(f, 0) for shard in self.shards for f in shard.versions}
         self.recorder.say(
             "sealed",
-            f"{life.name} (life {life.number}) ended: {reason}; {committed} steps count, {max(0, lost)} are trained again",
+            f"{life.name} (life {life.number}) ended: {reason}; {committed} steps count, {max(0, lost)} trained again",
             life=life.number,
             steps=committed,
             unsent_steps=max(0, lost),
@@ -257,10 +266,16 @@ class Coordinator:
         return self._pulses.setdefault(life, _Pulse())
 
     def _known(self, number: int) -> Life:
-        life = self.lives.get(number)
-        if life is None or life.state not in ("active", "joining"):
+        life = self._any(number)
+        if life.state not in ("active", "joining"):
             raise Refused(f"life {number} has ended; join again")
         return life
+
+    def _any(self, number: int) -> Life:
+        try:
+            return self.lives.get(number)
+        except TenfoldError:
+            raise Refused(f"no life {number}; join first") from None
 
     def _active(self, number: int) -> Life:
         life = self._known(number)

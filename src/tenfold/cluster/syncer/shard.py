@@ -63,7 +63,7 @@ class Shard:
         members: Members,
         say: Callable[..., None],
     ) -> None:
-        """`initial` gives version 0; `spans` what a rank of several holds; `say(kind, message, **data)` notes events."""
+        """`initial` gives version 0; `spans` what a rank holds; `say(kind, message, **data)` notes events."""
         self.shelf, self.fragments, self.settings = shelf, fragments, settings
         self._members, self._spans, self._say = members, spans, say
         self._changed = threading.Condition()
@@ -244,7 +244,7 @@ class Shard:
         return place_part(part, self._spans(self.fragments[c.fragment], c.rank, c.ranks), self.fragments[c.fragment])
 
     def news(self, life: int, known: Mapping[int, int], patience: float) -> dict[int, dict[str, Any]]:
-        """Versions newer than the known ones, at once or when one comes: version, and which of this life's are in it."""
+        """Newer versions than the known ones, at once or when one comes, and which of this life's are in them."""
         deadline = time.monotonic() + patience
         with self._changed:
             while True:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -39,6 +40,7 @@ CREATE TABLE IF NOT EXISTS refusals (
 KEPT_DIFFERENCES = 8  # a learner that missed more versions than this takes the whole fragment
 
 _COLUMNS = "life, fragment, sequence, base_version, step, tokens, history, precision, rank, ranks"
+WAITING_COLUMNS = f"id, sha256, norm, version, weight, {_COLUMNS}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,14 @@ class Waiting:
     norm: float
     version: int | None
     weight: float | None
+
+
+def waiting_from_row(row: tuple[Any, ...]) -> Waiting:
+    """A contribution from its WAITING_COLUMNS."""
+    number, sha256, norm, version, weight, life, fragment, sequence, base, step, tokens, history, *rest = row
+    merges = history_from(json.loads(history))
+    what = Contribution(life, fragment, sequence, base, step, tokens, merges, *rest)
+    return Waiting(number, what, sha256, norm, version, weight)
 
 
 class Shelf:
@@ -107,17 +117,9 @@ class Shelf:
         """Every accepted contribution, in order (life, fragment, sequence)."""
         return self._contributions("1", (), order="life, fragment, sequence, rank")
 
-    def _contributions(
-        self, where: str, values: Sequence[int], order: str = "life, sequence, rank"
-    ) -> list[Waiting]:
-        rows = self.book.read(
-            f"SELECT id, sha256, norm, version, weight, {_COLUMNS} FROM contributions WHERE {where} ORDER BY {order}",
-            values,
-        )
-        return [
-            Waiting(row[0], Contribution(*row[5:11], history_from(json.loads(row[11])), *row[12:15]), *row[1:5])
-            for row in rows
-        ]
+    def _contributions(self, where: str, values: Sequence[int], order: str = "life, sequence, rank") -> list[Waiting]:
+        rows = self.book.read(f"SELECT {WAITING_COLUMNS} FROM contributions WHERE {where} ORDER BY {order}", values)
+        return [waiting_from_row(row) for row in rows]
 
     def payload(self, waiting: Waiting) -> bytes:
         """The encoded movement. Raises TenfoldError when it is not what was accepted."""
@@ -236,8 +238,9 @@ class Shelf:
 
     def newest(self, fragment: int) -> FragmentState | None:
         """The newest version of a fragment; None before the first. Raises TenfoldError when its file is damaged."""
+        columns = "version, state_sha256, generation"
         rows = self.book.read(
-            "SELECT version, state_sha256, generation FROM versions WHERE fragment = ? ORDER BY version DESC LIMIT 1", (fragment,)
+            f"SELECT {columns} FROM versions WHERE fragment = ? ORDER BY version DESC LIMIT 1", (fragment,)
         )
         if not rows:
             return None

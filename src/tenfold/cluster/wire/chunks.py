@@ -87,7 +87,7 @@ class Inbox:
             blob.held = joined([*blob.held, (offset, offset + len(piece))])
 
     def complete(self, key: str) -> tuple[dict[str, Any], memoryview] | None:
-        """Header and bytes of a blob that is all here and what was announced; else None, and it is forgotten if wrong."""
+        """Header and bytes of a blob that is all here and as announced; else None (a wrong one is forgotten)."""
         with self._lock:
             blob = self._blobs.get(key)
             if blob is None or (len(blob.data) and blob.held != [(0, len(blob.data))]):

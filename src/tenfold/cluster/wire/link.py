@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -205,10 +206,12 @@ class Link:
         return flight.FlightCallOptions(timeout=max(0.05, timeout), headers=call_headers(self.security))
 
     def _drop_control(self) -> None:
-        self._control = _closed(self._control)
+        _close(self._control)
+        self._control = None
 
     def _drop_bulk(self, number: int) -> None:
-        self._bulk[number] = _closed(self._bulk[number])
+        _close(self._bulk[number])
+        self._bulk[number] = None
         self._bulk_port = parse_address(self.address)[2]  # a server that was restarted has another one
 
     def _persist(self, attempt: Callable[[float], T], patience: float | None) -> T:
@@ -301,11 +304,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _closed(client: Any) -> None:
+def _close(client: Any) -> None:
     if client is not None:
-        try:
+        with suppress(pa.ArrowException, OSError):
             client.close()
-        except (pa.ArrowException, OSError):
-            pass
-
-

@@ -33,7 +33,7 @@ class BlobServer:
         control_port: int = 0,
         bulk_port: int = 0,
     ) -> None:
-        """Listen at once. Raises InputError for a bind beyond loopback without TLS, TenfoldError when it cannot listen."""
+        """Listen at once. Raises InputError beyond loopback without TLS, TenfoldError when it cannot listen."""
         check_security(bind, security)
         self._desk = _Desk(handler)
         try:
@@ -194,7 +194,7 @@ class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
             where = json.loads(ticket.ticket)
             blob, offset = self._desk.offered(str(where["key"]), str(where["sha256"])), int(where["offset"])
             length = int(where["length"])
-            if not (0 <= offset and 0 < length <= LARGEST_CHUNK and offset + length <= len(blob.data)):
+            if not (offset >= 0 and 0 < length <= LARGEST_CHUNK and offset + length <= len(blob.data)):
                 raise Refused(f"bytes {offset}–{offset + length} of {len(blob.data)}")
             found.append(bytes(blob.data[offset : offset + length]))
             return {}

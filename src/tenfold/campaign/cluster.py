@@ -1,0 +1,239 @@
+"""Training with several learners: the target's run, supervised here, and the bodies of its processes."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tenfold.campaign.files import CampaignFiles, write_json
+from tenfold.campaign.forecast.watch import ForecastWatcher, open_watcher
+from tenfold.cluster.fragments import cut_model
+from tenfold.cluster.learner.process import check_name, train_as_learner
+from tenfold.cluster.local import LocalRun, Supervisor, read_address
+from tenfold.cluster.replay import Replayed, replay_folder
+from tenfold.cluster.settings import (
+    batch_of,
+    make_token,
+    server_security,
+    sharing_machine,
+    token_from,
+)
+from tenfold.cluster.supervise import watch_parent
+from tenfold.cluster.syncer.process import Where, serve
+from tenfold.cluster.syncer.recorder import Recorder
+from tenfold.cluster.syncer.shelf import Shelf
+from tenfold.cluster.wire import BlobServer, Security
+from tenfold.config import Campaign
+from tenfold.data import Manifest
+from tenfold.errors import Interrupted, TenfoldError
+from tenfold.ledger import Ledger
+from tenfold.machine import environment
+from tenfold.model import Transformer
+from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
+from tenfold.train.console import RunConsole
+from tenfold.train.identity import RunIdentity, identify
+from tenfold.train.learner import build_learner, numerics_of
+from tenfold.train.loop import TrainResult
+from tenfold.train.plan import RunPlan, plan_run
+from tenfold.train.ranks import Ranks, choose_device
+from tenfold.train.signals import stop_on_signal
+
+
+def train_with_learners(
+    campaign: Campaign,
+    files: CampaignFiles,
+    manifest: Manifest,
+    checkpointer: Checkpointer,
+    console: RunConsole,
+    overrides: tuple[str, ...],
+) -> tuple[TrainResult, RunIdentity]:
+    """Train until all samples are; what the syncer ends with becomes the campaign's last checkpoint."""
+    batch_of(campaign)  # refuses what cannot be shared out, before anything starts
+    plan, identity = _plan(campaign, manifest)
+    files.cluster.mkdir(parents=True, exist_ok=True)
+    (files.cluster / "syncer.json").unlink(missing_ok=True)
+    run = LocalRun(
+        campaign=campaign,
+        directory=files.directory,
+        overrides=overrides,
+        token=make_token(files.cluster / "token"),
+        sequences=plan.sequences,
+        steps=plan.steps,
+        tokens_per_sample=plan.context,
+    )
+    with closing(Ledger(files.ledger)) as ledger:
+        _start_run(ledger, campaign, identity)
+    watcher = open_watcher(files, identity, plan, campaign.train.log_every)
+    recorder = Recorder(lambda: _ledger_of(campaign, files, identity), lambda _: None)
+    console.say(_headline(campaign, plan))
+    supervisor = Supervisor(run, console, recorder, _loss_follower(watcher, recorder))
+    status = "failed"
+    try:
+        supervisor.train()
+        status = "done"
+    except Interrupted:
+        status = "interrupted"
+        raise
+    finally:
+        recorder.close()
+        with closing(Ledger(files.ledger)) as ledger:
+            run_id = _start_run(ledger, campaign, identity)
+            ledger.finish_run(run_id, status)
+            started = next(found.started_at for found in ledger.runs() if found.id == run_id)
+    weights = published_weights(campaign, manifest, files)
+    meta = {"identity": asdict(identity), "fingerprint": identity.fingerprint, "seconds": 0.0}
+    checkpointer.save(CheckpointState(weights, plan.steps, plan.steps * plan.sequences, meta))
+    checkpointer.wait()
+    result = TrainResult(
+        steps=plan.steps,
+        tokens=plan.steps * plan.tokens_per_step,
+        parameters=plan.parameters,
+        weights_digest=weights_digest(weights),
+        fingerprint=identity.fingerprint,
+        seconds=time.time() - started,
+    )
+    return result, identity
+
+
+def _loss_follower(watcher: ForecastWatcher | None, recorder: Recorder) -> Callable[[int, float], str]:
+    """Shows the forecast's band the loss at every one of its evaluations that the run has passed."""
+    seen = 0
+
+    def follow(step: int, loss: float) -> str:
+        nonlocal seen
+        if watcher is None:
+            return ""
+        while seen + watcher.group <= step:
+            seen += watcher.group
+            news = watcher.observe(seen, loss)
+            if news:
+                recorder.say("left-the-band", news)
+        return f"  {watcher}"
+
+    return follow
+
+
+def _headline(campaign: Campaign, plan: RunPlan) -> str:
+    cluster = campaign.cluster
+    return (
+        f"training {plan.parameters:,} parameters on {plan.steps * plan.tokens_per_step:,} tokens: "
+        f"{cluster.learners} learners, {batch_of(campaign) * plan.context:,} tokens an inner step, "
+        f"{cluster.fragments} fragments sent every {cluster.inner_steps} steps in {cluster.precision}"
+    )
+
+
+def _plan(campaign: Campaign, manifest: Manifest) -> tuple[RunPlan, RunIdentity]:
+    ranks = sharing_machine(campaign, Ranks(0, 1, choose_device(campaign.train.device)))
+    plan = plan_run(campaign, manifest.vocab_size, ranks)
+    return plan, identify(campaign, manifest.digest, numerics_of(plan, ranks))
+
+
+def _start_run(ledger: Ledger, campaign: Campaign, identity: RunIdentity) -> int:
+    description = {"name": campaign.name, **asdict(identity), "environment": environment()}
+    return ledger.start_run("train", identity.fingerprint, description)
+
+
+def _ledger_of(campaign: Campaign, files: CampaignFiles, identity: RunIdentity) -> tuple[Ledger, int]:
+    ledger = Ledger(files.ledger)
+    return ledger, _start_run(ledger, campaign, identity)
+
+
+def published_weights(campaign: Campaign, manifest: Manifest, files: CampaignFiles) -> dict[str, Tensor]:
+    """The newest version of every fragment, by parameter. Raises TenfoldError when one is missing or damaged."""
+    model = Transformer(campaign.model, manifest.vocab_size, torch.float32)
+    parameters = dict(model.named_parameters())
+    fragments = cut_model({name: list(p.shape) for name, p in parameters.items()}, campaign.cluster.fragments)
+    shelf, weights = Shelf(files.cluster / "shard-0"), {}
+    try:
+        for fragment in fragments:
+            state = shelf.newest(fragment.index)
+            if state is None:
+                raise TenfoldError(f"{shelf.folder}: no version of fragment {fragment.index}")
+            parts = torch.split(state.values, list(fragment.sizes))
+            for name, part in zip(fragment.names, parts, strict=True):
+                weights[f"model/{name}"] = part.view_as(parameters[name]).clone()
+    finally:
+        shelf.close()
+    return weights
+
+
+def serve_as_syncer(
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, port: int, bulk_port: int, *, child: bool
+) -> bool:
+    """Body of the syncer's process; True when the run is finished."""
+    if child:
+        watch_parent()
+    plan, identity = _plan(campaign, manifest)
+    files.cluster.mkdir(parents=True, exist_ok=True)
+    token = make_token(files.cluster / "token")
+
+    def ready(server: BlobServer) -> None:
+        write_json(files.cluster / "syncer.json", _card(server, finished=False))
+        cards.append(_card(server, finished=True))
+        print(f"syncer listens on {server.address}", flush=True)
+
+    cards: list[dict[str, Any]] = []
+    with stop_on_signal() as stop:
+        where = Where(files.cluster, server_security(campaign, token), campaign.cluster.bind, port, bulk_port)
+        finished = serve(
+            campaign,
+            plan,
+            manifest.vocab_size,
+            identity.recipe,
+            where,
+            lambda: _ledger_of(campaign, files, identity),
+            stop,
+            ready,
+        )
+    if finished:
+        write_json(files.cluster / "syncer.json", cards[0])
+    return finished
+
+
+def _card(server: BlobServer, *, finished: bool) -> dict[str, Any]:
+    return {
+        "address": server.address,
+        "port": server.control_port,
+        "bulk_port": server.bulk_port,
+        "pid": os.getpid(),
+        "finished": finished,
+    }
+
+
+def learn(
+    campaign: Campaign,
+    files: CampaignFiles,
+    manifest: Manifest,
+    name: str,
+    syncer: str | None,
+    token_file: Path | None,
+    tls_root: Path | None,
+    *,
+    child: bool,
+) -> None:
+    """Body of a learner's process."""
+    if child:
+        watch_parent()
+    if syncer is None:
+        found = read_address(files.cluster / "syncer.json")
+        if found is None:
+            raise TenfoldError(f"{files.cluster}: no syncer is at work here; give --syncer HOST:PORT")
+        syncer = str(found["address"])
+    token = token_from(token_file, files.cluster / "token")
+    own = server_security(campaign, token)
+    security = Security(token, own.certificate, own.key, tls_root or own.root_certificate)
+    states = files.cluster / "learners"
+    train_as_learner(campaign, files.data, manifest, check_name(name), syncer, security, states)
+
+
+def replay(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole) -> Replayed:
+    """Execute the finished run again from its merge log."""
+    ranks = sharing_machine(campaign, Ranks(0, 1, choose_device(campaign.train.device)))
+    learner = build_learner(campaign, files.data, manifest, ranks)
+    return replay_folder(learner, files.cluster, console.say)

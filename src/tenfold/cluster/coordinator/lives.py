@@ -1,0 +1,136 @@
+"""Lives: one row for each incarnation of a learner, from joining to its end.
+
+A learner that restarts joins as a new life with a new number, so whatever still arrives from the old one (a late
+contribution, a heartbeat of a hung process) can be told apart and refused.
+"""
+
+import json
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tenfold.cluster.coordinator.book import Book
+from tenfold.errors import TenfoldError
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS lives (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, address TEXT, batch INTEGER NOT NULL,
+    state TEXT NOT NULL, origin TEXT, joined_at REAL NOT NULL, ended_at REAL, reason TEXT, steps INTEGER);
+CREATE TABLE IF NOT EXISTS strikes (id INTEGER PRIMARY KEY, name TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
+"""
+
+End = Literal["sealed", "left", "finished"]
+State = Literal["joining", "active", "sealed", "left", "finished"]
+
+_UNFINISHED = "state IN ('joining', 'active')"
+COLUMNS = "number, name, address, batch, state, origin, joined_at, ended_at, reason, steps"
+
+
+@dataclass(frozen=True)
+class Life:
+    """One incarnation of a learner. Times are seconds since the epoch.
+
+    `address` is its peer server ("HOST:PORT") if it has one, `batch` its samples a step, `origin` where its inner state
+    came from; `ended_at`, `reason` and `steps` (those that are in accepted contributions) are known once it is over.
+    """
+
+    number: int
+    name: str
+    address: str | None
+    batch: int
+    state: State
+    origin: dict[str, Any] | None
+    joined_at: float
+    ended_at: float | None
+    reason: str | None
+    steps: int | None
+
+
+class Lives:
+    """Every life there was. Every change is on disk before its method returns."""
+
+    def __init__(self, book: Book, max_strikes: int) -> None:
+        """A name that was struck `max_strikes` times is barred from joining."""
+        self._book = book
+        self._max_strikes = max_strikes
+
+    def join(self, name: str, address: str | None, batch: int) -> Life:
+        """Begin a life; its number was never used before. A learner has one at a time: seal `unfinished(name)` first.
+
+        Raises TenfoldError for a barred name, an unfinished life of that name, or a batch below 1.
+        """
+        if batch < 1:
+            raise TenfoldError(f"{name}: a batch of {batch} samples; give 1 or more")
+        with self._book.write() as db:
+            self._refuse_barred(db, name)
+            if before := self.unfinished(name):
+                raise TenfoldError(f"{name}: its life {before.number} is not over; seal it before another joins")
+            cursor = db.execute(
+                "INSERT INTO lives (name, address, batch, state, joined_at) VALUES (?, ?, ?, 'joining', ?)",
+                (name, address, batch, time.time()),
+            )
+            life = self.get(int(cursor.lastrowid or 0))
+        return life
+
+    def _refuse_barred(self, db: sqlite3.Connection, name: str) -> None:
+        reasons = db.execute("SELECT reason FROM strikes WHERE name = ? ORDER BY id", (name,)).fetchall()
+        if len(reasons) >= self._max_strikes:
+            raise TenfoldError(f"{name}: barred after {len(reasons)} strikes; the last one: {reasons[-1][0]}")
+
+    def activate(self, number: int, origin: dict[str, Any] | None) -> None:
+        """A joining life has its state and begins to train. Raises TenfoldError for a life in any other state."""
+        with self._book.write() as db:
+            life = self.get(number)
+            if life.state != "joining":
+                raise TenfoldError(f"{life.name}: life {number} is {life.state}; only a joining one becomes active")
+            text = None if origin is None else json.dumps(origin, sort_keys=True)
+            db.execute("UPDATE lives SET state = 'active', origin = ? WHERE number = ?", (text, number))
+
+    def end(self, number: int, state: End, reason: str, steps: int) -> None:
+        """A life is over, `steps` of its steps are committed. The first end stands: ending it again changes nothing.
+
+        Raises TenfoldError for an unknown life.
+        """
+        with self._book.write() as db:
+            self.get(number)
+            db.execute(
+                f"UPDATE lives SET state = ?, reason = ?, steps = ?, ended_at = ? WHERE number = ? AND {_UNFINISHED}",
+                (state, reason, steps, time.time(), number),
+            )
+
+    def strike(self, name: str, reason: str) -> int:
+        """Count something bad a learner did (whichever of its lives); returns how often it has. Never forgotten."""
+        with self._book.write() as db:
+            db.execute("INSERT INTO strikes (name, reason, at) VALUES (?, ?, ?)", (name, reason, time.time()))
+            count = db.execute("SELECT count(*) FROM strikes WHERE name = ?", (name,)).fetchone()[0]
+        return int(count)
+
+    def unfinished(self, name: str) -> Life | None:
+        """The life of this name that is not over (its process may be gone); there is at most one."""
+        return next(iter(self._select(f"name = ? AND {_UNFINISHED}", name)), None)
+
+    def get(self, number: int) -> Life:
+        """One life. Raises TenfoldError when there is none of this number."""
+        found = self._select("number = ?", number)
+        if not found:
+            raise TenfoldError(f"{self._book.path}: there is no life {number}")
+        return found[0]
+
+    def active(self) -> list[Life]:
+        """The lives that get leases and may contribute, oldest first."""
+        return self._select("state = 'active'")
+
+    def all(self) -> list[Life]:
+        """Every life there was, oldest first."""
+        return self._select("1")
+
+    def _select(self, where: str, *args: str | int) -> list[Life]:
+        rows = self._book.read(f"SELECT {COLUMNS} FROM lives WHERE {where} ORDER BY number", args)
+        return [life_from_row(row) for row in rows]
+
+
+def life_from_row(row: tuple[Any, ...]) -> Life:
+    """A life from its COLUMNS."""
+    number, name, address, batch, state, origin, joined, ended, reason, steps = row
+    return Life(number, name, address, batch, state, origin and json.loads(origin), joined, ended, reason, steps)
