@@ -86,7 +86,9 @@ class _Deaths:
     restart_at: dict[str, tuple[float, Child]] = field(default_factory=dict)
     intended: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
-    sealed_at: dict[str, float] = field(default_factory=dict)
+    sealed_at: dict[tuple[str, int], float] = field(default_factory=dict)
+    """When a learner's life was first seen ended while its process lived."""
+    killed: set[tuple[str, int]] = field(default_factory=set)
 
 
 class Supervisor:
@@ -236,13 +238,16 @@ class Supervisor:
 
     def _kill_the_stalled(self) -> None:
         """A learner the syncer has given up but whose process hangs on is killed, and so started again."""
-        now, sealed_at = time.monotonic(), self._deaths.sealed_at
+        now, deaths = time.monotonic(), self._deaths
         for name, learner in self.status.get("learners", {}).items():
-            if learner["state"] != "sealed" or self._children.pid(name) is None:
-                sealed_at.pop(name, None)
-            elif now - sealed_at.setdefault(name, now) > REJOIN_S:
-                sealed_at.pop(name)
-                self._deaths.intended.add(name)
+            life = (name, int(learner["life"]))
+            if learner["state"] != "sealed" or life in deaths.killed:
+                continue
+            if self._children.pid(name) is None:
+                deaths.killed.add(life)  # dead already: the process that starts now is to be left alone
+            elif now - deaths.sealed_at.setdefault(life, now) > REJOIN_S:
+                deaths.killed.add(life)
+                deaths.intended.add(name)
                 self._console.say(f"{name}: {learner['reason']}; killed")
                 self._children.kill(name)
 

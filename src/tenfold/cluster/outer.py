@@ -57,12 +57,12 @@ def apply_difference(values: Tensor, difference: bytes | bytearray | memoryview,
     return values + decode(difference, values.numel(), precision)
 
 
-def merge_weights(tokens: Sequence[int], since_base: Sequence[int]) -> list[float]:
-    """Weight of each contribution: its tokens over all tokens merged since its base, those of this round included.
+def merge_weights(tokens: Sequence[int], beside: Sequence[int]) -> list[float]:
+    """Weight of each contribution: its tokens over all that were merged while its movement was made, this round's too.
 
-    In a round of fresh contributions this is the token-weighted mean. One that comes late shares the credit with what
-    was merged meanwhile, so it counts less the staler it is; and rounds of one learner each move as far together as
-    one round of all of them.
+    `beside`: tokens merged by others between the sender's last contribution and this round. In a round of everybody
+    this is the token-weighted mean. One that comes late shares the credit with what was merged meanwhile, so it counts
+    less the staler it is; and rounds of one learner each move as far together as one round of all of them.
     """
     this_round = sum(tokens)
-    return [own / (this_round + before) for own, before in zip(tokens, since_base, strict=True)]
+    return [own / (this_round + others) for own, others in zip(tokens, beside, strict=True)]

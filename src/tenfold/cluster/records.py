@@ -18,14 +18,15 @@ class Merged:
 class Contribution:
     """The movement of one fragment since what its sender sent last, sent after `step` steps of its life.
 
-    `history` holds every merge of the life that the syncer has not acknowledged yet. `rank` of `ranks` says which part
-    of the fragment this is.
+    `joined_version` is the version the life began with. `history` holds every merge of the life that the syncer has not
+    acknowledged yet. `rank` of `ranks` says which part of the fragment this is.
     """
 
     life: int
     fragment: int
     sequence: int
     base_version: int
+    joined_version: int
     step: int
     tokens: int
     history: tuple[Merged, ...]
@@ -45,7 +46,7 @@ class Contribution:
     @classmethod
     def from_header(cls, header: Mapping[str, Any]) -> "Contribution":
         """Raises ValueError naming the first field that is missing or not what it should be."""
-        numbers = ("life", "fragment", "sequence", "base_version", "step", "tokens", "rank", "ranks")
+        numbers = ("life", "fragment", "sequence", "base_version", "joined_version", "step", "tokens", "rank", "ranks")
         for name in numbers:
             if type(header.get(name)) is not int or not 0 <= header[name] < 2**62:
                 raise ValueError(f"{name} must be a whole number, 0 or more, not {str(header.get(name))[:40]!r}")

@@ -50,6 +50,7 @@ class Life:
             fragment=index,
             sequence=fragment.sequence,
             base_version=fragment.version,
+            joined_version=fragment.joined_version,
             step=self.step,
             tokens=self._tokens[index],
             history=tuple(self.history),

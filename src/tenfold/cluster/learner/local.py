@@ -26,7 +26,7 @@ class LocalFragment:
     def __init__(self, fragment: Fragment, parts: Sequence[Tensor], precision: Precision) -> None:
         """`parts`: the memory of its parameters, in the fragment's order. Begins at what they hold, as version 0."""
         self.fragment, self._parts, self._precision = fragment, parts, precision
-        self.version, self.base = 0, self.here()
+        self.version, self.joined_version, self.base = 0, 0, self.here()
         self.sequence = 0
         self._pending: dict[int, Tensor] = {}
 
@@ -36,7 +36,8 @@ class LocalFragment:
 
     def adopt(self, version: int, values: Tensor) -> None:
         """Be at a global version, and owe nothing."""
-        self.version, self.base, self._pending = version, values.to(self.base.device), {}
+        self.version = self.joined_version = version
+        self.base, self._pending = values.to(self.base.device), {}
         self._write(self.base)
 
     def contribute(self) -> bytes:

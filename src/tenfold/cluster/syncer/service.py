@@ -173,11 +173,12 @@ class Coordinator:
             if self.finished:
                 return {"finished": True}
             active = max(1, len([each for each in self.lives.active() if not self._pulse(each.number).idle]))
-            left = self.facts.total_samples - self._done()
-            # Near the end everybody gets less, so that nobody holds much while others have nothing to do.
-            fair = max(life.batch, left // (2 * active) // life.batch * life.batch)
-            position = min(self._done() + backlog * active, self.facts.total_samples - 1)
-            lease = self.leases.grant(number, min(samples, fair), position=position, stride=active)
+            done, total = self._done(), self.facts.total_samples
+            # Nobody holds more than half of its fair share of what is left: others must not run dry near the end.
+            fair = (total - done) // (2 * active) - backlog
+            wanted = min(samples, max(fair // life.batch * life.batch, life.batch if backlog == 0 else 0))
+            position = min(done + backlog * active, total - 1)
+            lease = self.leases.grant(number, wanted, position=position, stride=active) if wanted else None
             if lease is None:
                 return {"wait": WAIT_S}
             self._pulse(number).flushed = self._pulse(number).idle = False

@@ -141,6 +141,8 @@ class Shard:
             return f"{size} bytes instead of {expected} for fragment {c.fragment}"
         if c.base_version > current:
             return f"base version {c.base_version}, but the newest is {current}"
+        if c.joined_version > c.base_version:
+            return f"joined at version {c.joined_version}, after its base {c.base_version}"
         if c.tokens < 1 or c.step < 1:
             return f"{c.tokens} tokens after {c.step} steps"
         return None
@@ -232,8 +234,8 @@ class Shard:
         """Weight of each part in the merge."""
         # Each rank's part of a contribution carries the tokens of the whole, which count once.
         first = [each for each in waiting if each.what.rank == 0]
-        before = [self.shelf.tokens_since(index, each.what.base_version) for each in first]
-        weights = merge_weights([each.what.tokens for each in first], before)
+        beside = [self.shelf.tokens_beside(each.what) for each in first]
+        weights = merge_weights([each.what.tokens for each in first], beside)
         by_contribution = {(e.what.life, e.what.sequence): w for e, w in zip(first, weights, strict=True)}
         return [by_contribution[each.what.life, each.what.sequence] for each in waiting]
 

@@ -24,7 +24,7 @@ from tenfold.cluster.syncer.durable import read_verified, write_durably
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS contributions (
     id INTEGER PRIMARY KEY, life INTEGER NOT NULL, fragment INTEGER NOT NULL, sequence INTEGER NOT NULL,
-    rank INTEGER NOT NULL, ranks INTEGER NOT NULL, base_version INTEGER NOT NULL, step INTEGER NOT NULL,
+    rank INTEGER NOT NULL, ranks INTEGER NOT NULL, base_version INTEGER NOT NULL, joined_version INTEGER NOT NULL, step INTEGER NOT NULL,
     tokens INTEGER NOT NULL, history TEXT NOT NULL, precision TEXT NOT NULL, bytes INTEGER NOT NULL,
     sha256 TEXT NOT NULL, norm REAL NOT NULL, version INTEGER, weight REAL, place INTEGER, arrived_at REAL NOT NULL,
     UNIQUE (life, fragment, sequence, rank));
@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS refusals (
 """
 KEPT_DIFFERENCES = 8  # a learner that missed more versions than this takes the whole fragment
 
-_COLUMNS = "life, fragment, sequence, base_version, step, tokens, history, precision, rank, ranks"
+_COLUMNS = "life, fragment, sequence, base_version, joined_version, step, tokens, history, precision, rank, ranks"
 WAITING_COLUMNS = f"id, sha256, norm, version, weight, {_COLUMNS}"
 
 
@@ -57,9 +57,9 @@ class Waiting:
 
 def waiting_from_row(row: tuple[Any, ...]) -> Waiting:
     """A contribution from its WAITING_COLUMNS."""
-    number, sha256, norm, version, weight, life, fragment, sequence, base, step, tokens, history, *rest = row
+    number, sha256, norm, version, weight, life, fragment, sequence, base, joined, step, tokens, history, *rest = row
     merges = history_from(json.loads(history))
-    what = Contribution(life, fragment, sequence, base, step, tokens, merges, *rest)
+    what = Contribution(life, fragment, sequence, base, joined, step, tokens, merges, *rest)
     return Waiting(number, what, sha256, norm, version, weight)
 
 
@@ -81,12 +81,12 @@ class Shelf:
         """Keep a contribution that was checked: on disk when this returns."""
         sha256 = write_durably(self._payload(contribution), data)
         c = contribution
-        row = (c.life, c.fragment, c.sequence, c.base_version, c.step, c.tokens)
+        row = (c.life, c.fragment, c.sequence, c.base_version, c.joined_version, c.step, c.tokens)
         history = json.dumps(c.to_header()["history"])
         with self.book.write() as db:
             db.execute(
                 f"INSERT INTO contributions ({_COLUMNS}, bytes, sha256, norm, arrived_at) "
-                f"VALUES ({', '.join('?' * 14)})",
+                f"VALUES ({', '.join('?' * 15)})",
                 (*row, history, c.precision, c.rank, c.ranks, len(data), sha256, norm, time.time()),
             )
 
@@ -125,7 +125,19 @@ class Shelf:
         """The encoded movement. Raises TenfoldError when it is not what was accepted."""
         return read_verified(self._payload(waiting.what), waiting.sha256)
 
-    def tokens_since(self, fragment: int, version: int) -> int:
+    def tokens_beside(self, c: Contribution) -> int:
+        """Tokens merged into the fragment since the life's last contribution to it was, or since the life began.
+
+        That is what others trained while this movement was made, as far as it is merged already.
+        """
+        previous = self.book.read(
+            "SELECT version FROM contributions WHERE life = ? AND fragment = ? AND sequence = ? AND rank = 0",
+            (c.life, c.fragment, c.sequence - 1),
+        )
+        start = previous[0][0] if previous else c.joined_version
+        return self._tokens_since(c.fragment, start) if start is not None else 0
+
+    def _tokens_since(self, fragment: int, version: int) -> int:
         """Tokens of the contributions merged in versions after this one."""
         rows = self.book.read(
             "SELECT coalesce(sum(tokens), 0) FROM contributions WHERE fragment = ? AND version > ? AND rank = 0",
