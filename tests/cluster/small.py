@@ -57,9 +57,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
 def committed_samples(campaign: Path) -> list[int]:
     """Every sample that counts, as often as it does, in order."""
     with RunLog.opened(campaign / "cluster") as log:
-        return sorted(
-            sample for _, first, _, done in log.committed() for sample in range(first, first + done)
-        )
+        return sorted(sample for _, first, _, done in log.committed() for sample in range(first, first + done))
 
 
 def total_samples(campaign: Path) -> int:

@@ -42,6 +42,7 @@ IDLE_S = 0.05
 JOIN_RETRY_S = 0.5
 GOODBYE_S = 5.0  # how long a learner that was asked to stop tries to send what it has
 SMOOTHING = 0.9  # of the pace
+WARM_UP_STEPS = 3
 
 
 class LifeEnded(TenfoldError):
@@ -79,7 +80,7 @@ class DecoupledLearner:
     def __post_init__(self) -> None:
         self.agree = Agreement(self.learner.ranks)
         self._parameters = {f"{n}": local_part(p) for n, p in self.learner.model.named_parameters()}
-        self._seconds_per_step, self._saved_at = 0.0, -1
+        self._seconds_per_step, self._saved_at, self._step_ended = 0.0, -1, 0.0
 
     def run(self) -> None:
         """Train until the run is finished. Raises Interrupted when asked to stop, Refused when kept out."""
@@ -176,7 +177,8 @@ class DecoupledLearner:
 
     def _live(self, life: Life, wires: "_Connections") -> bool:
         """Train; True when the run is finished."""
-        self.vitals.step, self.vitals.phase = 0, "step"
+        self.vitals.step, self.vitals.phase, self.vitals.longest_gap = 0, "step", 0.0
+        self._step_ended = 0.0
         while True:
             self.peers.serve(lambda: (origin_header(life), self.learner.optimizers.state_tensors()))
             self._merge_arrived(life, wires)
@@ -227,6 +229,10 @@ class DecoupledLearner:
         self._seconds_per_step = SMOOTHING * before + (1 - SMOOTHING) * seconds if before else seconds
         wires.supply.pace(self._seconds_per_step)
         self.vitals.step += 1
+        now = time.monotonic()
+        if self._step_ended and self.vitals.step > WARM_UP_STEPS:
+            self.vitals.longest_gap = max(self.vitals.longest_gap, now - self._step_ended)
+        self._step_ended = now
         self.vitals.tokens_per_second = tokens / self._seconds_per_step
         if self.learner.ranks.is_first:
             wires.pulse.loss(order.position, nats, tokens, size)
@@ -258,6 +264,8 @@ class DecoupledLearner:
     def _idle(self, life: Life, wires: "_Connections") -> None:
         """Nothing to train now: send what is left, so that the run can end, and be ready for more."""
         self.vitals.detail += 1  # to wait is no hang
+        if wires.supply.is_exhausted:
+            self._step_ended = 0.0  # nothing to do is no stall
         self.vitals.idle = wires.supply.is_exhausted
         if wires.supply.is_exhausted:
             self._send(self.agree.free(life.unsent(), wires.uplink.busy()), life, wires)

@@ -19,6 +19,8 @@ class Vitals:
     idle: bool = False
     flushed: bool = False
     tokens_per_second: float = 0.0
+    longest_gap: float = 0.0
+    """Longest time between the ends of two steps of this life, in seconds; its first steps left out."""
 
 
 class Pulse:
@@ -66,6 +68,7 @@ class Pulse:
             "idle": v.idle,
             "flushed": v.flushed,
             "tokens_per_second": v.tokens_per_second,
+            "longest_gap": v.longest_gap,
             "losses": losses,
         }
         try:

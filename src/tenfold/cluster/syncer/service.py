@@ -60,6 +60,7 @@ class _Pulse:
     idle: bool = False
     flushed: bool = False
     tokens_per_second: float = 0.0
+    longest_gap: float = 0.0
 
 
 @dataclass
@@ -194,6 +195,7 @@ class Coordinator:
             pulse.step, pulse.idle = int(beat["step"]), bool(beat["idle"])
             pulse.flushed = bool(beat["flushed"]) and pulse.step >= self._steps_granted(life)
             pulse.tokens_per_second = float(beat["tokens_per_second"])
+            pulse.longest_gap = float(beat["longest_gap"])
             self._liveness.progress(number, time.monotonic(), pulse.step, str(beat["phase"]), int(beat["detail"]))
         for position, nats, tokens, size in beat["losses"]:
             self.recorder.loss(int(position) // self.facts.sequences + 1, float(nats), int(tokens), float(size))
@@ -238,7 +240,10 @@ class Coordinator:
             self.leases.settle(life.number, self._samples_after(life, steps))
             self.lives.end(life.number, "finished", "all samples trained", steps)
         self.finished = self.leases.progress().settled >= self.facts.total_samples
-        self.recorder.say("finished", f"all {self.facts.total_samples:,} samples trained")
+        gaps = {
+            life.name: self._pulse(life.number).longest_gap for life in self.lives.all() if life.state == "finished"
+        }
+        self.recorder.say("finished", f"all {self.facts.total_samples:,} samples trained", longest_gaps=gaps)
 
     def seal(self, life: Life, reason: str, state: End = "sealed") -> None:
         """End a life: nothing more of it is accepted, and what it has not committed is handed out again."""
@@ -246,7 +251,7 @@ class Coordinator:
         for shard in self.shards:
             steps_by_fragment |= shard.seal(life.number)
         committed = max(steps_by_fragment.values(), default=0)
-        lost = self._pulse(life.number).step - committed
+        lost, gap = self._pulse(life.number).step - committed, self._pulse(life.number).longest_gap
         self.leases.settle(life.number, self._samples_after(life, committed))
         self.lives.end(life.number, state, reason, committed)
         self._liveness.forget(life.number)
@@ -258,6 +263,7 @@ class Coordinator:
             life=life.number,
             steps=committed,
             unsent_steps=max(0, lost),
+            longest_gap=gap,
             steps_missing_in_fragments={str(f): n for f, n in behind.items() if n},
         )
 

@@ -24,10 +24,10 @@ from tenfold.cluster.syncer.durable import read_verified, write_durably
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS contributions (
     id INTEGER PRIMARY KEY, life INTEGER NOT NULL, fragment INTEGER NOT NULL, sequence INTEGER NOT NULL,
-    rank INTEGER NOT NULL, ranks INTEGER NOT NULL, base_version INTEGER NOT NULL, joined_version INTEGER NOT NULL, step INTEGER NOT NULL,
-    tokens INTEGER NOT NULL, history TEXT NOT NULL, precision TEXT NOT NULL, bytes INTEGER NOT NULL,
-    sha256 TEXT NOT NULL, norm REAL NOT NULL, version INTEGER, weight REAL, place INTEGER, arrived_at REAL NOT NULL,
-    UNIQUE (life, fragment, sequence, rank));
+    rank INTEGER NOT NULL, ranks INTEGER NOT NULL, base_version INTEGER NOT NULL, joined_version INTEGER NOT NULL,
+    step INTEGER NOT NULL, tokens INTEGER NOT NULL, history TEXT NOT NULL, precision TEXT NOT NULL,
+    bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, norm REAL NOT NULL, version INTEGER, weight REAL, place INTEGER,
+    arrived_at REAL NOT NULL, UNIQUE (life, fragment, sequence, rank));
 CREATE INDEX IF NOT EXISTS by_version ON contributions (fragment, version);
 CREATE TABLE IF NOT EXISTS versions (
     fragment INTEGER NOT NULL, version INTEGER NOT NULL, state_sha256 TEXT NOT NULL, difference_sha256 TEXT,

@@ -1,0 +1,267 @@
+"""Four learners under kills, freezes and hangs: what is trained against what the surviving capacity could have trained.
+
+    python benchmarks/chaos/run.py [--learners 4] [--faults-per-hour 240] [--seconds 90] [--json FILE]
+
+Two runs of the same campaign, one without faults and one with. Definitions, all from the merge log and the ledger:
+
+- capacity(k): tokens per second with k learners at work. Learners share this machine's cores, so fewer learners are
+  each faster: it is the fault-free rate of all learners times min(1, k / cores).
+- surviving capacity: capacity(k) summed over time, k the learners that were neither dead, frozen nor hung then; a
+  learner that was killed counts as dead until it trains again.
+- goodput: tokens that count (in the end all of the run's) / surviving capacity over the run.
+- longest stall: longest time between two steps of a life that no fault hit, less the mean step.
+- detection: from a freeze or hang until the syncer ends the life. Heal: from joining with imports done until the first
+  step is allowed. Rejoin: from the fault until the learner trains again.
+- committed work lost: samples in accepted contributions that are trained again.
+
+The faults are those of [chaos]: kill, stop (for 5 s) and hang of learners at random, a Poisson process with a seed.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tenfold.cluster.log import RunLog
+from tenfold.ledger import Event, Ledger
+from tenfold.machine import usable_cores
+
+CAMPAIGN = """
+name = "chaos"
+seed = 1
+[data]
+sources = [{{ kind = "python-stdlib" }}]
+holdouts = [{{ name = "iid", kind = "split", fraction = 0.02, max_bytes = 120000 }}]
+tokenizer = {{ vocab_size = 1024, train_bytes = 2000000 }}
+[model]
+depth = 2
+width = 64
+head_dim = 16
+context = 128
+[train]
+tokens = {tokens}
+batch_tokens = 2048
+log_every = 100
+compile = "off"
+threads = 1
+[train.optimizer]
+learning_rate = 0.008
+muon_learning_rate = 0.04
+[checkpoint]
+every = 50
+[ladder]
+sizes = 0
+[cluster]
+learners = {learners}
+inner_steps = 16
+stalled_after = 1.5
+"""
+CHAOS = """
+[chaos]
+per_hour = {rate}
+kinds = ["kill", "stop", "hang"]
+seed = {seed}
+"""
+FAULT_FREE_TOKENS = 300_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run with faults came to; times in seconds."""
+
+    goodput: float
+    faults: dict[str, int]
+    faults_per_hour: float
+    seconds: float
+    tokens_per_second: float
+    fault_free_tokens_per_second: float
+    longest_stall: float
+    mean_step: float
+    detection: list[float]
+    heal: list[float]
+    rejoin: list[float]
+    participation: float
+    steps_trained_again: int
+    committed_samples_lost: int
+    samples_missing_or_twice: int
+
+
+def main() -> None:
+    """Prints one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--learners", type=int, default=4)
+    parser.add_argument("--faults-per-hour", type=float, default=240.0)
+    parser.add_argument("--seconds", type=float, default=90.0, help="how long the run with faults is meant to take")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--replay", action="store_true", help="execute the run again from its merge log too")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        result = measure(Path(folder), arguments)
+    text = json.dumps(result, indent=1)
+    print(text)
+    if arguments.json:
+        arguments.json.write_text(text + "\n")
+
+
+def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fault-free run, then the one with faults of about the length asked for."""
+    calm = folder / "calm"
+    write(calm, FAULT_FREE_TOKENS, arguments.learners)
+    tenfold("data", calm)
+    train(calm)
+    rate = training_rate(calm)
+    stormy = folder / "stormy"
+    write(stormy, int(rate * arguments.seconds), arguments.learners, arguments.faults_per_hour, arguments.seed)
+    shutil.copytree(calm / "data", stormy / "data")
+    train(stormy)
+    outcome = asdict(judge(stormy, rate, arguments.learners))
+    if arguments.replay:
+        tenfold("train", stormy, "--replay")
+        outcome["replay"] = "same weights"
+    return outcome
+
+
+def write(campaign: Path, tokens: int, learners: int, rate: float = 0.0, seed: int = 0) -> None:
+    """campaign.toml, tokens rounded to whole steps."""
+    campaign.mkdir()
+    text = CAMPAIGN.format(tokens=tokens // 2048 * 2048, learners=learners)
+    (campaign / "campaign.toml").write_text(text + (CHAOS.format(rate=rate, seed=seed) if rate else ""))
+
+
+def tenfold(verb: str, campaign: Path, *words: str) -> None:
+    """A command; what it says goes to stderr."""
+    command = [sys.executable, "-m", "tenfold", verb, str(campaign), *words]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+
+
+def train(campaign: Path) -> None:
+    """Train, to the end."""
+    tenfold("train", campaign)
+
+
+def events_of(campaign: Path) -> list[Event]:
+    """Everything that happened, in order."""
+    with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
+        return ledger.events()
+
+
+def training_span(events: list[Event]) -> tuple[float, float]:
+    """From when every learner trains until all samples are."""
+    healed = [event.at for event in events if event.kind == "healed"]
+    end = next(event.at for event in events if event.kind == "finished")
+    return min(healed), end
+
+
+def training_rate(campaign: Path) -> float:
+    """Tokens per second of the middle of a run: its first and last versions are left out."""
+    with RunLog.opened(campaign / "cluster") as log:
+        arrivals = log.arrivals()
+    first, last = arrivals[len(arrivals) // 5], arrivals[-len(arrivals) // 5]
+    tokens = sum(tokens for at, tokens in arrivals if first[0] < at <= last[0])
+    return tokens / (last[0] - first[0])
+
+
+@dataclass(frozen=True)
+class Down:
+    """A learner that could not train, from a fault until it trained again (or the end)."""
+
+    name: str
+    kind: str
+    begin: float
+    end: float
+
+
+def downtimes(events: list[Event], end: float) -> list[Down]:
+    """One for each fault of a learner; of faults that overlap each has its own."""
+    found = []
+    for event in events:
+        if event.kind != "chaos" or event.data["target"] == "syncer":
+            continue
+        name, kind, at = str(event.data["target"]), str(event.data["fault"]), event.at
+        life = f"{name} trains"
+        back = next((e.at for e in events if e.kind == "healed" and e.at > at and e.message.startswith(life)), end)
+        if kind == "stop":
+            sealed = any(e.kind == "stalled" and at < e.at < back and e.message.startswith(name) for e in events)
+            back = back if sealed else min(at + float(event.data["seconds"]), end)
+        found.append(Down(name, kind, at, back))
+    return found
+
+
+def judge(campaign: Path, rate: float, learners: int) -> Outcome:
+    """Everything from the ledger and the merge log."""
+    events = events_of(campaign)
+    begin, end = training_span(events)
+    faults = [event for event in events if event.kind == "chaos"]
+    down = downtimes(events, end)
+    with RunLog.opened(campaign / "cluster") as log:
+        total = log.total_samples()
+        committed = log.committed()
+        participation = [merged / alive for _, _, merged, alive, _ in log.participation()]
+        steps = [life.steps or 0 for life in log.lives()]
+    counted = sorted(sample for _, first, _, done in committed for sample in range(first, first + done))
+    tokens = total * 128
+    hit = {d.name for d in down}
+    gaps = gaps_of_untouched(events, hit)
+    step = (end - begin) * learners / max(1, sum(steps))
+    kinds: dict[str, int] = {}
+    for fault in faults:
+        kinds[fault.data["fault"]] = kinds.get(fault.data["fault"], 0) + 1
+    return Outcome(
+        goodput=tokens / (rate * capacity_seconds(down, begin, end, learners)),
+        faults=kinds,
+        faults_per_hour=len(faults) / (end - begin) * 3600,
+        seconds=end - begin,
+        tokens_per_second=tokens / (end - begin),
+        fault_free_tokens_per_second=rate,
+        longest_stall=max(gaps, default=0.0) - step,
+        mean_step=step,
+        detection=detections(events),
+        heal=[float(e.data["seconds"]) for e in events if e.kind == "healed" and "initial" not in e.message],
+        rejoin=[d.end - d.begin for d in down if d.end < end],
+        participation=sum(participation) / len(participation),
+        steps_trained_again=sum(int(e.data["unsent_steps"]) for e in events if e.kind == "sealed"),
+        committed_samples_lost=len(set(range(total)) - set(counted)),
+        samples_missing_or_twice=abs(len(counted) - total) + len(set(range(total)) - set(counted)),
+    )
+
+
+def capacity_seconds(down: list[Down], begin: float, end: float, learners: int) -> float:
+    """Seconds of full capacity that the learners at work amount to."""
+    cores = usable_cores()
+    edges = sorted({begin, end, *(min(max(t, begin), end) for d in down for t in (d.begin, d.end))})
+    seconds = 0.0
+    for left, right in pairwise(edges):
+        out = {d.name for d in down if d.begin <= left and d.end >= right}
+        seconds += (right - left) * min(1.0, (learners - len(out)) / min(cores, learners))
+    return seconds
+
+
+def gaps_of_untouched(events: list[Event], hit: set[str]) -> list[float]:
+    """Longest gap between steps of each life that no fault hit: those that finished, and learners never hit."""
+    gaps = [float(gap) for e in events if e.kind == "finished" for gap in e.data["longest_gaps"].values()]
+    ended = [e for e in events if e.kind == "sealed" and e.message.split(" ")[0] not in hit]
+    return gaps + [float(e.data["longest_gap"]) for e in ended]
+
+
+def detections(events: list[Event]) -> list[float]:
+    """Seconds from each freeze or hang until the syncer noticed, where it did."""
+    found = []
+    for event in events:
+        if event.kind == "chaos" and event.data["fault"] in ("stop", "hang"):
+            name = event.data["target"]
+            noticed = [e.at for e in events if e.kind == "stalled" and e.at > event.at and e.message.startswith(name)]
+            if noticed and noticed[0] - event.at < 15:
+                found.append(noticed[0] - event.at)
+    return found
+
+
+if __name__ == "__main__":
+    main()

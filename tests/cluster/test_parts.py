@@ -1,0 +1,178 @@
+"""The parts that decide which weights come out: fragments, rounding, outer optimizer, local fragments, rounds."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tenfold.cluster.fragments import cut_model, spans_of_rank
+from tenfold.cluster.learner.local import LocalFragment
+from tenfold.cluster.learner.supply import orders_of
+from tenfold.cluster.outer import FragmentState, OuterOptimizer, apply_difference, merge_weights
+from tenfold.cluster.quantise import decode, encode, encoded_size
+from tenfold.cluster.records import Contribution, Merged
+from tenfold.cluster.syncer.guards import NormGuard, not_finite, root_mean_square
+from tenfold.cluster.syncer.round import AdaptiveGrace, merge_time
+from tenfold.cluster.syncer.service import samples_after
+from tenfold.config.cluster import Precision
+from tenfold.errors import InputError
+
+PRECISIONS: list[Precision] = ["float32", "bf16", "int8", "int4"]
+SHAPES = {"embed": [50, 8], "a.weight": [8, 8], "b.weight": [24, 8], "norm": [8], "scale": []}
+
+
+def test_fragments_hold_every_tensor_once_and_are_about_equal() -> None:
+    fragments = cut_model(SHAPES, 3)
+    names = [name for fragment in fragments for name in fragment.names]
+    assert sorted(names) == sorted(SHAPES)
+    assert fragments == cut_model(dict(reversed(SHAPES.items())), 3)  # not a matter of order
+    assert max(f.size for f in fragments) == 400  # the embedding alone
+    with pytest.raises(InputError, match="at most that many"):
+        cut_model(SHAPES, 6)
+
+
+@given(ranks=st.integers(1, 9), count=st.integers(1, 5))
+def test_the_ranks_of_a_learner_hold_every_element_once(ranks: int, count: int) -> None:
+    for fragment in cut_model(SHAPES, count):
+        held = [i for r in range(ranks) for a, b in spans_of_rank(fragment, SHAPES, r, ranks) for i in range(a, b)]
+        assert sorted(held) == list(range(fragment.size))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@given(size=st.integers(0, 300), scale=st.floats(1e-6, 1e6), seed=st.integers(0, 99))
+def test_what_rounding_leaves_out_is_small_and_the_bytes_are_as_many_as_said(
+    precision: Precision, size: int, scale: float, seed: int
+) -> None:
+    vector = torch.randn(size, generator=torch.Generator().manual_seed(seed)) * scale
+    data = encode(vector, precision)
+    assert len(data) == encoded_size(size, precision)
+    again = decode(data, size, precision)
+    step = {"float32": 0.0, "bf16": 2**-8, "int8": 0.5 / 127 + 2**-8, "int4": 0.5 / 7 + 2**-8}[precision]
+    assert size == 0 or float((again - vector).abs().max()) <= step * float(vector.abs().max()) + 1e-30
+    assert encode(vector, precision) == data
+
+
+def test_rounding_keeps_not_finite_values_visible_and_refuses_other_sizes() -> None:
+    for bad in (math.nan, math.inf):
+        for precision in PRECISIONS:
+            vector = torch.zeros(100)
+            vector[3] = bad
+            assert not_finite(decode(encode(vector, precision), 100, precision))
+    with pytest.raises(ValueError, match="instead of"):
+        decode(b"123", 100, "int4")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_errors_of_rounding_are_sent_later(precision: Precision) -> None:
+    """A learner that stands still after one move has, some contributions later, sent all of it."""
+    here = torch.zeros(500)
+    fragment = LocalFragment(cut_model({"w": [500]}, 1)[0], [here], precision)
+    move = torch.randn(500, generator=torch.Generator().manual_seed(1))
+    here += move
+    sent = torch.zeros(500)
+    for _ in range(8):
+        sent += decode(fragment.contribute(), 500, precision)
+    assert torch.allclose(sent, move, atol=2e-4)
+
+
+def test_a_merge_keeps_what_is_not_sent_and_what_is_under_way() -> None:
+    here = torch.zeros(4)
+    fragment = LocalFragment(cut_model({"w": [4]}, 1)[0], [here], "float32")
+    here += 1.0
+    fragment.contribute()  # sequence 0: one
+    here += 0.5  # unsent
+    fragment.merge(1, torch.full((4,), 10.0), contained=())  # of others
+    assert here.tolist() == [11.5] * 4
+    fragment.merge(2, torch.full((4,), 10.25), contained={0})
+    assert here.tolist() == [10.75] * 4
+    assert not fragment.awaits_merge
+
+
+def test_the_outer_optimizer_is_torch_nesterov_and_learners_follow_it_bit_for_bit() -> None:
+    weights = torch.nn.Parameter(torch.randn(300, generator=torch.Generator().manual_seed(0)))
+    theirs = torch.optim.SGD([weights], lr=0.7, momentum=0.9, nesterov=True)
+    ours, optimizer = FragmentState.first(weights.detach().clone()), OuterOptimizer(0.7, 0.9, "float32")
+    rounded, coarse = ours, OuterOptimizer(0.7, 0.9, "int4")
+    learner = ours.values
+    for seed in range(12):
+        movement = torch.randn(300, generator=torch.Generator().manual_seed(seed))
+        weights.grad = -movement
+        theirs.step()
+        ours, _ = optimizer.step(ours, [(0.5, movement), (0.5, movement)])
+        rounded, difference = coarse.step(rounded, [(1.0, movement)])
+        learner = apply_difference(learner, difference, "int4")
+        assert torch.equal(learner, rounded.values)
+    assert torch.allclose(ours.values, weights.detach(), atol=1e-5)
+    assert torch.allclose(rounded.values + rounded.residual, weights.detach(), atol=1e-4)
+
+
+def test_rounds_of_one_move_as_far_as_one_round_of_all() -> None:
+    assert merge_weights([8, 8, 8, 8], [0, 0, 0, 0]) == [0.25] * 4
+    assert merge_weights([8], [24]) == [0.25]
+    assert merge_weights([6, 2], [0, 0]) == [0.75, 0.25]
+
+
+def test_a_merge_waits_for_the_quorum_then_for_those_who_usually_come() -> None:
+    grace = AdaptiveGrace(limit=1.0)
+    assert merge_time({}, {1, 2}, 1, grace) == math.inf
+    assert merge_time({1: 5.0}, {1, 2}, 2, grace) == math.inf
+    assert merge_time({1: 5.0}, {1, 2}, 0, grace) == math.inf
+    assert merge_time({1: 5.0, 2: 6.0}, {1, 2}, 0, grace) == 6.0
+    assert merge_time({1: 5.0}, {1}, 3, grace) == 5.0  # fewer alive than the quorum: all of them
+    assert merge_time({1: 5.0}, {1, 2}, 1, grace) == 6.0  # not known yet: up to the limit
+    for _ in range(5):
+        grace.note(2, 0.2)
+    assert merge_time({1: 5.0}, {1, 2}, 1, grace) == pytest.approx(5.3)
+    for _ in range(30):
+        grace.note(2, 20.0)
+    assert merge_time({1: 5.0}, {1, 2}, 1, grace) == 5.0  # too slow to wait for
+
+
+def test_the_guard_knows_the_usual_norm() -> None:
+    guard, part = NormGuard(10.0), (0, 0, 1)
+    assert guard.check(part, 5.0, weights_norm=1.0) is None
+    assert "the weights" in str(guard.check(part, 11.0, weights_norm=1.0))
+    for _ in range(8):
+        guard.note(part, 0.01)
+    assert guard.check(part, 0.09, weights_norm=1.0) is None
+    assert "recent contributions" in str(guard.check(part, 0.11, weights_norm=1.0))
+    assert math.isinf(root_mean_square(torch.full((3,), math.inf)))
+    assert root_mean_square(torch.full((3,), 3e38)) == pytest.approx(3e38)
+
+
+@settings(max_examples=50)
+@given(sizes=st.lists(st.integers(1, 40), max_size=5), batch=st.integers(1, 9), steps=st.integers(0, 60))
+def test_steps_count_samples_as_orders_do(sizes: list[int], batch: int, steps: int) -> None:
+    from tenfold.cluster.coordinator import Lease
+
+    leases = [Lease(n, 1, 100 * n, size, 0, 1) for n, size in enumerate(sizes)]
+    orders = [
+        order
+        for lease in leases
+        for order in orders_of(
+            {"first_sample": lease.first_sample, "samples": lease.samples, "position": 0, "stride": 1}, batch
+        )
+    ]
+    assert samples_after(leases, batch, steps) == sum(order.samples for order in orders[:steps])
+
+
+header = Contribution(1, 0, 0, 3, 2, 8, 64, (Merged(4, 0, 3),), "int4").to_header()
+
+
+def test_a_contribution_survives_its_header() -> None:
+    assert Contribution.from_header(header).to_header() == header
+
+
+@given(
+    key=st.sampled_from(sorted(header)),
+    value=st.one_of(
+        st.none(), st.text(max_size=5), st.integers(max_value=-1), st.floats(), st.lists(st.text(), min_size=1)
+    ),
+)
+def test_a_malformed_header_is_a_value_error(key: str, value: object) -> None:
+    if key == "precision" and isinstance(value, str):
+        return
+    with pytest.raises(ValueError):
+        Contribution.from_header(header | {key: value})

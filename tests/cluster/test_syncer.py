@@ -1,0 +1,272 @@
+"""A real syncer on real sockets, and clients that do what they should not."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tenfold.cluster.coordinator import Fenced
+from tenfold.cluster.learner.downlink import fetch_all
+from tenfold.cluster.outer import FragmentState
+from tenfold.cluster.quantise import encode
+from tenfold.cluster.records import Contribution
+from tenfold.cluster.syncer.handler import SyncerHandler
+from tenfold.cluster.syncer.process import make_shard
+from tenfold.cluster.syncer.recorder import Recorder
+from tenfold.cluster.syncer.service import Coordinator, RunFacts
+from tenfold.cluster.syncer.shard import Shard
+from tenfold.cluster.syncer.shelf import Shelf, digest_of
+from tenfold.cluster.wire import BlobServer, Link, Refused, Security
+from tenfold.config import Campaign
+from tenfold.ledger import Ledger
+
+CAMPAIGN = Campaign.model_validate(
+    {
+        "model": {"depth": 1, "width": 32, "head_dim": 16, "context": 32},
+        "train": {"batch_tokens": 256},
+        "cluster": {"learners": 2, "fragments": 2, "grace": 0.0, "strikes": 2},
+    }
+)
+VOCABULARY = 300
+TOTAL = 800
+
+
+@dataclass
+class RunningSyncer:
+    """A syncer in this process."""
+
+    coordinator: Coordinator
+    shard: Shard
+    server: BlobServer
+    said: list[str] = field(default_factory=list)
+
+    def link(self, token: str = "secret") -> Link:
+        return Link(self.server.address, Security(token), streams=2, patience=5.0)
+
+
+@dataclass
+class FakeLearner:
+    """Does what a learner does, but for training."""
+
+    syncer: RunningSyncer
+    name: str
+
+    def __post_init__(self) -> None:
+        self.link = self.syncer.link()
+        request = {"name": self.name, "address": None, "batch": 8, "recipe": "r"}
+        self.life = self.link.call("join", request)["life"]
+        self.values = fetch_all(self.link, [0, 1], (0, 1))
+
+    def heal(self, values: dict[int, torch.Tensor] | None = None) -> None:
+        values = values or {index: tensor for index, (_, tensor) in self.values.items()}
+        digests = {str(i): [self.values[i][0], digest_of(tensor)] for i, tensor in values.items()}
+        origin = {"kind": "initial", "life": None, "step": 0, "history": [], "seconds": 0.0}
+        self.link.call("healed", {"life": self.life, "origin": origin, "digests": digests})
+
+    def contribute(self, vector: torch.Tensor, sequence: int = 0, **changed: Any) -> dict[str, Any]:
+        version = self.values[0][0]
+        contribution = Contribution(self.life, 0, sequence, version, version, 8 * (sequence + 1), 2048, (), "int4")
+        header = contribution.to_header() | changed
+        key = f"contribution/{header['life']}/{header['fragment']}/{header['sequence']}/{header['rank']}"
+        return self.link.put(key, header, encode(vector, "int4"))
+
+    @property
+    def size(self) -> int:
+        return int(self.values[0][1].numel())
+
+
+def open_syncer(folder: Path, stack: ExitStack, port: int = 0) -> RunningSyncer:
+    ledger_path, said = folder / "ledger.sqlite", []
+
+    def open_ledger() -> tuple[Ledger, int]:
+        ledger = Ledger(ledger_path)
+        return ledger, ledger.start_run("train", "f", {})
+
+    recorder = Recorder(open_ledger, said.append)
+    stack.callback(recorder.close)
+    coordinator = Coordinator(folder, RunFacts("r", TOTAL, 8, CAMPAIGN.cluster.strikes, 5.0), recorder)
+    stack.callback(coordinator.close)
+    shard = make_shard(CAMPAIGN, VOCABULARY, folder / "shard-0", coordinator, recorder)
+    stack.callback(shard.shelf.close)
+    coordinator.shards.append(shard)
+    server = BlobServer(SyncerHandler(coordinator, shard, recorder), Security("secret"), control_port=port)
+    stack.callback(server.close)
+    return RunningSyncer(coordinator, shard, server, said)
+
+
+@pytest.fixture
+def syncer(tmp_path: Path) -> Iterator[RunningSyncer]:
+    with ExitStack() as stack:
+        yield open_syncer(tmp_path, stack)
+
+
+def small_move(learner: FakeLearner, seed: int = 0) -> torch.Tensor:
+    return 0.01 * torch.randn(learner.size, generator=torch.Generator().manual_seed(seed))
+
+
+def test_contributions_are_merged_and_learners_told_which(syncer: RunningSyncer) -> None:
+    one, two = FakeLearner(syncer, "one"), FakeLearner(syncer, "two")
+    one.heal()
+    two.heal()
+    assert one.contribute(small_move(one, 1)) == {"accepted": True}
+    assert one.contribute(small_move(one, 1)) == {"accepted": True}  # the same again: once
+    two.contribute(small_move(two, 2))
+    syncer.shard.merge_due(time.monotonic())
+    assert syncer.shard.versions == {0: 1, 1: 0}
+    news = one.link.call("news", {"life": one.life, "known": {"0": 0, "1": 0}, "patience": 0.1})
+    assert news["versions"] == {"0": {"version": 1, "merged": [0]}}
+    merged = syncer.shard.shelf.merged(0, 1)
+    assert [(each.what.life, each.weight) for each in merged] == [(one.life, 0.5), (two.life, 0.5)]
+
+
+def test_a_learner_that_is_not_healed_cannot_contribute_nor_get_samples(syncer: RunningSyncer) -> None:
+    learner = FakeLearner(syncer, "one")
+    with pytest.raises(Refused, match="join and heal first"):
+        learner.contribute(small_move(learner))
+    with pytest.raises(Refused, match="not healed yet"):
+        learner.link.call("lease", {"life": learner.life, "samples": 8, "backlog": 0})
+    random = {index: torch.randn_like(tensor) for index, (_, tensor) in learner.values.items()}
+    with pytest.raises(Refused, match="not version 0 as published"):
+        learner.heal(random)
+    with pytest.raises(Refused, match="fragments \\['1'\\] missing"):
+        learner.heal({0: learner.values[0][1]})
+    assert syncer.shard.shelf.waiting(0) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        (lambda v: torch.full_like(v, math.nan), "NaN or infinite"),
+        (lambda v: torch.full_like(v, math.inf), "NaN or infinite"),
+        (lambda v: torch.full_like(v, 1e30), "times that of the weights"),
+        (lambda v: v[:-70], "bytes instead of"),
+        (lambda v: torch.cat([v, v]), "bytes instead of"),
+    ],
+)
+def test_bad_values_are_quarantined_and_the_sender_starts_again(syncer: RunningSyncer, what: Any, reason: str) -> None:
+    learner = FakeLearner(syncer, "one")
+    learner.heal()
+    with pytest.raises(Refused, match=f"quarantined: .*{reason}"):
+        learner.contribute(what(small_move(learner)))
+    with pytest.raises(Refused, match="not training here"):
+        learner.contribute(small_move(learner))
+    assert syncer.coordinator.lives.get(learner.life).state == "sealed"
+    again = FakeLearner(syncer, "one")
+    again.heal()
+    assert again.contribute(small_move(again)) == {"accepted": True}
+    assert any("quarantined" in line and reason in line for line in syncer.said)
+
+
+def test_a_learner_with_too_many_strikes_is_kept_out(syncer: RunningSyncer) -> None:
+    for _ in range(2):
+        learner = FakeLearner(syncer, "bad")
+        learner.heal()
+        with pytest.raises(Refused, match="quarantined"):
+            learner.contribute(torch.full((learner.size,), math.nan))
+    with pytest.raises(Refused, match="barred after 2 strikes"):
+        FakeLearner(syncer, "bad")
+    FakeLearner(syncer, "good").heal()
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"base_version": 7}, "base version 7, but the newest is 0"),
+        ({"precision": "float32"}, "precision float32 instead of int4"),
+        ({"tokens": 0}, "0 tokens"),
+        ({"fragment": 9}, "no fragment 9"),
+        ({"life": 99}, "life 99 is not training"),
+        ({"rank": 3}, "rank 3 of 1"),
+        ({"history": "x"}, "history must be a list"),
+        ({"extra": 1}, "unknown field"),
+        ({"sequence": -1}, "sequence must be a whole number"),
+    ],
+)
+def test_a_malformed_contribution_is_refused_with_the_reason(
+    syncer: RunningSyncer, changed: dict[str, Any], reason: str
+) -> None:
+    learner = FakeLearner(syncer, "one")
+    learner.heal()
+    with pytest.raises(Refused, match=reason):
+        learner.contribute(small_move(learner), **changed)
+    assert syncer.shard.shelf.all_contributions() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "reason"),
+    [
+        ("join", {"name": "x"}, "malformed"),
+        ("join", {"name": "x", "address": None, "batch": 8, "recipe": "other"}, "another configuration"),
+        ("join", {"name": "x" * 500, "address": None, "batch": 8, "recipe": "r"}, "malformed"),
+        ("lease", {"life": 5, "samples": 8, "backlog": 0}, "no life 5"),
+        ("beat", {"life": "one", "beat": {}}, "malformed"),
+        ("nonsense", {}, "no method"),
+    ],
+)
+def test_a_malformed_message_is_refused_and_the_syncer_lives_on(
+    syncer: RunningSyncer, method: str, request_: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(Refused, match=reason):
+        syncer.link().call(method, request_)
+    assert syncer.link().call("status", {})["samples"] == 0
+
+
+def test_a_wrong_token_is_refused_and_in_the_ledger(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        syncer = open_syncer(tmp_path, stack)
+        with pytest.raises(Refused, match="token"):
+            syncer.link("guess").call("status", {})
+    ledger = Ledger(tmp_path / "ledger.sqlite", read_only=True)
+    assert [event.message for event in ledger.events() if event.kind == "refused"] == ["a call with a wrong token"]
+    ledger.close()
+
+
+def test_everything_accepted_survives_the_syncer_and_an_old_one_cannot_publish(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        old = open_syncer(tmp_path, stack)
+        learner = FakeLearner(old, "one")
+        learner.heal()
+        learner.contribute(small_move(learner, 1))
+        new = open_syncer(tmp_path, stack)  # the old one was only asleep
+        assert [each.what.life for each in new.shard.shelf.waiting(0)] == [learner.life]
+        with pytest.raises(Fenced):
+            old.shard.merge_due(time.monotonic() + 60)
+        new.shard.merge_due(time.monotonic() + 60)
+        assert new.shard.versions[0] == 1
+        newest = new.shard.shelf.newest(0)
+        assert newest is not None
+        assert torch.equal(newest.values, new.shard.state(0).values)
+    shelf = Shelf(tmp_path / "shard-0")
+    again = shelf.newest(0)
+    assert again is not None
+    assert torch.equal(again.values, newest.values)
+    shelf.close()
+
+
+def test_sealing_gives_back_what_is_not_committed(syncer: RunningSyncer) -> None:
+    one, two = FakeLearner(syncer, "one"), FakeLearner(syncer, "two")
+    one.heal()
+    two.heal()
+    lease = one.link.call("lease", {"life": one.life, "samples": 128, "backlog": 0})["lease"]
+    assert (lease["first_sample"], lease["samples"]) == (0, 128)
+    one.contribute(small_move(one))  # after 8 steps of 8 samples
+    FakeLearner(syncer, "one")  # joined again: the life before is over
+    assert syncer.coordinator.lives.get(one.life).steps == 8
+    again = two.link.call("lease", {"life": two.life, "samples": 128, "backlog": 0})["lease"]
+    assert again["first_sample"] == 64
+
+
+def test_a_version_on_disk_that_was_damaged_is_not_loaded(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.publish(0, FragmentState.first(torch.ones(10)), None, [], 0, "d")
+    path = next((tmp_path / "fragment-0").glob("version-*"))
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(Exception, match="does not match its hash"):
+        shelf.newest(0)
+    shelf.close()
