@@ -141,6 +141,14 @@ def syncer(
     _show(run_syncer(campaign, set_ or (), port, bulk_port, child=child), as_json)
 
 
+@app.command(hidden=True)
+def zygote() -> None:
+    """Body of the process that learners are forked off."""
+    from tenfold.campaign import run_zygote
+
+    run_zygote(main)
+
+
 @app.command()
 def learner(
     what: Annotated[

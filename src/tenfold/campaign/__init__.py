@@ -18,6 +18,7 @@ from tenfold.campaign.commands import (
     run_syncer,
     run_train,
     run_worker,
+    run_zygote,
 )
 from tenfold.campaign.derisk import derisk_lines
 
@@ -40,4 +41,5 @@ __all__ = [
     "run_syncer",
     "run_train",
     "run_worker",
+    "run_zygote",
 ]

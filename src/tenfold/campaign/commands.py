@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +19,7 @@ from tenfold.campaign.ladder.worker import work_for_parent
 from tenfold.campaign.report.stage import report as write_report
 from tenfold.campaign.trained import trained_as
 from tenfold.cluster.learner.process import check_name
-from tenfold.cluster.supervise import drop_order
+from tenfold.cluster.supervise import drop_order, serve_forks
 from tenfold.config import FILE_NAME, Campaign, example_values, load_campaign, render_campaign
 from tenfold.data import sources_of
 from tenfold.errors import InputError, TenfoldError
@@ -196,6 +196,11 @@ def run_learner(
     manifest = stages.verified_manifest(campaign, files, hashes=not child)
     learn(campaign, files, manifest, name, syncer, token_file, tls_root, child=child)
     return {"learner": name, "finished": True}
+
+
+def run_zygote(main: Callable[[], object]) -> None:
+    """Body of the process that learners are forked off: all is imported, nothing has computed yet."""
+    serve_forks(main)
 
 
 def order_fault(directory: Path, fault: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tenfold.cluster.chaos import Chaos, Context, FaultyProxy, Injection, planned
 from tenfold.cluster.chaos.inside import ENVIRONMENT as CHAOS_VARIABLE
 from tenfold.cluster.settings import TOKEN_VARIABLE
-from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, take_orders
+from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, Zygote, take_orders
 from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.wire import Link, Refused, Security, Unreachable
 from tenfold.config import Campaign, Fault
@@ -99,7 +99,9 @@ class Supervisor:
     ) -> None:
         """`on_loss(step, loss)` is told the loss at every console line and may add to the line."""
         self._run, self._console, self._recorder, self._on_loss = run, console, recorder, on_loss
-        self._children, self._stack = Children(), ExitStack()
+        self._stack = ExitStack()
+        self._zygote = Zygote((sys.executable, "-m", "tenfold", "zygote"))
+        self._children = Children(self._zygote)
         self._deaths = _Deaths(CrashLoop(run.campaign.cluster.crash_limit, CRASH_WINDOW_S))
         self._kept: dict[str, Child] = {}
         self._proxies: dict[str, list[FaultyProxy]] = {}
@@ -119,6 +121,7 @@ class Supervisor:
             finally:
                 self._stack.close()  # faults first: a slowed process would be stopped again
                 self._children.stop_all(GRACE_S)
+                self._zygote.close()
         if stop.is_set:
             done = self.status.get("samples", 0) // self._run.sequences
             raise Interrupted(

@@ -5,6 +5,7 @@ step, and which contributions made each version with which weights. Everything e
 """
 
 import hashlib
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from tenfold.train.checkpoint import weights_digest
 from tenfold.train.learner import Learner
 
 Say = Callable[[str], None]
+LINE_S = 5.0  # between two lines of progress
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Replay:
         self._made_of: dict[tuple[int, int], list[Waiting]] = defaultdict(list)
         self._logged: dict[tuple[int, int, int], Waiting] = {}
         self._present: _Actor | None = None
-        self._compared = 0
+        self._compared, self._next_line = 0, 0.0
 
     def run(self) -> Replayed:
         """Raises TenfoldError where something comes out differently or the log has a gap, naming the place."""
@@ -165,7 +167,9 @@ class Replay:
             moved = [self._advance(actor, actors) for actor in unfinished]
             self._make_versions()
             done = sum(actor.life.step for actor in actors.values() if actor.life)
-            self._say(f"replay: {done:,} of {total:,} inner steps ({done / max(1, total):.0%})")
+            if time.monotonic() >= self._next_line or done == total:
+                self._next_line = time.monotonic() + LINE_S
+                self._say(f"replay: {done:,} of {total:,} inner steps ({done / max(1, total):.0%})")
             if not any(moved):
                 waiting = unfinished[0]
                 raise TenfoldError(

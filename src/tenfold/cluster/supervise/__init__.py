@@ -4,5 +4,16 @@ from tenfold.cluster.supervise.children import Child, Children, Ended
 from tenfold.cluster.supervise.crash_loop import CrashLoop
 from tenfold.cluster.supervise.orders import drop_order, take_orders
 from tenfold.cluster.supervise.parent import watch_parent
+from tenfold.cluster.supervise.zygote import Zygote, serve_forks
 
-__all__ = ["Child", "Children", "CrashLoop", "Ended", "drop_order", "take_orders", "watch_parent"]
+__all__ = [
+    "Child",
+    "Children",
+    "CrashLoop",
+    "Ended",
+    "Zygote",
+    "drop_order",
+    "serve_forks",
+    "take_orders",
+    "watch_parent",
+]

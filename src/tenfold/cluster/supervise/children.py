@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tenfold.cluster.supervise.zygote import ForkedProcess, Zygote
 from tenfold.errors import TenfoldError
 
 POLL_S = 0.02
@@ -57,7 +59,7 @@ class _Life:
     """One running process, when it began (s) and where in the log its lines start (bytes)."""
 
     child: Child
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
     began: float
     log_start: int
 
@@ -69,7 +71,9 @@ class Children:
     dies with it. Each gets a pipe as its input that only this process holds; see `watch_parent`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, zygote: Zygote | None = None) -> None:
+        """With a zygote, commands `python -m tenfold …` are forked off it."""
+        self._zygote = zygote
         self._lock = threading.RLock()  # no process is reaped while another thread signals it
         self._lives: dict[str, _Life] = {}
         self._known: dict[str, Child] = {}
@@ -97,7 +101,7 @@ class Children:
             if child.name in self._lives:
                 raise TenfoldError(f"{child.name}: already running as process {self._lives[child.name].process.pid}")
             self._known[child.name] = child
-            self._lives[child.name] = _begin(child)
+            self._lives[child.name] = _begin(child, self._zygote)
             return self._lives[child.name].process.pid
 
     def pid(self, name: str) -> int | None:
@@ -173,12 +177,16 @@ class Children:
                 self._ended.append(_finish(life))
 
 
-def _begin(child: Child) -> _Life:
+def _begin(child: Child, zygote: Zygote | None) -> _Life:
     environment = {**os.environ, **child.environment}
     try:
         child.log.parent.mkdir(parents=True, exist_ok=True)
         with child.log.open("ab") as log:
             start = log.tell()
+            if zygote is not None and child.command[:3] == (sys.executable, "-m", "tenfold"):
+                forked = zygote.fork(child.command[3:], child.environment, log)
+                if forked is not None:
+                    return _Life(child, forked, time.monotonic(), start)
             process = subprocess.Popen(
                 child.command,
                 stdin=subprocess.PIPE,
@@ -192,7 +200,7 @@ def _begin(child: Child) -> _Life:
         raise TenfoldError(f"{child.name}: cannot be started ({error.strerror}: {error.filename})") from error
 
 
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+def _has_ended(process: subprocess.Popen[bytes] | ForkedProcess) -> bool:
     """Whether it has; a process found so stays a zombie, so that its group's number is not given away."""
     if process.returncode is not None:
         return True

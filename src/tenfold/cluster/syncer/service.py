@@ -170,9 +170,9 @@ class Coordinator:
     def lease(self, number: int, samples: int, backlog: int) -> dict[str, Any]:
         """More samples for a life that has `backlog` samples left."""
         with self._lock:
-            life = self._active(number)
             if self.finished:
                 return {"finished": True}
+            life = self._active(number)
             active = max(1, len([each for each in self.lives.active() if not self._pulse(each.number).idle]))
             done, total = self._done(), self.facts.total_samples
             # Nobody holds more than half of its fair share of what is left: others must not run dry near the end.
