@@ -198,7 +198,7 @@ def serve_as_syncer(
 
 def _card(server: BlobServer, *, finished: bool) -> dict[str, Any]:
     return {
-        "address": server.address,
+        "address": server.address.replace("0.0.0.0:", "127.0.0.1:"),
         "port": server.control_port,
         "bulk_port": server.bulk_port,
         "pid": os.getpid(),

@@ -105,7 +105,8 @@ class Supervisor:
         self._deaths = _Deaths(CrashLoop(run.campaign.cluster.crash_limit, CRASH_WINDOW_S))
         self._kept: dict[str, Child] = {}
         self._proxies: dict[str, list[FaultyProxy]] = {}
-        self._ports = (run.campaign.cluster.port, 0)
+        port = run.campaign.cluster.port
+        self._ports = (port, port + 1 if port else 0)  # a port that was asked for passes a firewall, so does the next
         self._address = ""
         self._link: Link | None = None
         self._chaos: Chaos | None = None

@@ -44,8 +44,8 @@ class Cluster(Section):
     """Deaths of one process within a minute after which it is not started again."""
     bind: str = "127.0.0.1"
     """Where the syncer listens. Beyond loopback it needs a TLS certificate."""
-    port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Control port of the syncer; 0 takes a free one."""
+    port: Annotated[int, Field(ge=0, le=65534)] = 0
+    """Control port of the syncer, fragments go through the one after it; 0 takes free ones."""
     tls_certificate: str | None = None
     """Certificate of the syncer (PEM), which learners trust."""
     tls_key: str | None = None
