@@ -69,7 +69,7 @@ per_hour = {rate}
 kinds = ["kill", "stop", "hang"]
 seed = {seed}
 """
-FAULT_FREE_TOKENS = 300_000
+FAULT_FREE_TOKENS = 600_000
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ class Outcome:
     detection: list[float]
     heal: list[float]
     rejoin: list[float]
+    control: float
+    """The same share in the run without faults: what start, end and the noise of the machine cost by themselves."""
     participation: float
     steps_trained_again: int
     committed_samples_lost: int
@@ -122,7 +124,8 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     write(stormy, int(rate * arguments.seconds), arguments.learners, arguments.faults_per_hour, arguments.seed)
     shutil.copytree(calm / "data", stormy / "data")
     train(stormy)
-    outcome = asdict(judge(stormy, rate, arguments.learners))
+    control = judge(calm, rate, arguments.learners, 0.0).goodput
+    outcome = asdict(judge(stormy, rate, arguments.learners, control))
     if arguments.replay:
         tenfold("train", stormy, "--replay")
         outcome["replay"] = "same weights"
@@ -165,7 +168,7 @@ def training_rate(campaign: Path) -> float:
     with RunLog.opened(campaign / "cluster") as log:
         arrivals = log.arrivals()
     first, last = arrivals[len(arrivals) // 5], arrivals[-len(arrivals) // 5]
-    tokens = sum(tokens for at, tokens in arrivals if first[0] < at <= last[0])
+    tokens = sum(tokens for at, _, tokens in arrivals if first[0] < at <= last[0])
     return tokens / (last[0] - first[0])
 
 
@@ -195,7 +198,7 @@ def downtimes(events: list[Event], end: float) -> list[Down]:
     return found
 
 
-def judge(campaign: Path, rate: float, learners: int) -> Outcome:
+def judge(campaign: Path, rate: float, learners: int, control: float) -> Outcome:
     """Everything from the ledger and the merge log."""
     events = events_of(campaign)
     begin, end = training_span(events)
@@ -226,6 +229,7 @@ def judge(campaign: Path, rate: float, learners: int) -> Outcome:
         detection=detections(events),
         heal=[float(e.data["seconds"]) for e in events if e.kind == "healed" and "initial" not in e.message],
         rejoin=[d.end - d.begin for d in down if d.end < end],
+        control=control,
         participation=sum(participation) / len(participation),
         steps_trained_again=sum(int(e.data["unsent_steps"]) for e in events if e.kind == "sealed"),
         committed_samples_lost=len(set(range(total)) - set(counted)),

@@ -1,16 +1,17 @@
 """Several learners and a syncer, as real processes: they train, die, come back, and nothing is lost or done twice."""
 
-import os
-import signal
 import sqlite3
+import subprocess
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tenfold.campaign import run_evaluate, run_replay
 from tenfold.cluster.log import RunLog
+from tenfold.errors import InputError
 from tenfold.ledger import Ledger
 from tests.cluster.small import (
     cluster_campaign,
@@ -20,6 +21,15 @@ from tests.cluster.small import (
     train,
     wait_until,
 )
+
+
+def kill_everything(process: subprocess.Popen[str]) -> None:
+    """The supervisor and all it started, at once."""
+    every = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for each in every:
+        each.kill()
+    process.communicate()
+
 
 KILLS = """
 [chaos]
@@ -81,14 +91,11 @@ def test_the_whole_machine_lost_goes_on_where_it_was(tmp_path: Path) -> None:
         try:
             with RunLog.opened(campaign / "cluster") as log:
                 return len(log.participation()) >= 6
-        except (Exception, sqlite3.Error):
+        except (InputError, sqlite3.Error):  # not there yet
             return False
 
     wait_until(has_merged)
-    for line in os.popen(f"pgrep -f {campaign}").read().split():
-        if int(line) != os.getpid():
-            os.kill(int(line), signal.SIGKILL)
-    process.wait()
+    kill_everything(process)
     with RunLog.opened(campaign / "cluster") as log:
         merged_before = len(log.participation())
     result = train(campaign)

@@ -81,10 +81,12 @@ class RunLog:
         )
         return [(int(f), int(v), int(learners), int(alive), float(at)) for f, v, learners, alive, at in rows]
 
-    def arrivals(self) -> list[tuple[float, int]]:
-        """(time, tokens) of every contribution to the first fragment, in order of arrival; seconds since the epoch."""
-        rows = self._all("SELECT arrived_at, tokens FROM contributions WHERE fragment = 0 AND rank = 0 ORDER BY id")
-        return [(float(at), int(tokens)) for at, tokens in rows]
+    def arrivals(self) -> list[tuple[float, int, int]]:
+        """(time, life, tokens) of every contribution to the first fragment, in order; seconds since the epoch."""
+        rows = self._all(
+            "SELECT arrived_at, life, tokens FROM contributions WHERE fragment = 0 AND rank = 0 ORDER BY id"
+        )
+        return [(float(at), int(life), int(tokens)) for at, life, tokens in rows]
 
     def bytes_contributed(self) -> int:
         """Payload bytes of all accepted contributions."""

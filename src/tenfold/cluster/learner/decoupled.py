@@ -81,6 +81,7 @@ class DecoupledLearner:
         self.agree = Agreement(self.learner.ranks)
         self._parameters = {f"{n}": local_part(p) for n, p in self.learner.model.named_parameters()}
         self._seconds_per_step, self._saved_at, self._step_ended = 0.0, -1, 0.0
+        self._abandoned: list[int] | None = None
 
     def run(self) -> None:
         """Train until the run is finished. Raises Interrupted when asked to stop, Refused when kept out."""
@@ -95,6 +96,7 @@ class DecoupledLearner:
                     if self._live(life, wires):
                         return
             except LifeEnded as error:
+                self._abandoned = [life.number, life.step]
                 print(f"{self.site.name}: {error}; joining again", flush=True)
 
     # Joining
@@ -124,6 +126,7 @@ class DecoupledLearner:
             "address": self.site.address,
             "batch": self.batch,
             "recipe": self.learner.identity.recipe,
+            "abandoned": self._abandoned,
         }
         while True:
             try:

@@ -28,7 +28,10 @@ class SyncerHandler:
         coordinator = self._coordinator
         match method:
             case "join":
-                return coordinator.join(_text(r["name"]), r.get("address"), _count(r["batch"]), _text(r["recipe"]))
+                abandoned = [_number(n) for n in r.get("abandoned") or ()]
+                return coordinator.join(
+                    _text(r["name"]), r.get("address"), _count(r["batch"]), _text(r["recipe"]), abandoned
+                )
             case "healed":
                 return coordinator.healed(_number(r["life"]), r["origin"], r["digests"])
             case "lease":

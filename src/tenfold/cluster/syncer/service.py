@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -119,8 +119,13 @@ class Coordinator:
 
     # What a learner asks
 
-    def join(self, name: str, address: str | None, batch: int, recipe: str) -> dict[str, Any]:
-        """A new life for a learner; any life it had before ends."""
+    def join(
+        self, name: str, address: str | None, batch: int, recipe: str, abandoned: Sequence[int] = ()
+    ) -> dict[str, Any]:
+        """A new life for a learner; any life it had before ends.
+
+        `abandoned`: (life, steps) where the same process lived before, for the record of what was lost.
+        """
         if recipe != self.facts.recipe:
             raise Refused(
                 f"{name}: another configuration or corpus (recipe {recipe[:12]}, not {self.facts.recipe[:12]})"
@@ -139,6 +144,11 @@ class Coordinator:
             self._liveness.progress(life.number, time.monotonic(), 0, "healing", 0)
             peers = [self._peer(each) for each in self._freshest() if each.address]
         self.recorder.say("joined", f"{name} joins as life {life.number}", life=life.number)
+        if len(abandoned) == 2:
+            before = self._any(abandoned[0])
+            lost = max(0, abandoned[1] - (before.steps or 0))
+            message = f"{name}: {lost} steps of life {before.number} were not sent and do not count"
+            self.recorder.say("abandoned", message, life=before.number, steps=lost)
         return {"life": life.number, "peers": peers}
 
     def _freshest(self) -> list[Life]:
