@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tenfold.cluster.wire.answers import Refused
+from tenfold.errors import TenfoldError
 
 SMALLEST_CHUNK, LARGEST_CHUNK = 64 * 1024, 1024 * 1024
 HALF_RECEIVED = 64  # blobs under way at a time
@@ -73,7 +74,7 @@ class Inbox:
             self._blobs.popitem(last=False)
 
     def take(self, key: str, offset: int, piece: bytes, crc: int) -> None:
-        """A piece has come. Raises Refused when it is not expected, ValueError when it was damaged on the way."""
+        """A piece has come. Raises Refused when it is not expected, TenfoldError when it was damaged on the way."""
         with self._lock:
             blob = self._blobs.get(key)
         if blob is None:
@@ -81,16 +82,19 @@ class Inbox:
         if offset < 0 or not piece or offset + len(piece) > len(blob.data):
             raise Refused(f"{key[:80]}: bytes {offset}–{offset + len(piece)} of {len(blob.data)}")
         if zlib.crc32(piece) != crc:
-            raise ValueError(f"{key[:80]}: damaged on the way, at byte {offset}")
+            raise TenfoldError(f"{key[:80]}: damaged on the way, at byte {offset}")
+        place = (offset, offset + len(piece))
         with self._lock:
+            if not missing([place], blob.held):
+                return  # whoever reads the whole blob must not see it change
             blob.data[offset : offset + len(piece)] = piece
-            blob.held = joined([*blob.held, (offset, offset + len(piece))])
+            blob.held = joined([*blob.held, place])
 
-    def complete(self, key: str) -> tuple[dict[str, Any], memoryview] | None:
+    def complete(self, key: str, sha256: str) -> tuple[dict[str, Any], memoryview] | None:
         """Header and bytes of a blob that is all here and as announced; else None (a wrong one is forgotten)."""
         with self._lock:
             blob = self._blobs.get(key)
-            if blob is None or (len(blob.data) and blob.held != [(0, len(blob.data))]):
+            if blob is None or blob.sha256 != sha256 or (len(blob.data) and blob.held != [(0, len(blob.data))]):
                 return None
         if hashlib.sha256(blob.data).hexdigest() != blob.sha256:
             self.forget(key)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import queue
 import random
+import re
 import threading
 import time
 import zlib
@@ -33,6 +34,9 @@ CHANNEL = [
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.max_receive_message_length", -1),
 ]
+ADDRESS = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]+):(?P<control>[0-9]{1,5})(:(?P<bulk>[0-9]{1,5}))?")
+BROKEN = (pa.ArrowException, OSError)
+DAMAGED = (ValueError, TypeError, LookupError, AttributeError)  # what it takes to read an answer with flipped bits
 T = TypeVar("T")
 
 
@@ -54,10 +58,12 @@ class Link:
     measure: LinkMeasure = field(default_factory=LinkMeasure)
 
     def __post_init__(self) -> None:
-        self._host, self._control_port, self._bulk_port = parse_address(self.address)
+        self._host, self._control_port, self._given_bulk_port = parse_address(self.address)
         check_client(self._host, self.security)
+        self._bulk_port = 0
         self._control: Any = None
         self._bulk: list[Any] = [None] * self.streams
+        self._moved_at = 0.0
         self._closing = threading.Event()
         self._random = random.Random()
         self._pool = ThreadPoolExecutor(self.streams, thread_name_prefix="bulk")
@@ -83,7 +89,7 @@ class Link:
                 self._control = self._connect(self._control_port)
             results = self._control.do_action(flight.Action(method, body), self._options(timeout))
             answer = json.loads(next(iter(results)).body.to_pybytes())
-        except (pa.ArrowException, StopIteration, OSError) as error:
+        except (*BROKEN, *DAMAGED, StopIteration) as error:
             self._drop_control()
             raise _as_refusal(error) or _Failed(_first_line(error)) from error
         self.measure.answered(time.monotonic() - began)
@@ -107,22 +113,22 @@ class Link:
     def _put_once(self, announcement: dict[str, Any], view: memoryview, left: float) -> dict[str, Any]:
         begun = self._ask("_begin", json.dumps(announcement).encode(), min(left, CONTROL_TIMEOUT_S))
         if "reply" not in begun:
+            self._learn_bulk_port(begun)
             held = [(int(start), int(end)) for start, end in begun["held"]]
             wanted = missing(chunks_of(len(view), self.streams), held)
-            self._in_parallel(wanted, lambda n, r: self._put_piece(n, str(announcement["key"]), view, r))
+            key, options = str(announcement["key"]), self._options(min(left, PIECE_TIMEOUT_S))
+            self._in_parallel(wanted, lambda n, r: self._put_piece(n, key, view, r, options))
         done = self._ask("_complete", json.dumps(announcement).encode(), min(left, CONTROL_TIMEOUT_S))
         if "reply" not in done:
             raise _Failed("not all of it arrived whole")
         reply: dict[str, Any] = done["reply"]
         return reply
 
-    def _put_piece(self, number: int, key: str, view: memoryview, piece: Range) -> None:
+    def _put_piece(self, number: int, key: str, view: memoryview, piece: Range, options: Any) -> None:
         data = bytes(view[piece[0] : piece[1]])
         command = json.dumps({"key": key, "offset": piece[0], "crc": zlib.crc32(data)}).encode()
         client = self._bulk_client(number)
-        writer, reader = client.do_put(
-            flight.FlightDescriptor.for_command(command), BYTES, self._options(PIECE_TIMEOUT_S)
-        )
+        writer, reader = client.do_put(flight.FlightDescriptor.for_command(command), BYTES, options)
         with writer:
             writer.write_batch(pa.record_batch([pa.array([data], pa.binary())], schema=BYTES))
             writer.done_writing()
@@ -144,19 +150,21 @@ class Link:
     def _get_once(self, key: str, partial: "_Partial", left: float) -> dict[str, Any]:
         body = json.dumps({"key": key}).encode()
         offer = self._ask("_describe", body, min(left, CONTROL_TIMEOUT_S))
+        self._learn_bulk_port(offer)
         partial.expect(str(offer["sha256"]), int(offer["total"]))
         wanted = missing(chunks_of(partial.total, self.streams), partial.held)
-        self._in_parallel(wanted, lambda n, r: partial.take(r, self._get_piece(n, key, partial.sha256, r)))
+        options = self._options(min(left, PIECE_TIMEOUT_S))
+        self._in_parallel(wanted, lambda n, r: partial.take(r, self._get_piece(n, key, partial.sha256, r, options)))
         if hashlib.sha256(partial.data).hexdigest() != partial.sha256:
             partial.held.clear()
             raise _Failed("damaged on the way")
         header: dict[str, Any] = offer["header"]
         return header
 
-    def _get_piece(self, number: int, key: str, sha256: str, piece: Range) -> bytes:
+    def _get_piece(self, number: int, key: str, sha256: str, piece: Range, options: Any) -> bytes:
         where = {"key": key, "sha256": sha256, "offset": piece[0], "length": piece[1] - piece[0]}
         client = self._bulk_client(number)
-        table = client.do_get(flight.Ticket(json.dumps(where).encode()), self._options(PIECE_TIMEOUT_S)).read_all()
+        table = client.do_get(flight.Ticket(json.dumps(where).encode()), options).read_all()
         data = b"".join(table.column(0).to_pylist())
         if len(data) != piece[1] - piece[0]:
             raise _Failed("a piece of another length")
@@ -176,24 +184,31 @@ class Link:
                     return
                 try:
                     move(number, piece)
-                except (pa.ArrowException, OSError) as error:
+                except (*BROKEN, *DAMAGED) as error:
                     self._drop_bulk(number)
-                    raise _as_refusal(error) or _Failed(_first_line(error)) from error
+                    raise _Failed(_first_line(error)) from error
+                except Refused as error:  # by a server that has started anew, say: what is announced next tells
+                    raise _Failed(str(error)) from error
+                self._moved_at = time.monotonic()
 
-        futures = [self._pool.submit(work, number) for number in range(min(self.streams, len(pieces)))]
-        errors = [future.exception() for future in futures]
-        for error in errors:
-            if isinstance(error, Refused):
-                raise error
-        for error in errors:
+        try:
+            futures = [self._pool.submit(work, number) for number in range(min(self.streams, len(pieces)))]
+        except RuntimeError as error:  # closed by another thread
+            raise _Failed("closed") from error
+        for error in [future.exception() for future in futures]:
             if error is not None:
                 raise error
 
     # Connections
 
+    def _learn_bulk_port(self, answer: dict[str, Any]) -> None:
+        """A server that was restarted has another one."""
+        port = self._given_bulk_port or int(answer["bulk_port"])
+        if port != self._bulk_port:
+            self._drop_all_bulk()
+            self._bulk_port = port
+
     def _bulk_client(self, number: int) -> Any:
-        if self._bulk_port is None:
-            raise _Failed("bulk port not known")
         if self._bulk[number] is None:
             self._bulk[number] = self._connect(self._bulk_port)
         return self._bulk[number]
@@ -212,34 +227,34 @@ class Link:
     def _drop_bulk(self, number: int) -> None:
         _close(self._bulk[number])
         self._bulk[number] = None
-        self._bulk_port = parse_address(self.address)[2]  # a server that was restarted has another one
+
+    def _drop_all_bulk(self) -> None:
+        for number in range(self.streams):
+            self._drop_bulk(number)
+
+    def _last_sign(self, began: float) -> float:
+        """When a piece last arrived: patience is for a link that is down, not for a blob that is large."""
+        return max(began, self._moved_at)
 
     def _persist(self, attempt: Callable[[float], T], patience: float | None) -> T:
         """Try until it succeeds, is refused, or patience is used up: longer and longer pauses, with jitter."""
         patience = self.patience if patience is None else patience
-        deadline, backoff = time.monotonic() + patience, FIRST_BACKOFF_S
+        began, backoff = time.monotonic(), FIRST_BACKOFF_S
         while True:
             try:
-                if self._bulk_port is None:
-                    self._learn_bulk_port(max(0.05, deadline - time.monotonic()))
-                return attempt(max(0.05, deadline - time.monotonic()))
+                return attempt(max(0.05, self._last_sign(began) + patience - time.monotonic()))
             except _Failed as error:
                 pause = backoff * self._random.uniform(0.5, 1.5)
-                if time.monotonic() + pause >= deadline or self._closing.wait(pause):
+                if time.monotonic() + pause >= self._last_sign(began) + patience or self._closing.wait(pause):
                     raise Unreachable(f"{self.address}: {error}") from error
                 backoff = min(LONGEST_BACKOFF_S, 2 * backoff)
-
-    def _learn_bulk_port(self, left: float) -> None:
-        hello = self._ask("_hello", b"{}", min(left, CONTROL_TIMEOUT_S))
-        self._bulk_port = int(hello["bulk_port"])
 
     def close(self) -> None:
         """Give up what is under way."""
         self._closing.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._drop_control()
-        for number in range(self.streams):
-            self._drop_bulk(number)
+        self._drop_all_bulk()
 
 
 @dataclass
@@ -267,14 +282,11 @@ class _Partial:
 
 def parse_address(address: str) -> tuple[str, int, int | None]:
     """Host, control port, bulk port (None: the server says). Raises InputError when it is none."""
-    host, *ports = address.rsplit(":", address.count(":") if not address.startswith("[") else 1)
-    try:
-        numbers = [int(port) for port in ports]
-        if not host or len(numbers) not in (1, 2) or not all(0 < number < 65536 for number in numbers):
-            raise ValueError
-    except ValueError:
-        raise InputError(f"{address!r}: not an address; write HOST:PORT, as the syncer printed it") from None
-    return host, numbers[0], numbers[1] if len(numbers) == 2 else None
+    found = ADDRESS.fullmatch(address)
+    ports = [int(port) for port in found.group("control", "bulk") if port] if found else []
+    if not found or not all(0 < port < 65536 for port in ports):
+        raise InputError(f"{address!r}: not an address; write HOST:PORT, as the syncer printed it")
+    return found["host"], ports[0], ports[1] if len(ports) == 2 else None
 
 
 def _opened(answer: dict[str, Any]) -> dict[str, Any]:

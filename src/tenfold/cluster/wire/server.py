@@ -16,6 +16,7 @@ from tenfold.cluster.wire.security import Security, TokenCheck, check_security, 
 from tenfold.errors import TenfoldError
 
 REPLIES = 1024  # answers remembered, for senders that did not hear them
+RECEIVING = 64  # blobs handed to the handler at a time, if no two share a lock
 OFFERED = 32  # blobs kept while they are being fetched
 LARGEST_MESSAGE = 16 * 1024 * 1024
 BYTES = pa.schema([("bytes", pa.binary())])
@@ -43,7 +44,7 @@ class BlobServer:
         except pa.ArrowException as error:
             raise TenfoldError(f"{bind}:{control_port}: cannot listen here ({str(error).splitlines()[0]})") from error
         self.control_port, self.bulk_port = self._control.port, self._bulk.port
-        self.address = f"{bind}:{self.control_port}"
+        self.address = f"{_bracketed(bind)}:{self.control_port}"
 
     def close(self) -> None:
         """Stop listening; calls under way end."""
@@ -61,13 +62,12 @@ class _Desk:
         self.inbox = Inbox()
         self._replies: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
         self._offered: OrderedDict[tuple[str, str], Blob] = OrderedDict()
+        self._receiving = [threading.Lock() for _ in range(RECEIVING)]
         self._lock = threading.Lock()
 
     def answer(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """A control message."""
         match method:
-            case "_hello":
-                return {"bulk_port": self.bulk_port}
             case "_begin":
                 return self._begin(request)
             case "_complete":
@@ -87,14 +87,18 @@ class _Desk:
             if (key, sha256) in self._replies:
                 return {"reply": self._replies[key, sha256]}
         self.handler.admit(key, header, total)
-        return {"held": self.inbox.begin(key, header, total, sha256)}
+        return {"held": self.inbox.begin(key, header, total, sha256), "bulk_port": self.bulk_port}
 
     def _complete(self, r: Mapping[str, Any]) -> dict[str, Any]:
         key, sha256 = str(r["key"]), str(r["sha256"])
+        with self._receiving[hash(key) % RECEIVING]:  # a sender that gave up waiting asks again meanwhile
+            return self._received(key, sha256)
+
+    def _received(self, key: str, sha256: str) -> dict[str, Any]:
         with self._lock:
             if (key, sha256) in self._replies:
                 return {"reply": self._replies[key, sha256]}
-        whole = self.inbox.complete(key)
+        whole = self.inbox.complete(key, sha256)
         if whole is None:
             return {"incomplete": True}
         try:
@@ -102,11 +106,11 @@ class _Desk:
         except Refused:
             self.inbox.forget(key)
             raise
-        self.inbox.forget(key)
         with self._lock:
             self._replies[key, sha256] = reply
             while len(self._replies) > REPLIES:
                 self._replies.popitem(last=False)
+        self.inbox.forget(key)
         return {"reply": reply}
 
     def _describe(self, r: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +122,7 @@ class _Desk:
             self._offered.move_to_end((key, sha256))
             while len(self._offered) > OFFERED:
                 self._offered.popitem(last=False)
-        return {"header": blob.header, "total": len(blob.data), "sha256": sha256}
+        return {"header": blob.header, "total": len(blob.data), "sha256": sha256, "bulk_port": self.bulk_port}
 
     def offered(self, key: str, sha256: str) -> Blob:
         """A blob that was described lately."""
@@ -135,8 +139,8 @@ class _Desk:
         except Refused as error:
             self.handler.rejected(str(error))
             return {"refused": str(error)}
-        except TenfoldError as error:
-            return {"failed": str(error)}
+        except (TenfoldError, pa.ArrowException) as error:  # Arrow's: cut off or damaged on the way
+            return {"failed": str(error).splitlines()[0] if str(error) else type(error).__name__}
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             reason = f"{what[:40]}: malformed ({type(error).__name__}: {str(error)[:80]})"
             self.handler.rejected(reason)
@@ -180,11 +184,7 @@ class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
             self._desk.inbox.take(str(where["key"]), int(where["offset"]), piece, int(where["crc"]))
             return {}
 
-        try:
-            answer = self._desk.guarded("a piece", act)
-        except pa.ArrowException as error:  # cut off in the middle
-            answer = {"failed": str(error).splitlines()[0]}
-        writer.write(json.dumps(answer).encode())
+        writer.write(json.dumps(self._desk.guarded("a piece", act)).encode())
 
     def do_get(self, context: Any, ticket: Any) -> Any:
         """One piece of a blob that was described."""
@@ -217,9 +217,13 @@ def _read_piece(reader: Any) -> bytes:
 
 
 def _options(desk: _Desk, security: Security, bind: str, port: int) -> dict[str, Any]:
-    host = f"[{bind}]" if ":" in bind and not bind.startswith("[") else bind
     return {
-        "location": f"{scheme(security.certificate is not None)}://{host}:{port}",
+        "location": f"{scheme(security.certificate is not None)}://{_bracketed(bind)}:{port}",
         "middleware": {"token": TokenCheck(security.token, desk.handler.rejected)},
         **server_options(security),
     }
+
+
+def _bracketed(host: str) -> str:
+    """As it stands before a colon and a port."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
