@@ -30,7 +30,7 @@ class Cluster(Section):
     """Train on while a contribution is under way; false: wait until it is merged."""
     outer_learning_rate: Annotated[float, Field(gt=0)] = 0.7
     """Step of the outer optimizer along the merged movement."""
-    outer_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    outer_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Nesterov momentum of the outer optimizer."""
     precision: Precision = "int4"
     """What a movement is sent in. What rounding leaves out is sent with the next one."""
