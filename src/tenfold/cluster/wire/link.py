@@ -25,12 +25,13 @@ from tenfold.cluster.wire.server import BYTES
 from tenfold.errors import InputError, TenfoldError
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 1.0
+IN_FLIGHT = 2  # pieces of a stream at a time: one is sent while another is being acknowledged
 PIECE_TIMEOUT_S = 30.0  # a piece is at most a mebibyte: slower than this is a link that is down
 CONTROL_TIMEOUT_S = 10.0
 CHANNEL = [
     ("grpc.use_local_subchannel_pool", 1),  # each client its own TCP connection
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # gRPC's word for how long connecting may take: several round trips
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.max_receive_message_length", -1),
 ]
@@ -64,9 +65,9 @@ class Link:
         self._control: Any = None
         self._bulk: list[Any] = [None] * self.streams
         self._moved_at = 0.0
-        self._closing = threading.Event()
+        self._closing, self._lock = threading.Event(), threading.Lock()
         self._random = random.Random()
-        self._pool = ThreadPoolExecutor(self.streams, thread_name_prefix="bulk")
+        self._pool = ThreadPoolExecutor(IN_FLIGHT * self.streams, thread_name_prefix="bulk")
 
     # Control
 
@@ -83,16 +84,17 @@ class Link:
         return self._persist(lambda left: self._ask(method, body, min(timeout, left)), patience)
 
     def _ask(self, method: str, body: bytes, timeout: float) -> dict[str, Any]:
-        began = time.monotonic()
+        began, is_new = time.monotonic(), self._control is None
         try:
-            if self._control is None:
+            if is_new:
                 self._control = self._connect(self._control_port)
             results = self._control.do_action(flight.Action(method, body), self._options(timeout))
             answer = json.loads(next(iter(results)).body.to_pybytes())
         except (*BROKEN, *DAMAGED, StopIteration) as error:
             self._drop_control()
             raise _as_refusal(error) or _Failed(_first_line(error)) from error
-        self.measure.answered(time.monotonic() - began)
+        if not is_new:  # connecting takes some round trips more
+            self.measure.answered(time.monotonic() - began)
         return _opened(answer)
 
     # Blobs
@@ -183,16 +185,16 @@ class Link:
                 except queue.Empty:
                     return
                 try:
-                    move(number, piece)
+                    move(number % self.streams, piece)
                 except (*BROKEN, *DAMAGED) as error:
-                    self._drop_bulk(number)
+                    self._drop_bulk(number % self.streams)
                     raise _Failed(_first_line(error)) from error
                 except Refused as error:  # by a server that has started anew, say: what is announced next tells
                     raise _Failed(str(error)) from error
                 self._moved_at = time.monotonic()
 
         try:
-            futures = [self._pool.submit(work, number) for number in range(min(self.streams, len(pieces)))]
+            futures = [self._pool.submit(work, number) for number in range(min(IN_FLIGHT * self.streams, len(pieces)))]
         except RuntimeError as error:  # closed by another thread
             raise _Failed("closed") from error
         for error in [future.exception() for future in futures]:
@@ -209,9 +211,10 @@ class Link:
             self._bulk_port = port
 
     def _bulk_client(self, number: int) -> Any:
-        if self._bulk[number] is None:
-            self._bulk[number] = self._connect(self._bulk_port)
-        return self._bulk[number]
+        with self._lock:
+            if self._bulk[number] is None:
+                self._bulk[number] = self._connect(self._bulk_port)
+            return self._bulk[number]
 
     def _connect(self, port: int) -> Any:
         location = f"{scheme(self.security.root_certificate is not None)}://{self._host}:{port}"
@@ -225,8 +228,9 @@ class Link:
         self._control = None
 
     def _drop_bulk(self, number: int) -> None:
-        _close(self._bulk[number])
-        self._bulk[number] = None
+        with self._lock:
+            client, self._bulk[number] = self._bulk[number], None
+        _close(client)
 
     def _drop_all_bulk(self) -> None:
         for number in range(self.streams):
