@@ -197,9 +197,9 @@ class Link:
             futures = [self._pool.submit(work, number) for number in range(min(IN_FLIGHT * self.streams, len(pieces)))]
         except RuntimeError as error:  # closed by another thread
             raise _Failed("closed") from error
-        for error in [future.exception() for future in futures]:
-            if error is not None:
-                raise error
+        for failure in [future.exception() for future in futures]:
+            if failure is not None:
+                raise failure
 
     # Connections
 
