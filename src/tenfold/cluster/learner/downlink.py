@@ -78,17 +78,26 @@ class Downlink:
                 self._stopping.wait(RETRY_S)
 
     def _fetch_news(self) -> None:
-        known = {str(index): version for index, (version, _) in self._known.items()}
-        request = {"life": self._life, "known": known, "patience": POLL_S}
-        news = self._link.call("news", request, timeout=POLL_S + 5.0)["versions"]
-        for name, what in news.items():
-            index, version = int(name), int(what["version"])
-            if index in self._known:
-                self._known[index] = self._follow(index, version)
-                self._offer(index, frozenset(what["merged"]))
+        known = {index: version for index, (version, _) in self._known.items()}
+        for index, (version, contained) in self._news(known, POLL_S).items():
+            self._known[index] = self._follow(index, version)
+            newest, inside = version, contained
+            while self._known[index][0] != newest:  # a still newer one was fetched whole: ask what that contains
+                before = known | {index: self._known[index][0] - 1}
+                newest, inside = self._news(before, 0.0)[index]
+                self._known[index] = self._follow(index, newest)
+            self._offer(index, inside)
+
+    def _news(self, known: Mapping[int, int], patience: float) -> dict[int, tuple[int, frozenset[int]]]:
+        """Fragments that have a newer version: which, and which of our contributions are in it."""
+        request = {"life": self._life, "known": {str(i): v for i, v in known.items()}, "patience": patience}
+        news = self._link.call("news", request, timeout=patience + 5.0)["versions"]
+        return {int(i): (int(what["version"]), frozenset(what["merged"])) for i, what in news.items()}
 
     def _follow(self, index: int, version: int) -> tuple[int, Tensor]:
         at, values = self._known[index]
+        if at == version:
+            return at, values
         try:
             if self._part == (0, 1) and version - at <= KEPT_DIFFERENCES // 2:
                 for following in range(at + 1, version + 1):
