@@ -103,18 +103,17 @@ def disturbed(phase: Phase, worker: int) -> list[Interval]:
 def first_step_after(phase: Phase, injection: Injection) -> float | None:
     """When the target first took part in a step again, in another process if its own one ended; None: never.
 
-    A hang whose signal arrived while torch was computing lets the step under way end: it does not count.
+    A step that was under way when the fault came and ends later does not count: after a hang it is the old process's,
+    after a stop it is one that others have made already.
     """
-    if injection.until is None:
+    until = injection.until
+    if until is None:
         return None
-    same_process = injection.ended_by == "SIGCONT"
-    lines = phase.workers[injection.fault.target]
-    later = (
-        line.time
-        for line in lines
-        if line.tokens and line.time > injection.until and (same_process or line.pid != injection.pid)
-    )
-    return next(later, None)
+    lines = [line for line in phase.workers[injection.fault.target] if line.tokens and line.time > until]
+    if injection.ended_by == "SIGCONT":
+        made = max((line.step for line in _steps_of_all(phase) if line.time <= until), default=0)
+        return next((line.time for line in lines if line.step > made), None)
+    return next((line.time for line in lines if line.pid != injection.pid), None)
 
 
 def longest_stall(phase: Phase) -> float:

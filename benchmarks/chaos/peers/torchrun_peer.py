@@ -9,6 +9,10 @@ One torchrun on one node with a process a replica. When a process dies its agent
 kills the others and starts all anew, from the last checkpoint; one is written every 50 steps, in the background. gloo's
 timeout is torch's default, 30 minutes: nothing of torchrun's own notices a process that hangs within the 30 s after
 which the supervisor kills it.
+
+TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 gives each restart a store of its own. Without it torch 2.13's agent hands the same
+one to all, in which ranks may find the gloo addresses of the run before ("Connection refused"): with four replicas a
+trial whose first fault was a kill failed at every restart until its end, twice in two trials.
 """
 
 import argparse
@@ -40,7 +44,7 @@ def launch(folder: Path, arguments: argparse.Namespace) -> list[Process]:
         str(arguments.campaign),
         f"--folder={folder}",
     )
-    return [Process("torchrun", command)]
+    return [Process("torchrun", command, {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"})]
 
 
 def peer_of(arguments: argparse.Namespace) -> Peer:
