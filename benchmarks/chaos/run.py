@@ -29,6 +29,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tenfold.cluster.history import Down, downtimes
 from tenfold.cluster.log import RunLog
 from tenfold.ledger import Event, Ledger
 from tenfold.machine import usable_cores
@@ -172,48 +173,22 @@ def training_rate(campaign: Path) -> float:
     return tokens / (last[0] - first[0])
 
 
-@dataclass(frozen=True)
-class Down:
-    """A learner that could not train, from a fault until it trained again (or the end)."""
-
-    name: str
-    kind: str
-    begin: float
-    end: float
-
-
-def downtimes(events: list[Event], end: float) -> list[Down]:
-    """One for each fault of a learner; of faults that overlap each has its own."""
-    found = []
-    for event in events:
-        if event.kind != "chaos" or event.data["target"] == "syncer":
-            continue
-        name, kind, at = str(event.data["target"]), str(event.data["fault"]), event.at
-        life = f"{name} trains"
-        back = next((e.at for e in events if e.kind == "healed" and e.at > at and e.message.startswith(life)), end)
-        if kind == "stop":
-            sealed = any(e.kind == "stalled" and at < e.at < back and e.message.startswith(name) for e in events)
-            back = back if sealed else min(at + float(event.data["seconds"]), end)
-        found.append(Down(name, kind, at, back))
-    return found
-
-
 def judge(campaign: Path, rate: float, learners: int, control: float) -> Outcome:
     """Everything from the ledger and the merge log."""
     events = events_of(campaign)
     begin, end = training_span(events)
     faults = [event for event in events if event.kind == "chaos"]
-    down = downtimes(events, end)
     with RunLog.opened(campaign / "cluster") as log:
         total = log.total_samples()
         committed = log.committed()
         participation = [merged / alive for _, _, merged, alive, _ in log.participation()]
-        steps = [life.steps or 0 for life in log.lives()]
+        lives = log.lives()
     counted = sorted(sample for _, first, _, done in committed for sample in range(first, first + done))
     tokens = total * 128
+    down = downtimes(events, lives, end)
     hit = {d.name for d in down}
     gaps = gaps_of_untouched(events, hit)
-    step = (end - begin) * learners / max(1, sum(steps))
+    step = (end - begin) * learners / max(1, sum(life.steps or 0 for life in lives))
     kinds: dict[str, int] = {}
     for fault in faults:
         kinds[fault.data["fault"]] = kinds.get(fault.data["fault"], 0) + 1

@@ -72,6 +72,7 @@ def train_with_learners(
     watcher = open_watcher(files, identity, plan, campaign.train.log_every)
     recorder = Recorder(lambda: _ledger_of(campaign, files, identity), lambda _: None)
     console.say(_headline(campaign, plan))
+    recorder.say("started", _headline(campaign, plan))
     supervisor = Supervisor(run, console, recorder, _loss_follower(watcher, recorder))
     status = "failed"
     try:
