@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from tenfold.campaign.report.marks import INK, LEFT, LETTER, RIGHT, SOFT, TOP, WIDTH, Axis, Chart, Word
 from tenfold.campaign.report.scaling_charts import BLUE, COLOURS, GOLD, GREEN, ORANGE, PURPLE
+from tenfold.cluster.history import SYNCER
 
 Record = Mapping[str, Any]
 FULL_WIDTH = 1040  # of a picture as wide as the page
@@ -59,12 +60,17 @@ def _timeline_legend(rows: Sequence[Record]) -> list[tuple[str, str]]:
 
 
 def _timeline_title(rows: Sequence[Record]) -> str:
-    told = [f"{row['name']}: {'; '.join(_said(span) for span in row['spans'])}" for row in rows]
-    return f"What each process did when. {'. '.join(told)}."
+    """For those who cannot see it: when each process was not at work."""
+    told = []
+    for row in rows:
+        pauses = [_said(row, span) for span in row["spans"] if span["state"] != "training"]
+        told.append(f"{row['name']}: {', '.join(pauses) or 'at work throughout'}")
+    return f"What each process did when. {'; '.join(told)}."
 
 
-def _said(span: Record) -> str:
-    return f"{STATES[span['state']][2]} {clock_text(span['begin'])} to {clock_text(span['end'])}"
+def _said(row: Record, span: Record) -> str:
+    state = "serving" if row["name"] == SYNCER and span["state"] == "training" else STATES[span["state"]][2]
+    return f"{state} {clock_text(span['begin'])} to {clock_text(span['end'])}"
 
 
 def _healed(row: Record) -> list[Record]:
@@ -75,7 +81,7 @@ def _draw_row(chart: Chart, row: Record, at: float, size: float) -> None:
     """States are told apart by height as well as by colour."""
     for span in row["spans"]:
         colour, half, _ = STATES[span["state"]]
-        title = f"{row['name']}: {_said(span)}"
+        title = f"{row['name']}: {_said(row, span)}"
         xs = (span["begin"] / size, span["end"] / size)
         chart.band(xs, [at - half] * 2, [at + half] * 2, colour, 0.75, title)
     for disturbance in row["disturbances"]:
