@@ -103,10 +103,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=90.0, help="how long the run with faults is meant to take")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--replay", action="store_true", help="execute the run again from its merge log too")
+    parser.add_argument("--directory", type=Path, help="new folder for the two campaigns, kept (default: deleted)")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        result = measure(Path(folder), arguments)
+    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
+        result = measure(arguments.directory or Path(temporary), arguments)
     text = json.dumps(result, indent=1)
     print(text)
     if arguments.json:
@@ -134,7 +135,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def write(campaign: Path, tokens: int, learners: int, rate: float = 0.0, seed: int = 0) -> None:
     """campaign.toml, tokens rounded to whole steps."""
-    campaign.mkdir()
+    campaign.mkdir(parents=True)
     text = CAMPAIGN.format(tokens=tokens // 2048 * 2048, learners=learners)
     (campaign / "campaign.toml").write_text(text + (CHAOS.format(rate=rate, seed=seed) if rate else ""))
 
