@@ -15,7 +15,7 @@ import pytest
 from tenfold.campaign import run_evaluate, run_report
 from tenfold.campaign.report.learners import data_parallel_bytes_per_token
 from tenfold.campaign.report.learners_charts import clock_text, time_unit, timeline_picture
-from tenfold.campaign.report.learners_page import MOST_ROWS, lead_of, learners_page, shown_rows, verdict_of
+from tenfold.campaign.report.learners_page import MOST_ROWS, lead_of, learners_page, shown_rows, trained_by, verdict_of
 from tests.campaign.browser import open_browser
 from tests.cluster.small import cluster_campaign, committed_samples, total_samples, train
 
@@ -110,6 +110,7 @@ def test_states_follow_one_another_and_rates_add_up(learners: Record) -> None:
     for row in learners["rows"]:
         edges = [edge for span in row["spans"] for edge in (span["begin"], span["end"])]
         assert edges == sorted(edges) and edges[-1] <= learners["seconds"] + 1e-6
+    assert all(0 < each["longest_gap"] < learners["seconds"] for each in learners["learners"])
     assert "out" in [span["state"] for span in learners["rows"][1]["spans"]]
     width = learners["seconds"] / 48
     arrived = sum(rate * width for rates in learners["rates"].values() for rate in rates)
@@ -270,6 +271,13 @@ def test_one_learner_alone_is_not_held_against_anything() -> None:
 def test_a_plain_run_has_no_such_section() -> None:
     assert learners_page({"learners": None}) is None
     assert learners_page({}) is None
+
+
+def test_nothing_is_said_about_machines_elsewhere() -> None:
+    elsewhere = {"config": {"cluster": {"learners": 3, "launch": "none"}}, "environment": {}, "throughput": {}}
+    assert trained_by(elsewhere) == "by 3 learners"
+    assert trained_by(elsewhere | {"learners": a_run()}) == "by 2 learners"
+    assert trained_by({"config": {"cluster": {"learners": 0, "launch": "local"}}}) == trained_by({"config": {}}) == ""
 
 
 def test_quarantines_are_listed_with_their_reason() -> None:

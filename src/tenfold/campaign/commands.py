@@ -24,6 +24,7 @@ from tenfold.config import FILE_NAME, Campaign, example_values, load_campaign, r
 from tenfold.data import sources_of
 from tenfold.errors import InputError, TenfoldError
 from tenfold.train.console import RunConsole, run_console
+from tenfold.train.learner import make_deterministic
 from tenfold.train.ranks import joined_ranks
 
 
@@ -200,6 +201,7 @@ def run_learner(
 
 def run_zygote(main: Callable[[], object]) -> None:
     """Body of the process that learners are forked off: all is imported, nothing has computed yet."""
+    make_deterministic(1)  # imports the compiler, most of a second; a learner sets its own number of threads
     serve_forks(main)
 
 

@@ -25,7 +25,7 @@ from tenfold.train.signals import StopRequest, stop_on_signal
 POLL_S = 0.05
 STATUS_S = 0.25
 STARTING_S = 120.0
-REJOIN_S = 1.0  # a sealed learner whose process lives and does not join again within this is killed
+REJOIN_S = 0.5  # a sealed learner whose process lives and does not join again within this is killed
 CRASH_WINDOW_S = 60.0
 GRACE_S = 15.0
 CHAOS_HORIZON_S = 7 * 24 * 3600.0

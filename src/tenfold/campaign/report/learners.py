@@ -58,7 +58,7 @@ def learners_record(campaign: Campaign, plan: RunPlan, folder: Path, events: Seq
             facts = _read(log)
     except InputError:
         return None
-    return _record(campaign, plan, facts, events) if facts.lives else None
+    return _record(plan, facts, events) if facts.lives else None
 
 
 def _read(log: RunLog) -> _Facts:
@@ -73,7 +73,7 @@ def _read(log: RunLog) -> _Facts:
     )
 
 
-def _record(campaign: Campaign, plan: RunPlan, facts: _Facts, events: Sequence[Event]) -> Record:
+def _record(plan: RunPlan, facts: _Facts, events: Sequence[Event]) -> Record:
     lives = facts.lives
     begin, end = min(life.joined_at for life in lives), max(life.ended_at or life.joined_at for life in lives)
     started = max((event.at for event in events if event.kind == "started" and event.at <= begin), default=begin)
@@ -97,7 +97,7 @@ def _record(campaign: Campaign, plan: RunPlan, facts: _Facts, events: Sequence[E
         "contributions_lost": sum(sent.unmerged for sent in facts.sent.values()),
         "steps_in_part": _steps_in_part(events),
         "data_parallel_bytes_per_token": data_parallel_bytes_per_token(
-            plan.parameters, campaign.cluster.learners, lives[0].batch * plan.context
+            plan.parameters, len({life.name for life in lives}), lives[0].batch * plan.context
         ),
         "syncer": _syncer(events, facts),
     }

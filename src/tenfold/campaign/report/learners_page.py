@@ -111,7 +111,8 @@ def trained_by(report: Record) -> str:
     cluster: Record = report["config"].get("cluster", {})
     if not cluster.get("learners"):
         return ""
-    learners = _count(cluster["learners"], "learner")
+    record: Record | None = report.get("learners")
+    learners = _count(len(record["learners"]) if record else cluster["learners"], "learner")
     if cluster["launch"] != "local":
         return f"by {learners}"
     threads = _count(report["throughput"]["threads"], "thread")
