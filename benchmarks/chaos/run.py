@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.cluster.chaos import planned
-from tenfold.cluster.history import Down, downtimes
+from tenfold.cluster.history import Down, detections, downtimes
 from tenfold.cluster.log import RunLog
 from tenfold.config import Campaign, load_campaign
 from tenfold.ledger import Event, Ledger
@@ -226,7 +226,7 @@ def judge(calm: Path, stormy: Path, learners: int) -> Outcome:
         fault_free_tokens_per_second=rate,
         longest_stall=max(gaps_of_untouched(events, {d.name for d in down}), default=0.0) - step,
         mean_step=step,
-        detection=detections(events),
+        detection=detections(events, lives),
         heal=[float(e.data["seconds"]) for e in events if e.kind == "healed" and "initial" not in e.message],
         rejoin=[d.end - d.begin for d in down if d.end < end],
         participation=mean_participation(stormy),
@@ -255,18 +255,6 @@ def gaps_of_untouched(events: list[Event], hit: set[str]) -> list[float]:
     gaps = [float(gap) for e in events if e.kind == "finished" for gap in e.data["longest_gaps"].values()]
     ended = [e for e in events if e.kind == "sealed" and e.message.split(" ")[0] not in hit]
     return gaps + [float(e.data["longest_gap"]) for e in ended]
-
-
-def detections(events: list[Event]) -> list[float]:
-    """Seconds from each freeze or hang until the syncer noticed, where it did."""
-    found = []
-    for event in events:
-        if event.kind == "chaos" and event.data["fault"] in ("stop", "hang"):
-            name = event.data["target"]
-            noticed = [e.at for e in events if e.kind == "stalled" and e.at > event.at and e.message.startswith(name)]
-            if noticed and noticed[0] - event.at < 15:
-                found.append(noticed[0] - event.at)
-    return found
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from tenfold.cluster.history import (
     Row,
     Span,
     coverage,
+    detections,
     downtimes,
     natural,
     outages,
@@ -96,6 +97,7 @@ def test_a_frozen_learner_that_is_not_given_up_goes_on_by_itself() -> None:
         Span("training", 15.1, 100),
     )
     assert downtimes(events, lives, END) == [Down("learner-1", "stop", 10, 15)]
+    assert detections(events, lives) == []
 
 
 def test_a_hang_much_later_does_not_make_a_short_freeze_long() -> None:
@@ -103,6 +105,7 @@ def test_a_hang_much_later_does_not_make_a_short_freeze_long() -> None:
     events = [*BEGINNING, stop, over(12, stop), hang, event(53, "stalled", life=1), joined(60, 2), healed(61, 2)]
     lives = [life(1, 0, 53, "sealed", why="no progress for 3.0 s"), life(2, 60)]
     assert downtimes(events, lives, END) == [Down("learner-1", "stop", 10, 12), Down("learner-1", "hang", 50, 61)]
+    assert detections(events, lives) == [3.0]
     assert row(rows_of(events, lives, END)).spans[4:] == (
         Span("frozen", 50, 53),
         Span("out", 53, 60),
@@ -116,6 +119,7 @@ def test_a_frozen_learner_that_is_given_up_is_out_until_it_is_healed() -> None:
     events = [*BEGINNING, stop, over(18, stop), joined(19, 2), healed(20, 2)]
     lives = [life(1, 0, 13, "sealed", why="no progress for 3.0 s"), life(2, 19)]
     assert downtimes(events, lives, END) == [Down("learner-1", "stop", 10, 20)]
+    assert detections(events, lives) == [3.0]
     assert row(rows_of(events, lives, END)).spans[2:4] == (Span("frozen", 10, 13), Span("out", 13, 19))
 
 

@@ -3,6 +3,7 @@
 Times are seconds since the epoch, as events and lives have them.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ MarkKind = Literal["fault", "joined", "healed", "quarantined", "left"]
 LIFE_MARKS: tuple[MarkKind, ...] = ("joined", "healed", "quarantined", "left")
 SYNCER = "syncer"
 STOPPING = ("kill", "stop", "hang", "nan")  # faults that keep a learner from training; the others make it harder
+FREEZING = ("stop", "hang")
 SEALING_S = 0.5  # a freeze may end while the syncer gives its learner up
 Pause = tuple[float, float]
 """Nobody ran: from the last sign of the run until a command took it up again."""
@@ -88,12 +90,29 @@ def downtimes(events: Sequence[Event], lives: Sequence[Life], end: float) -> lis
 
 
 def _trains_again(fault: Event, name: str, events: Sequence[Event], lives: Sequence[Life], end: float) -> float:
-    if fault.data["fault"] == "stop":
-        over = fault.at + float(fault.data["seconds"])
-        hit = [life for life in lives if life.name == name and life.joined_at <= fault.at]
-        if not (hit and hit[-1].state == "sealed" and (hit[-1].ended_at or end) < over + SEALING_S):
-            return min(over, end)  # it was not given up meanwhile, and went on
+    if fault.data["fault"] == "stop" and _ended_by(fault, lives) is None:
+        return min(fault.at + float(fault.data["seconds"]), end)  # it was not given up meanwhile, and went on
     return _healed_after(fault.at, name, events, lives, end)
+
+
+def _ended_by(fault: Event, lives: Sequence[Life]) -> Life | None:
+    """The life that a fault of its learner ended; None when it went on."""
+    known = [life for life in lives if life.name == fault.data["target"] and life.joined_at <= fault.at]
+    if not known or known[-1].state != "sealed" or known[-1].ended_at is None:
+        return None
+    over = fault.at + float(fault.data["seconds"]) + SEALING_S if fault.data["fault"] == "stop" else math.inf
+    return known[-1] if fault.at <= known[-1].ended_at < over else None
+
+
+def detections(events: Sequence[Event], lives: Sequence[Life]) -> list[float]:
+    """Seconds from each freeze or hang of a learner until the syncer gave it up, where it did."""
+    found = []
+    for event in events:
+        if event.kind == "chaos" and event.data["fault"] in FREEZING:
+            life = _ended_by(event, lives)
+            if life is not None and life.ended_at is not None and str(life.reason).startswith("no progress"):
+                found.append(life.ended_at - event.at)
+    return found
 
 
 def _healed_after(at: float, name: str, events: Sequence[Event], lives: Sequence[Life], end: float) -> float:
@@ -227,7 +246,7 @@ def _frozen(name: str, events: Sequence[Event], end: float) -> list[tuple[float,
     return [
         (e.at, _next_life(name, e.at, events, end) if e.data["fault"] == "hang" else _over(e, events, end))
         for e in events
-        if e.kind == "chaos" and e.data["target"] == name and e.data["fault"] in ("stop", "hang")
+        if e.kind == "chaos" and e.data["target"] == name and e.data["fault"] in FREEZING
     ]
 
 
