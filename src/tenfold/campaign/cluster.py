@@ -15,7 +15,7 @@ from tenfold.campaign.files import CampaignFiles, write_json
 from tenfold.campaign.forecast.watch import ForecastWatcher, open_watcher
 from tenfold.campaign.trained import start_run
 from tenfold.cluster.fragments import cut_model
-from tenfold.cluster.learner.process import check_name, train_as_learner
+from tenfold.cluster.learner.process import train_as_learner
 from tenfold.cluster.local import LocalRun, Supervisor, read_address
 from tenfold.cluster.replay import Replayed, replay_folder
 from tenfold.cluster.settings import (
@@ -25,7 +25,7 @@ from tenfold.cluster.settings import (
     sharing_machine,
     token_from,
 )
-from tenfold.cluster.supervise import watch_parent
+from tenfold.cluster.supervise import check_name, watch_parent
 from tenfold.cluster.syncer.process import Where, serve
 from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.syncer.shelf import Shelf

@@ -14,7 +14,16 @@ from pydantic import ValidationError
 from tenfold.cluster.chaos import Chaos, Context, FaultyProxy, Injection, planned
 from tenfold.cluster.chaos.inside import ENVIRONMENT as CHAOS_VARIABLE
 from tenfold.cluster.settings import TOKEN_VARIABLE
-from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, Zygote, take_orders
+from tenfold.cluster.supervise import (
+    Child,
+    Children,
+    CrashLoop,
+    Ended,
+    Zygote,
+    clear_orders,
+    orders_folder,
+    take_orders,
+)
 from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.wire import Link, Refused, Security, Unreachable
 from tenfold.config import Campaign, Fault
@@ -55,11 +64,6 @@ class LocalRun:
         """Names of the learners started here."""
         cluster = self.campaign.cluster
         return [f"learner-{number}" for number in range(cluster.learners)] if cluster.launch == "local" else []
-
-    @property
-    def injects_faults(self) -> bool:
-        """Whether [chaos] asks for any."""
-        return bool(self.campaign.chaos.faults or self.campaign.chaos.per_hour)
 
     @property
     def disturbs_links(self) -> bool:
@@ -132,6 +136,7 @@ class Supervisor:
     # Starting
 
     def _start(self, stop: StopRequest) -> None:
+        clear_orders(orders_folder(self._run.folder))
         self._start_child(self._syncer())
         self._await_syncer(stop)
         for name in self._run.learners:
@@ -147,7 +152,7 @@ class Supervisor:
         return Child(name, command, self._environment(), self._run.folder / "logs" / f"{name}.log")
 
     def _environment(self) -> Mapping[str, str]:
-        return {TOKEN_VARIABLE: self._run.token, CHAOS_VARIABLE: "1" if self._run.injects_faults else "0"}
+        return {TOKEN_VARIABLE: self._run.token, CHAOS_VARIABLE: "1"}  # `tenfold chaos` may come at any time
 
     def _syncer(self) -> Child:
         control, bulk = map(str, self._ports)
@@ -288,25 +293,45 @@ class Supervisor:
         self._console.say(f"{kind}: {message}")
 
     def _take_orders(self) -> None:
-        for order in take_orders(self._run.folder / "orders", lambda line: self._recorder.say("bad-order", line)):
+        for order in take_orders(orders_folder(self._run.folder), self._refuse_order):
             try:
                 self._obey(order)
             except (KeyError, ValidationError, TenfoldError) as error:
-                self._recorder.say("bad-order", f"{order}: {str(error).splitlines()[0]}")
+                self._refuse_order(f"{order}: {str(error).splitlines()[0]}")
+
+    def _refuse_order(self, why: str) -> None:
+        self._recorder.say("bad-order", why)
+        self._console.say(f"warning: order not obeyed: {why}")
 
     def _obey(self, order: Mapping[str, Any]) -> None:
         match order.get("what"):
             case "fault":
-                fault = Fault.model_validate({"at_seconds": 0.0} | dict(order["fault"]))
-                if self._chaos is not None:
-                    self._chaos.add(Injection(fault.kind, fault.target, 0.0, None, fault.seconds, fault.amount))
+                self._add_fault(Fault.model_validate(order["fault"]))
             case "join":
-                self._start_child(self._learner(str(order["name"])))
+                name = str(order["name"])
+                if name in self._children.running:
+                    raise TenfoldError(f"{name} is at work already")
+                self._start_child(self._learner(name))
+                self._console.say(f"{name} is started, as ordered")
             case "leave":
-                self._kept.pop(str(order["name"]), None)
-                self._children.ask_to_stop(str(order["name"]))
+                name = self._known(str(order["name"]))
+                del self._kept[name]
+                self._children.ask_to_stop(name)
+                self._console.say(f"{name} is asked to leave, as ordered")
             case what:
                 raise TenfoldError(f"unknown order {what!r}")
+
+    def _add_fault(self, fault: Fault) -> None:
+        if self._chaos is None:
+            raise TenfoldError("faults begin when every learner has trained its first step")
+        target = fault.target if fault.target == SYNCER else self._known(fault.target)
+        self._chaos.add(Injection(fault.kind, target, 0.0, None, fault.seconds, fault.amount))
+
+    def _known(self, name: str) -> str:
+        learners = sorted(self._kept.keys() - {SYNCER})
+        if name not in learners:
+            raise TenfoldError(f"no learner {name}; there are {', '.join(learners)}")
+        return name
 
     # Showing
 
