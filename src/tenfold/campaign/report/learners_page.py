@@ -258,7 +258,9 @@ def _notes(record: Record, hidden: int) -> list[str]:
     part = record["steps_in_part"]
     notes = [f"{_count(hidden, 'more learner')} without a fault, not shown."] if hidden else []
     if record["outages"]:
-        notes.append("Trained again: steps that a learner had told of, as it does four times a second, and that do not count.")
+        notes.append(
+            "Trained again: steps that a learner had told of, as it does four times a second, and that do not count."
+        )
     if part:
         verb = "counts" if part == 1 else "count"
         notes.append(
