@@ -29,7 +29,7 @@ from tenfold.cluster.supervise import check_name, watch_parent
 from tenfold.cluster.syncer.process import Where, serve
 from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.syncer.shelf import Shelf
-from tenfold.cluster.wire import BlobServer, Security
+from tenfold.cluster.wire import BlobServer, Security, check_security
 from tenfold.config import Campaign
 from tenfold.data import Manifest
 from tenfold.errors import Interrupted, TenfoldError
@@ -57,6 +57,7 @@ def train_with_learners(
     batch_of(campaign)  # refuses what cannot be shared out, before anything starts
     plan, identity = _plan(campaign, manifest)
     files.cluster.mkdir(parents=True, exist_ok=True)
+    check_security(campaign.cluster.bind, server_security(campaign, make_token(files.cluster / "token")))
     (files.cluster / "syncer.json").unlink(missing_ok=True)
     claim = claim_cluster(files, identity, console.say)
     claim.save()

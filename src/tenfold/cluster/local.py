@@ -123,15 +123,18 @@ class Supervisor:
             try:
                 self._start(stop)
                 self._follow(stop)
+                if stop.is_set:
+                    raise self._interrupted()
             finally:
                 self._stack.close()  # faults first: a slowed process would be stopped again
                 self._children.stop_all(GRACE_S)
                 self._zygote.close()
-        if stop.is_set:
-            done = self.status.get("samples", 0) // self._run.sequences
-            raise Interrupted(
-                f"stopped as asked; step {done}/{self._run.steps} is saved. Run the same command again to go on"
-            )
+
+    def _interrupted(self) -> Interrupted:
+        done = self.status.get("samples", 0) // self._run.sequences
+        return Interrupted(
+            f"stopped as asked; step {done}/{self._run.steps} is reached. Run the same command again to go on"
+        )
 
     # Starting
 
@@ -297,7 +300,7 @@ class Supervisor:
             try:
                 self._obey(order)
             except (KeyError, ValidationError, TenfoldError) as error:
-                self._refuse_order(f"{order}: {str(error).splitlines()[0]}")
+                self._refuse_order(str(error).splitlines()[0])
 
     def _refuse_order(self, why: str) -> None:
         self._recorder.say("bad-order", why)
