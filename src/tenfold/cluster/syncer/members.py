@@ -11,7 +11,7 @@ from tenfold.errors import TenfoldError
 
 EVERY_S = 0.2
 ANSWER_S = 2.0
-ASK_S = 5.0  # how long a contribution of an unknown life waits for the coordinator's word
+ASK_S = 2.0  # how long a contribution of an unknown life waits for the coordinator's word
 TELL_S = 1.0
 
 

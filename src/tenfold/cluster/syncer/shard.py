@@ -81,8 +81,8 @@ class Shard:
         if state is None:
             state = FragmentState.first(initial(fragment))
             self.shelf.publish(fragment.index, state, None, [], 0, digest_of(state.values))
-        for rank, ranks, norm in self.shelf.recent_norms(fragment.index, REMEMBERED):
-            self._norms.note((fragment.index, rank, ranks), norm)
+        for rank, ranks, norm, tokens in self.shelf.recent_norms(fragment.index, REMEMBERED):
+            self._norms.note((fragment.index, rank, ranks), norm, tokens)
         now = time.monotonic()
         for waiting in self.shelf.waiting(fragment.index):
             self._arrived[fragment.index].setdefault(waiting.what.life, now)
@@ -107,7 +107,8 @@ class Shard:
         movement = decode(data, self._size(contribution), self.settings.optimizer.precision)
         norm = root_mean_square(movement)
         part = (contribution.fragment, contribution.rank, contribution.ranks)
-        reason = not_finite(movement) or self._norms.check(part, norm, self._weights_norm(contribution.fragment))
+        weights_norm = self._weights_norm(contribution.fragment)
+        reason = not_finite(movement) or self._norms.check(part, norm, contribution.tokens, weights_norm)
         if reason is not None:
             self._quarantine(contribution, reason)
         with self._changed:
@@ -115,7 +116,7 @@ class Shard:
                 raise Refused(f"life {contribution.life} has ended; join again")
             if not self.shelf.has(contribution):
                 self.shelf.add(contribution, data, norm)
-            self._norms.note(part, norm)
+            self._norms.note(part, norm, contribution.tokens)
             self._note_arrival(contribution)
             self._changed.notify_all()
         return {"accepted": True}

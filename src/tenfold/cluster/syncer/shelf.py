@@ -153,12 +153,11 @@ class Shelf:
         )
         return [int(sequence) for (sequence,) in rows]
 
-    def recent_norms(self, fragment: int, count: int) -> list[tuple[int, int, float]]:
-        """(rank, ranks, norm) of the latest accepted contributions to a fragment, oldest first."""
-        rows = self.book.read(
-            "SELECT rank, ranks, norm FROM contributions WHERE fragment = ? ORDER BY id DESC LIMIT ?", (fragment, count)
-        )
-        return [(int(rank), int(ranks), float(norm)) for rank, ranks, norm in reversed(rows)]
+    def recent_norms(self, fragment: int, count: int) -> list[tuple[int, int, float, int]]:
+        """(rank, ranks, norm, tokens) of the latest accepted contributions to a fragment, oldest first."""
+        sql = "SELECT rank, ranks, norm, tokens FROM contributions WHERE fragment = ? ORDER BY id DESC LIMIT ?"
+        rows = reversed(self.book.read(sql, (fragment, count)))
+        return [(int(rank), int(ranks), float(norm), int(tokens)) for rank, ranks, norm, tokens in rows]
 
     def refuse(self, life: int, header: Mapping[str, object], reason: str) -> None:
         """Write a quarantined contribution into the log and seal its life; its payload is not kept."""
