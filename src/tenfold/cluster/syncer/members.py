@@ -112,10 +112,11 @@ class RemoteMembers:
         report = self._report(tuple((life, reason) for _, life, reason in refusals))
         answer = Membership.from_dict(self._call(report))
         self._told = refusals[-1][0] if refusals else self._told
-        self._sealed = {life: self._shard.seal(life) for life in answer.seal}
         with self._changed:
             self._known, self._answered = answer, number
             self._changed.notify_all()
+        self._sealed = {}
+        self._sealed = {life: self._shard.seal(life) for life in answer.seal}
 
     def _report(self, quarantined: tuple[tuple[int, str], ...]) -> Report:
         known, shard = self._known, self._shard

@@ -1,6 +1,7 @@
 """What a shard in a process of its own and the coordinator tell each other, several times a second.
 
-The shard asks and the coordinator answers, never the other way round: a shard that hangs can hold up nobody.
+The shard asks and the coordinator answers, not the other way round: a shard that hangs holds up nobody. (But for
+`RemoteShard.unpublished`, where it holds up the learner that joins.)
 """
 
 from collections.abc import Mapping
