@@ -1,10 +1,12 @@
 """A syncer of several processes: whoever is away, lives end on all shards, and nothing is lost or done twice."""
 
 import json
+import random
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,12 +49,13 @@ class Coordinating:
 
     folder: Path
     port: int = 0
+    total: int = TOTAL
     said: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.stack = ExitStack()
         recorder = _recorder(self.folder, self.said, self.stack)
-        self.coordinator = Coordinator(self.folder, RunFacts("r", TOTAL, 8, 2, 5.0), recorder)
+        self.coordinator = Coordinator(self.folder, RunFacts("r", self.total, 8, 2, 5.0), recorder)
         self.stack.callback(self.coordinator.close)
         self.shard = make_shard(CAMPAIGN, VOCABULARY, self.folder / "shard-0", self.coordinator, recorder)
         self.stack.callback(self.shard.shelf.close)
@@ -75,6 +78,7 @@ class FurtherShard:
 
     folder: Path
     coordinator_port: int
+    port: int = 0
 
     def __post_init__(self) -> None:
         self.stack = ExitStack()
@@ -82,7 +86,8 @@ class FurtherShard:
         self.members = RemoteMembers(lambda: f"127.0.0.1:{self.coordinator_port}", SECURITY, 1, "r")
         self.shard = make_shard(CAMPAIGN, VOCABULARY, self.folder / "shard-1", self.members, recorder, 1)
         self.stack.callback(self.shard.shelf.close)
-        self.server = BlobServer(ShardHandler(self.shard, recorder), SECURITY)
+        self.server = BlobServer(ShardHandler(self.shard, recorder), SECURITY, control_port=self.port)
+        self.port = self.server.control_port
         self.stack.callback(self.server.close)
         self.stack.callback(self.members.close)
         self.members.follow(self.shard, self.server.address)
@@ -103,10 +108,12 @@ class Syncer:
     """Both, which die and come back one by one."""
 
     folder: Path
+    total: int = TOTAL
 
     def __post_init__(self) -> None:
-        self.first = Coordinating(self.folder)
+        self.first = Coordinating(self.folder, total=self.total)
         self.second: FurtherShard | None = None
+        self.port_of_second = 0
         self.start_shard()
 
     def stop_shard(self) -> None:
@@ -115,12 +122,13 @@ class Syncer:
         self.second = None
 
     def start_shard(self) -> FurtherShard:
-        self.second = FurtherShard(self.folder, self.first.port)
+        self.second = FurtherShard(self.folder, self.first.port, self.port_of_second)
+        self.port_of_second = self.second.port
         return self.second
 
     def restart_coordinator(self) -> None:
         self.first.stack.close()
-        self.first = Coordinating(self.folder, self.first.port)
+        self.first = Coordinating(self.folder, self.first.port, self.total)
 
     def close(self) -> None:
         if self.second:
@@ -138,11 +146,11 @@ def syncer(tmp_path: Path) -> Iterator[Syncer]:
 class FakeLearner:
     """Does what a learner does, but for training."""
 
-    def __init__(self, syncer: Syncer, name: str) -> None:
-        self.link = Link(syncer.first.server.address, SECURITY, streams=1, patience=10.0)
+    def __init__(self, syncer: Syncer, name: str, patience: float = 10.0) -> None:
+        self.link = Link(syncer.first.server.address, SECURITY, streams=1, patience=patience)
         self.life = self.link.call("join", {"name": name, "address": None, "batch": 8, "recipe": "r"})["life"]
         (further,) = self.link.call("shards", {})["shards"]
-        self.links = [self.link, Link(further, SECURITY, streams=1, patience=10.0)]
+        self.links = [self.link, Link(further, SECURITY, streams=1, patience=patience)]
         self.values = fetch_all(self.links, [0, 1], (0, 1))
 
     def heal(self, **changed: torch.Tensor) -> None:
@@ -215,8 +223,6 @@ def test_a_life_is_settled_only_when_the_shard_that_was_away_has_sealed_it(synce
     assert syncer.first.coordinator.lives.get(one.life).steps == 3, "what only shard 1 had accepted counts"
     assert syncer.first.coordinator.leases.granted_to(one.life) == 32
     assert syncer.first.coordinator.leases.progress().given_back == 32 - 3 * 8
-    assert syncer.second
-    one.links[1] = Link(syncer.second.server.address, SECURITY, streams=1, patience=10.0)
     with pytest.raises(Refused, match="not training here"):
         one.contribute(1, 4, sequence=1)
 
@@ -286,6 +292,113 @@ def test_the_run_ends_when_the_last_shard_has_merged_what_it_had(syncer: Syncer)
     wait_until(lambda: bool(syncer.second and syncer.second.members.finished), 10)
 
 
+class Walk:
+    """Learners and processes of the syncer that do anything in any order."""
+
+    def __init__(self, syncer: Syncer, seed: int) -> None:
+        self.syncer, self.random = syncer, random.Random(seed)
+        self.learners: dict[str, FakeLearner] = {}
+        self.steps: dict[int, int] = {}
+        self.granted: dict[int, int] = {}
+        self.sent: Counter[tuple[int, int]] = Counter()
+
+    def go(self, moves: int) -> None:
+        """Bring everybody up at the end."""
+        often = [self.join, self.lease, self.train, self.train, self.send, self.send, self.send, self.merge]
+        seldom = [self.end, self.stop_shard, self.restart]
+        for _ in range(moves):
+            if self.syncer.second is None and self.random.random() < 0.2:
+                self.syncer.start_shard()
+            with suppress(Unreachable, Refused):
+                self.random.choice(often if self.random.random() < 0.9 else seldom)()
+        if self.syncer.second is None:
+            self.syncer.start_shard()
+
+    def someone(self) -> FakeLearner:
+        """Raises Refused when there is nobody."""
+        if not self.learners:
+            raise Refused("nobody there")
+        return self.random.choice(sorted(self.learners.items()))[1]
+
+    def join(self) -> None:
+        """Who is not there, or now and then who is: its process has died unnoticed."""
+        name = self.random.choice("ab")
+        if name not in self.learners or self.random.random() < 0.2:
+            self.learners.pop(name, None)
+            learner = FakeLearner(self.syncer, name, patience=0.5)
+            learner.heal()
+            self.learners[name] = learner
+
+    def lease(self) -> None:
+        learner = self.someone()
+        samples = learner.lease(16).get("lease", {"samples": 0})["samples"]
+        self.granted[learner.life] = self.granted.get(learner.life, 0) + samples // 8
+
+    def train(self) -> None:
+        life = self.someone().life
+        self.steps[life] = min(self.steps.get(life, 0) + 1, self.granted.get(life, 0))
+
+    def send(self) -> None:
+        learner, fragment = self.someone(), self.random.randrange(2)
+        if step := self.steps.get(learner.life, 0):
+            learner.contribute(fragment, step, self.sent[learner.life, fragment])
+            self.sent[learner.life, fragment] += 1
+
+    def end(self) -> None:
+        learner = self.someone()
+        self.learners.pop(next(name for name, each in self.learners.items() if each is learner))
+        learner.link.call("end", {"life": learner.life, "reason": "drawn"})
+
+    def merge(self) -> None:
+        self.syncer.first.shard.merge_due(time.monotonic())
+
+    def stop_shard(self) -> None:
+        if self.syncer.second:
+            self.syncer.stop_shard()
+
+    def restart(self) -> None:
+        self.syncer.restart_coordinator()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_every_sample_counts_once(tmp_path: Path, seed: int) -> None:
+    syncer = Syncer(tmp_path, total=1024)
+    walk = Walk(syncer, seed)
+    walk.go(300)
+    assert len({life for life, _ in walk.sent}) > 2 and walk.sent.total() > 20
+    last = FakeLearner(syncer, "last")
+    for learner in walk.learners.values():
+        with suppress(Refused):
+            learner.link.call("end", {"life": learner.life, "reason": "the last one does the rest"})
+    last.heal()
+    wait_until(lambda: not syncer.first.coordinator.lives.ending(), 10)
+    steps = 0
+    while "lease" in (answer := last.lease(1024)):
+        steps += -(-answer["lease"]["samples"] // 8)
+    for fragment in (0, 1):
+        last.contribute(fragment, steps)
+    last.beat(steps, flushed=True)
+    assert syncer.second
+    shards = (syncer.first.shard, syncer.second.shard)
+
+    def finished() -> bool:
+        for shard in shards:
+            shard.merge_due(time.monotonic())
+        syncer.first.coordinator.tick()
+        return syncer.first.coordinator.finished
+
+    wait_until(finished, 10)
+    with RunLog.opened(syncer.folder) as log:
+        counted = sorted(n for _, first, _, done in log.committed() for n in range(first, first + done))
+        accepted = [each.what for each in log.contributions()]
+        lives = log.lives()
+    syncer.close()
+    assert counted == list(range(1024))
+    for life in lives:
+        assert life.steps == max((c.step for c in accepted if c.life == life.number), default=0), life
+
+
 def test_a_shard_that_was_taken_over_is_sent_away(syncer: Syncer) -> None:
     old = syncer.second
     assert old
@@ -352,7 +465,7 @@ def test_shard_and_coordinator_killed_while_learners_train(tmp_path: Path) -> No
     assert not list((campaign / "cluster" / "shard-0").glob("fragment-1"))
     assert sorted(path.name for path in (campaign / "cluster" / "shard-1").glob("fragment-*")) == ["fragment-1"]
     assert run_replay(campaign, ())["weights_digest"] == result["weights_digest"]
-    with pytest.raises(InputError, match="--shard 2: cluster.syncer_shards = 2"):
+    with pytest.raises(InputError, match=r"--shard 2: cluster.syncer_shards = 2"):
         run_syncer(campaign, (), 2, None, 0, child=True)
 
 

@@ -118,6 +118,7 @@ def test_an_interrupted_run_goes_on_with_fewer_learners_but_not_with_another_rec
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
+    assert "stopped as asked; step " in err
     seconds = json.loads((campaign / "cluster" / "identity.json").read_text())["seconds"]
     refused = start_training(campaign, "--set", "cluster.inner_steps=5")
     _, err = refused.communicate(timeout=60)
@@ -134,4 +135,5 @@ def test_an_interrupted_run_goes_on_with_fewer_learners_but_not_with_another_rec
         assert {life.name for life in log.lives() if life.state == "finished"} == {"learner-0"}
     with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
         steps = [step for step, _ in ledger.metric(ledger.runs()[-1].id, "train/loss")]
+        assert [run.status for run in ledger.runs()] == ["interrupted", "done"]
     assert steps[0] == 1

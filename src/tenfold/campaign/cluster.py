@@ -16,7 +16,7 @@ from tenfold.campaign.files import CampaignFiles, write_json
 from tenfold.campaign.forecast.watch import ForecastWatcher, open_watcher
 from tenfold.campaign.trained import start_run
 from tenfold.cluster.fragments import cut_model, shard_of
-from tenfold.cluster.learner.process import check_name, train_as_learner
+from tenfold.cluster.learner.process import train_as_learner
 from tenfold.cluster.local import LocalRun, Supervisor, address_file, read_address
 from tenfold.cluster.replay import Replayed, replay_folder
 from tenfold.cluster.settings import (
@@ -26,7 +26,7 @@ from tenfold.cluster.settings import (
     sharing_machine,
     token_from,
 )
-from tenfold.cluster.supervise import watch_parent
+from tenfold.cluster.supervise import check_name, watch_parent
 from tenfold.cluster.syncer.process import Where, serve, serve_shard
 from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.syncer.shelf import Shelf

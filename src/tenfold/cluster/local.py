@@ -14,7 +14,16 @@ from pydantic import ValidationError
 from tenfold.cluster.chaos import Chaos, Context, FaultyProxy, Injection, planned
 from tenfold.cluster.chaos.inside import ENVIRONMENT as CHAOS_VARIABLE
 from tenfold.cluster.settings import TOKEN_VARIABLE
-from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, Zygote, take_orders
+from tenfold.cluster.supervise import (
+    Child,
+    Children,
+    CrashLoop,
+    Ended,
+    Zygote,
+    clear_orders,
+    orders_folder,
+    take_orders,
+)
 from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.wire import Link, Refused, Security, Unreachable
 from tenfold.config import Campaign, Fault
@@ -60,11 +69,6 @@ class LocalRun:
     def syncers(self) -> list[str]:
         """Names of the syncer's processes: coordinator and shard 0 in the first, a shard in each further one."""
         return [SYNCER, *(f"{SYNCER}-{number}" for number in range(1, self.campaign.cluster.syncer_shards))]
-
-    @property
-    def injects_faults(self) -> bool:
-        """Whether [chaos] asks for any."""
-        return bool(self.campaign.chaos.faults or self.campaign.chaos.per_hour)
 
     @property
     def disturbs_links(self) -> bool:
@@ -126,19 +130,23 @@ class Supervisor:
             try:
                 self._start(stop)
                 self._follow(stop)
+                if stop.is_set:
+                    raise self._interrupted()
             finally:
                 self._stack.close()  # faults first: a slowed process would be stopped again
                 self._children.stop_all(GRACE_S)
                 self._zygote.close()
-        if stop.is_set:
-            done = self.status.get("samples", 0) // self._run.sequences
-            raise Interrupted(
-                f"stopped as asked; step {done}/{self._run.steps} is saved. Run the same command again to go on"
-            )
+
+    def _interrupted(self) -> Interrupted:
+        done = self.status.get("samples", 0) // self._run.sequences
+        return Interrupted(
+            f"stopped as asked; step {done}/{self._run.steps} is reached. Run the same command again to go on"
+        )
 
     # Starting
 
     def _start(self, stop: StopRequest) -> None:
+        clear_orders(orders_folder(self._run.folder))
         for name in self._run.syncers:
             self._start_child(self._syncer(name))
         for name in self._run.syncers:
@@ -156,7 +164,7 @@ class Supervisor:
         return Child(name, command, self._environment(), self._run.folder / "logs" / f"{name}.log")
 
     def _environment(self) -> Mapping[str, str]:
-        return {TOKEN_VARIABLE: self._run.token, CHAOS_VARIABLE: "1" if self._run.injects_faults else "0"}
+        return {TOKEN_VARIABLE: self._run.token, CHAOS_VARIABLE: "1"}  # `tenfold chaos` may come at any time
 
     def _syncer(self, name: str) -> Child:
         control, bulk = map(str, self._ports[name])
@@ -301,25 +309,45 @@ class Supervisor:
         self._console.say(f"{kind}: {message}")
 
     def _take_orders(self) -> None:
-        for order in take_orders(self._run.folder / "orders", lambda line: self._recorder.say("bad-order", line)):
+        for order in take_orders(orders_folder(self._run.folder), self._refuse_order):
             try:
                 self._obey(order)
             except (KeyError, ValidationError, TenfoldError) as error:
-                self._recorder.say("bad-order", f"{order}: {str(error).splitlines()[0]}")
+                self._refuse_order(str(error).splitlines()[0])
+
+    def _refuse_order(self, why: str) -> None:
+        self._recorder.say("bad-order", why)
+        self._console.say(f"warning: order not obeyed: {why}")
 
     def _obey(self, order: Mapping[str, Any]) -> None:
         match order.get("what"):
             case "fault":
-                fault = Fault.model_validate({"at_seconds": 0.0} | dict(order["fault"]))
-                if self._chaos is not None:
-                    self._chaos.add(Injection(fault.kind, fault.target, 0.0, None, fault.seconds, fault.amount))
+                self._add_fault(Fault.model_validate(order["fault"]))
             case "join":
-                self._start_child(self._learner(str(order["name"])))
+                name = str(order["name"])
+                if name in self._children.running:
+                    raise TenfoldError(f"{name} is at work already")
+                self._start_child(self._learner(name))
+                self._console.say(f"{name} is started, as ordered")
             case "leave":
-                self._kept.pop(str(order["name"]), None)
-                self._children.ask_to_stop(str(order["name"]))
+                name = self._known(str(order["name"]))
+                del self._kept[name]
+                self._children.ask_to_stop(name)
+                self._console.say(f"{name} is asked to leave, as ordered")
             case what:
                 raise TenfoldError(f"unknown order {what!r}")
+
+    def _add_fault(self, fault: Fault) -> None:
+        if self._chaos is None:
+            raise TenfoldError("faults begin when every learner has trained its first step")
+        target = fault.target if fault.target in self._run.syncers else self._known(fault.target)
+        self._chaos.add(Injection(fault.kind, target, 0.0, None, fault.seconds, fault.amount))
+
+    def _known(self, name: str) -> str:
+        learners = sorted(self._kept.keys() - set(self._run.syncers))
+        if name not in learners:
+            raise TenfoldError(f"no learner {name}; there are {', '.join(learners)}")
+        return name
 
     # Showing
 

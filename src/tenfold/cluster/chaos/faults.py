@@ -159,7 +159,9 @@ def _limit(process: psutil.Process, limits: tuple[int, int]) -> None:
 def _disturb(injection: Injection, context: Context) -> Undo:
     undo = [_worsen(proxy, injection, context) for proxy in _lines_of(injection.target, context)]
     if not undo:
-        raise NotInjected(f"{injection.kind}: {injection.target} is not connected through a proxy")
+        raise NotInjected(
+            f"{injection.kind}: {injection.target}'s line passes no proxy; it does where [chaos] plans faults of lines"
+        )
 
     def undo_all() -> None:
         for undo_one in undo:
