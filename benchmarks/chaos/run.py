@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.cluster.chaos import planned
+from tenfold.cluster.history import Down, detections, downtimes
 from tenfold.cluster.log import RunLog
 from tenfold.config import Campaign, load_campaign
 from tenfold.ledger import Event, Ledger
@@ -203,43 +204,17 @@ def mean_participation(campaign: Path) -> float:
     return sum(shares) / len(shares)
 
 
-@dataclass(frozen=True)
-class Down:
-    """A learner that could not train, from a fault until it trained again (or the end)."""
-
-    name: str
-    kind: str
-    begin: float
-    end: float
-
-
-def downtimes(events: list[Event], end: float) -> list[Down]:
-    """One for each fault of a learner; of faults that overlap each has its own."""
-    found = []
-    for event in events:
-        if event.kind != "chaos" or event.data["target"] == "syncer":
-            continue
-        name, kind, at = str(event.data["target"]), str(event.data["fault"]), event.at
-        life = f"{name} trains"
-        back = next((e.at for e in events if e.kind == "healed" and e.at > at and e.message.startswith(life)), end)
-        if kind == "stop":
-            sealed = any(e.kind == "stalled" and at < e.at < back and e.message.startswith(name) for e in events)
-            back = back if sealed else min(at + float(event.data["seconds"]), end)
-        found.append(Down(name, kind, at, back))
-    return found
-
-
 def judge(calm: Path, stormy: Path, learners: int) -> Outcome:
     """Everything from the ledgers and the merge logs."""
     events, rate = events_of(stormy), training_rate(calm)
     begin, end = training_span(events)
     faults = [event for event in events if event.kind == "chaos"]
-    down = downtimes(events, end)
     with RunLog.opened(stormy / "cluster") as log:
         total = log.total_samples()
         counted = sorted(s for _, first, _, done in log.committed() for s in range(first, first + done))
-        steps = sum(life.steps or 0 for life in log.lives())
-    step = (end - begin) * learners / max(1, steps)
+        lives = log.lives()
+    down = downtimes(events, lives, end)
+    step = (end - begin) * learners / max(1, sum(life.steps or 0 for life in lives))
     missing = len(set(range(total)) - set(counted))
     return Outcome(
         goodput=total * CONTEXT / (rate * capacity_seconds(down, begin, end, learners)),
@@ -251,7 +226,7 @@ def judge(calm: Path, stormy: Path, learners: int) -> Outcome:
         fault_free_tokens_per_second=rate,
         longest_stall=max(gaps_of_untouched(events, {d.name for d in down}), default=0.0) - step,
         mean_step=step,
-        detection=detections(events),
+        detection=detections(events, lives),
         heal=[float(e.data["seconds"]) for e in events if e.kind == "healed" and "initial" not in e.message],
         rejoin=[d.end - d.begin for d in down if d.end < end],
         participation=mean_participation(stormy),
@@ -280,18 +255,6 @@ def gaps_of_untouched(events: list[Event], hit: set[str]) -> list[float]:
     gaps = [float(gap) for e in events if e.kind == "finished" for gap in e.data["longest_gaps"].values()]
     ended = [e for e in events if e.kind == "sealed" and e.message.split(" ")[0] not in hit]
     return gaps + [float(e.data["longest_gap"]) for e in ended]
-
-
-def detections(events: list[Event]) -> list[float]:
-    """Seconds from each freeze or hang until the syncer noticed, where it did."""
-    found = []
-    for event in events:
-        if event.kind == "chaos" and event.data["fault"] in ("stop", "hang"):
-            name = event.data["target"]
-            noticed = [e.at for e in events if e.kind == "stalled" and e.at > event.at and e.message.startswith(name)]
-            if noticed and noticed[0] - event.at < 15:
-                found.append(noticed[0] - event.at)
-    return found
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from tenfold.cluster.supervise import check_name, watch_parent
 from tenfold.cluster.syncer.process import Where, serve, serve_shard
 from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.syncer.shelf import Shelf
-from tenfold.cluster.wire import BlobServer, Security
+from tenfold.cluster.wire import BlobServer, Security, check_security
 from tenfold.config import Campaign
 from tenfold.data import Manifest
 from tenfold.errors import InputError, Interrupted, TenfoldError
@@ -58,6 +58,7 @@ def train_with_learners(
     batch_of(campaign)  # refuses what cannot be shared out, before anything starts
     plan, identity = _plan(campaign, manifest)
     files.cluster.mkdir(parents=True, exist_ok=True)
+    check_security(campaign.cluster.bind, server_security(campaign, make_token(files.cluster / "token")))
     for shard in range(campaign.cluster.syncer_shards):
         address_file(files.cluster, shard).unlink(missing_ok=True)
     claim = claim_cluster(files, identity, console.say)
@@ -67,6 +68,7 @@ def train_with_learners(
         _recorded(campaign, files, claim, plan.steps),
         closing(Recorder(lambda: _ledger_of(campaign, files, identity), lambda _: None)) as recorder,
     ):
+        recorder.say("started", _headline(campaign, plan))
         watcher = open_watcher(files, identity, plan, campaign.train.log_every)
         run = _local_run(campaign, files, plan, overrides)
         Supervisor(run, console, recorder, _loss_follower(watcher, recorder, claim)).train()

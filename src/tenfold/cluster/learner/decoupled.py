@@ -1,6 +1,7 @@
 """A learner's loop: take what has arrived, step, send what is due. It waits for nobody."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
@@ -39,7 +40,8 @@ from tenfold.train.signals import StopRequest
 from tenfold.train.step import train_step
 
 IDLE_S = 0.05
-JOIN_RETRY_S = 0.5
+JOIN_PATIENCE_S = 5.0
+SAY_AGAIN_S = 30.0  # between two lines that say why joining does not succeed
 GOODBYE_S = 5.0  # how long a learner that was asked to stop tries to send what it has
 SMOOTHING = 0.9  # of the pace
 WARM_UP_STEPS = 3
@@ -108,7 +110,7 @@ class DecoupledLearner:
     def _join(self) -> tuple[Life, dict[str, Any], dict[int, tuple[int, Tensor]]] | None:
         """Become whole before the first step; None when the run is finished already."""
         began = time.monotonic()
-        with closing(Link(self.site.syncer, self.site.security)) as link:
+        with closing(Link(self.site.syncer, self.site.security, patience=JOIN_PATIENCE_S)) as link:
             ticket = self._ticket(link)
             number = self.agree.number(-1 if ticket.get("finished") else int(ticket["life"]))
             if number < 0:
@@ -134,13 +136,16 @@ class DecoupledLearner:
 
     def _insist(self, ask: Callable[[], T]) -> T:
         """Ask the syncer for as long as it is away."""
+        said_at = -math.inf
         while True:
             try:
                 return ask()
-            except Unreachable:
+            except Unreachable as error:
                 if self.stop.is_set:
                     raise Interrupted(f"{self.site.name}: stopped as asked") from None
-                time.sleep(JOIN_RETRY_S)
+                if time.monotonic() - said_at > SAY_AGAIN_S:
+                    print(f"{self.site.name}: cannot join yet: {error}; trying again", file=sys.stderr, flush=True)
+                    said_at = time.monotonic()
 
     def _find_shards(self, link: Link) -> list[str]:
         """Where each shard of the syncer listens."""
@@ -150,7 +155,9 @@ class DecoupledLearner:
 
     def _newest_versions(self) -> dict[int, tuple[int, Tensor]]:
         with ExitStack() as stack:
-            links = [stack.enter_context(closing(Link(address, self.site.security))) for address in self.shards]
+            links = [Link(address, self.site.security, patience=JOIN_PATIENCE_S) for address in self.shards]
+            for link in links:
+                stack.callback(link.close)
             return fetch_all(links, range(len(self.fragments)), self._part)
 
     @property

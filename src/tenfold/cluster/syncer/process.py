@@ -77,6 +77,7 @@ def serve(
     server = _server(SyncerHandler(coordinator, shard, recorder), where)
     try:
         ready(server)
+        recorder.say("serving", "the syncer serves")
         _work(coordinator, shard, stop)
         return coordinator.finished
     finally:
