@@ -12,7 +12,7 @@ from tenfold.cluster.learner.local import LocalFragment
 from tenfold.cluster.learner.supply import orders_of
 from tenfold.cluster.outer import FragmentState
 from tenfold.cluster.quantise import decode
-from tenfold.cluster.records import Contribution, Merged, Sent
+from tenfold.cluster.records import Contributed, Contribution, Merged
 from tenfold.cluster.replay import replay_folder
 from tenfold.cluster.settings import batch_of, fragments_of
 from tenfold.cluster.syncer.process import outer_optimizer, vector_of
@@ -73,7 +73,7 @@ class OneLife:
         self.life.merge(index, self.states[index].version, self.states[index].values, contained)
 
 
-def test_what_was_sent_and_never_arrived_is_sent_in_replay_too(tmp_path: Path) -> None:
+def test_what_was_history_and_never_arrived_is_sent_in_replay_too(tmp_path: Path) -> None:
     """To cut a contribution off rounds the rest; so the life's next steps depend on it, accepted or not."""
     directory = cluster_campaign(tmp_path, more="syncer_shards = 2\n").resolve()
     changes = ("cluster.fragments=2", 'cluster.precision="int8"')
@@ -86,11 +86,11 @@ def test_what_was_sent_and_never_arrived_is_sent_in_replay_too(tmp_path: Path) -
         run.step()
         lost, _ = run.life.contribute(0)  # the shard dies, and so will the life
         run.merge(0, {0})
-        assert run.life.history == [Sent(2, 0, 0, 1), Merged(2, 0, 1)]
+        assert run.life.history == [Contributed(2, 0, 0, 1), Merged(2, 0, 1)]
         for _ in range(20):  # the last bits that differ grow until a rounded movement shows them
             run.step()
         arrived, data = run.life.contribute(1)
-        assert lost.as_sent in arrived.history
+        assert lost.as_history in arrived.history
         run.accept(arrived, data)
         assert run.life.history == []
     replayed = replay_folder(build_learner(campaign, files.data, manifest, ranks), files.cluster, lambda _: None)

@@ -15,7 +15,7 @@ class Merged:
 
 
 @dataclass(frozen=True, order=True)
-class Sent:
+class Contributed:
     """A learner cut off its contribution number `sequence` to a fragment at base `version`, after `step` steps."""
 
     step: int
@@ -24,7 +24,7 @@ class Sent:
     sequence: int
 
 
-History = tuple[Merged | Sent, ...]
+History = tuple[Merged | Contributed, ...]
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Contribution:
         return f"contribution/{self.life}/{self.fragment}/{self.sequence}/{self.rank}"
 
     @property
-    def as_sent(self) -> Sent:
+    def as_history(self) -> Contributed:
         """As it stands in the history of later ones until it is acknowledged."""
-        return Sent(self.step, self.fragment, self.base_version, self.sequence)
+        return Contributed(self.step, self.fragment, self.base_version, self.sequence)
 
     def to_header(self) -> dict[str, Any]:
         """For the wire and the log."""
@@ -82,7 +82,7 @@ class Contribution:
         )
 
 
-def history_to_json(history: Iterable[Merged | Sent]) -> list[list[int]]:
+def history_to_json(history: Iterable[Merged | Contributed]) -> list[list[int]]:
     """[step, fragment, version] of a merge, [step, fragment, version, sequence] of a contribution."""
     return [list(astuple(entry)) for entry in history]
 
@@ -94,4 +94,4 @@ def history_from(value: Any) -> History:
     for entry in value:
         if not (isinstance(entry, list) and len(entry) in (3, 4) and all(type(n) is int and n >= 0 for n in entry)):
             raise ValueError("history must hold [step, fragment, version] and [step, fragment, version, sequence]")
-    return tuple(Merged(*entry) if len(entry) == 3 else Sent(*entry) for entry in value)
+    return tuple(Merged(*entry) if len(entry) == 3 else Contributed(*entry) for entry in value)

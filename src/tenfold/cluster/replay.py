@@ -25,7 +25,7 @@ from tenfold.cluster.learner.supply import Order, orders_of
 from tenfold.cluster.log import RunLog
 from tenfold.cluster.outer import FragmentState
 from tenfold.cluster.quantise import decode
-from tenfold.cluster.records import Contribution, Merged, Sent, history_from
+from tenfold.cluster.records import Contributed, Contribution, Merged, history_from
 from tenfold.cluster.settings import fragments_of
 from tenfold.cluster.syncer.process import outer_optimizer, vector_of
 from tenfold.cluster.syncer.shelf import Waiting, digest_of
@@ -128,13 +128,13 @@ class Replay:
 
     def _actors(self, contributions: Sequence[Waiting]) -> dict[int, _Actor]:
         lives = {life.number: life for life in self._log.lives() if life.origin is not None}
-        histories: dict[int, set[Merged | Sent]] = defaultdict(set)
+        histories: dict[int, set[Merged | Contributed]] = defaultdict(set)
         ends: dict[int, int] = defaultdict(int)
         wanted: dict[int, set[int]] = defaultdict(set)
         events: dict[int, dict[int, set[_Event]]] = defaultdict(lambda: defaultdict(set))
         for each in contributions:
             c = each.what
-            histories[c.life] |= {*c.history, c.as_sent}
+            histories[c.life] |= {*c.history, c.as_history}
             ends[c.life] = max(ends[c.life], c.step)
         # A life matters if it contributed, or if one that matters goes on from it.
         for number in sorted(lives, reverse=True):
@@ -308,8 +308,8 @@ class Replay:
         self._present = None
 
 
-def _event(entry: Merged | Sent) -> _Event:
-    if isinstance(entry, Sent):
+def _event(entry: Merged | Contributed) -> _Event:
+    if isinstance(entry, Contributed):
         return _Event(entry.fragment, entry.version, 1, entry.sequence)
     return _Event(entry.fragment, entry.version, 0)
 

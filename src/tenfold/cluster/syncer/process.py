@@ -109,6 +109,7 @@ def serve_shard(
     try:
         members.follow(shard, server.address)
         ready(server)
+        recorder.say("serving", f"shard {number} of the syncer serves", shard=number)
         _merge_while_wanted(shard, members, stop)
         return members.finished
     finally:
