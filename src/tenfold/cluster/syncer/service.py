@@ -1,5 +1,6 @@
 """The coordinator at work: who trains, on which samples, who has died, when all is done."""
 
+import math
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -22,6 +23,7 @@ from tenfold.errors import TenfoldError
 
 STALL_FACTOR = 8.0  # times the longest recent step
 PAUSE_S = 2.0  # between two ticks, which are a tenth of a second apart
+HEARD_S = 2.0  # a learner speaks several times a second
 WAIT_S = 0.3  # a learner without a lease asks again after this
 
 
@@ -67,6 +69,7 @@ class _Pulse:
     flushed: bool = False
     tokens_per_second: float = 0.0
     longest_gap: float = 0.0
+    heard_at: float = -math.inf
 
 
 @dataclass
@@ -194,7 +197,10 @@ class Coordinator:
         self.recorder.say("abandoned", message, life=number, steps=lost)
 
     def _freshest(self) -> list[Life]:
-        return sorted(self.lives.active(), key=lambda life: (-self._done_by(life), life.number))
+        """Lives that have spoken lately, the furthest first: one that is dead may not be known to be so yet."""
+        since = time.monotonic() - HEARD_S
+        heard = [life for life in self.lives.active() if self._pulse(life.number).heard_at > since]
+        return sorted(heard, key=lambda life: (-self._done_by(life), life.number))
 
     def _peer(self, life: Life) -> dict[str, Any]:
         return {"name": life.name, "life": life.number, "address": life.address}
@@ -249,6 +255,7 @@ class Coordinator:
             if life.state not in ("active", "joining"):
                 return {"ended": life.reason or "ended", "finished": self.finished}
             pulse = self._pulse(number)
+            pulse.heard_at = time.monotonic()
             pulse.step, pulse.idle = int(beat["step"]), bool(beat["idle"])
             pulse.flushed = bool(beat["flushed"]) and pulse.step >= self._steps_granted(life)
             pulse.tokens_per_second = float(beat["tokens_per_second"])
