@@ -27,10 +27,11 @@ from tenfold.cluster.learner.decoupled import inner_step
 from tenfold.cluster.learner.life import Life
 from tenfold.cluster.learner.local import LocalFragment
 from tenfold.cluster.learner.supply import Order
-from tenfold.cluster.outer import FragmentState, OuterOptimizer, merge_weights
+from tenfold.cluster.outer import FragmentState, OuterOptimizer
 from tenfold.cluster.quantise import decode
 from tenfold.cluster.records import Contribution
 from tenfold.cluster.settings import fragments_of
+from tenfold.cluster.syncer.pace import Pace
 from tenfold.cluster.syncer.process import outer_optimizer, vector_of
 from tenfold.cluster.syncer.round import AdaptiveGrace, merge_time
 from tenfold.config import Campaign, load_campaign
@@ -82,12 +83,7 @@ class _Desk:
     merged: list[_Sent] = field(default_factory=list)
     published: list[tuple[float, int, Tensor]] = field(default_factory=list)
     quorum_at: float | None = None
-
-    def beside(self, c: Contribution) -> int:
-        """Tokens merged since the sender's contribution before was."""
-        own = [s.version for s in self.merged if s.what.life == c.life and s.what.sequence == c.sequence - 1]
-        start = own[0] if own else 0
-        return sum(s.what.tokens for s in self.merged if start is not None and (s.version or 0) > start)
+    pace: Pace = field(default_factory=Pace)
 
 
 class Simulation:
@@ -183,6 +179,7 @@ class Simulation:
     def _arrive(self, now: float, sent: _Sent) -> None:
         desk = self._desks[sent.what.fragment]
         desk.waiting.append(sent)
+        desk.pace.note(sent.what.life, now, sent.what.tokens)
         if sent.what.life not in desk.arrived:
             desk.arrived[sent.what.life] = now
             desk.grace.note(sent.what.life, now - (now if desk.quorum_at is None else desk.quorum_at))
@@ -201,7 +198,8 @@ class Simulation:
 
     def _merge(self, now: float, desk: _Desk) -> None:
         waiting = sorted(desk.waiting, key=lambda sent: (sent.what.life, sent.what.sequence))
-        weights = merge_weights([s.what.tokens for s in waiting], [desk.beside(s.what) for s in waiting])
+        training = self._training | {sent.what.life for sent in waiting}
+        weights = [desk.pace.share(sent.what.life, training) for sent in waiting]
         movements = [(weight, sent.movement) for weight, sent in zip(weights, waiting, strict=True)]
         desk.state, _ = self._outer.step(desk.state, movements)
         for sent in waiting:

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from tenfold.cluster.fragments import cut_model, spans_of_rank
 from tenfold.cluster.learner.local import LocalFragment
 from tenfold.cluster.learner.supply import orders_of
-from tenfold.cluster.outer import FragmentState, OuterOptimizer, apply_difference, merge_weights
+from tenfold.cluster.outer import FragmentState, OuterOptimizer, apply_difference
 from tenfold.cluster.quantise import decode, encode, encoded_size
 from tenfold.cluster.records import Contribution, Merged
 from tenfold.cluster.syncer.guards import NormGuard, not_finite, root_mean_square
+from tenfold.cluster.syncer.pace import Pace
 from tenfold.cluster.syncer.round import AdaptiveGrace, merge_time
 from tenfold.cluster.syncer.service import samples_after
 from tenfold.config.cluster import Precision
@@ -108,10 +109,36 @@ def test_the_outer_optimizer_is_torch_nesterov_and_learners_follow_it_bit_for_bi
     assert torch.allclose(rounded.values + rounded.residual, weights.detach(), atol=1e-4)
 
 
-def test_rounds_of_one_move_as_far_as_one_round_of_all() -> None:
-    assert merge_weights([8, 8, 8, 8], [0, 0, 0, 0]) == [0.25] * 4
-    assert merge_weights([8], [24]) == [0.25]
-    assert merge_weights([6, 2], [0, 0]) == [0.75, 0.25]
+def paced(rates: dict[int, float], rounds: int = 6) -> Pace:
+    """Learners that contribute every 10 s, one after another, rates in tokens per second."""
+    pace = Pace()
+    for number in range(rounds):
+        for life, rate in rates.items():
+            pace.note(life, 10.0 * number + life, round(10 * rate))
+    return pace
+
+
+def test_a_movement_weighs_its_learners_share_of_all_training_whatever_the_order() -> None:
+    pace = paced({1: 100.0, 2: 100.0, 3: 200.0})
+    assert [pace.share(life, (1, 2, 3)) for life in (1, 2, 3)] == pytest.approx([0.25, 0.25, 0.5])
+    assert pace.share(1, (1,)) == 1.0, "alone"
+    assert pace.share(1, (1, 3)) == pytest.approx(1 / 3), "the second has died"
+    assert pace.share(9, (1, 2, 9)) == pytest.approx(1 / 3), "a new one counts as the mean of the others"
+    assert Pace().share(1, (1, 2, 3, 4)) == 0.25, "the very first contribution"
+
+
+def test_one_that_comes_late_with_the_work_of_a_minute_weighs_as_usual() -> None:
+    pace = paced({1: 100.0, 2: 100.0})
+    for number in range(6, 12):
+        pace.note(1, 10.0 * number + 1, 1000)
+    pace.note(2, 112.0, 6000)
+    assert pace.share(2, (1, 2)) == pytest.approx(0.5)
+
+
+@given(rates=st.dictionaries(st.integers(0, 9), st.floats(1.0, 1e4), min_size=1))
+def test_weights_of_a_whole_round_sum_to_one(rates: dict[int, float]) -> None:
+    pace = paced(rates)
+    assert sum(pace.share(life, rates) for life in rates) == pytest.approx(1.0)
 
 
 def test_a_merge_waits_for_the_quorum_then_for_those_who_usually_come() -> None:

@@ -151,7 +151,7 @@ class FakeLearner:
         self.life = self.link.call("join", {"name": name, "address": None, "batch": 8, "recipe": "r"})["life"]
         (further,) = self.link.call("shards", {})["shards"]
         self.links = [self.link, Link(further, SECURITY, streams=1, patience=patience)]
-        self.values = fetch_all(self.links, [0, 1], (0, 1))
+        self.values, self.leases = fetch_all(self.links, [0, 1], (0, 1)), 0
 
     def heal(self, **changed: torch.Tensor) -> None:
         digests = {str(i): [v, digest_of(changed.get(f"fragment_{i}", t))] for i, (v, t) in self.values.items()}
@@ -159,7 +159,10 @@ class FakeLearner:
         self.link.call("healed", {"life": self.life, "origin": origin, "digests": digests})
 
     def lease(self, samples: int = 64) -> dict[str, Any]:
-        return self.link.call("lease", {"life": self.life, "samples": samples, "backlog": 0})
+        request = {"life": self.life, "samples": samples, "backlog": 0, "received": self.leases}
+        answer = self.link.call("lease", request)
+        self.leases += "lease" in answer
+        return answer
 
     def contribution(self, fragment: int, step: int, sequence: int = 0) -> Contribution:
         return Contribution(self.life, fragment, sequence, 0, 0, step, 32 * step, (), "int4")

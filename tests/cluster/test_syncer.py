@@ -130,7 +130,7 @@ def test_a_learner_that_is_not_healed_cannot_contribute_nor_get_samples(syncer: 
     with pytest.raises(Refused, match="join and heal first"):
         learner.contribute(small_move(learner))
     with pytest.raises(Refused, match="not healed yet"):
-        learner.link.call("lease", {"life": learner.life, "samples": 8, "backlog": 0})
+        learner.link.call("lease", {"life": learner.life, "samples": 8, "backlog": 0, "received": 0})
     random = {index: torch.randn_like(tensor) for index, (_, tensor) in learner.values.items()}
     with pytest.raises(Refused, match="not version 0 as published"):
         learner.heal(random)
@@ -195,7 +195,7 @@ def test_a_malformed_contribution_is_refused_with_the_reason(
     learner.heal()
     with pytest.raises(Refused, match=reason):
         learner.contribute(small_move(learner), **changed)
-    assert syncer.shard.shelf.all_contributions() == []
+    assert [syncer.shard.shelf.waiting(index) for index in syncer.shard.fragments] == [[]] * len(syncer.shard.fragments)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_malformed_contribution_is_refused_with_the_reason(
         ("join", {"name": "x"}, "malformed"),
         ("join", {"name": "x", "address": None, "batch": 8, "recipe": "other"}, "another configuration"),
         ("join", {"name": "x" * 500, "address": None, "batch": 8, "recipe": "r"}, "malformed"),
-        ("lease", {"life": 5, "samples": 8, "backlog": 0}, "no life 5"),
+        ("lease", {"life": 5, "samples": 8, "backlog": 0, "received": 0}, "no life 5"),
         ("beat", {"life": "one", "beat": {}}, "malformed"),
         ("nonsense", {}, "no method"),
     ],
@@ -253,13 +253,28 @@ def test_sealing_gives_back_what_is_not_committed(syncer: RunningSyncer) -> None
     one, two = FakeLearner(syncer, "one"), FakeLearner(syncer, "two")
     one.heal()
     two.heal()
-    lease = one.link.call("lease", {"life": one.life, "samples": 128, "backlog": 0})["lease"]
+    lease = one.link.call("lease", {"life": one.life, "samples": 128, "backlog": 0, "received": 0})["lease"]
     assert (lease["first_sample"], lease["samples"]) == (0, 128)
     one.contribute(small_move(one))  # after 8 steps of 8 samples
     FakeLearner(syncer, "one")  # joined again: the life before is over
     assert syncer.coordinator.lives.get(one.life).steps == 8
-    again = two.link.call("lease", {"life": two.life, "samples": 128, "backlog": 0})["lease"]
+    again = two.link.call("lease", {"life": two.life, "samples": 128, "backlog": 0, "received": 0})["lease"]
     assert again["first_sample"] == 64
+
+
+def test_a_lease_whose_answer_was_lost_is_given_again(syncer: RunningSyncer) -> None:
+    learner = FakeLearner(syncer, "one")
+    learner.heal()
+
+    def ask(received: int) -> dict[str, Any]:
+        request = {"life": learner.life, "samples": 8, "backlog": 0, "received": received}
+        return learner.link.call("lease", request)
+
+    lost = ask(0)
+    assert ask(0) == lost
+    second = ask(1)
+    assert second["lease"]["first_sample"] == lost["lease"]["first_sample"] + 8
+    assert ask(1) == second
 
 
 def test_a_version_on_disk_that_was_damaged_is_not_loaded(tmp_path: Path) -> None:

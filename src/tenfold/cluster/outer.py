@@ -55,14 +55,3 @@ class OuterOptimizer:
 def apply_difference(values: Tensor, difference: bytes | bytearray | memoryview, precision: Precision) -> Tensor:
     """The next version from the one before it and the difference, as the syncer and every learner compute it."""
     return values + decode(difference, values.numel(), precision)
-
-
-def merge_weights(tokens: Sequence[int], beside: Sequence[int]) -> list[float]:
-    """Weight of each contribution: its tokens over all that were merged while its movement was made, this round's too.
-
-    `beside`: tokens merged by others between the sender's last contribution and this round. In a round of everybody
-    this is the token-weighted mean. One that comes late shares the credit with what was merged meanwhile, so it counts
-    less the staler it is; and rounds of one learner each move as far together as one round of all of them.
-    """
-    this_round = sum(tokens)
-    return [own / (this_round + others) for own, others in zip(tokens, beside, strict=True)]

@@ -36,7 +36,7 @@ class Supply:
         """`first_samples`: what to ask for before the pace is known."""
         self._link, self._life, self._batch = link, life, batch
         self._stock: deque[Order] = deque()
-        self._wanted = first_samples
+        self._wanted, self._received = first_samples, 0
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self.refused: str | None = None
@@ -89,12 +89,13 @@ class Supply:
     def _ask(self, wanted: int, backlog: int) -> None:
         # Half of the stock at a time: a lease is never asked for long before it is needed.
         samples = max(self._batch, wanted // 2 // self._batch * self._batch)
-        request = {"life": self._life, "samples": samples, "backlog": backlog}
+        request = {"life": self._life, "samples": samples, "backlog": backlog, "received": self._received}
         answer = self._link.call("lease", request)
         self.finished = bool(answer.get("finished"))
         if "lease" in answer:
             with self._changed:
                 self.is_exhausted = False
+                self._received += 1
                 self._stock.extend(orders_of(answer["lease"], self._batch))
                 self._changed.notify_all()
         elif "wait" in answer:

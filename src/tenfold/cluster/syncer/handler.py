@@ -91,7 +91,8 @@ class SyncerHandler(ShardHandler):
             case "healed":
                 return coordinator.healed(_number(r["life"]), r["origin"], r["digests"])
             case "lease":
-                return coordinator.lease(_number(r["life"]), _count(r["samples"]), _number(r["backlog"]))
+                counts = _count(r["samples"]), _number(r["backlog"]), _number(r["received"])
+                return coordinator.lease(_number(r["life"]), *counts)
             case "beat":
                 return coordinator.beat(_number(r["life"]), r["beat"])
             case "end":

@@ -230,23 +230,29 @@ class Coordinator:
             for index in shard.unpublished({index: claims[index] for index in shard.fragments}):
                 raise Refused(f"{name}: not healed: fragment {index} is not version {claims[index][0]} as published")
 
-    def lease(self, number: int, samples: int, backlog: int) -> dict[str, Any]:
-        """More samples for a life that has `backlog` samples left."""
+    def lease(self, number: int, samples: int, backlog: int, received: int) -> dict[str, Any]:
+        """More samples for a life that has `backlog` samples left and has heard of `received` leases.
+
+        One that was granted but never heard of, as when this process or the line dies in between, is given again.
+        """
         with self._lock:
             if self.finished:
                 return {"finished": True}
-            life = self._active(number)
-            active = max(1, len([each for each in self.lives.active() if not self._pulse(each.number).idle]))
-            done, total = self._done(), self.facts.total_samples
-            # Nobody holds more than half of its fair share of what is left: others must not run dry near the end.
-            fair = (total - done) // (2 * active) - backlog
-            wanted = min(samples, max(fair // life.batch * life.batch, life.batch if backlog == 0 else 0))
-            position = min(done + backlog * active, total - 1)
-            lease = self.leases.grant(number, wanted, position=position, stride=active) if wanted else None
+            life, granted = self._active(number), self.leases.of_life(number)
+            lease = granted[received] if received < len(granted) else self._grant(life, samples, backlog)
             if lease is None:
                 return {"wait": WAIT_S}
             self._pulse(number).flushed = self._pulse(number).idle = False
         return {"lease": asdict(lease)}
+
+    def _grant(self, life: Life, samples: int, backlog: int) -> Lease | None:
+        active = max(1, len([each for each in self.lives.active() if not self._pulse(each.number).idle]))
+        done, total = self._done(), self.facts.total_samples
+        # Nobody holds more than half of its fair share of what is left: others must not run dry near the end.
+        fair = (total - done) // (2 * active) - backlog
+        wanted = min(samples, max(fair // life.batch * life.batch, life.batch if backlog == 0 else 0))
+        position = min(done + backlog * active, total - 1)
+        return self.leases.grant(life.number, wanted, position=position, stride=active) if wanted else None
 
     def beat(self, number: int, beat: Mapping[str, Any]) -> dict[str, Any]:
         """What a life does now; the reply says whether it is still one."""

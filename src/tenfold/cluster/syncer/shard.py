@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from tenfold.cluster.fragments import Fragment, Span
-from tenfold.cluster.outer import FragmentState, OuterOptimizer, merge_weights
+from tenfold.cluster.outer import FragmentState, OuterOptimizer
 from tenfold.cluster.quantise import decode, encoded_size, take_spans
 from tenfold.cluster.records import Contribution
 from tenfold.cluster.syncer.guards import REMEMBERED, NormGuard, not_finite, root_mean_square
+from tenfold.cluster.syncer.pace import Pace
 from tenfold.cluster.syncer.round import AdaptiveGrace, merge_time
 from tenfold.cluster.syncer.shelf import Shelf, Waiting, digest_of
 from tenfold.cluster.wire import Blob, Refused
@@ -22,6 +23,7 @@ from tenfold.errors import TenfoldError
 
 Claim = tuple[int, Sequence[str]]
 """A version of a fragment and the digests of the parts that the ranks of a learner have of it."""
+RESTORED = 4096  # contributions that the pace of learners is told from after a restart
 HANDED_OUT = 4096  # digests remembered of parts that joining learners took
 RETRY_S = 1.0  # after a merge that the disk refused
 
@@ -70,6 +72,7 @@ class Shard:
         self._members, self._spans, self._say = members, spans, say
         self._changed = threading.Condition()
         self._grace = {index: AdaptiveGrace(settings.grace) for index in fragments}
+        self._pace = {index: Pace() for index in fragments}
         self._norms = NormGuard(settings.norm_limit)
         self._arrived: dict[int, dict[int, float]] = {index: {} for index in fragments}
         self._quorum_at: dict[int, float] = {}
@@ -83,6 +86,8 @@ class Shard:
             self.shelf.publish(fragment.index, state, None, [], 0, digest_of(state.values))
         for rank, ranks, norm, tokens in self.shelf.recent_norms(fragment.index, REMEMBERED):
             self._norms.note((fragment.index, rank, ranks), norm, tokens)
+        for life, at, tokens in self.shelf.recent_arrivals(fragment.index, RESTORED):
+            self._pace[fragment.index].note(life, at, tokens)
         now = time.monotonic()
         for waiting in self.shelf.waiting(fragment.index):
             self._arrived[fragment.index].setdefault(waiting.what.life, now)
@@ -163,6 +168,8 @@ class Shard:
         return root_mean_square(self._state[fragment].values)
 
     def _note_arrival(self, c: Contribution) -> None:
+        if c.rank == 0:
+            self._pace[c.fragment].note(c.life, time.time(), c.tokens)
         now = time.monotonic()
         if c.life not in self._arrived[c.fragment]:
             self._arrived[c.fragment][c.life] = now
@@ -172,6 +179,8 @@ class Shard:
         """Accept nothing of this life any more; fragment → its steps that are in accepted contributions."""
         with self._changed:
             steps = self.shelf.seal(life)
+            for pace in self._pace.values():
+                pace.forget(life)
             self._changed.notify_all()
         return steps
 
@@ -223,7 +232,7 @@ class Shard:
         with self._changed:
             waiting = self.shelf.waiting(index)
             alive = set(self._members.expected()) | {each.what.life for each in waiting}
-            state, weights = self._state[index], self.weights_of(index, waiting)
+            state, weights = self._state[index], self.weights_of(index, waiting, alive)
             movements = [(weight, self.movement_of(each)) for weight, each in zip(weights, waiting, strict=True)]
             following, difference = self.settings.optimizer.step(state, movements)
             made_of = list(zip(waiting, weights, strict=True))
@@ -233,14 +242,17 @@ class Shard:
             self._quorum_at.pop(index, None)
             self._changed.notify_all()
 
-    def weights_of(self, index: int, waiting: list[Waiting]) -> list[float]:
-        """Weight of each part in the merge."""
+    def weights_of(self, index: int, waiting: list[Waiting], training: Collection[int]) -> list[float]:
+        """Weight of each part in the merge, while the lives `training` train; those of one contribution weigh the same.
+
+        Where every round waits for everybody all movements were made in the same time, and their tokens tell exactly
+        what else the pace of each learner can only estimate.
+        """
+        if self.settings.quorum:
+            return [self._pace[index].share(each.what.life, training) for each in waiting]
         # Each rank's part of a contribution carries the tokens of the whole, which count once.
-        first = [each for each in waiting if each.what.rank == 0]
-        beside = [self.shelf.tokens_beside(each.what) for each in first]
-        weights = merge_weights([each.what.tokens for each in first], beside)
-        by_contribution = {(e.what.life, e.what.sequence): w for e, w in zip(first, weights, strict=True)}
-        return [by_contribution[each.what.life, each.what.sequence] for each in waiting]
+        total = sum(each.what.tokens for each in waiting if each.what.rank == 0)
+        return [each.what.tokens / total for each in waiting]
 
     def movement_of(self, waiting: Waiting) -> Tensor:
         """The movement of one part, zero where the part has nothing: float32, as long as the fragment."""

@@ -113,10 +113,6 @@ class Shelf:
         """The contributions that made a version, in the order they were added up."""
         return self._contributions("fragment = ? AND version = ?", (fragment, version), order="place")
 
-    def all_contributions(self) -> list[Waiting]:
-        """Every accepted contribution, in order (life, fragment, sequence)."""
-        return self._contributions("1", (), order="life, fragment, sequence, rank")
-
     def _contributions(self, where: str, values: Sequence[int], order: str = "life, sequence, rank") -> list[Waiting]:
         rows = self.book.read(f"SELECT {WAITING_COLUMNS} FROM contributions WHERE {where} ORDER BY {order}", values)
         return [waiting_from_row(row) for row in rows]
@@ -124,26 +120,6 @@ class Shelf:
     def payload(self, waiting: Waiting) -> bytes:
         """The encoded movement. Raises TenfoldError when it is not what was accepted."""
         return read_verified(self._payload(waiting.what), waiting.sha256)
-
-    def tokens_beside(self, c: Contribution) -> int:
-        """Tokens merged into the fragment since the life's last contribution to it was, or since the life began.
-
-        That is what others trained while this movement was made, as far as it is merged already.
-        """
-        previous = self.book.read(
-            "SELECT version FROM contributions WHERE life = ? AND fragment = ? AND sequence = ? AND rank = 0",
-            (c.life, c.fragment, c.sequence - 1),
-        )
-        start = previous[0][0] if previous else c.joined_version
-        return self._tokens_since(c.fragment, start) if start is not None else 0
-
-    def _tokens_since(self, fragment: int, version: int) -> int:
-        """Tokens of the contributions merged in versions after this one."""
-        rows = self.book.read(
-            "SELECT coalesce(sum(tokens), 0) FROM contributions WHERE fragment = ? AND version > ? AND rank = 0",
-            (fragment, version),
-        )
-        return int(rows[0][0])
 
     def merged_sequences(self, life: int, fragment: int, version: int) -> list[int]:
         """Which of a life's contributions to a fragment are in this version or an earlier one."""
@@ -158,6 +134,15 @@ class Shelf:
         sql = "SELECT rank, ranks, norm, tokens FROM contributions WHERE fragment = ? ORDER BY id DESC LIMIT ?"
         rows = reversed(self.book.read(sql, (fragment, count)))
         return [(int(rank), int(ranks), float(norm), int(tokens)) for rank, ranks, norm, tokens in rows]
+
+    def recent_arrivals(self, fragment: int, count: int) -> list[tuple[int, float, int]]:
+        """(life, seconds since the epoch, tokens) of the latest contributions to a fragment, oldest first."""
+        sql = (
+            "SELECT life, arrived_at, tokens FROM contributions WHERE fragment = ? AND rank = 0 "
+            "ORDER BY id DESC LIMIT ?"
+        )
+        rows = reversed(self.book.read(sql, (fragment, count)))
+        return [(int(life), float(at), int(tokens)) for life, at, tokens in rows]
 
     def refuse(self, life: int, header: Mapping[str, object], reason: str) -> None:
         """Write a quarantined contribution into the log and seal its life; its payload is not kept."""
@@ -281,13 +266,6 @@ class Shelf:
             "SELECT values_sha256 FROM versions WHERE fragment = ? AND version = ?", (fragment, version)
         )
         return str(rows[0][0]) if rows else None
-
-    def participation(self) -> list[tuple[int, int, int, int]]:
-        """(fragment, version, learners merged, learners alive) of every version but the first."""
-        rows = self.book.read(
-            "SELECT fragment, version, learners, alive FROM versions WHERE version > 0 ORDER BY fragment, version"
-        )
-        return [(int(f), int(v), int(learners), int(alive)) for f, v, learners, alive in rows]
 
     def _payload(self, c: Contribution) -> Path:
         return self.folder / "contributions" / f"{c.life}-{c.fragment}-{c.sequence}-{c.rank}.bin"
