@@ -1,4 +1,4 @@
-"""A run on this machine: one supervisor starts syncer and learners, restarts what dies, and says how far it is."""
+"""A run led from this machine: one supervisor starts syncer and learners, restarts what dies, says how far it is."""
 
 import json
 import sys
@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from tenfold.cluster.chaos import Chaos, Context, FaultyProxy, Injection, planned
 from tenfold.cluster.chaos.inside import ENVIRONMENT as CHAOS_VARIABLE
 from tenfold.cluster.settings import TOKEN_VARIABLE
-from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, Zygote, take_orders
+from tenfold.cluster.slurm import Slurm, SlurmJobs, learner_job
+from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, Launcher, Zygote, take_orders
 from tenfold.cluster.syncer.recorder import Recorder
-from tenfold.cluster.wire import Link, Refused, Security, Unreachable
+from tenfold.cluster.wire import Link, Refused, Security, Unreachable, is_loopback
 from tenfold.config import Campaign, Fault
 from tenfold.errors import Interrupted, TenfoldError
 from tenfold.train.console import RunConsole, duration
@@ -51,10 +52,25 @@ class LocalRun:
         return self.directory / "cluster"
 
     @property
+    def logs(self) -> Path:
+        """What the processes print."""
+        return self.folder / "logs"
+
+    @property
+    def sets(self) -> list[str]:
+        """The overrides as words of a command line."""
+        return [word for override in self.overrides for word in ("--set", override)]
+
+    @property
     def learners(self) -> list[str]:
-        """Names of the learners started here."""
+        """Names of the learners started from here, as processes or as jobs."""
         cluster = self.campaign.cluster
-        return [f"learner-{number}" for number in range(cluster.learners)] if cluster.launch == "local" else []
+        return [f"learner-{number}" for number in range(cluster.learners)] if cluster.launch != "none" else []
+
+    @property
+    def in_slurm(self) -> bool:
+        """Whether learners are jobs of a Slurm cluster."""
+        return self.campaign.cluster.launch == "slurm"
 
     @property
     def injects_faults(self) -> bool:
@@ -100,8 +116,11 @@ class Supervisor:
         """`on_loss(step, loss)` is told the loss at every console line and may add to the line."""
         self._run, self._console, self._recorder, self._on_loss = run, console, recorder, on_loss
         self._stack = ExitStack()
-        self._zygote = Zygote((sys.executable, "-m", "tenfold", "zygote"))
-        self._children = Children(self._zygote)
+        self._learners: Launcher
+        if run.in_slurm:
+            self._children, self._learners = Children(), _slurm_jobs(run, console)
+        else:
+            self._children = self._learners = self._forked_children()
         self._deaths = _Deaths(CrashLoop(run.campaign.cluster.crash_limit, CRASH_WINDOW_S))
         self._kept: dict[str, Child] = {}
         self._proxies: dict[str, list[FaultyProxy]] = {}
@@ -115,21 +134,27 @@ class Supervisor:
 
     def train(self) -> None:
         """Until the run is finished. Raises Interrupted when asked to stop, TenfoldError when it cannot go on."""
-        with stop_on_signal() as stop, self._children:
-            try:
+        with stop_on_signal() as stop:
+            with self._stack:  # faults end first: a slowed process would be stopped again
+                self._stack.callback(self._children.stop_all, GRACE_S)
+                self._stack.callback(self._learners.stop_all, GRACE_S)
                 self._start(stop)
                 self._follow(stop)
-            finally:
-                self._stack.close()  # faults first: a slowed process would be stopped again
-                self._children.stop_all(GRACE_S)
-                self._zygote.close()
-        if stop.is_set:
-            done = self.status.get("samples", 0) // self._run.sequences
-            raise Interrupted(
-                f"stopped as asked; step {done}/{self._run.steps} is saved. Run the same command again to go on"
-            )
+            if stop.is_set:
+                done = self.status.get("samples", 0) // self._run.sequences
+                raise Interrupted(
+                    f"stopped as asked; step {done}/{self._run.steps} is saved. Run the same command again to go on"
+                )
 
     # Starting
+
+    def _forked_children(self) -> Children:
+        zygote = Zygote((sys.executable, "-m", "tenfold", "zygote"))
+        self._stack.callback(zygote.close)
+        return Children(zygote)
+
+    def _launcher(self, name: str) -> Launcher:
+        return self._children if name == SYNCER else self._learners
 
     def _start(self, stop: StopRequest) -> None:
         self._start_child(self._syncer())
@@ -139,12 +164,11 @@ class Supervisor:
 
     def _start_child(self, child: Child) -> None:
         self._kept[child.name] = child
-        self._children.start(child)
+        self._launcher(child.name).start(child)
 
     def _child(self, name: str, *words: str) -> Child:
-        sets = [word for override in self._run.overrides for word in ("--set", override)]
-        command = (sys.executable, "-m", "tenfold", *words, *sets, "--child")
-        return Child(name, command, self._environment(), self._run.folder / "logs" / f"{name}.log")
+        command = (sys.executable, "-m", "tenfold", *words, *self._run.sets, "--child")
+        return Child(name, command, self._environment(), self._run.logs / f"{name}.log")
 
     def _environment(self) -> Mapping[str, str]:
         return {TOKEN_VARIABLE: self._run.token, CHAOS_VARIABLE: "1" if self._run.injects_faults else "0"}
@@ -160,7 +184,10 @@ class Supervisor:
             if name not in self._proxies:
                 self._proxies[name] = [self._stack.enter_context(FaultyProxy(host, port)) for port in self._ports]
             address = f"127.0.0.1:{self._proxies[name][0].port}:{self._proxies[name][1].port}"
-        return self._child(name, "learner", str(self._run.directory), "--syncer", address, "--name", name)
+        words = ("learner", str(self._run.directory.resolve()), "--syncer", address)
+        if self._run.in_slurm:
+            return learner_job(name, (*words, *self._run.sets), self._run.campaign.cluster.slurm_ranks, self._run.logs)
+        return self._child(name, *words, "--name", name)
 
     @property
     def _address_file(self) -> Path:
@@ -182,7 +209,7 @@ class Supervisor:
                 return
             time.sleep(POLL_S)
         if not stop.is_set:
-            raise TenfoldError(f"the syncer did not start within {STARTING_S:g} s; see {self._run.folder / 'logs'}")
+            raise TenfoldError(f"the syncer did not start within {STARTING_S:g} s; see {self._run.logs}")
 
     # Following
 
@@ -212,7 +239,7 @@ class Supervisor:
 
     def _restart_dead(self) -> None:
         now, deaths = time.monotonic(), self._deaths
-        for ended in self._children.poll():
+        for ended in (*self._children.poll(), *self._learners.poll()):
             child = self._kept.get(ended.name)
             if child is None or self._is_finished() or (ended.code == 0 and ended.name != SYNCER):
                 continue
@@ -220,7 +247,7 @@ class Supervisor:
             if ended.name in deaths.intended:
                 deaths.intended.discard(ended.name)
             else:
-                delay = deaths.crashes.note(ended.name, now)
+                delay = deaths.crashes.note(ended.name, now, ended.waited)
             if delay is None:
                 self._give_up(ended)
                 continue
@@ -230,7 +257,7 @@ class Supervisor:
         for name, (at, child) in list(deaths.restart_at.items()):
             if now >= at:
                 del deaths.restart_at[name]
-                self._children.start(child)
+                self._launcher(name).start(child)
 
     def _give_up(self, ended: Ended) -> None:
         report = self._deaths.crashes.report(ended)
@@ -238,7 +265,7 @@ class Supervisor:
         self._recorder.say("given-up", report, learner=ended.name)
         self._console.say(f"warning: {report}")
         if ended.name == SYNCER or self._deaths.given_up >= self._kept.keys() - {SYNCER}:
-            raise TenfoldError(f"{report}; see {self._run.folder / 'logs'}")
+            raise TenfoldError(f"{report}; see {self._run.logs}")
 
     def _kill_the_stalled(self) -> None:
         """A learner the syncer has given up but whose process hangs on is killed, and so started again."""
@@ -247,13 +274,13 @@ class Supervisor:
             life = (name, int(learner["life"]))
             if learner["state"] != "sealed" or life in deaths.killed:
                 continue
-            if self._children.pid(name) is None:
+            if name not in self._learners.running:
                 deaths.killed.add(life)  # dead already: the process that starts now is to be left alone
             elif now - deaths.sealed_at.setdefault(life, now) > REJOIN_S:
                 deaths.killed.add(life)
-                deaths.intended.add(name)
-                self._console.say(f"{name}: {learner['reason']}; killed")
-                self._children.kill(name)
+                if self._learners.kill(name):
+                    deaths.intended.add(name)
+                    self._console.say(f"{name}: {learner['reason']}; killed")
 
     def _is_finished(self) -> bool:
         found = read_address(self._address_file)
@@ -262,7 +289,7 @@ class Supervisor:
     def _await_end(self) -> None:
         """The learners hear that the run is finished and end; so does the syncer."""
         deadline = time.monotonic() + GRACE_S
-        while time.monotonic() < deadline and self._children.running:
+        while time.monotonic() < deadline and (self._children.running or self._learners.running):
             time.sleep(POLL_S)
 
     # Faults and orders
@@ -304,7 +331,7 @@ class Supervisor:
                 self._start_child(self._learner(str(order["name"])))
             case "leave":
                 self._kept.pop(str(order["name"]), None)
-                self._children.ask_to_stop(str(order["name"]))
+                self._learners.ask_to_stop(str(order["name"]))
             case what:
                 raise TenfoldError(f"unknown order {what!r}")
 
@@ -327,6 +354,13 @@ class Supervisor:
         )
         every = run.campaign.train.log_every
         self._line = _Line((step // every + 1) * every, now, samples)
+
+
+def _slurm_jobs(run: LocalRun, console: RunConsole) -> SlurmJobs:
+    cluster = run.campaign.cluster
+    if is_loopback(cluster.bind):
+        console.say(f"the syncer listens on {cluster.bind}: jobs on other machines need cluster.bind and a certificate")
+    return SlurmJobs(Slurm.of_folder(run.folder), cluster.slurm_options, console.say)
 
 
 def read_address(path: Path) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """Processes kept alive: children, crash loops, orders to a running supervisor. Front door."""
 
-from tenfold.cluster.supervise.children import Child, Children, Ended
+from tenfold.cluster.supervise.children import Child, Children, Ended, last_line
 from tenfold.cluster.supervise.crash_loop import CrashLoop
+from tenfold.cluster.supervise.launcher import Launcher
 from tenfold.cluster.supervise.orders import drop_order, take_orders
 from tenfold.cluster.supervise.parent import watch_parent
 from tenfold.cluster.supervise.zygote import Zygote, serve_forks
@@ -11,8 +12,10 @@ __all__ = [
     "Children",
     "CrashLoop",
     "Ended",
+    "Launcher",
     "Zygote",
     "drop_order",
+    "last_line",
     "serve_forks",
     "take_orders",
     "watch_parent",
