@@ -430,7 +430,7 @@ CASES = [
         untrained,
         "train my --set cluster.learners=2 --set cluster.launch=slurm",
         2,
-        r'cluster.launch = "slurm": no sbatch on this machine; start it where jobs are submitted, or set cluster.launch',
+        r'cluster.launch = "slurm": no sbatch on this machine; start it where jobs are submitted, or set',
         (("PATH", "/nonexistent"),),
     ),
     Case(

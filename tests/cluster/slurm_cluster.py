@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-DAEMONS = ("munged", "slurmctld", "slurmd")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 STARTING_S = 30.0
 CONFIGURATION = """
 ClusterName=test
@@ -46,11 +46,11 @@ def why_not() -> str | None:
         return "Slurm runs on Linux only"
     if os.getuid() != 0:
         return "not root, which slurmd must be"
-    missing = [name for name in DAEMONS if _daemon(name) is None]
+    missing = [name for name in PROGRAMS if _path(name) is None]
     return f"no {', '.join(missing)} here (Debian: apt-get install slurm-wlm munge)" if missing else None
 
 
-def _daemon(name: str) -> str | None:
+def _path(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
@@ -70,7 +70,7 @@ def slurm_cluster(folder: Path) -> Iterator[Path]:
 
     def start(name: str, *words: str) -> None:
         with (folder / f"{name}.log").open("wb") as log:
-            command = (_daemon(name) or name, *words)
+            command = (_path(name) or name, *words)
             daemons.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
 
     try:

@@ -1,7 +1,8 @@
 """Learners as jobs of a real Slurm: submitted, killed, submitted again, and none left when the run is over."""
 
+import os
+import re
 import signal
-import sqlite3
 import stat
 import sys
 import time
@@ -11,12 +12,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tenfold.cluster.log import RunLog
 from tenfold.cluster.slurm import Slurm, SlurmJobs
 from tenfold.cluster.supervise import Child, Ended
-from tenfold.errors import InputError, TenfoldError
+from tenfold.errors import TenfoldError
 from tests.cluster.slurm_cluster import slurm_cluster, why_not
-from tests.cluster.small import cluster_campaign, committed_samples, start_training, total_samples, wait_until
+from tests.cluster.small import (
+    STARTING_S,
+    cluster_campaign,
+    committed_samples,
+    lives,
+    merges,
+    start_training,
+    total_samples,
+    wait_until,
+)
 from tests.cluster.test_train import events, kill_everything
 
 pytestmark = [
@@ -24,7 +33,6 @@ pytestmark = [
     pytest.mark.skipif(why_not() is not None, reason=f"needs a Slurm cluster: {why_not()}"),
 ]
 
-STARTING_S = 150.0  # three processes import torch on what cores there are
 IN_SLURM = """launch = "slurm"
 slurm_options = ["--partition=main", "--time=10"]
 """
@@ -140,6 +148,38 @@ def test_all_are_asked_to_save_and_then_killed(jobs: SlurmJobs, slurm: Slurm, tm
     assert not waits.log.exists()
 
 
+def test_one_that_is_let_go_saves_and_one_that_still_waits_never_starts(jobs: SlurmJobs, tmp_path: Path) -> None:
+    child, waits = python(tmp_path, 0, POLITE), python(tmp_path, 1, POLITE)
+    jobs.start(child)
+    jobs.poll()
+    says(child)
+    jobs.start(waits)
+    assert jobs.ask_to_stop("learner-1") and jobs.running == ["learner-0"]
+    assert jobs.ask_to_stop("learner-0")
+    end = ends(jobs, 1)["learner-0"]
+    assert (end.how, end.code, end.last_line) == ("CANCELLED", 1, "saved")
+    assert not jobs.ask_to_stop("learner-0")
+
+
+def test_while_slurm_is_away_nothing_is_taken_for_dead(
+    slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    jobs, child = SlurmJobs(slurm, (), said.append), python(tmp_path, 0, HANGS)
+    jobs.start(child)
+    jobs.poll()
+    says(child)
+    nobody = tmp_path / "slurm.conf"
+    nobody.write_text(re.sub(r"(?<=SlurmctldPort=)\d+", "9", Path(os.environ["SLURM_CONF"]).read_text()))
+    with monkeypatch.context() as away:
+        away.setenv("SLURM_CONF", str(nobody))
+        assert jobs.kill("learner-0")
+        assert jobs.poll() == []
+    assert len(said) == 2 and "Unable to contact slurm controller" in said[1]
+    assert jobs.kill("learner-0")
+    assert ends(jobs, 1)["learner-0"].how == "SIGKILL"
+
+
 def test_what_an_earlier_supervisor_left_is_gone_before_the_first_job(
     slurm: Slurm, jobs: SlurmJobs, tmp_path: Path
 ) -> None:
@@ -212,20 +252,6 @@ def test_a_lost_supervisors_jobs_end_with_the_next_and_none_outlives_ctrl_c(clus
     assert again.returncode == 130, err
     assert "stopped as asked" in err
     assert living(slurm) == []
-
-
-def merges(campaign: Path) -> int:
-    try:
-        with RunLog.opened(campaign / "cluster") as log:
-            return len(log.participation())
-    except (InputError, sqlite3.Error):  # not there yet
-        return 0
-
-
-def lives(campaign: Path) -> list[str]:
-    """Names of the learners' lives, sorted."""
-    with RunLog.opened(campaign / "cluster") as log:
-        return sorted(life.name for life in log.lives())
 
 
 def learner_process(campaign: Path, name: str) -> psutil.Process:
