@@ -192,13 +192,25 @@ def test_what_an_earlier_supervisor_left_is_gone_before_the_first_job(
     says(left)
     says(other)
     old = living(slurm)
+    assert "saved" not in left.log.read_text()
     jobs.start(left)
     jobs.poll()
     assert len(living(slurm)) == 1 and living(slurm) != old
     assert "saved" in left.log.read_text()
-    assert before.poll() == [] and ends(before, 1)["learner-0"].how == "status 1"
     assert others.running == ["learner-0"], "another campaign's"
     others.stop_all(5.0)
+
+
+def test_a_job_that_nobody_here_knows_is_cancelled(jobs: SlurmJobs, slurm: Slurm, tmp_path: Path) -> None:
+    """As when an answer of sbatch is lost."""
+    child = python(tmp_path, 0, POLITE)
+    jobs.start(child)
+    jobs.poll()
+    (mine,) = living(slurm)
+    other = slurm.submit([0], child.command[:-1], (), child.log.parent)
+    assert living(slurm) == sorted([mine, f"{other}_0"])
+    wait_until(lambda: jobs.poll() == [] and living(slurm) == [mine], 30.0)
+    assert jobs.running == ["learner-0"]
 
 
 def test_what_slurm_refuses_is_said(slurm: Slurm, tmp_path: Path) -> None:
@@ -209,10 +221,10 @@ def test_what_slurm_refuses_is_said(slurm: Slurm, tmp_path: Path) -> None:
 
 
 def test_a_learner_killed_in_its_job_loses_nothing(cluster: None, tmp_path: Path) -> None:
-    campaign = cluster_campaign(tmp_path, tokens=20_480, more=IN_SLURM)
+    campaign = cluster_campaign(tmp_path, tokens=64_000, more=IN_SLURM)
     process = start_training(campaign, "--set", "cluster.stalled_after=120")  # a death is Slurm's to tell
     try:
-        wait_until(lambda: merges(campaign) >= 3, STARTING_S)
+        wait_until(lambda: merges(campaign) >= 3 and len(lives(campaign)) == 2, STARTING_S)
         other, killed = (learner_process(campaign, name) for name in ("learner-0", "learner-1"))
         token = (campaign / "cluster" / "token").read_text().strip()
         assert stat.S_IMODE((campaign / "cluster" / "token").stat().st_mode) == 0o600

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +107,8 @@ class SlurmJobs:
         if not waiting or time.monotonic() < self._next_submission:
             return
         try:
-            if not self._has_submitted:
+            if not self._has_submitted and (left := self._living()):
+                self._say(f"Slurm jobs {', '.join(left)} were left behind by an earlier run; cancelled")
                 self._clear(LEFTOVER_GRACE_S)
             for command in dict.fromkeys(job.child.command[:-1] for job in waiting):
                 self._submit(command, [job for job in waiting if job.child.command[:-1] == command])
@@ -142,13 +144,17 @@ class SlurmJobs:
     def _compare(self) -> None:
         """What was submitted with what the queue shows."""
         tasks = self._slurm.tasks()
-        for name, job in [(name, job) for name, job in self._jobs.items() if job.key]:
-            task = tasks.get(job.key)
+        known = {job.key: job for job in self._jobs.values() if job.key}
+        for key, job in known.items():
+            task = tasks.get(key)
             if task is None or not task.lives:
-                del self._jobs[name]
+                del self._jobs[job.child.name]
                 self._ended.append(_end(job, task))
-            elif job.condemned:
-                self._slurm.signal("KILL", job.key)
+        for key in [key for key, task in tasks.items() if task.lives]:
+            if key not in known:  # of an sbatch that did its work and never answered: it is submitted again
+                self._slurm.cancel(key)
+            elif known[key].condemned:
+                self._slurm.signal("KILL", key)
 
     def _attempt(self, action: Callable[[], None]) -> bool:
         """Whether Slurm did it. What stands in the way is said once."""
@@ -171,10 +177,12 @@ class SlurmJobs:
         """
         if not self._living():
             return
-        self._slurm.cancel(pending=True)
-        self._slurm.signal("TERM")  # cancelled at once, one that hangs could not be killed before the site's KillWait
+        with suppress(TenfoldError):  # of one that has just ended; whether Slurm answers, the wait finds out
+            self._slurm.cancel(pending=True)
+            self._slurm.signal("TERM")  # cancelled now, one that hangs could be killed only after the site's KillWait
         if self._wait_for_end(grace):
-            self._slurm.signal("KILL")
+            with suppress(TenfoldError):
+                self._slurm.signal("KILL")
             self._slurm.cancel()
         living = self._wait_for_end(KILLED_S)
         if living:
