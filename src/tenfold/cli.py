@@ -164,11 +164,13 @@ def learner(
     as_json: AsJson = False,
 ) -> None:
     """Train as one learner of a run; `learner join|leave` adds one to a running `tenfold train`, or lets one go."""
-    from tenfold.campaign import order_learner, run_learner
-
     if what in ("join", "leave"):
-        _show(order_learner(campaign, what, name), as_json)
+        from tenfold.cluster.supervise import check_name, give_order
+
+        _show(give_order(campaign, {"what": what, "name": check_name(name)}), as_json)
         return
+    from tenfold.campaign import run_learner
+
     result = run_learner(
         Path(what), set_ or (), name=name, syncer=syncer, token_file=token_file, tls_root=tls_root, child=child
     )
@@ -184,15 +186,16 @@ def chaos(
     target: Annotated[str, typer.Option(help="learner-0, learner-1, …, or syncer.")] = "learner-0",
     seconds: Annotated[float, typer.Option(help="How long it lasts, of the kinds that last.")] = 5.0,
     amount: Annotated[
-        float | None, typer.Option(help="How strong: see docs/configuration.md, [[chaos.faults]].")
+        float | None, typer.Option(help="How strong: see `amount` of chaos.faults in docs/configuration.md.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Inject a fault into a running `tenfold train` of several learners."""
-    from tenfold.campaign import order_fault
+    from tenfold.cluster.supervise import give_order
+    from tenfold.config import checked_fault
 
     fault = {"kind": kind, "target": target, "seconds": seconds, "amount": amount}
-    _show(order_fault(campaign, {key: value for key, value in fault.items() if value is not None}), as_json)
+    _show(give_order(campaign, {"what": "fault", "fault": checked_fault(fault)}), as_json)
 
 
 @app.command()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, drop_order, take_orders
+from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, clear_orders, drop_order, is_taken, take_orders
 from tenfold.errors import TenfoldError
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
@@ -94,8 +95,10 @@ def test_a_killed_child_takes_what_it_started_with_it(children: Children, tmp_pa
 
 
 def test_what_a_child_leaves_behind_dies_when_it_ends_by_itself(children: Children, tmp_path: Path) -> None:
-    children.start(python(tmp_path, "learner-0", STARTS_ANOTHER))
-    inner = int(ended(children).last_line.split()[1])
+    child = python(tmp_path, "learner-0", STARTS_ANOTHER)
+    children.start(child)
+    ended(children)
+    inner = int(child.log.read_text().split("pid ")[1].split()[0])
     until(lambda: not psutil.pid_exists(inner) or psutil.Process(inner).status() == psutil.STATUS_ZOMBIE)
 
 
@@ -248,6 +251,20 @@ def test_orders_are_taken_once_in_the_order_they_came(tmp_path: Path) -> None:
     assert [order["number"] for order in take_orders(tmp_path / "orders", reports.append)] == [0, 1, 2]
     assert take_orders(tmp_path / "orders", reports.append) == []
     assert reports == []
+
+
+def test_who_orders_learns_whether_anybody_obeys(tmp_path: Path) -> None:
+    order = drop_order(tmp_path, {"order": "good"})
+    assert not is_taken(order, 0.1)
+    assert not order.exists(), "a supervisor that starts later must not find it"
+    order = drop_order(tmp_path, {"order": "good"})
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(is_taken, order, 10.0)
+        assert take_orders(tmp_path, pytest.fail) == [{"order": "good"}]
+        assert asked.result()
+    drop_order(tmp_path, {"order": "old"})
+    clear_orders(tmp_path)
+    assert take_orders(tmp_path, pytest.fail) == []
 
 
 BAD_ORDERS = {

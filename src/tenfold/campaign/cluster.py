@@ -1,9 +1,8 @@
 """Training with several learners: the target's run, supervised here, and the bodies of its processes."""
 
 import os
-import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tenfold.campaign.claim import Claim, claim_cluster
 from tenfold.campaign.files import CampaignFiles, write_json
 from tenfold.campaign.forecast.watch import ForecastWatcher, open_watcher
+from tenfold.campaign.trained import start_run
 from tenfold.cluster.fragments import cut_model
-from tenfold.cluster.learner.process import check_name, train_as_learner
+from tenfold.cluster.learner.process import train_as_learner
 from tenfold.cluster.local import LocalRun, Supervisor, read_address
 from tenfold.cluster.replay import Replayed, replay_folder
 from tenfold.cluster.settings import (
@@ -25,16 +26,15 @@ from tenfold.cluster.settings import (
     token_from,
 )
 from tenfold.cluster.slurm import check_slurm
-from tenfold.cluster.supervise import watch_parent
+from tenfold.cluster.supervise import check_name, watch_parent
 from tenfold.cluster.syncer.process import Where, serve
 from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.syncer.shelf import Shelf
-from tenfold.cluster.wire import BlobServer, Security
+from tenfold.cluster.wire import BlobServer, Security, check_security
 from tenfold.config import Campaign
 from tenfold.data import Manifest
 from tenfold.errors import Interrupted, TenfoldError
 from tenfold.ledger import Ledger
-from tenfold.machine import environment
 from tenfold.model import Transformer
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
 from tenfold.train.console import RunConsole
@@ -60,37 +60,21 @@ def train_with_learners(
         check_slurm()
     plan, identity = _plan(campaign, manifest)
     files.cluster.mkdir(parents=True, exist_ok=True)
+    check_security(campaign.cluster.bind, server_security(campaign, make_token(files.cluster / "token")))
     (files.cluster / "syncer.json").unlink(missing_ok=True)
-    run = LocalRun(
-        campaign=campaign,
-        directory=files.directory,
-        overrides=overrides,
-        token=make_token(files.cluster / "token"),
-        sequences=plan.sequences,
-        steps=plan.steps,
-        tokens_per_sample=plan.context,
-    )
-    with closing(Ledger(files.ledger)) as ledger:
-        _start_run(ledger, campaign, identity)
-    watcher = open_watcher(files, identity, plan, campaign.train.log_every)
-    recorder = Recorder(lambda: _ledger_of(campaign, files, identity), lambda _: None)
+    claim = claim_cluster(files, identity, console.say)
+    claim.save()
     console.say(_headline(campaign, plan))
-    supervisor = Supervisor(run, console, recorder, _loss_follower(watcher, recorder))
-    status = "failed"
-    try:
-        supervisor.train()
-        status = "done"
-    except Interrupted:
-        status = "interrupted"
-        raise
-    finally:
-        recorder.close()
-        with closing(Ledger(files.ledger)) as ledger:
-            run_id = _start_run(ledger, campaign, identity)
-            ledger.finish_run(run_id, status)
-            started = next(found.started_at for found in ledger.runs() if found.id == run_id)
+    with (
+        _recorded(campaign, files, claim, plan.steps),
+        closing(Recorder(lambda: _ledger_of(campaign, files, identity), lambda _: None)) as recorder,
+    ):
+        recorder.say("started", _headline(campaign, plan))
+        watcher = open_watcher(files, identity, plan, campaign.train.log_every)
+        run = _local_run(campaign, files, plan, overrides)
+        Supervisor(run, console, recorder, _loss_follower(watcher, recorder, claim)).train()
     weights = published_weights(campaign, manifest, files)
-    meta = {"identity": asdict(identity), "fingerprint": identity.fingerprint, "seconds": 0.0}
+    meta = {"identity": asdict(identity), "fingerprint": identity.fingerprint, "seconds": claim.seconds}
     checkpointer.save(CheckpointState(weights, plan.steps, plan.steps * plan.sequences, meta))
     checkpointer.wait()
     result = TrainResult(
@@ -99,17 +83,48 @@ def train_with_learners(
         parameters=plan.parameters,
         weights_digest=weights_digest(weights),
         fingerprint=identity.fingerprint,
-        seconds=time.time() - started,
+        seconds=claim.seconds,
     )
     return result, identity
 
 
-def _loss_follower(watcher: ForecastWatcher | None, recorder: Recorder) -> Callable[[int, float], str]:
-    """Shows the forecast's band the loss at every one of its evaluations that the run has passed."""
+def _local_run(campaign: Campaign, files: CampaignFiles, plan: RunPlan, overrides: tuple[str, ...]) -> LocalRun:
+    return LocalRun(
+        campaign=campaign,
+        directory=files.directory,
+        overrides=overrides,
+        token=make_token(files.cluster / "token"),
+        sequences=plan.sequences,
+        steps=plan.steps,
+        tokens_per_sample=plan.context,
+    )
+
+
+@contextmanager
+def _recorded(campaign: Campaign, files: CampaignFiles, claim: Claim, steps: int) -> Iterator[None]:
+    """The run in the ledger: begun now, and closed as done, interrupted or failed."""
+    with closing(Ledger(files.ledger)) as ledger:
+        claim.take_over_metrics(ledger, start_run(ledger, campaign, claim.identity), steps)
+    status = "failed"
+    try:
+        yield
+        status = "done"
+    except Interrupted:
+        status = "interrupted"
+        raise
+    finally:
+        claim.save()
+        with closing(Ledger(files.ledger)) as ledger:
+            ledger.finish_run(start_run(ledger, campaign, claim.identity), status)
+
+
+def _loss_follower(watcher: ForecastWatcher | None, recorder: Recorder, claim: Claim) -> Callable[[int, float], str]:
+    """At each console line: shows the forecast's band the loss at every evaluation passed, and keeps the time."""
     seen = 0
 
     def follow(step: int, loss: float) -> str:
         nonlocal seen
+        claim.save()
         if watcher is None:
             return ""
         while seen + watcher.group <= step:
@@ -137,14 +152,9 @@ def _plan(campaign: Campaign, manifest: Manifest) -> tuple[RunPlan, RunIdentity]
     return plan, identify(campaign, manifest.digest, numerics_of(plan, ranks))
 
 
-def _start_run(ledger: Ledger, campaign: Campaign, identity: RunIdentity) -> int:
-    description = {"name": campaign.name, **asdict(identity), "environment": environment()}
-    return ledger.start_run("train", identity.fingerprint, description)
-
-
 def _ledger_of(campaign: Campaign, files: CampaignFiles, identity: RunIdentity) -> tuple[Ledger, int]:
     ledger = Ledger(files.ledger)
-    return ledger, _start_run(ledger, campaign, identity)
+    return ledger, start_run(ledger, campaign, identity)
 
 
 def published_weights(campaign: Campaign, manifest: Manifest, files: CampaignFiles) -> dict[str, Tensor]:
@@ -174,6 +184,8 @@ def serve_as_syncer(
         watch_parent()
     plan, identity = _plan(campaign, manifest)
     files.cluster.mkdir(parents=True, exist_ok=True)
+    if not child:
+        claim_cluster(files, identity, print).save()
     token = make_token(files.cluster / "token")
 
     def ready(server: BlobServer) -> None:

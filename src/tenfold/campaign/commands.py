@@ -18,12 +18,12 @@ from tenfold.campaign.ladder.stage import run_ladder as train_ladder
 from tenfold.campaign.ladder.worker import work_for_parent
 from tenfold.campaign.report.stage import report as write_report
 from tenfold.campaign.trained import trained_as
-from tenfold.cluster.learner.process import check_name
-from tenfold.cluster.supervise import drop_order, serve_forks
+from tenfold.cluster.supervise import serve_forks
 from tenfold.config import FILE_NAME, Campaign, example_values, load_campaign, render_campaign
 from tenfold.data import sources_of
 from tenfold.errors import InputError, TenfoldError
 from tenfold.train.console import RunConsole, run_console
+from tenfold.train.learner import make_deterministic
 from tenfold.train.ranks import joined_ranks
 
 
@@ -200,25 +200,8 @@ def run_learner(
 
 def run_zygote(main: Callable[[], object]) -> None:
     """Body of the process that learners are forked off: all is imported, nothing has computed yet."""
+    make_deterministic(1)  # imports the compiler, most of a second; a learner sets its own number of threads
     serve_forks(main)
-
-
-def order_fault(directory: Path, fault: Mapping[str, Any]) -> dict[str, Any]:
-    """Ask the supervisor of a running campaign for a fault."""
-    return _order(directory, {"what": "fault", "fault": dict(fault)})
-
-
-def order_learner(directory: Path, what: str, name: str) -> dict[str, Any]:
-    """Ask the supervisor of a running campaign for one more learner, or to let one go."""
-    return _order(directory, {"what": what, "name": check_name(name)})
-
-
-def _order(directory: Path, order: Mapping[str, Any]) -> dict[str, Any]:
-    files = CampaignFiles(directory)
-    if not (files.cluster / "syncer.json").exists():
-        raise InputError(f"{directory}: no run with several learners is going on here")
-    drop_order(files.cluster / "orders", dict(order))
-    return {"ordered": order["what"]}
 
 
 def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:

@@ -15,7 +15,17 @@ from tenfold.cluster.chaos import Chaos, Context, FaultyProxy, Injection, planne
 from tenfold.cluster.chaos.inside import ENVIRONMENT as CHAOS_VARIABLE
 from tenfold.cluster.settings import TOKEN_VARIABLE
 from tenfold.cluster.slurm import Slurm, SlurmJobs, learner_job
-from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, Launcher, Zygote, take_orders
+from tenfold.cluster.supervise import (
+    Child,
+    Children,
+    CrashLoop,
+    Ended,
+    Launcher,
+    Zygote,
+    clear_orders,
+    orders_folder,
+    take_orders,
+)
 from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.wire import Link, Refused, Security, Unreachable, is_loopback
 from tenfold.config import Campaign, Fault
@@ -26,7 +36,7 @@ from tenfold.train.signals import StopRequest, stop_on_signal
 POLL_S = 0.05
 STATUS_S = 0.25
 STARTING_S = 120.0
-REJOIN_S = 1.0  # a sealed learner whose process lives and does not join again within this is killed
+REJOIN_S = 0.5  # a sealed learner whose process lives and does not join again within this is killed
 CRASH_WINDOW_S = 60.0
 GRACE_S = 15.0
 CHAOS_HORIZON_S = 7 * 24 * 3600.0
@@ -71,11 +81,6 @@ class LocalRun:
     def in_slurm(self) -> bool:
         """Whether learners are jobs of a Slurm cluster."""
         return self.campaign.cluster.launch == "slurm"
-
-    @property
-    def injects_faults(self) -> bool:
-        """Whether [chaos] asks for any."""
-        return bool(self.campaign.chaos.faults or self.campaign.chaos.per_hour)
 
     @property
     def disturbs_links(self) -> bool:
@@ -141,10 +146,13 @@ class Supervisor:
                 self._start(stop)
                 self._follow(stop)
             if stop.is_set:
-                done = self.status.get("samples", 0) // self._run.sequences
-                raise Interrupted(
-                    f"stopped as asked; step {done}/{self._run.steps} is saved. Run the same command again to go on"
-                )
+                raise self._interrupted()
+
+    def _interrupted(self) -> Interrupted:
+        done = self.status.get("samples", 0) // self._run.sequences
+        return Interrupted(
+            f"stopped as asked; step {done}/{self._run.steps} is reached. Run the same command again to go on"
+        )
 
     # Starting
 
@@ -157,21 +165,23 @@ class Supervisor:
         return self._children if name == SYNCER else self._learners
 
     def _start(self, stop: StopRequest) -> None:
+        clear_orders(orders_folder(self._run.folder))
         self._start_child(self._syncer())
         self._await_syncer(stop)
         for name in self._run.learners:
             self._start_child(self._learner(name))
 
     def _start_child(self, child: Child) -> None:
-        self._kept[child.name] = child
         self._launcher(child.name).start(child)
+        self._kept[child.name] = child
+        self._deaths.restart_at.pop(child.name, None)  # an order came before its restart was due
 
     def _child(self, name: str, *words: str) -> Child:
         command = (sys.executable, "-m", "tenfold", *words, *self._run.sets, "--child")
         return Child(name, command, self._environment(), self._run.logs / f"{name}.log")
 
     def _environment(self) -> Mapping[str, str]:
-        return {TOKEN_VARIABLE: self._run.token, CHAOS_VARIABLE: "1" if self._run.injects_faults else "0"}
+        return {TOKEN_VARIABLE: self._run.token, CHAOS_VARIABLE: "1"}  # `tenfold chaos` may come at any time
 
     def _syncer(self) -> Child:
         control, bulk = map(str, self._ports)
@@ -315,25 +325,47 @@ class Supervisor:
         self._console.say(f"{kind}: {message}")
 
     def _take_orders(self) -> None:
-        for order in take_orders(self._run.folder / "orders", lambda line: self._recorder.say("bad-order", line)):
+        for order in take_orders(orders_folder(self._run.folder), self._refuse_order):
             try:
                 self._obey(order)
             except (KeyError, ValidationError, TenfoldError) as error:
-                self._recorder.say("bad-order", f"{order}: {str(error).splitlines()[0]}")
+                self._refuse_order(str(error).splitlines()[0])
+
+    def _refuse_order(self, why: str) -> None:
+        self._recorder.say("bad-order", why)
+        self._console.say(f"warning: order not obeyed: {why}")
 
     def _obey(self, order: Mapping[str, Any]) -> None:
         match order.get("what"):
             case "fault":
-                fault = Fault.model_validate({"at_seconds": 0.0} | dict(order["fault"]))
-                if self._chaos is not None:
-                    self._chaos.add(Injection(fault.kind, fault.target, 0.0, None, fault.seconds, fault.amount))
+                self._add_fault(Fault.model_validate(order["fault"]))
             case "join":
-                self._start_child(self._learner(str(order["name"])))
+                name = str(order["name"])
+                if name in self._learners.running:
+                    raise TenfoldError(f"{name} is at work already")
+                self._start_child(self._learner(name))
+                self._console.say(f"{name} is started, as ordered")
             case "leave":
-                self._kept.pop(str(order["name"]), None)
-                self._learners.ask_to_stop(str(order["name"]))
+                name = self._known(str(order["name"]))
+                del self._kept[name]
+                self._learners.ask_to_stop(name)
+                self._console.say(f"{name} is asked to leave, as ordered")
             case what:
                 raise TenfoldError(f"unknown order {what!r}")
+
+    def _add_fault(self, fault: Fault) -> None:
+        if self._chaos is None:
+            raise TenfoldError("faults begin when every learner has trained its first step")
+        if self._run.in_slurm and fault.target != SYNCER:
+            raise TenfoldError("faults hit processes of this machine; here the learners are jobs of Slurm")
+        target = fault.target if fault.target == SYNCER else self._known(fault.target)
+        self._chaos.add(Injection(fault.kind, target, 0.0, None, fault.seconds, fault.amount))
+
+    def _known(self, name: str) -> str:
+        learners = sorted(self._kept.keys() - {SYNCER})
+        if name not in learners:
+            raise TenfoldError(f"no learner {name}; there are {', '.join(learners)}")
+        return name
 
     # Showing
 

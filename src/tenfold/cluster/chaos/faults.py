@@ -157,7 +157,9 @@ def _disturb(injection: Injection, context: Context) -> Undo:
     names = list(context.proxies) if injection.target == SYNCER else [injection.target]
     undo = [_worsen(proxy, injection, context) for name in names for proxy in context.proxies.get(name, ())]
     if not undo:
-        raise NotInjected(f"{injection.kind}: {injection.target} is not connected through a proxy")
+        raise NotInjected(
+            f"{injection.kind}: {injection.target}'s line passes no proxy; it does where [chaos] plans faults of lines"
+        )
 
     def undo_all() -> None:
         for undo_one in undo:

@@ -1,6 +1,7 @@
 """A learner's loop: take what has arrived, step, send what is due. It waits for nobody."""
 
 import math
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -39,7 +40,8 @@ from tenfold.train.signals import StopRequest
 from tenfold.train.step import train_step
 
 IDLE_S = 0.05
-JOIN_RETRY_S = 0.5
+JOIN_PATIENCE_S = 5.0
+SAY_AGAIN_S = 30.0  # between two lines that say why joining does not succeed
 GOODBYE_S = 5.0  # how long a learner that was asked to stop tries to send what it has
 SMOOTHING = 0.9  # of the pace
 WARM_UP_STEPS = 3
@@ -128,13 +130,16 @@ class DecoupledLearner:
             "recipe": self.learner.identity.recipe,
             "abandoned": self._abandoned,
         }
+        said_at = -math.inf
         while True:
             try:
-                return link.call("join", request)
-            except Unreachable:
+                return link.call("join", request, patience=JOIN_PATIENCE_S)
+            except Unreachable as error:
                 if self.stop.is_set:
                     raise Interrupted(f"{self.site.name}: stopped as asked") from None
-                time.sleep(JOIN_RETRY_S)
+                if time.monotonic() - said_at > SAY_AGAIN_S:
+                    print(f"{self.site.name}: cannot join yet: {error}; trying again", file=sys.stderr, flush=True)
+                    said_at = time.monotonic()
 
     @property
     def _part(self) -> tuple[int, int]:

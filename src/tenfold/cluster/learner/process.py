@@ -11,7 +11,6 @@ from tenfold.cluster.settings import batch_of, fragments_of, sharing_machine
 from tenfold.cluster.wire import BlobServer, Security
 from tenfold.config import Campaign
 from tenfold.data import Manifest
-from tenfold.errors import InputError
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.learner import build_learner
 from tenfold.train.ranks import Ranks, joined_ranks
@@ -53,10 +52,3 @@ def _peer_server(peers: PeerService, syncer: str, security: Security, ranks: Ran
         yield server.address
     finally:
         server.close()
-
-
-def check_name(name: str) -> str:
-    """A learner's name is a folder's name. Raises InputError when it cannot be one."""
-    if not name or len(name) > 100 or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
-        raise InputError(f"--name {name!r}: letters, digits, '-', '_' and '.' only")
-    return name

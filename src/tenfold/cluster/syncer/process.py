@@ -73,6 +73,7 @@ def serve(
     )
     try:
         ready(server)
+        recorder.say("serving", "the syncer serves")
         _work(coordinator, shard, stop)
         return coordinator.finished
     finally:
