@@ -129,7 +129,8 @@ def train(
 @app.command()
 def syncer(
     campaign: CampaignDirectory = HERE,
-    port: Annotated[int | None, typer.Option(help="Control port. Default: cluster.port.")] = None,
+    shard: Annotated[int, typer.Option(min=0, help="Which of cluster.syncer_shards; 0 coordinates.")] = 0,
+    port: Annotated[int | None, typer.Option(help="Control port. Default: cluster.port + 2 × shard.")] = None,
     bulk_port: Annotated[int, typer.Option(help="Port of the fragments; 0 takes a free one.")] = 0,
     child: Annotated[bool, typer.Option("--child", hidden=True)] = False,
     set_: Overrides = None,
@@ -138,7 +139,7 @@ def syncer(
     """Hold the global fragments of a run whose learners are started by hand. `tenfold train` starts it by itself."""
     from tenfold.campaign import run_syncer
 
-    _show(run_syncer(campaign, set_ or (), port, bulk_port, child=child), as_json)
+    _show(run_syncer(campaign, set_ or (), shard, port, bulk_port, child=child), as_json)
 
 
 @app.command(hidden=True)
@@ -183,7 +184,7 @@ def chaos(
         str, typer.Argument(help="kill, stop, hang, slow, partition, delay, loss, bandwidth, corrupt, nan, disk-full.")
     ],
     campaign: CampaignDirectory = HERE,
-    target: Annotated[str, typer.Option(help="learner-0, learner-1, …, or syncer.")] = "learner-0",
+    target: Annotated[str, typer.Option(help="learner-0, learner-1, …, syncer, or syncer-1, ….")] = "learner-0",
     seconds: Annotated[float, typer.Option(help="How long it lasts, of the kinds that last.")] = 5.0,
     amount: Annotated[
         float | None, typer.Option(help="How strong: see `amount` of chaos.faults in docs/configuration.md.")

@@ -70,7 +70,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"faults": [{"kind": "kill", "at": 1.0}]}, "c.toml: chaos.faults[0].at = 1.0: input should be less than 1"),
     (
         {"faults": [{"kind": "kill", "at": 0.1, "target": "learner"}]},
-        'c.toml: chaos.faults[0].target = \'learner\': a target is "learner-0", "learner-1", …, "syncer" or "any"',
+        'c.toml: chaos.faults[0].target = \'learner\': a target is "learner-0", "learner-1", …, "syncer", "syncer-1", '
+        '… or "any"',
     ),
     (
         {"faults": [{"kind": "nan", "at": 0.1, "target": "syncer"}]},

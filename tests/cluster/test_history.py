@@ -202,6 +202,21 @@ def test_the_syncer_serves_except_from_its_death_until_it_serves_again() -> None
     assert downtimes(events, [life(1, 0)], END) == []
 
 
+def test_a_further_shard_of_the_syncer_has_a_row_of_its_own_and_is_no_learner() -> None:
+    events = [
+        *BEGINNING,
+        event(30, "serving"),
+        event(30, "serving", shard=1),
+        fault(40, "kill", "syncer-1"),
+        event(43, "serving", shard=1),
+    ]
+    rows = rows_of(events, [life(1, 0)], END)
+    assert [found.name for found in rows][-2:] == ["syncer-1", SYNCER]
+    assert rows[-2].spans[-2:] == (Span("out", 40, 43), Span("training", 43, 100))
+    assert rows[-1].spans[-1] == Span("training", 30, 100)
+    assert downtimes(events, [life(1, 0)], END) == []
+
+
 def test_while_nobody_runs_everybody_is_out_and_no_one_has_failed() -> None:
     events = [
         *BEGINNING,

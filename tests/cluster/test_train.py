@@ -124,6 +124,10 @@ def test_an_interrupted_run_goes_on_with_fewer_learners_but_not_with_another_rec
     _, err = refused.communicate(timeout=60)
     assert refused.returncode == 2
     assert "cluster: trained with another configuration (cluster.inner_steps: 4 → 5)" in err
+    refused = start_training(campaign, "--set", "cluster.syncer_shards=2")
+    _, err = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert "cluster: trained with another configuration (cluster.syncer_shards: 1 → 2)" in err
     result = train(campaign, "--set", "cluster.learners=1", "--set", "cluster.batch_tokens=128")
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
     assert result["seconds"] > seconds > 1

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from tenfold.campaign.claim import Claim, claim_cluster
 from tenfold.campaign.files import CampaignFiles, write_json
 from tenfold.campaign.forecast.watch import ForecastWatcher, open_watcher
 from tenfold.campaign.trained import start_run
-from tenfold.cluster.fragments import cut_model
+from tenfold.cluster.fragments import cut_model, shard_of
 from tenfold.cluster.learner.process import train_as_learner
-from tenfold.cluster.local import LocalRun, Supervisor, read_address
+from tenfold.cluster.local import LocalRun, Supervisor, address_file, read_address
 from tenfold.cluster.replay import Replayed, replay_folder
 from tenfold.cluster.settings import (
     batch_of,
@@ -27,13 +28,13 @@ from tenfold.cluster.settings import (
 )
 from tenfold.cluster.slurm import check_slurm
 from tenfold.cluster.supervise import check_name, watch_parent
-from tenfold.cluster.syncer.process import Where, serve
+from tenfold.cluster.syncer.process import Where, serve, serve_shard
 from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.syncer.shelf import Shelf
 from tenfold.cluster.wire import BlobServer, Security, check_security
 from tenfold.config import Campaign
 from tenfold.data import Manifest
-from tenfold.errors import Interrupted, TenfoldError
+from tenfold.errors import InputError, Interrupted, TenfoldError
 from tenfold.ledger import Ledger
 from tenfold.model import Transformer
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
@@ -61,7 +62,8 @@ def train_with_learners(
     plan, identity = _plan(campaign, manifest)
     files.cluster.mkdir(parents=True, exist_ok=True)
     check_security(campaign.cluster.bind, server_security(campaign, make_token(files.cluster / "token")))
-    (files.cluster / "syncer.json").unlink(missing_ok=True)
+    for shard in range(campaign.cluster.syncer_shards):
+        address_file(files.cluster, shard).unlink(missing_ok=True)
     claim = claim_cluster(files, identity, console.say)
     claim.save()
     console.say(_headline(campaign, plan))
@@ -162,53 +164,59 @@ def published_weights(campaign: Campaign, manifest: Manifest, files: CampaignFil
     model = Transformer(campaign.model, manifest.vocab_size, torch.float32)
     parameters = dict(model.named_parameters())
     fragments = cut_model({name: list(p.shape) for name, p in parameters.items()}, campaign.cluster.fragments)
-    shelf, weights = Shelf(files.cluster / "shard-0"), {}
-    try:
+    weights = {}
+    with ExitStack() as stack:
+        shelves = [Shelf(files.cluster / f"shard-{number}") for number in range(campaign.cluster.syncer_shards)]
+        for shelf in shelves:
+            stack.callback(shelf.close)
         for fragment in fragments:
+            shelf = shelves[shard_of(fragment.index, len(shelves))]
             state = shelf.newest(fragment.index)
             if state is None:
                 raise TenfoldError(f"{shelf.folder}: no version of fragment {fragment.index}")
             parts = torch.split(state.values, list(fragment.sizes))
             for name, part in zip(fragment.names, parts, strict=True):
                 weights[f"model/{name}"] = part.view_as(parameters[name]).clone()
-    finally:
-        shelf.close()
     return weights
 
 
 def serve_as_syncer(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, port: int, bulk_port: int, *, child: bool
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, shard: int, port: int, bulk_port: int, *, child: bool
 ) -> bool:
-    """Body of the syncer's process; True when the run is finished."""
+    """Body of the syncer's process, or that of a further shard; True when the run is finished."""
+    if shard >= campaign.cluster.syncer_shards:
+        raise InputError(f"--shard {shard}: cluster.syncer_shards = {campaign.cluster.syncer_shards}, counted from 0")
     if child:
         watch_parent()
     plan, identity = _plan(campaign, manifest)
     files.cluster.mkdir(parents=True, exist_ok=True)
-    if not child:
+    if not child and shard == 0:
         claim_cluster(files, identity, print).save()
-    token = make_token(files.cluster / "token")
+    token, card = make_token(files.cluster / "token"), address_file(files.cluster, shard)
 
     def ready(server: BlobServer) -> None:
-        write_json(files.cluster / "syncer.json", _card(server, finished=False))
+        write_json(card, _card(server, finished=False))
         cards.append(_card(server, finished=True))
         print(f"syncer listens on {server.address}", flush=True)
 
     cards: list[dict[str, Any]] = []
     with stop_on_signal() as stop:
         where = Where(files.cluster, server_security(campaign, token), campaign.cluster.bind, port, bulk_port)
-        finished = serve(
-            campaign,
-            plan,
-            manifest.vocab_size,
-            identity.recipe,
-            where,
-            lambda: _ledger_of(campaign, files, identity),
-            stop,
-            ready,
-        )
+        books = partial(_ledger_of, campaign, files, identity)
+        vocabulary, recipe = manifest.vocab_size, identity.recipe
+        if shard == 0:
+            finished = serve(campaign, plan, vocabulary, recipe, where, books, stop, ready)
+        else:
+            find = partial(_syncer_address, files)
+            finished = serve_shard(campaign, shard, vocabulary, recipe, where, find, books, stop, ready)
     if finished:
-        write_json(files.cluster / "syncer.json", cards[0])
+        write_json(card, cards[0])
     return finished
+
+
+def _syncer_address(files: CampaignFiles) -> str | None:
+    found = read_address(address_file(files.cluster))
+    return str(found["address"]) if found else None
 
 
 def _card(server: BlobServer, *, finished: bool) -> dict[str, Any]:
@@ -236,10 +244,9 @@ def learn(
     if child:
         watch_parent()
     if syncer is None:
-        found = read_address(files.cluster / "syncer.json")
-        if found is None:
+        syncer = _syncer_address(files)
+        if syncer is None:
             raise TenfoldError(f"{files.cluster}: no syncer is at work here; give --syncer HOST:PORT")
-        syncer = str(found["address"])
     token = token_from(token_file, files.cluster / "token")
     own = server_security(campaign, token)
     security = Security(token, own.certificate, own.key, tls_root or own.root_certificate)

@@ -172,13 +172,14 @@ def run_replay(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def run_syncer(
-    directory: Path, overrides: Sequence[str], port: int | None, bulk_port: int, *, child: bool
+    directory: Path, overrides: Sequence[str], shard: int, port: int | None, bulk_port: int, *, child: bool
 ) -> dict[str, Any]:
-    """Hold the global fragments of a run until it is finished."""
+    """Hold the global fragments of a run, or those of one shard, until it is finished."""
     campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
     manifest = stages.verified_manifest(campaign, files, hashes=not child)
-    port = campaign.cluster.port if port is None else port
-    return {"finished": serve_as_syncer(campaign, files, manifest, port, bulk_port, child=child)}
+    if port is None:
+        port = campaign.cluster.port and campaign.cluster.port + 2 * shard
+    return {"finished": serve_as_syncer(campaign, files, manifest, shard, port, bulk_port, child=child)}
 
 
 def run_learner(

@@ -83,7 +83,7 @@ def downtimes(events: Sequence[Event], lives: Sequence[Life], end: float) -> lis
     """One for each fault that keeps a learner from training; of faults that overlap each has its own."""
     found = []
     for event in events:
-        if event.kind == "chaos" and event.data["fault"] in STOPPING and event.data["target"] != SYNCER:
+        if event.kind == "chaos" and event.data["fault"] in STOPPING and not is_syncer(event.data["target"]):
             name, kind = str(event.data["target"]), str(event.data["fault"])
             found.append(Down(name, kind, event.at, _trains_again(event, name, events, lives, end)))
     return found
@@ -161,10 +161,12 @@ def pauses_of(events: Sequence[Event], lives: Sequence[Life], signs: Iterable[fl
 
 
 def rows_of(events: Sequence[Event], lives: Sequence[Life], end: float, pauses: Sequence[Pause] = ()) -> list[Row]:
-    """Every learner in order of its name, then the syncer."""
+    """Every learner in order of its name, then the syncer: further shards first."""
     names = sorted({life.name for life in lives}, key=natural)
     rows = {name: _stays_of_learner(name, events, lives, end, pauses) for name in names}
-    rows[SYNCER] = _stays_of_syncer(events, min(life.joined_at for life in lives), end, pauses)
+    begin = min(life.joined_at for life in lives)
+    for name in sorted({server_of(e) for e in events if e.kind == "serving"} | {SYNCER}, key=natural, reverse=True):
+        rows[name] = _stays_of_syncer(name, events, begin, end, pauses)
     return [
         Row(
             name,
@@ -174,6 +176,16 @@ def rows_of(events: Sequence[Event], lives: Sequence[Life], end: float, pauses: 
         )
         for name, stays in rows.items()
     ]
+
+
+def is_syncer(name: str) -> bool:
+    """Whether a process is one of the syncer's: `syncer`, or a further shard of it, `syncer-1`."""
+    return name.startswith(SYNCER)
+
+
+def server_of(event: Event) -> str:
+    """Which process an event of kind "serving" is of."""
+    return f"{SYNCER}-{event.data['shard']}" if "shard" in event.data else SYNCER
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -205,11 +217,14 @@ def _stays_of_learner(
     return stays
 
 
-def _stays_of_syncer(events: Sequence[Event], begin: float, end: float, pauses: Sequence[Pause]) -> list[_Stay]:
-    starts = sorted({begin, *(event.at for event in events if event.kind == "serving" and event.at > begin)})
+def _stays_of_syncer(
+    name: str, events: Sequence[Event], begin: float, end: float, pauses: Sequence[Pause]
+) -> list[_Stay]:
+    serving = [event.at for event in events if event.kind == "serving" and server_of(event) == name]
+    starts = sorted({begin, *(at for at in serving if at > begin)})
     stays = []
     for start, over in zip(starts, [*starts[1:], end], strict=True):
-        gone = _gone(SYNCER, start, over, events, pauses)
+        gone = _gone(name, start, over, events, pauses)
         stays.append(_Stay(start, start, gone, over, clean=over == end and gone == end))
     return stays
 

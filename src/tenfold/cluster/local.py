@@ -83,6 +83,11 @@ class LocalRun:
         return self.campaign.cluster.launch == "slurm"
 
     @property
+    def syncers(self) -> list[str]:
+        """Names of the syncer's processes: coordinator and shard 0 in the first, a shard in each further one."""
+        return [SYNCER, *(f"{SYNCER}-{number}" for number in range(1, self.campaign.cluster.syncer_shards))]
+
+    @property
     def disturbs_links(self) -> bool:
         """Whether [chaos] asks for faults of connections, which then pass a proxy."""
         chaos = self.campaign.chaos
@@ -129,8 +134,10 @@ class Supervisor:
         self._deaths = _Deaths(CrashLoop(run.campaign.cluster.crash_limit, CRASH_WINDOW_S))
         self._kept: dict[str, Child] = {}
         self._proxies: dict[str, list[FaultyProxy]] = {}
-        port = run.campaign.cluster.port
-        self._ports = (port, port + 1 if port else 0)  # a port that was asked for passes a firewall, so does the next
+        port = run.campaign.cluster.port  # one that was asked for passes a firewall, so do the next
+        self._ports = {
+            name: (port + 2 * shard, port + 2 * shard + 1) if port else (0, 0) for shard, name in enumerate(run.syncers)
+        }
         self._address = ""
         self._link: Link | None = None
         self._chaos: Chaos | None = None
@@ -162,12 +169,14 @@ class Supervisor:
         return Children(zygote)
 
     def _launcher(self, name: str) -> Launcher:
-        return self._children if name == SYNCER else self._learners
+        return self._children if name in self._run.syncers else self._learners
 
     def _start(self, stop: StopRequest) -> None:
         clear_orders(orders_folder(self._run.folder))
-        self._start_child(self._syncer())
-        self._await_syncer(stop)
+        for name in self._run.syncers:
+            self._start_child(self._syncer(name))
+        for name in self._run.syncers:
+            self._await_syncer(name, stop)
         for name in self._run.learners:
             self._start_child(self._learner(name))
 
@@ -183,43 +192,47 @@ class Supervisor:
     def _environment(self) -> Mapping[str, str]:
         return {TOKEN_VARIABLE: self._run.token, CHAOS_VARIABLE: "1"}  # `tenfold chaos` may come at any time
 
-    def _syncer(self) -> Child:
-        control, bulk = map(str, self._ports)
-        return self._child(SYNCER, "syncer", str(self._run.directory), "--port", control, "--bulk-port", bulk)
+    def _syncer(self, name: str) -> Child:
+        control, bulk = map(str, self._ports[name])
+        shard = () if name == SYNCER else ("--shard", str(self._run.syncers.index(name)))
+        return self._child(name, "syncer", str(self._run.directory), *shard, "--port", control, "--bulk-port", bulk)
 
     def _learner(self, name: str) -> Child:
         address = self._address
         if self._run.disturbs_links:
             host = address.rsplit(":", 1)[0]
             if name not in self._proxies:
-                self._proxies[name] = [self._stack.enter_context(FaultyProxy(host, port)) for port in self._ports]
-            address = f"127.0.0.1:{self._proxies[name][0].port}:{self._proxies[name][1].port}"
+                ports = [port for of_shard in self._ports.values() for port in of_shard]
+                self._proxies[name] = [self._stack.enter_context(FaultyProxy(host, port)) for port in ports]
+            proxies = self._proxies[name]
+            pairs = zip(proxies[::2], proxies[1::2], strict=True)
+            address = ",".join(f"127.0.0.1:{control.port}:{bulk.port}" for control, bulk in pairs)
         words = ("learner", str(self._run.directory.resolve()), "--syncer", address)
         if self._run.in_slurm:
             return learner_job(name, (*words, *self._run.sets), self._run.campaign.cluster.slurm_ranks, self._run.logs)
         return self._child(name, *words, "--name", name)
 
-    @property
-    def _address_file(self) -> Path:
-        return self._run.folder / "syncer.json"
-
-    def _await_syncer(self, stop: StopRequest) -> None:
-        """Until the syncer says where it listens; from then on it always listens there."""
-        deadline = time.monotonic() + STARTING_S
+    def _await_syncer(self, name: str, stop: StopRequest) -> None:
+        """Until this process of the syncer says where it listens; from then on it always listens there."""
+        deadline, path = time.monotonic() + STARTING_S, address_file(self._run.folder, self._run.syncers.index(name))
         while time.monotonic() < deadline and not stop.is_set:
             for ended in self._children.poll():
-                raise TenfoldError(f"the syncer did not start ({ended.how}): {ended.last_line}")
-            found = read_address(self._address_file)
-            if found and found["pid"] == self._children.pid(SYNCER):
-                self._address, self._ports = found["address"], (found["port"], found["bulk_port"])
-                certificate = self._run.campaign.cluster.tls_certificate
-                security = Security(self._run.token, root_certificate=Path(certificate) if certificate else None)
-                self._link = Link(self._address, security, streams=1)
-                self._kept[SYNCER] = self._syncer()
+                raise TenfoldError(f"the {ended.name} did not start ({ended.how}): {ended.last_line}")
+            found = read_address(path)
+            if found and found["pid"] == self._children.pid(name):
+                self._ports[name] = (found["port"], found["bulk_port"])
+                self._kept[name] = self._syncer(name)
+                if name == SYNCER:
+                    self._connect(found["address"])
                 return
             time.sleep(POLL_S)
         if not stop.is_set:
-            raise TenfoldError(f"the syncer did not start within {STARTING_S:g} s; see {self._run.logs}")
+            raise TenfoldError(f"the {name} did not start within {STARTING_S:g} s; see {self._run.logs}")
+
+    def _connect(self, address: str) -> None:
+        certificate = self._run.campaign.cluster.tls_certificate
+        security = Security(self._run.token, root_certificate=Path(certificate) if certificate else None)
+        self._address, self._link = address, Link(address, security, streams=1)
 
     # Following
 
@@ -251,7 +264,7 @@ class Supervisor:
         now, deaths = time.monotonic(), self._deaths
         for ended in (*self._children.poll(), *self._learners.poll()):
             child = self._kept.get(ended.name)
-            if child is None or self._is_finished() or (ended.code == 0 and ended.name != SYNCER):
+            if child is None or self._is_finished() or (ended.code == 0 and ended.name not in self._run.syncers):
                 continue
             delay: float | None = 0.0
             if ended.name in deaths.intended:
@@ -274,7 +287,7 @@ class Supervisor:
         self._deaths.given_up.add(ended.name)
         self._recorder.say("given-up", report, learner=ended.name)
         self._console.say(f"warning: {report}")
-        if ended.name == SYNCER or self._deaths.given_up >= self._kept.keys() - {SYNCER}:
+        if ended.name in self._run.syncers or self._deaths.given_up >= self._kept.keys() - set(self._run.syncers):
             raise TenfoldError(f"{report}; see {self._run.logs}")
 
     def _kill_the_stalled(self) -> None:
@@ -293,7 +306,7 @@ class Supervisor:
                     self._console.say(f"{name}: {learner['reason']}; killed")
 
     def _is_finished(self) -> bool:
-        found = read_address(self._address_file)
+        found = read_address(address_file(self._run.folder))
         return bool(self.status.get("finished")) or bool(found and found["finished"])
 
     def _await_end(self) -> None:
@@ -310,7 +323,7 @@ class Supervisor:
         training = all(learners.get(name, {}).get("steps") for name in self._run.learners)
         if self._chaos is not None or not training:
             return
-        targets = [SYNCER, *self._run.learners]
+        targets = [*self._run.syncers, *self._run.learners]
         injections = planned(self._run.campaign.chaos, targets, CHAOS_HORIZON_S, self._run.campaign.seed)
         context = Context(self._children, self._proxies)
         self._chaos = self._stack.enter_context(Chaos(injections, context, self._heard_of_fault, self._share))
@@ -356,13 +369,13 @@ class Supervisor:
     def _add_fault(self, fault: Fault) -> None:
         if self._chaos is None:
             raise TenfoldError("faults begin when every learner has trained its first step")
-        if self._run.in_slurm and fault.target != SYNCER:
+        if self._run.in_slurm and fault.target not in self._run.syncers:
             raise TenfoldError("faults hit processes of this machine; here the learners are jobs of Slurm")
-        target = fault.target if fault.target == SYNCER else self._known(fault.target)
+        target = fault.target if fault.target in self._run.syncers else self._known(fault.target)
         self._chaos.add(Injection(fault.kind, target, 0.0, None, fault.seconds, fault.amount))
 
     def _known(self, name: str) -> str:
-        learners = sorted(self._kept.keys() - {SYNCER})
+        learners = sorted(self._kept.keys() - set(self._run.syncers))
         if name not in learners:
             raise TenfoldError(f"no learner {name}; there are {', '.join(learners)}")
         return name
@@ -393,6 +406,11 @@ def _slurm_jobs(run: LocalRun, console: RunConsole) -> SlurmJobs:
     if is_loopback(cluster.bind):
         console.say(f"the syncer listens on {cluster.bind}: jobs on other machines need cluster.bind and a certificate")
     return SlurmJobs(Slurm.of_folder(run.folder), cluster.slurm_options, console.say)
+
+
+def address_file(folder: Path, shard: int = 0) -> Path:
+    """Where a process of the syncer writes about itself."""
+    return folder / (f"{SYNCER}-{shard}.json" if shard else f"{SYNCER}.json")
 
 
 def read_address(path: Path) -> dict[str, Any] | None:

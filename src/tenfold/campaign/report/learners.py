@@ -1,5 +1,6 @@
 """What report.json holds about a run of several learners: from its merge log and the ledger's events."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.cluster.coordinator.lives import Life
-from tenfold.cluster.history import Down, Pause, Row, Span, coverage, natural, outages, pauses_of, rows_of
+from tenfold.cluster.history import Down, Pause, Row, Span, coverage, natural, outages, pauses_of, rows_of, server_of
 from tenfold.cluster.log import RunLog, Sent
 from tenfold.config import Campaign
 from tenfold.errors import InputError
@@ -245,9 +246,10 @@ def _life(life: Life, clock: Clock) -> Record:
 
 def _syncer(events: Sequence[Event], facts: _Facts) -> Record:
     """Restarts within a command: those that `tenfold train` itself is to blame for do not count."""
-    serving = [event.at for event in events if event.kind == "serving"]
+    serving = [(server_of(event), event.at) for event in events if event.kind == "serving"]
     started = [event.at for event in events if event.kind == "started"]
     sessions = list(pairwise([*started, float("inf")]))
-    restarts = sum(max(0, sum(begin <= at < end for at in serving) - 1) for begin, end in sessions)
+    of_session = [Counter(name for name, at in serving if begin <= at < end) for begin, end in sessions]
+    restarts = sum(starts - 1 for of_process in of_session for starts in of_process.values())
     refused = sum(event.kind == "refused" for event in events)
     return {"restarts": restarts, "versions": len(facts.participation), "refused": refused}

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from tenfold.campaign.report.marks import INK, LEFT, LETTER, RIGHT, SOFT, TOP, WIDTH, Axis, Chart, Word
 from tenfold.campaign.report.scaling_charts import BLUE, COLOURS, GOLD, GREEN, ORANGE, PURPLE
-from tenfold.cluster.history import SYNCER
+from tenfold.cluster.history import is_syncer
 
 Record = Mapping[str, Any]
 FULL_WIDTH = 1040  # of a picture as wide as the page
@@ -69,7 +69,7 @@ def _timeline_title(rows: Sequence[Record]) -> str:
 
 
 def _said(row: Record, span: Record) -> str:
-    state = "serving" if row["name"] == SYNCER and span["state"] == "training" else STATES[span["state"]][2]
+    state = "serving" if is_syncer(row["name"]) and span["state"] == "training" else STATES[span["state"]][2]
     return f"{state} {clock_text(span['begin'])} to {clock_text(span['end'])}"
 
 

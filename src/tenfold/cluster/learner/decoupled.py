@@ -3,11 +3,11 @@
 import math
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from tenfold.cluster.learner.pulse import Pulse, Vitals
 from tenfold.cluster.learner.supply import Order, Supply
 from tenfold.cluster.learner.uplink import Uplink
 from tenfold.cluster.syncer.shelf import digest_of
-from tenfold.cluster.wire import Link, Refused, Security, Unreachable
+from tenfold.cluster.wire import Link, Refused, Security, Unreachable, parse_address, reached
 from tenfold.errors import Interrupted, TenfoldError
 from tenfold.train.checkpoint import Checkpointer, CheckpointState
 from tenfold.train.learner import Learner
@@ -45,6 +45,7 @@ SAY_AGAIN_S = 30.0  # between two lines that say why joining does not succeed
 GOODBYE_S = 5.0  # how long a learner that was asked to stop tries to send what it has
 SMOOTHING = 0.9  # of the pace
 WARM_UP_STEPS = 3
+T = TypeVar("T")
 
 
 class LifeEnded(TenfoldError):
@@ -62,6 +63,8 @@ class Site:
     """Of its own peer server, for learners that join."""
     checkpoints: Path
     """Folder of all learners' inner states; its own is `checkpoints/name`."""
+    shards: tuple[str, ...] = ()
+    """Where the syncer's further shards are reached; empty: where the syncer says."""
 
 
 @dataclass
@@ -84,6 +87,7 @@ class DecoupledLearner:
         self._parameters = {f"{n}": local_part(p) for n, p in self.learner.model.named_parameters()}
         self._seconds_per_step, self._saved_at, self._step_ended = 0.0, -1, 0.0
         self._abandoned: list[int] | None = None
+        self.shards = [self.site.syncer]
 
     def run(self) -> None:
         """Train until the run is finished. Raises Interrupted when asked to stop, Refused when kept out."""
@@ -106,15 +110,13 @@ class DecoupledLearner:
     def _join(self) -> tuple[Life, dict[str, Any], dict[int, tuple[int, Tensor]]] | None:
         """Become whole before the first step; None when the run is finished already."""
         began = time.monotonic()
-        link = Link(self.site.syncer, self.site.security)
-        try:
+        with closing(Link(self.site.syncer, self.site.security, patience=JOIN_PATIENCE_S)) as link:
             ticket = self._ticket(link)
             number = self.agree.number(-1 if ticket.get("finished") else int(ticket["life"]))
             if number < 0:
                 return None
-            start = fetch_all(link, range(len(self.fragments)), self._part)
-        finally:
-            link.close()
+            self.shards = self._insist(lambda: self._find_shards(link))
+        start = self._insist(self._newest_versions)
         life = self._life(number, start)
         origin = self._heal_inner_state(ticket.get("peers", []))
         return life, origin.to_dict(time.monotonic() - began), start
@@ -130,16 +132,33 @@ class DecoupledLearner:
             "recipe": self.learner.identity.recipe,
             "abandoned": self._abandoned,
         }
+        return self._insist(lambda: link.call("join", request))
+
+    def _insist(self, ask: Callable[[], T]) -> T:
+        """Ask the syncer for as long as it is away."""
         said_at = -math.inf
         while True:
             try:
-                return link.call("join", request, patience=JOIN_PATIENCE_S)
+                return ask()
             except Unreachable as error:
                 if self.stop.is_set:
                     raise Interrupted(f"{self.site.name}: stopped as asked") from None
                 if time.monotonic() - said_at > SAY_AGAIN_S:
                     print(f"{self.site.name}: cannot join yet: {error}; trying again", file=sys.stderr, flush=True)
                     said_at = time.monotonic()
+
+    def _find_shards(self, link: Link) -> list[str]:
+        """Where each shard of the syncer listens."""
+        host = parse_address(self.site.syncer)[0]
+        found = self.site.shards or [reached(str(address), host) for address in link.call("shards", {})["shards"]]
+        return [self.site.syncer, *found]
+
+    def _newest_versions(self) -> dict[int, tuple[int, Tensor]]:
+        with ExitStack() as stack:
+            links = [Link(address, self.site.security, patience=JOIN_PATIENCE_S) for address in self.shards]
+            for link in links:
+                stack.callback(link.close)
+            return fetch_all(links, range(len(self.fragments)), self._part)
 
     @property
     def _part(self) -> tuple[int, int]:
@@ -341,12 +360,15 @@ class _Connections(AbstractContextManager["_Connections"]):
     def __init__(self, owner: DecoupledLearner, life: Life, start: Mapping[int, tuple[int, Tensor]]) -> None:
         site, settings = owner.site, owner.learner.campaign.cluster
 
-        def link(streams: int = 1) -> Link:
-            return Link(site.syncer, site.security, streams=streams)
+        def link() -> Link:
+            return Link(site.syncer, site.security, streams=1)
+
+        def links() -> list[Link]:
+            return [Link(address, site.security, streams=4) for address in owner.shards]
 
         self._stack = ExitStack()
-        self.uplink = self._closing(Uplink(link(4)))
-        self.downlink = self._closing(Downlink(link(4), life.number, start, settings.precision, owner._part))
+        self.uplink = self._closing(Uplink(links()))
+        self.downlink = self._closing(Downlink(links(), life.number, start, settings.precision, owner._part))
         self.pulse = self._closing(Pulse(link(), life.number, owner.vitals))
         first = settings.inner_steps * owner.batch
         self.supply = self._closing(Supply(link(), life.number, owner.batch, first))

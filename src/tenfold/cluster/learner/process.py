@@ -22,7 +22,10 @@ LOOPBACK = ("127.", "localhost", "[::1]")
 def train_as_learner(
     campaign: Campaign, data: Path, manifest: Manifest, name: str, syncer: str, security: Security, states: Path
 ) -> None:
-    """Join a run and train until it is finished. Raises Interrupted when asked to stop, Refused when kept out."""
+    """Join a run and train until it is finished. `syncer`: its address, or those of all its shards with commas between.
+
+    Raises Interrupted when asked to stop, Refused when kept out.
+    """
     with joined_ranks(campaign.train.device) as alone, stop_on_signal() as stop:
         ranks = sharing_machine(campaign, alone)
         learner = build_learner(campaign, data, manifest, ranks)
@@ -35,7 +38,8 @@ def train_as_learner(
             _peer_server(peers, syncer, security, ranks) as address,
         ):
             checkpointer.prepare()
-            site = Site(name, syncer, security, address, states)
+            first, *shards = syncer.split(",")
+            site = Site(name, first, security, address, states, tuple(shards))
             fragments = fragments_of(campaign, learner.model)
             DecoupledLearner(learner, site, fragments, batch, checkpointer, peers, stop, faults).run()
 
