@@ -426,6 +426,21 @@ CASES = [
         (("PATH", "/nonexistent"), ("CXX", "/nonexistent/g++")),
     ),
     Case(
+        "no Slurm",
+        untrained,
+        "train my --set cluster.learners=2 --set cluster.launch=slurm",
+        2,
+        r'cluster.launch = "slurm": no sbatch on this machine; start it where jobs are submitted, or set',
+        (("PATH", "/nonexistent"),),
+    ),
+    Case(
+        "a short option of sbatch",
+        untrained,
+        'train my --set cluster.slurm_options=["-p"]',
+        2,
+        r"cluster.slurm_options\[0\] = '-p': an option of sbatch is one word with its value, \"--partition=gpu\"",
+    ),
+    Case(
         "unknown kind of URL",
         untrained,
         "train my --set checkpoint.url=foo://bar",

@@ -1,6 +1,7 @@
 """A campaign of several learners small enough for a test, and ways to look at it while it goes on."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 import time
@@ -10,8 +11,10 @@ from typing import Any
 
 from tenfold.campaign import run_data
 from tenfold.cluster.log import RunLog
+from tenfold.errors import InputError
 from tests.campaign.small import new_campaign
 
+STARTING_S = 150.0  # several processes import torch on what cores there are
 LEARNERS = """
 [cluster]
 learners = 2
@@ -64,3 +67,18 @@ def total_samples(campaign: Path) -> int:
     """Samples of the whole run."""
     with RunLog.opened(campaign / "cluster") as log:
         return log.total_samples()
+
+
+def merges(campaign: Path) -> int:
+    """Versions merged so far, of all fragments."""
+    try:
+        with RunLog.opened(campaign / "cluster") as log:
+            return len(log.participation())
+    except (InputError, sqlite3.Error):  # not there yet
+        return 0
+
+
+def lives(campaign: Path) -> list[str]:
+    """Names of the learners' lives, sorted."""
+    with RunLog.opened(campaign / "cluster") as log:
+        return sorted(life.name for life in log.lives())

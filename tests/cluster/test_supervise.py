@@ -193,6 +193,16 @@ def test_delays_double_and_a_long_life_forgives() -> None:
     assert loop.note("a", now + 12.0) == 0.2
 
 
+def test_time_in_a_queue_makes_no_crash_loop_slow() -> None:
+    """Each life is of one second, after an hour in the queue."""
+    loop, now = CrashLoop(limit=3, within=60.0), 0.0
+    found = []
+    for _ in range(3):
+        now += 3601.0 + (found[-1] if found else 0.0)
+        found.append(loop.note("learner-0", now, waited=3600.0))
+    assert found == [0.1, 0.2, None]
+
+
 def test_a_crash_loop_is_given_up_with_one_line() -> None:
     loop = CrashLoop(limit=3, within=60.0)
     assert [loop.note("learner-1", now) for now in (0.0, 1.0, 2.0)] == [0.1, 0.2, None]
@@ -201,6 +211,8 @@ def test_a_crash_loop_is_given_up_with_one_line() -> None:
         "learner-1: given up after 3 deaths within 60 s; the last: SIGSEGV after 0.3 s; "
         "its last line: RuntimeError: no kernel"
     )
+    lost = Ended("learner-1", 7, 1, 0.31, "", "NODE_FAIL")
+    assert loop.report(lost).endswith("the last: NODE_FAIL after 0.3 s; it wrote nothing")
     loop.forget("learner-1")
     assert loop.note("learner-1", 3.0) == 0.1
 

@@ -48,6 +48,10 @@ MISTAKES = [
         "data.tokenizer.vocab_size=100",
         "--set: data.tokenizer.vocab_size = 100: input should be greater than or equal to 257",
     ),
+    (
+        'cluster.slurm_options=["--time=1:00:00", "--array=3"]',
+        "campaign.toml: cluster.slurm_options[1] = '--array=3': tenfold itself sets --array; leave it out",
+    ),
 ]
 
 

@@ -26,6 +26,7 @@ from tenfold.cluster.settings import (
     sharing_machine,
     token_from,
 )
+from tenfold.cluster.slurm import check_slurm
 from tenfold.cluster.supervise import check_name, watch_parent
 from tenfold.cluster.syncer.process import Where, serve, serve_shard
 from tenfold.cluster.syncer.recorder import Recorder
@@ -56,6 +57,8 @@ def train_with_learners(
 ) -> tuple[TrainResult, RunIdentity]:
     """Train until all samples are; what the syncer ends with becomes the campaign's last checkpoint."""
     batch_of(campaign)  # refuses what cannot be shared out, before anything starts
+    if campaign.cluster.launch == "slurm":
+        check_slurm()
     plan, identity = _plan(campaign, manifest)
     files.cluster.mkdir(parents=True, exist_ok=True)
     check_security(campaign.cluster.bind, server_security(campaign, make_token(files.cluster / "token")))

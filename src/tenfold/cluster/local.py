@@ -1,4 +1,4 @@
-"""A run on this machine: one supervisor starts syncer and learners, restarts what dies, and says how far it is."""
+"""A run led from this machine: one supervisor starts syncer and learners, restarts what dies, says how far it is."""
 
 import json
 import sys
@@ -14,18 +14,20 @@ from pydantic import ValidationError
 from tenfold.cluster.chaos import Chaos, Context, FaultyProxy, Injection, planned
 from tenfold.cluster.chaos.inside import ENVIRONMENT as CHAOS_VARIABLE
 from tenfold.cluster.settings import TOKEN_VARIABLE
+from tenfold.cluster.slurm import Slurm, SlurmJobs, learner_job
 from tenfold.cluster.supervise import (
     Child,
     Children,
     CrashLoop,
     Ended,
+    Launcher,
     Zygote,
     clear_orders,
     orders_folder,
     take_orders,
 )
 from tenfold.cluster.syncer.recorder import Recorder
-from tenfold.cluster.wire import Link, Refused, Security, Unreachable
+from tenfold.cluster.wire import Link, Refused, Security, Unreachable, is_loopback
 from tenfold.config import Campaign, Fault
 from tenfold.errors import Interrupted, TenfoldError
 from tenfold.train.console import RunConsole, duration
@@ -60,10 +62,25 @@ class LocalRun:
         return self.directory / "cluster"
 
     @property
+    def logs(self) -> Path:
+        """What the processes print."""
+        return self.folder / "logs"
+
+    @property
+    def sets(self) -> list[str]:
+        """The overrides as words of a command line."""
+        return [word for override in self.overrides for word in ("--set", override)]
+
+    @property
     def learners(self) -> list[str]:
-        """Names of the learners started here."""
+        """Names of the learners started from here, as processes or as jobs."""
         cluster = self.campaign.cluster
-        return [f"learner-{number}" for number in range(cluster.learners)] if cluster.launch == "local" else []
+        return [f"learner-{number}" for number in range(cluster.learners)] if cluster.launch != "none" else []
+
+    @property
+    def in_slurm(self) -> bool:
+        """Whether learners are jobs of a Slurm cluster."""
+        return self.campaign.cluster.launch == "slurm"
 
     @property
     def syncers(self) -> list[str]:
@@ -109,8 +126,11 @@ class Supervisor:
         """`on_loss(step, loss)` is told the loss at every console line and may add to the line."""
         self._run, self._console, self._recorder, self._on_loss = run, console, recorder, on_loss
         self._stack = ExitStack()
-        self._zygote = Zygote((sys.executable, "-m", "tenfold", "zygote"))
-        self._children = Children(self._zygote)
+        self._learners: Launcher
+        if run.in_slurm:
+            self._children, self._learners = Children(), _slurm_jobs(run, console)
+        else:
+            self._children = self._learners = self._forked_children()
         self._deaths = _Deaths(CrashLoop(run.campaign.cluster.crash_limit, CRASH_WINDOW_S))
         self._kept: dict[str, Child] = {}
         self._proxies: dict[str, list[FaultyProxy]] = {}
@@ -126,16 +146,14 @@ class Supervisor:
 
     def train(self) -> None:
         """Until the run is finished. Raises Interrupted when asked to stop, TenfoldError when it cannot go on."""
-        with stop_on_signal() as stop, self._children:
-            try:
+        with stop_on_signal() as stop:
+            with self._stack:  # faults end first: a slowed process would be stopped again
+                self._stack.callback(self._children.stop_all, GRACE_S)
+                self._stack.callback(self._learners.stop_all, GRACE_S)
                 self._start(stop)
                 self._follow(stop)
-                if stop.is_set:
-                    raise self._interrupted()
-            finally:
-                self._stack.close()  # faults first: a slowed process would be stopped again
-                self._children.stop_all(GRACE_S)
-                self._zygote.close()
+            if stop.is_set:
+                raise self._interrupted()
 
     def _interrupted(self) -> Interrupted:
         done = self.status.get("samples", 0) // self._run.sequences
@@ -144,6 +162,14 @@ class Supervisor:
         )
 
     # Starting
+
+    def _forked_children(self) -> Children:
+        zygote = Zygote((sys.executable, "-m", "tenfold", "zygote"))
+        self._stack.callback(zygote.close)
+        return Children(zygote)
+
+    def _launcher(self, name: str) -> Launcher:
+        return self._children if name in self._run.syncers else self._learners
 
     def _start(self, stop: StopRequest) -> None:
         clear_orders(orders_folder(self._run.folder))
@@ -155,13 +181,13 @@ class Supervisor:
             self._start_child(self._learner(name))
 
     def _start_child(self, child: Child) -> None:
+        self._launcher(child.name).start(child)
         self._kept[child.name] = child
-        self._children.start(child)
+        self._deaths.restart_at.pop(child.name, None)  # an order came before its restart was due
 
     def _child(self, name: str, *words: str) -> Child:
-        sets = [word for override in self._run.overrides for word in ("--set", override)]
-        command = (sys.executable, "-m", "tenfold", *words, *sets, "--child")
-        return Child(name, command, self._environment(), self._run.folder / "logs" / f"{name}.log")
+        command = (sys.executable, "-m", "tenfold", *words, *self._run.sets, "--child")
+        return Child(name, command, self._environment(), self._run.logs / f"{name}.log")
 
     def _environment(self) -> Mapping[str, str]:
         return {TOKEN_VARIABLE: self._run.token, CHAOS_VARIABLE: "1"}  # `tenfold chaos` may come at any time
@@ -181,7 +207,10 @@ class Supervisor:
             proxies = self._proxies[name]
             pairs = zip(proxies[::2], proxies[1::2], strict=True)
             address = ",".join(f"127.0.0.1:{control.port}:{bulk.port}" for control, bulk in pairs)
-        return self._child(name, "learner", str(self._run.directory), "--syncer", address, "--name", name)
+        words = ("learner", str(self._run.directory.resolve()), "--syncer", address)
+        if self._run.in_slurm:
+            return learner_job(name, (*words, *self._run.sets), self._run.campaign.cluster.slurm_ranks, self._run.logs)
+        return self._child(name, *words, "--name", name)
 
     def _await_syncer(self, name: str, stop: StopRequest) -> None:
         """Until this process of the syncer says where it listens; from then on it always listens there."""
@@ -198,7 +227,7 @@ class Supervisor:
                 return
             time.sleep(POLL_S)
         if not stop.is_set:
-            raise TenfoldError(f"the {name} did not start within {STARTING_S:g} s; see {self._run.folder / 'logs'}")
+            raise TenfoldError(f"the {name} did not start within {STARTING_S:g} s; see {self._run.logs}")
 
     def _connect(self, address: str) -> None:
         certificate = self._run.campaign.cluster.tls_certificate
@@ -233,7 +262,7 @@ class Supervisor:
 
     def _restart_dead(self) -> None:
         now, deaths = time.monotonic(), self._deaths
-        for ended in self._children.poll():
+        for ended in (*self._children.poll(), *self._learners.poll()):
             child = self._kept.get(ended.name)
             if child is None or self._is_finished() or (ended.code == 0 and ended.name not in self._run.syncers):
                 continue
@@ -241,7 +270,7 @@ class Supervisor:
             if ended.name in deaths.intended:
                 deaths.intended.discard(ended.name)
             else:
-                delay = deaths.crashes.note(ended.name, now)
+                delay = deaths.crashes.note(ended.name, now, ended.waited)
             if delay is None:
                 self._give_up(ended)
                 continue
@@ -251,7 +280,7 @@ class Supervisor:
         for name, (at, child) in list(deaths.restart_at.items()):
             if now >= at:
                 del deaths.restart_at[name]
-                self._children.start(child)
+                self._launcher(name).start(child)
 
     def _give_up(self, ended: Ended) -> None:
         report = self._deaths.crashes.report(ended)
@@ -259,7 +288,7 @@ class Supervisor:
         self._recorder.say("given-up", report, learner=ended.name)
         self._console.say(f"warning: {report}")
         if ended.name in self._run.syncers or self._deaths.given_up >= self._kept.keys() - set(self._run.syncers):
-            raise TenfoldError(f"{report}; see {self._run.folder / 'logs'}")
+            raise TenfoldError(f"{report}; see {self._run.logs}")
 
     def _kill_the_stalled(self) -> None:
         """A learner the syncer has given up but whose process hangs on is killed, and so started again."""
@@ -268,13 +297,13 @@ class Supervisor:
             life = (name, int(learner["life"]))
             if learner["state"] != "sealed" or life in deaths.killed:
                 continue
-            if self._children.pid(name) is None:
+            if name not in self._learners.running:
                 deaths.killed.add(life)  # dead already: the process that starts now is to be left alone
             elif now - deaths.sealed_at.setdefault(life, now) > REJOIN_S:
                 deaths.killed.add(life)
-                deaths.intended.add(name)
-                self._console.say(f"{name}: {learner['reason']}; killed")
-                self._children.kill(name)
+                if self._learners.kill(name):
+                    deaths.intended.add(name)
+                    self._console.say(f"{name}: {learner['reason']}; killed")
 
     def _is_finished(self) -> bool:
         found = read_address(address_file(self._run.folder))
@@ -283,7 +312,7 @@ class Supervisor:
     def _await_end(self) -> None:
         """The learners hear that the run is finished and end; so does the syncer."""
         deadline = time.monotonic() + GRACE_S
-        while time.monotonic() < deadline and self._children.running:
+        while time.monotonic() < deadline and (self._children.running or self._learners.running):
             time.sleep(POLL_S)
 
     # Faults and orders
@@ -325,14 +354,14 @@ class Supervisor:
                 self._add_fault(Fault.model_validate(order["fault"]))
             case "join":
                 name = str(order["name"])
-                if name in self._children.running:
+                if name in self._learners.running:
                     raise TenfoldError(f"{name} is at work already")
                 self._start_child(self._learner(name))
                 self._console.say(f"{name} is started, as ordered")
             case "leave":
                 name = self._known(str(order["name"]))
                 del self._kept[name]
-                self._children.ask_to_stop(name)
+                self._learners.ask_to_stop(name)
                 self._console.say(f"{name} is asked to leave, as ordered")
             case what:
                 raise TenfoldError(f"unknown order {what!r}")
@@ -340,6 +369,8 @@ class Supervisor:
     def _add_fault(self, fault: Fault) -> None:
         if self._chaos is None:
             raise TenfoldError("faults begin when every learner has trained its first step")
+        if self._run.in_slurm and fault.target not in self._run.syncers:
+            raise TenfoldError("faults hit processes of this machine; here the learners are jobs of Slurm")
         target = fault.target if fault.target in self._run.syncers else self._known(fault.target)
         self._chaos.add(Injection(fault.kind, target, 0.0, None, fault.seconds, fault.amount))
 
@@ -368,6 +399,13 @@ class Supervisor:
         )
         every = run.campaign.train.log_every
         self._line = _Line((step // every + 1) * every, now, samples)
+
+
+def _slurm_jobs(run: LocalRun, console: RunConsole) -> SlurmJobs:
+    cluster = run.campaign.cluster
+    if is_loopback(cluster.bind):
+        console.say(f"the syncer listens on {cluster.bind}: jobs on other machines need cluster.bind and a certificate")
+    return SlurmJobs(Slurm.of_folder(run.folder), cluster.slurm_options, console.say)
 
 
 def address_file(folder: Path, shard: int = 0) -> Path:

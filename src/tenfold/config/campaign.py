@@ -39,3 +39,9 @@ class Campaign(Section):
         if stride is not None and stride > self.model.context:
             raise ValueError(f"evaluate.stride {stride} must not exceed model.context {self.model.context}")
         return self
+
+    @model_validator(mode="after")
+    def _faults_reach_learners(self) -> "Campaign":
+        if self.cluster.launch == "slurm" and (self.chaos.faults or self.chaos.per_hour):
+            raise ValueError('[chaos] hits processes of this machine; with cluster.launch = "slurm" leave it out')
+        return self

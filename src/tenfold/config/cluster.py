@@ -1,12 +1,30 @@
 """[cluster]: several learners and a syncer that train one model."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tenfold.config.base import Section
 
 Precision = Literal["float32", "bf16", "int8", "int4"]
+ANYWHERE = ("0.0.0.0", "::", "[::]")
+OWN_OPTIONS = frozenset(
+    {"array", "job-name", "output", "error", "open-mode", "nodes", "requeue", "no-requeue", "parsable", "wrap"}
+)
+
+
+def _slurm_option(option: str) -> str:
+    """One option of sbatch in one word; those that tenfold itself gives are refused."""
+    found = re.fullmatch(r"--([a-z][a-z0-9-]*)(=.+)?", option)
+    if found is None:
+        raise ValueError('an option of sbatch is one word with its value, "--partition=gpu" or "--exclusive"')
+    if found[1] in OWN_OPTIONS:
+        raise ValueError(f"tenfold itself sets --{found[1]}; leave it out")
+    return option
+
+
+SlurmOption = Annotated[str, AfterValidator(_slurm_option)]
 
 
 class Cluster(Section):
@@ -16,6 +34,10 @@ class Cluster(Section):
     """Learners; 0 for one plain run without a syncer."""
     launch: Literal["local", "slurm", "none"] = "local"
     """Who starts the learners: processes here, a Slurm job array, or you (`tenfold learner --syncer HOST:PORT`)."""
+    slurm_options: list[SlurmOption] = []
+    """More options of sbatch for each learner's job: ["--partition=gpu", "--gres=gpu:1", "--cpus-per-task=8"]."""
+    slurm_ranks: Annotated[int, Field(ge=1)] = 1
+    """Processes of each learner's job; several are started by torchrun, on the one node of the job."""
     batch_tokens: Annotated[int, Field(gt=0)] | None = None
     """Tokens in one inner step of one learner. Default: train.batch_tokens shared out."""
     inner_steps: Annotated[int, Field(ge=1)] = 8
@@ -58,6 +80,10 @@ class Cluster(Section):
     def _fits(self) -> "Cluster":
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together")
+        if self.launch == "slurm" and self.bind in ANYWHERE:
+            raise ValueError(
+                'with launch = "slurm", bind is what learners connect to: a name or address of this machine'
+            )
         if self.syncer_shards > self.fragments:
             raise ValueError(f"syncer_shards {self.syncer_shards}: each holds a fragment; at most {self.fragments}")
         if self.port and self.port + 2 * self.syncer_shards > 65536:

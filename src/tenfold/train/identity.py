@@ -21,7 +21,8 @@ _NOT_IDENTITY: dict[str, Any] = {
     "evaluate": True,
     "ladder": True,
     "chaos": True,
-    "cluster": {"launch", "bind", "port", "tls_certificate", "tls_key", "strikes", "stalled_after", "crash_limit"},
+    "cluster": {"launch", "bind", "port", "tls_certificate", "tls_key", "strikes", "stalled_after", "crash_limit"}
+    | {"slurm_options", "slurm_ranks"},
     "train": {"log_every", "device"},
 }
 ELASTIC = frozenset({"learners", "batch_tokens"})

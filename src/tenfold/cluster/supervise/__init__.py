@@ -1,7 +1,8 @@
 """Processes kept alive: children, crash loops, orders to a running supervisor. Front door."""
 
-from tenfold.cluster.supervise.children import Child, Children, Ended
+from tenfold.cluster.supervise.children import Child, Children, Ended, last_line
 from tenfold.cluster.supervise.crash_loop import CrashLoop
+from tenfold.cluster.supervise.launcher import Launcher
 from tenfold.cluster.supervise.orders import (
     check_name,
     clear_orders,
@@ -19,12 +20,14 @@ __all__ = [
     "Children",
     "CrashLoop",
     "Ended",
+    "Launcher",
     "Zygote",
     "check_name",
     "clear_orders",
     "drop_order",
     "give_order",
     "is_taken",
+    "last_line",
     "orders_folder",
     "serve_forks",
     "take_orders",

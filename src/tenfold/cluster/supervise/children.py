@@ -42,10 +42,16 @@ class Ended:
     """How long it lived."""
     last_line: str
     """The last line it wrote; empty when it wrote none."""
+    state: str = ""
+    """What a scheduler says of its end, where that says more than the code: `NODE_FAIL`."""
+    waited: float = 0.0
+    """Seconds between the order to start it and its end in which it did not live: in a queue."""
 
     @property
     def how(self) -> str:
-        """`SIGKILL`, or `status 3`."""
+        """`SIGKILL`, `status 3`, or `NODE_FAIL`."""
+        if self.state:
+            return self.state
         if self.code >= 0:
             return f"status {self.code}"
         try:
@@ -215,7 +221,7 @@ def _finish(life: _Life) -> Ended:
     code = process.wait()
     if process.stdin:
         process.stdin.close()
-    line = _last_line(child.log, life.log_start)
+    line = last_line(child.log, life.log_start)
     return Ended(child.name, process.pid, code, time.monotonic() - life.began, line)
 
 
@@ -224,8 +230,8 @@ def _write_line(log: Path, line: str) -> None:
         handle.write(line + "\n")
 
 
-def _last_line(log: Path, start: int) -> str:
-    """The last line that says something, after `start` bytes."""
+def last_line(log: Path, start: int) -> str:
+    """The last line of a log that says something, after `start` bytes; empty when there is none."""
     try:
         with log.open("rb") as handle:
             end = handle.seek(0, os.SEEK_END)

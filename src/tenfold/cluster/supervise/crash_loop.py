@@ -14,6 +14,8 @@ class _Record:
 
     deaths: list[float] = field(default_factory=list)
     delay: float = 0.0
+    waited: float = 0.0
+    """Seconds in all its lives that do not count."""
 
 
 class CrashLoop:
@@ -27,9 +29,14 @@ class CrashLoop:
         self.limit, self.within = limit, within
         self._records: dict[str, _Record] = {}
 
-    def note(self, name: str, now: float) -> float | None:
-        """A child died at `now` (s, any clock that does not go back): seconds to wait, or None when it is given up."""
+    def note(self, name: str, now: float, waited: float = 0.0) -> float | None:
+        """A child died at `now` (s, any clock that does not go back): seconds to wait, or None when it is given up.
+
+        `waited` seconds of that, since it was started, it stood in a queue: they make no death a rare one.
+        """
         record = self._records.setdefault(name, _Record())
+        record.waited += waited
+        now -= record.waited
         was_long = bool(record.deaths) and now - record.deaths[-1] - record.delay >= self.within / self.limit
         record.deaths = [death for death in record.deaths if now - death < self.within] + [now]
         if len(record.deaths) >= self.limit:

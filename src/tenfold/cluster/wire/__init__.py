@@ -3,7 +3,7 @@
 from tenfold.cluster.wire.answers import Blob, Handler, Refused, Unreachable
 from tenfold.cluster.wire.link import Link, parse_address, reached
 from tenfold.cluster.wire.measure import LinkMeasure
-from tenfold.cluster.wire.security import Security, check_security
+from tenfold.cluster.wire.security import Security, check_security, is_loopback
 from tenfold.cluster.wire.server import BlobServer
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Security",
     "Unreachable",
     "check_security",
+    "is_loopback",
     "parse_address",
     "reached",
 ]
