@@ -105,10 +105,9 @@ class Replay:
     def run(self) -> Replayed:
         """Raises TenfoldError where something comes out differently or the log has a gap, naming the place."""
         contributions = self._log.contributions()
+        self._refuse_several_ranks()
         for each in contributions:
             c = each.what
-            if c.ranks > 1:
-                raise InputError("a learner of several ranks: replay works on learners of one rank")
             self._logged[c.life, c.fragment, c.sequence] = each
             if each.version is not None:
                 self._made_of[c.fragment, each.version].append(each)
@@ -123,6 +122,14 @@ class Replay:
         digest = weights_digest({f"model/{name}": tensor for name, tensor in self._parameters.items()})
         versions = sum(state.version for state in self._states.values())
         return Replayed(digest, versions, self._compared, len(actors))
+
+    def _refuse_several_ranks(self) -> None:
+        for life in self._log.lives():
+            if (ranks := (life.origin or {}).get("ranks", 1)) > 1:
+                raise InputError(
+                    f"{life.name} trained on {ranks} ranks, which add up gradients in another order than one process: "
+                    "only a run whose learners all have one rank can be replayed bit for bit"
+                )
 
     # The cast
 

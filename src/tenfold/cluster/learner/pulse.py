@@ -1,7 +1,7 @@
 """What a learner says about itself, twice a second, from a thread of its own; progress is the main thread's."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tenfold.cluster.wire import Link, Refused, Unreachable
@@ -58,9 +58,9 @@ class Pulse:
                 return
 
     def _beat(self) -> None:
+        v = replace(self._vitals)  # before the losses: who says that all is sent must have sent them
         with self._lock:
             losses, self._losses = self._losses, []
-        v = self._vitals
         beat: dict[str, Any] = {
             "step": v.step,
             "phase": v.phase,

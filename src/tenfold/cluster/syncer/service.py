@@ -158,17 +158,22 @@ class Coordinator:
         return {"name": life.name, "life": life.number, "address": life.address}
 
     def healed(self, number: int, origin: Mapping[str, Any], digests: Mapping[str, Any]) -> dict[str, Any]:
-        """A life has its state. Raises Refused unless every fragment is, bit for bit, one that was published."""
+        """A life has its state. `digests`: fragment → [version, digest of the part each rank holds, ...].
+
+        Raises Refused unless every fragment is on every rank, bit for bit, one that was published.
+        """
         with self._lock:
             life = self._known(number)
             missing = {str(index) for shard in self.shards for index in shard.versions} ^ digests.keys()
             if missing:
                 raise Refused(f"{life.name}: not healed: fragments {sorted(missing)} missing or unknown")
-            for index, (version, digest) in digests.items():
-                if not any(shard.is_published(int(index), version, digest) for shard in self.shards):
+            for index, (version, *of_ranks) in digests.items():
+                if len(of_ranks) != origin.get("ranks", 1):
+                    raise Refused(f"{life.name}: not healed: {len(of_ranks)} digests of fragment {index}")
+                if not all(self._is_published(int(index), version, digest) for digest in of_ranks):
                     raise Refused(f"{life.name}: not healed: fragment {index} is not version {version} as published")
             if life.state == "joining":
-                versions = {index: version for index, (version, _) in digests.items()}
+                versions = {index: version for index, (version, *_) in digests.items()}
                 self.lives.activate(number, dict(origin) | {"versions": versions})
                 self._liveness.started(number, time.monotonic())
         where = "the initial state" if origin.get("life") is None else f"life {origin['life']}, step {origin['step']}"
@@ -177,6 +182,9 @@ class Coordinator:
         )
         return {}
 
+    def _is_published(self, index: int, version: int, digest: str) -> bool:
+        return any(shard.is_published(index, version, digest) for shard in self.shards)
+
     def lease(self, number: int, samples: int, backlog: int) -> dict[str, Any]:
         """More samples for a life that has `backlog` samples left."""
         with self._lock:
@@ -184,7 +192,9 @@ class Coordinator:
                 return {"finished": True}
             life = self._active(number)
             active = max(1, len([each for each in self.lives.active() if not self._pulse(each.number).idle]))
-            done, total = self._done(), self.facts.total_samples
+            # What it has left it says now; its last beat is older, and the schedule's position would jump.
+            here = max(0, self.leases.granted_to(number) - backlog)
+            done, total = self._done() - self._done_by(life) + here, self.facts.total_samples
             # Nobody holds more than half of its fair share of what is left: others must not run dry near the end.
             fair = (total - done) // (2 * active) - backlog
             wanted = min(samples, max(fair // life.batch * life.batch, life.batch if backlog == 0 else 0))
