@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from tenfold.cluster.wire.answers import Refused, Unreachable
-from tenfold.cluster.wire.chunks import Range, chunks_of, missing
+from tenfold.cluster.wire.chunks import MISMATCHES, Range, chunks_of, missing
 from tenfold.cluster.wire.measure import LinkMeasure
 from tenfold.cluster.wire.security import Security, call_headers, check_client, client_options, scheme
 from tenfold.cluster.wire.server import BYTES
@@ -34,6 +34,12 @@ CHANNEL = [
     ("grpc.min_reconnect_backoff_ms", 5000),  # gRPC's word for how long connecting may take: several round trips
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.max_receive_message_length", -1),
+    # A peer that vanished says nothing: ask when a call has heard nothing for 5 s, and give up when there is no answer
+    # in 10 (a full line with deep buffers needs some). The kernel gives up then too: gRPC sets TCP_USER_TIMEOUT.
+    # A server takes offence at the third such question without an answer of its own; calls end before.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
 ]
 ADDRESS = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]+):(?P<control>[0-9]{1,5})(:(?P<bulk>[0-9]{1,5}))?")
 BROKEN = (pa.ArrowException, OSError)
@@ -159,6 +165,9 @@ class Link:
         self._in_parallel(wanted, lambda n, r: partial.take(r, self._get_piece(n, key, partial.sha256, r, options)))
         if hashlib.sha256(partial.data).hexdigest() != partial.sha256:
             partial.held.clear()
+            partial.mismatches += 1
+            if partial.mismatches >= MISMATCHES:
+                raise Unreachable(f"{self.address}: {key}: not what its digest says, {partial.mismatches} times")
             raise _Failed("damaged on the way")
         header: dict[str, Any] = offer["header"]
         return header
@@ -167,10 +176,10 @@ class Link:
         where = {"key": key, "sha256": sha256, "offset": piece[0], "length": piece[1] - piece[0]}
         client = self._bulk_client(number)
         table = client.do_get(flight.Ticket(json.dumps(where).encode()), options).read_all()
-        data = b"".join(table.column(0).to_pylist())
-        if len(data) != piece[1] - piece[0]:
-            raise _Failed("a piece of another length")
-        return data
+        (data,), (crc,) = (column.to_pylist() for column in table.columns)
+        if len(data) != piece[1] - piece[0] or zlib.crc32(data) != crc:
+            raise _Failed("damaged on the way")
+        return bytes(data)
 
     def _in_parallel(self, pieces: Sequence[Range], move: Callable[[int, Range], None]) -> None:
         """Every piece, over all streams. A stream that fails ends the attempt; pieces that arrived stay."""
@@ -268,6 +277,7 @@ class _Partial:
     sha256: str = ""
     data: bytearray = field(default_factory=bytearray)
     held: list[Range] = field(default_factory=list)
+    mismatches: int = 0
 
     @property
     def total(self) -> int:
