@@ -224,7 +224,7 @@ class DecoupledLearner:
 
     def _live(self, life: Life, wires: "_Connections") -> bool:
         """Train; True when the run is finished."""
-        self.vitals.step, self.vitals.phase, self.vitals.longest_gap = 0, "step", 0.0
+        self.vitals.step, self.vitals.longest_gap = 0, 0.0
         self._step_ended = 0.0
         while True:
             self.peers.serve(lambda: (origin_header(life), self.learner.optimizers.state_tensors()))
@@ -312,7 +312,7 @@ class DecoupledLearner:
         while not self.agree.all(not any(f.awaits_merge for f in life.fragments)):
             if self.agree.next(self._interruption(wires))[0] is not What.IDLE:
                 return  # the loop above deals with it
-            self.vitals.detail += 1  # to wait is no hang
+            self.vitals.waits += 1
             wires.downlink.wait(IDLE_S)
             self._merge_arrived(life, wires)
             self.peers.serve(lambda: (origin_header(life), self.learner.optimizers.state_tensors()))
@@ -323,7 +323,7 @@ class DecoupledLearner:
 
     def _idle(self, what: What, life: Life, wires: "_Connections") -> None:
         """Nothing to train now: send what is left, so that the run can end, and be ready for more."""
-        self.vitals.detail += 1  # to wait is no hang
+        self.vitals.waits += 1
         self.vitals.idle = what is What.FLUSH
         if self.vitals.idle:
             self._step_ended = 0.0  # nothing to do is no stall
@@ -352,12 +352,13 @@ class DecoupledLearner:
         link.close()
 
     def _save_sometimes(self, order: Order, life: Life) -> None:
-        """The inner state, so that a machine that was lost whole goes on near where it was."""
+        """The inner state, in the background, so that a machine that was lost whole goes on near where it was."""
         step = order.position // self.learner.plan.sequences
         if life.step % self.learner.campaign.checkpoint.every or step <= self._saved_at:
             return
-        if not self.agree.all(not self.checkpointer.is_busy):
-            return  # the disk is slow, and training does not wait for it: the next one will do
+        if not self.agree.all(not self.checkpointer.is_busy):  # training never waits for a disk
+            print(f"{self.site.name}: no checkpoint at {step}: the one before is still being written", flush=True)
+            return
         try:
             self.checkpointer.wait()
         except TenfoldError as error:  # a full disk: the syncer's own state is what must be safe

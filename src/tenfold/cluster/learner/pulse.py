@@ -14,8 +14,8 @@ class Vitals:
     """Written by the training thread, read by the pulse."""
 
     step: int = 0
-    phase: str = "step"
-    detail: int = 0
+    waits: int = 0
+    """How often there was nothing to train: to wait is no hang."""
     idle: bool = False
     flushed: bool = False
     tokens_per_second: float = 0.0
@@ -63,8 +63,7 @@ class Pulse:
             losses, self._losses = self._losses, []
         beat: dict[str, Any] = {
             "step": v.step,
-            "phase": v.phase,
-            "detail": v.detail,
+            "waits": v.waits,
             "idle": v.idle,
             "flushed": v.flushed,
             "tokens_per_second": v.tokens_per_second,

@@ -140,8 +140,7 @@ class Coordinator:
                 life = self.lives.join(name, address, batch)
             except TenfoldError as error:
                 raise Refused(str(error)) from None
-            self._liveness.started(life.number, time.monotonic())
-            self._liveness.progress(life.number, time.monotonic(), 0, "healing", 0)
+            self._liveness.joining(life.number, time.monotonic())
             peers = [self._peer(each) for each in self._freshest() if each.address]
         self.recorder.say("joined", f"{name} joins as life {life.number}", life=life.number)
         if len(abandoned) == 2:
@@ -216,7 +215,7 @@ class Coordinator:
             pulse.flushed = bool(beat["flushed"]) and pulse.step >= self._steps_granted(life)
             pulse.tokens_per_second = float(beat["tokens_per_second"])
             pulse.longest_gap = float(beat["longest_gap"])
-            self._liveness.progress(number, time.monotonic(), pulse.step, str(beat["phase"]), int(beat["detail"]))
+            self._liveness.progress(number, time.monotonic(), pulse.step, int(beat["waits"]))
         for position, nats, tokens, size in beat["losses"]:
             self.recorder.loss(int(position) // self.facts.sequences + 1, float(nats), int(tokens), float(size))
         return {"finished": self.finished}

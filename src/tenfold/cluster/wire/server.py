@@ -51,7 +51,10 @@ class BlobServer:
         self.address = f"{_bracketed(bind)}:{self.control_port}"
 
     def close(self) -> None:
-        """Stop listening. Calls under way may end within two seconds; what comes of them later reaches no handler."""
+        """Stop listening. Calls under way may end within two seconds; what comes of them later reaches no handler.
+
+        A client that is silent in a call holds up the end of the process, as Arrow waits for it there (a Link: 30 s).
+        """
         threads = [threading.Thread(target=server.shutdown, daemon=True) for server in (self._control, self._bulk)]
         for thread in threads:
             thread.start()
