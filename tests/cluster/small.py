@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from tenfold.campaign import run_data
 from tenfold.cluster.log import RunLog
 from tests.campaign.small import new_campaign
+from tests.cluster.waiting import until
 
 LEARNERS = """
 [cluster]
@@ -47,11 +47,8 @@ def train(campaign: Path, *words: str) -> dict[str, Any]:
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Fails the test when it does not come true in time."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.05)
+    """For what a whole run does: fails the test when it does not come true in time."""
+    until(true, seconds)
 
 
 def committed_samples(campaign: Path) -> list[int]:

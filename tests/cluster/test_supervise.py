@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, drop_order, take_orders
 from tenfold.errors import TenfoldError
+from tests.cluster.waiting import until
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 STARTS_ANOTHER = (
@@ -35,20 +35,6 @@ for name, code in (("patient", sys.argv[2]), ("hung", sys.argv[3]), ("still", sy
 print(*(children.pid(name) for name in children.running), flush=True)
 time.sleep(60)
 """
-
-
-def until(is_so: Callable[[], bool], patience: float = 10.0) -> None:
-    deadline = time.monotonic() + patience
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def children() -> Iterator[Children]:
-    with Children() as made:
-        yield made
-        made.stop_all(0.5)
 
 
 def python(tmp_path: Path, name: str, code: str, **environment: str) -> Child:
@@ -94,8 +80,10 @@ def test_a_killed_child_takes_what_it_started_with_it(children: Children, tmp_pa
 
 
 def test_what_a_child_leaves_behind_dies_when_it_ends_by_itself(children: Children, tmp_path: Path) -> None:
-    children.start(python(tmp_path, "learner-0", STARTS_ANOTHER))
-    inner = int(ended(children).last_line.split()[1])
+    child = python(tmp_path, "learner-0", STARTS_ANOTHER)
+    children.start(child)
+    ended(children)
+    inner = int(child.log.read_text().split("pid ")[1].split()[0])
     until(lambda: not psutil.pid_exists(inner) or psutil.Process(inner).status() == psutil.STATUS_ZOMBIE)
 
 

@@ -27,6 +27,7 @@ from tenfold.cluster.wire import Blob, BlobServer, Link, Refused, Security, Unre
 from tenfold.cluster.wire.chunks import HALF_RECEIVED, LARGEST_CHUNK, MISMATCHES, Inbox, chunks_of, joined, missing
 from tenfold.cluster.wire.link import PIECE_TIMEOUT_S, parse_address
 from tenfold.errors import InputError, TenfoldError
+from tests.cluster.waiting import until
 
 SECURITY = Security("secret")
 MIB = 1024 * 1024
@@ -136,13 +137,6 @@ def noise(size: int, seed: int = 0) -> bytes:
 
 def announcement(name: str, data: bytes, /, **changed: Any) -> dict[str, Any]:
     return {"key": name, "header": {}, "total": len(data), "sha256": hashlib.sha256(data).hexdigest(), **changed}
-
-
-def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.01)
 
 
 # Bookkeeping
