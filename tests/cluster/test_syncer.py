@@ -19,7 +19,7 @@ from tenfold.cluster.records import Contribution
 from tenfold.cluster.syncer.handler import SyncerHandler
 from tenfold.cluster.syncer.process import make_shard
 from tenfold.cluster.syncer.recorder import Recorder
-from tenfold.cluster.syncer.service import Coordinator, RunFacts
+from tenfold.cluster.syncer.service import LINK_FIGURES, Coordinator, RunFacts
 from tenfold.cluster.syncer.shard import Shard
 from tenfold.cluster.syncer.shelf import Shelf, digest_of
 from tenfold.cluster.wire import BlobServer, Link, Refused, Security
@@ -206,6 +206,7 @@ def test_a_malformed_contribution_is_refused_with_the_reason(
         ("join", {"name": "x" * 500, "address": None, "batch": 8, "recipe": "r"}, "malformed"),
         ("lease", {"life": 5, "samples": 8, "backlog": 0}, "no life 5"),
         ("beat", {"life": "one", "beat": {}}, "malformed"),
+        ("lease", {"life": 2**70, "samples": 8, "backlog": 0}, "malformed request .OverflowError"),
         ("nonsense", {}, "no method"),
     ],
 )
@@ -329,3 +330,21 @@ def test_the_schedule_follows_what_was_given_out_not_the_last_beat(syncer: Runni
     for backlog in (0, 8, 16):
         lease = learner.link.call("lease", {"life": learner.life, "samples": 16, "backlog": backlog})["lease"]
         assert lease["position"] == lease["first_sample"]
+
+
+@pytest.mark.parametrize("figure", [math.nan, math.inf, -1.0, "fast"])
+def test_figures_of_a_link_reach_the_ledger_and_nonsense_does_not(tmp_path: Path, figure: Any) -> None:
+    with ExitStack() as stack:
+        syncer = open_syncer(tmp_path, stack)
+        learner = FakeLearner(syncer, "one")
+        learner.heal()
+        link = {"up_bytes_per_second": 1e6, "down_bytes_per_second": 0.0, "round_trip_seconds": 0.1}
+        beat: dict[str, Any] = {"step": 1, "waits": 0, "idle": False, "flushed": False, "losses": [], "link": link}
+        beat |= {"tokens_per_second": 1.0, "longest_gap": 0.0}
+        learner.link.call("beat", {"life": learner.life, "beat": beat})
+        with pytest.raises(Refused, match="beat: malformed"):
+            learner.link.call("beat", {"life": learner.life, "beat": beat | {"link": link | {LINK_FIGURES[0]: figure}}})
+    ledger = Ledger(tmp_path / "ledger.sqlite", read_only=True)
+    values = {name: [value for _, value in ledger.metric(1, name)] for name in ledger.metric_names(1)}
+    ledger.close()
+    assert values == {"link/one/up_bytes_per_second": [1e6], "link/one/round_trip_seconds": [0.1]}

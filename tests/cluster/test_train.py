@@ -60,7 +60,13 @@ def test_a_run_of_two_learners_is_a_trained_campaign_and_replays_to_the_same_bit
     with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
         (run,) = ledger.runs()
         losses = [loss for _, loss in ledger.metric(run.id, "train/loss")]
+        links = {name: ledger.metric(run.id, name) for name in ledger.metric_names(run.id) if name.startswith("link/")}
     assert run.status == "done"
+    figures = ("up_bytes_per_second", "down_bytes_per_second", "round_trip_seconds")
+    assert links.keys() == {f"link/learner-{number}/{figure}" for number in range(2) for figure in figures}
+    assert all(
+        0 < value < (60 if name.endswith("round_trip_seconds") else 1e12) for name in links for _, value in links[name]
+    )
     assert losses[-1] < losses[0]
 
 

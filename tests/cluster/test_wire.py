@@ -390,6 +390,16 @@ def test_patience_is_for_a_line_that_is_down_not_for_a_large_blob(shelf: Shelf, 
         assert link.put("k", {}, noise(MIB), patience=0.6) == {"number": 2}
 
 
+def test_a_link_knows_its_bandwidth(server: BlobServer) -> None:
+    """Of what really went: what was there before is not counted, nor the time it took to agree."""
+    with behind_proxies(server) as (address, control, bulk), linked(address) as link:
+        control.delay(0.2)
+        bulk.bandwidth(1 * MIB)
+        link.put("k", {}, noise(MIB // 2), patience=20.0)
+        assert 0.4 * MIB < link.measure.bandwidth < 1.6 * MIB
+        assert 0.4 < link.measure.latency < 2.0
+
+
 def test_a_full_bulk_line_does_not_hold_up_control(server: BlobServer) -> None:
     with behind_proxies(server) as (address, _, bulk), linked(address) as link, linked(address) as other:
         bulk.bandwidth(2 * MIB)

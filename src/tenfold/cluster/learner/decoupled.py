@@ -396,12 +396,13 @@ class _Connections(AbstractContextManager["_Connections"]):
             return Link(site.syncer, site.security, streams=streams)
 
         self._stack = ExitStack()
-        self.uplink: Uplink = self._closing(Uplink(link(4)))
-        self.downlink: Downlink = self._closing(Downlink(link(4), life.number, start, settings.precision, owner._part))
+        up, down = link(4), link(4)
+        self.uplink: Uplink = self._closing(Uplink(up))
+        self.downlink: Downlink = self._closing(Downlink(down, life.number, start, settings.precision, owner._part))
         self.pulse: Pulse | None = None
         self.supply: Supply | None = None
         if owner.learner.ranks.is_first:
-            self.pulse = self._closing(Pulse(link(), life.number, owner.vitals))
+            self.pulse = self._closing(Pulse(link(), life.number, owner.vitals, up.measure, down.measure))
             first = settings.inner_steps * owner.batch
             self.supply = self._closing(Supply(link(), life.number, owner.batch, first))
 

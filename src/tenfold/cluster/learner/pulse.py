@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tenfold.cluster.wire import Link, Refused, Unreachable
+from tenfold.cluster.wire import Link, LinkMeasure, Refused, Unreachable
 
 EVERY_S = 0.25
 
@@ -26,8 +26,9 @@ class Vitals:
 class Pulse:
     """Sends vitals and losses until closed; says when the syncer has ended this life or the run."""
 
-    def __init__(self, link: Link, life: int, vitals: Vitals) -> None:
-        self._link, self._life, self._vitals = link, life, vitals
+    def __init__(self, link: Link, life: int, vitals: Vitals, up: LinkMeasure, down: LinkMeasure) -> None:
+        """`up` and `down`: of the links that carry fragments to the syncer and from it."""
+        self._link, self._life, self._vitals, self._up, self._down = link, life, vitals, up, down
         self._losses: list[tuple[int, float, int, float]] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -69,6 +70,11 @@ class Pulse:
             "tokens_per_second": v.tokens_per_second,
             "longest_gap": v.longest_gap,
             "losses": losses,
+            "link": {
+                "up_bytes_per_second": self._up.bandwidth,
+                "down_bytes_per_second": self._down.bandwidth,
+                "round_trip_seconds": self._link.measure.latency,
+            },
         }
         try:
             answer = self._link.call("beat", {"life": self._life, "beat": beat}, timeout=5.0, patience=5.0)

@@ -1,5 +1,6 @@
 """The coordinator at work: who trains, on which samples, who has died, when all is done."""
 
+import math
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -19,6 +20,8 @@ from tenfold.errors import TenfoldError
 
 STALL_FACTOR = 8.0  # times the longest recent step
 PAUSE_S = 2.0  # between two ticks, which are a tenth of a second apart
+LINK_S = 2.0  # between two figures of a learner's link in the ledger
+LINK_FIGURES = ("up_bytes_per_second", "down_bytes_per_second", "round_trip_seconds")
 WAIT_S = 0.3  # a learner without a lease asks again after this
 
 
@@ -61,6 +64,7 @@ class _Pulse:
     flushed: bool = False
     tokens_per_second: float = 0.0
     longest_gap: float = 0.0
+    link_noted_at: float = -math.inf
 
 
 @dataclass
@@ -216,9 +220,22 @@ class Coordinator:
             pulse.tokens_per_second = float(beat["tokens_per_second"])
             pulse.longest_gap = float(beat["longest_gap"])
             self._liveness.progress(number, time.monotonic(), pulse.step, int(beat["waits"]))
+            self._note_link(life, pulse, beat["link"])
         for position, nats, tokens, size in beat["losses"]:
             self.recorder.loss(int(position) // self.facts.sequences + 1, float(nats), int(tokens), float(size))
         return {"finished": self.finished}
+
+    def _note_link(self, life: Life, pulse: _Pulse, link: Mapping[str, Any]) -> None:
+        """What a learner measures of its link, as metrics at the run's present step."""
+        figures = {name: float(link[name]) for name in LINK_FIGURES}
+        if not all(math.isfinite(figure) and figure >= 0 for figure in figures.values()):
+            raise ValueError("a figure of the link is not finite")
+        if time.monotonic() < pulse.link_noted_at + LINK_S:
+            return
+        for name, figure in figures.items():
+            if figure:  # measured yet
+                pulse.link_noted_at = time.monotonic()
+                self.recorder.metric(self._done() // self.facts.sequences, f"link/{life.name}/{name}", figure)
 
     def end(self, number: int, reason: str) -> dict[str, Any]:
         """A learner has found itself wrong (a loss that is not finite): what it has not sent is void."""

@@ -112,11 +112,9 @@ class Link:
 
         Raises Refused, or Unreachable when patience is used up.
         """
-        view, began = memoryview(data), time.monotonic()
+        view = memoryview(data)
         announcement = {"key": key, "header": header, "total": len(view), "sha256": hashlib.sha256(view).hexdigest()}
-        reply = self._persist(lambda left: self._put_once(announcement, view, left), patience)
-        self.measure.moved(len(view), 0, time.monotonic() - began)
-        return reply
+        return self._persist(lambda left: self._put_once(announcement, view, left), patience)
 
     def _put_once(self, announcement: dict[str, Any], view: memoryview, left: float) -> dict[str, Any]:
         begun = self._ask("_begin", json.dumps(announcement).encode(), min(left, CONTROL_TIMEOUT_S))
@@ -125,7 +123,9 @@ class Link:
             held = [(int(start), int(end)) for start, end in begun["held"]]
             wanted = missing(chunks_of(len(view), self.streams), held)
             key, options = str(announcement["key"]), self._options(min(left, PIECE_TIMEOUT_S))
+            began = time.monotonic()
             self._in_parallel(wanted, lambda n, r: self._put_piece(n, key, view, r, options))
+            self.measure.moved(_size(wanted), 0, time.monotonic() - began)
         done = self._ask("_complete", json.dumps(announcement).encode(), min(left, CONTROL_TIMEOUT_S))
         if "reply" not in done:
             raise _Failed("not all of it arrived whole")
@@ -150,9 +150,8 @@ class Link:
 
         Raises Refused, or Unreachable when patience is used up.
         """
-        partial, began = _Partial(), time.monotonic()
+        partial = _Partial()
         header = self._persist(lambda left: self._get_once(key, partial, left), patience)
-        self.measure.moved(0, len(partial.data), time.monotonic() - began)
         return header, partial.data
 
     def _get_once(self, key: str, partial: "_Partial", left: float) -> dict[str, Any]:
@@ -162,7 +161,9 @@ class Link:
         partial.expect(str(offer["sha256"]), int(offer["total"]))
         wanted = missing(chunks_of(partial.total, self.streams), partial.held)
         options = self._options(min(left, PIECE_TIMEOUT_S))
+        began = time.monotonic()
         self._in_parallel(wanted, lambda n, r: partial.take(r, self._get_piece(n, key, partial.sha256, r, options)))
+        self.measure.moved(0, _size(wanted), time.monotonic() - began)
         if hashlib.sha256(partial.data).hexdigest() != partial.sha256:
             partial.held.clear()
             partial.mismatches += 1
@@ -292,6 +293,10 @@ class _Partial:
         """A piece has come."""
         self.data[piece[0] : piece[1]] = data
         self.held.append(piece)
+
+
+def _size(pieces: Sequence[Range]) -> int:
+    return sum(end - start for start, end in pieces)
 
 
 def parse_address(address: str) -> tuple[str, int, int | None]:
