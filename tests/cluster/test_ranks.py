@@ -44,7 +44,7 @@ def group(campaign: Path, *words: str, restarts: int = 0) -> Iterator[psutil.Pro
         process = subprocess.Popen([*command, "--name", "learner-0", *words], stdout=log, stderr=log)
     try:
         yield psutil.Process(process.pid)
-        assert process.wait(60) == 0, (campaign / "group.log").read_text()
+        assert process.wait(120) == 0, (campaign / "group.log").read_text()
     finally:
         for each in [*psutil.Process(process.pid).children(recursive=True), process] if process.poll() is None else []:
             each.kill()
@@ -58,7 +58,7 @@ def syncer(campaign: Path, *words: str) -> Iterator[None]:
     try:
         wait_until((campaign / "cluster" / "syncer.json").exists)
         yield
-        assert process.wait(60) == 0, process.communicate()[1]
+        assert process.wait(120) == 0, process.communicate()[1]
     finally:
         if process.poll() is None:
             process.terminate()
