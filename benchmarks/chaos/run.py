@@ -1,20 +1,23 @@
 """Four learners under kills, freezes and hangs: what is trained against what the surviving capacity could have trained.
 
-    python benchmarks/chaos/run.py [--learners 4] [--faults-per-hour 240] [--seconds 90] [--json FILE]
+    python benchmarks/chaos/run.py [--learners 4] [--faults-per-hour 160] [--tokens 2400000] [--json FILE]
 
-Two runs of the same campaign, one without faults and one with. Definitions, all from the merge log and the ledger:
+Two runs of the same campaign and length, one without faults and one with. Definitions, all from the merge log and the
+ledger; a run lasts from its first healed learner until all samples are trained:
 
 - capacity(k): tokens per second with k learners at work. Learners share this machine's cores, so fewer learners are
-  each faster: it is the fault-free rate of all learners times min(1, k / cores).
+  each faster: it is the rate of the run without faults times min(1, k / cores).
 - surviving capacity: capacity(k) summed over time, k the learners that were neither dead, frozen nor hung then; a
   learner that was killed counts as dead until it trains again.
-- goodput: tokens that count (in the end all of the run's) / surviving capacity over the run.
+- goodput: tokens that count (in the end all of the run's) / surviving capacity over the run. Share of fault-free:
+  tokens per second over those of the run without faults.
 - longest stall: longest time between two steps of a life that no fault hit, less the mean step.
 - detection: from a freeze or hang until the syncer ends the life. Heal: from joining with imports done until the first
   step is allowed. Rejoin: from the fault until the learner trains again.
 - committed work lost: samples in accepted contributions that are trained again.
 
 The faults are those of [chaos]: kill, stop (for 5 s) and hang of learners at random, a Poisson process with a seed.
+`faults.json` beside the two campaigns is the same schedule for the peers (peers/trial.py).
 """
 
 import argparse
@@ -23,13 +26,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tenfold.cluster.chaos import planned
+from tenfold.cluster.history import Down, detections, downtimes
 from tenfold.cluster.log import RunLog
+from tenfold.config import Campaign, load_campaign
 from tenfold.ledger import Event, Ledger
 from tenfold.machine import usable_cores
 
@@ -69,7 +76,8 @@ per_hour = {rate}
 kinds = ["kill", "stop", "hang"]
 seed = {seed}
 """
-FAULT_FREE_TOKENS = 600_000
+CONTEXT = 128
+HORIZON_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,7 @@ class Outcome:
     """What one run with faults came to; times in seconds."""
 
     goodput: float
+    share_of_fault_free: float
     faults: dict[str, int]
     faults_per_hour: float
     seconds: float
@@ -87,26 +96,28 @@ class Outcome:
     detection: list[float]
     heal: list[float]
     rejoin: list[float]
-    control: float
-    """The same share in the run without faults: what start, end and the noise of the machine cost by themselves."""
     participation: float
+    participation_fault_free: float
     steps_trained_again: int
     committed_samples_lost: int
     samples_missing_or_twice: int
+    bits_per_byte: float
+    bits_per_byte_fault_free: float
 
 
 def main() -> None:
     """Prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--learners", type=int, default=4)
-    parser.add_argument("--faults-per-hour", type=float, default=240.0)
-    parser.add_argument("--seconds", type=float, default=90.0, help="how long the run with faults is meant to take")
+    parser.add_argument("--faults-per-hour", type=float, default=160.0)
+    parser.add_argument("--tokens", type=int, default=2_400_000, help="of each of the two runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--replay", action="store_true", help="execute the run again from its merge log too")
+    parser.add_argument("--directory", type=Path, help="new folder for the two campaigns, kept (default: deleted)")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        result = measure(Path(folder), arguments)
+    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
+        result = measure(arguments.directory or Path(temporary), arguments)
     text = json.dumps(result, indent=1)
     print(text)
     if arguments.json:
@@ -114,27 +125,36 @@ def main() -> None:
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The fault-free run, then the one with faults of about the length asked for."""
-    calm = folder / "calm"
-    write(calm, FAULT_FREE_TOKENS, arguments.learners)
+    """The run without faults, then the one with them."""
+    calm, stormy = folder / "calm", folder / "stormy"
+    write(calm, arguments.tokens, arguments.learners)
     tenfold("data", calm)
     train(calm)
-    rate = training_rate(calm)
-    stormy = folder / "stormy"
-    write(stormy, int(rate * arguments.seconds), arguments.learners, arguments.faults_per_hour, arguments.seed)
+    write(stormy, arguments.tokens, arguments.learners, arguments.faults_per_hour, arguments.seed)
+    write_schedule(folder / "faults.json", load_campaign(stormy, ()), arguments.learners)
     shutil.copytree(calm / "data", stormy / "data")
     train(stormy)
-    control = judge(calm, rate, arguments.learners, 0.0).goodput
-    outcome = asdict(judge(stormy, rate, arguments.learners, control))
+    outcome = asdict(judge(calm, stormy, arguments.learners))
     if arguments.replay:
         tenfold("train", stormy, "--replay")
         outcome["replay"] = "same weights"
     return outcome
 
 
+def write_schedule(path: Path, campaign: Campaign, learners: int) -> None:
+    """The faults of a campaign as peers/faults.py reads them."""
+    names = [f"learner-{number}" for number in range(learners)]
+    faults = planned(campaign.chaos, names, HORIZON_S, campaign.seed)
+    records = [
+        {"at": fault.at_seconds, "kind": fault.kind, "target": names.index(fault.target), "seconds": fault.seconds}
+        for fault in faults
+    ]
+    path.write_text(json.dumps(records, indent=1) + "\n")
+
+
 def write(campaign: Path, tokens: int, learners: int, rate: float = 0.0, seed: int = 0) -> None:
     """campaign.toml, tokens rounded to whole steps."""
-    campaign.mkdir()
+    campaign.mkdir(parents=True)
     text = CAMPAIGN.format(tokens=tokens // 2048 * 2048, learners=learners)
     (campaign / "campaign.toml").write_text(text + (CHAOS.format(rate=rate, seed=seed) if rate else ""))
 
@@ -148,6 +168,13 @@ def tenfold(verb: str, campaign: Path, *words: str) -> None:
 def train(campaign: Path) -> None:
     """Train, to the end."""
     tenfold("train", campaign)
+
+
+def bits_per_byte(campaign: Path) -> float:
+    """On the held-out files of the standard library."""
+    tenfold("eval", campaign)
+    score = json.loads((campaign / "evaluation.json").read_text())["holdouts"]["iid"]["bits_per_byte"]
+    return float(score)
 
 
 def events_of(campaign: Path) -> list[Event]:
@@ -164,76 +191,51 @@ def training_span(events: list[Event]) -> tuple[float, float]:
 
 
 def training_rate(campaign: Path) -> float:
-    """Tokens per second of the middle of a run: its first and last versions are left out."""
+    """Tokens per second over a run."""
+    begin, end = training_span(events_of(campaign))
     with RunLog.opened(campaign / "cluster") as log:
-        arrivals = log.arrivals()
-    first, last = arrivals[len(arrivals) // 5], arrivals[-len(arrivals) // 5]
-    tokens = sum(tokens for at, _, tokens in arrivals if first[0] < at <= last[0])
-    return tokens / (last[0] - first[0])
+        return log.total_samples() * CONTEXT / (end - begin)
 
 
-@dataclass(frozen=True)
-class Down:
-    """A learner that could not train, from a fault until it trained again (or the end)."""
-
-    name: str
-    kind: str
-    begin: float
-    end: float
+def mean_participation(campaign: Path) -> float:
+    """Share of the learners alive that a merge holds, over all merges."""
+    with RunLog.opened(campaign / "cluster") as log:
+        shares = [merged / alive for _, _, merged, alive, _ in log.participation()]
+    return sum(shares) / len(shares)
 
 
-def downtimes(events: list[Event], end: float) -> list[Down]:
-    """One for each fault of a learner; of faults that overlap each has its own."""
-    found = []
-    for event in events:
-        if event.kind != "chaos" or event.data["target"] == "syncer":
-            continue
-        name, kind, at = str(event.data["target"]), str(event.data["fault"]), event.at
-        life = f"{name} trains"
-        back = next((e.at for e in events if e.kind == "healed" and e.at > at and e.message.startswith(life)), end)
-        if kind == "stop":
-            sealed = any(e.kind == "stalled" and at < e.at < back and e.message.startswith(name) for e in events)
-            back = back if sealed else min(at + float(event.data["seconds"]), end)
-        found.append(Down(name, kind, at, back))
-    return found
-
-
-def judge(campaign: Path, rate: float, learners: int, control: float) -> Outcome:
-    """Everything from the ledger and the merge log."""
-    events = events_of(campaign)
+def judge(calm: Path, stormy: Path, learners: int) -> Outcome:
+    """Everything from the ledgers and the merge logs."""
+    events, rate = events_of(stormy), training_rate(calm)
     begin, end = training_span(events)
     faults = [event for event in events if event.kind == "chaos"]
-    down = downtimes(events, end)
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(stormy / "cluster") as log:
         total = log.total_samples()
-        committed = log.committed()
-        participation = [merged / alive for _, _, merged, alive, _ in log.participation()]
-        steps = [life.steps or 0 for life in log.lives()]
-    counted = sorted(sample for _, first, _, done in committed for sample in range(first, first + done))
-    tokens = total * 128
-    hit = {d.name for d in down}
-    gaps = gaps_of_untouched(events, hit)
-    step = (end - begin) * learners / max(1, sum(steps))
-    kinds: dict[str, int] = {}
-    for fault in faults:
-        kinds[fault.data["fault"]] = kinds.get(fault.data["fault"], 0) + 1
+        counted = sorted(s for _, first, _, done in log.committed() for s in range(first, first + done))
+        lives = log.lives()
+    down = downtimes(events, lives, end)
+    step = (end - begin) * learners / max(1, sum(life.steps or 0 for life in lives))
+    missing = len(set(range(total)) - set(counted))
     return Outcome(
-        goodput=tokens / (rate * capacity_seconds(down, begin, end, learners)),
-        faults=kinds,
+        goodput=total * CONTEXT / (rate * capacity_seconds(down, begin, end, learners)),
+        share_of_fault_free=training_rate(stormy) / rate,
+        faults=dict(Counter(str(fault.data["fault"]) for fault in faults)),
         faults_per_hour=len(faults) / (end - begin) * 3600,
         seconds=end - begin,
-        tokens_per_second=tokens / (end - begin),
+        tokens_per_second=training_rate(stormy),
         fault_free_tokens_per_second=rate,
-        longest_stall=max(gaps, default=0.0) - step,
+        longest_stall=max(gaps_of_untouched(events, {d.name for d in down}), default=0.0) - step,
         mean_step=step,
-        detection=detections(events),
+        detection=detections(events, lives),
         heal=[float(e.data["seconds"]) for e in events if e.kind == "healed" and "initial" not in e.message],
         rejoin=[d.end - d.begin for d in down if d.end < end],
-        control=control,
-        participation=sum(participation) / len(participation),
+        participation=mean_participation(stormy),
+        participation_fault_free=mean_participation(calm),
         steps_trained_again=sum(int(e.data["unsent_steps"]) for e in events if e.kind == "sealed"),
-        committed_samples_lost=len(set(range(total)) - set(counted)),
-        samples_missing_or_twice=abs(len(counted) - total) + len(set(range(total)) - set(counted)),
+        committed_samples_lost=missing,
+        samples_missing_or_twice=abs(len(counted) - total) + missing,
+        bits_per_byte=bits_per_byte(stormy),
+        bits_per_byte_fault_free=bits_per_byte(calm),
     )
 
 
@@ -253,18 +255,6 @@ def gaps_of_untouched(events: list[Event], hit: set[str]) -> list[float]:
     gaps = [float(gap) for e in events if e.kind == "finished" for gap in e.data["longest_gaps"].values()]
     ended = [e for e in events if e.kind == "sealed" and e.message.split(" ")[0] not in hit]
     return gaps + [float(e.data["longest_gap"]) for e in ended]
-
-
-def detections(events: list[Event]) -> list[float]:
-    """Seconds from each freeze or hang until the syncer noticed, where it did."""
-    found = []
-    for event in events:
-        if event.kind == "chaos" and event.data["fault"] in ("stop", "hang"):
-            name = event.data["target"]
-            noticed = [e.at for e in events if e.kind == "stalled" and e.at > event.at and e.message.startswith(name)]
-            if noticed and noticed[0] - event.at < 15:
-                found.append(noticed[0] - event.at)
-    return found
 
 
 if __name__ == "__main__":

@@ -129,7 +129,8 @@ def train(
 @app.command()
 def syncer(
     campaign: CampaignDirectory = HERE,
-    port: Annotated[int | None, typer.Option(help="Control port. Default: cluster.port.")] = None,
+    shard: Annotated[int, typer.Option(min=0, help="Which of cluster.syncer_shards; 0 coordinates.")] = 0,
+    port: Annotated[int | None, typer.Option(help="Control port. Default: cluster.port + 2 × shard.")] = None,
     bulk_port: Annotated[int, typer.Option(help="Port of the fragments; 0 takes a free one.")] = 0,
     child: Annotated[bool, typer.Option("--child", hidden=True)] = False,
     set_: Overrides = None,
@@ -138,7 +139,7 @@ def syncer(
     """Hold the global fragments of a run whose learners are started by hand. `tenfold train` starts it by itself."""
     from tenfold.campaign import run_syncer
 
-    _show(run_syncer(campaign, set_ or (), port, bulk_port, child=child), as_json)
+    _show(run_syncer(campaign, set_ or (), shard, port, bulk_port, child=child), as_json)
 
 
 @app.command(hidden=True)
@@ -164,11 +165,13 @@ def learner(
     as_json: AsJson = False,
 ) -> None:
     """Train as one learner of a run; `learner join|leave` adds one to a running `tenfold train`, or lets one go."""
-    from tenfold.campaign import order_learner, run_learner
-
     if what in ("join", "leave"):
-        _show(order_learner(campaign, what, name), as_json)
+        from tenfold.cluster.supervise import check_name, give_order
+
+        _show(give_order(campaign, {"what": what, "name": check_name(name)}), as_json)
         return
+    from tenfold.campaign import run_learner
+
     result = run_learner(
         Path(what), set_ or (), name=name, syncer=syncer, token_file=token_file, tls_root=tls_root, child=child
     )
@@ -181,18 +184,19 @@ def chaos(
         str, typer.Argument(help="kill, stop, hang, slow, partition, delay, loss, bandwidth, corrupt, nan, disk-full.")
     ],
     campaign: CampaignDirectory = HERE,
-    target: Annotated[str, typer.Option(help="learner-0, learner-1, …, or syncer.")] = "learner-0",
+    target: Annotated[str, typer.Option(help="learner-0, learner-1, …, syncer, or syncer-1, ….")] = "learner-0",
     seconds: Annotated[float, typer.Option(help="How long it lasts, of the kinds that last.")] = 5.0,
     amount: Annotated[
-        float | None, typer.Option(help="How strong: see docs/configuration.md, [[chaos.faults]].")
+        float | None, typer.Option(help="How strong: see `amount` of chaos.faults in docs/configuration.md.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Inject a fault into a running `tenfold train` of several learners."""
-    from tenfold.campaign import order_fault
+    from tenfold.cluster.supervise import give_order
+    from tenfold.config import checked_fault
 
     fault = {"kind": kind, "target": target, "seconds": seconds, "amount": amount}
-    _show(order_fault(campaign, {key: value for key, value in fault.items() if value is not None}), as_json)
+    _show(give_order(campaign, {"what": "fault", "fault": checked_fault(fault)}), as_json)
 
 
 @app.command()

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from tenfold.campaign import init_campaign, run_audit, run_campaign, run_export, run_train
 from tenfold.config import load_campaign
 from tenfold.ledger import Ledger
+from tests.campaign.browser import open_browser
 from tests.campaign.small import copy_of, finished_campaign, new_campaign
 
 ROOT = Path(__file__).parents[2]
@@ -189,19 +189,9 @@ def test_my_own_text_needs_no_other_step(tmp_path: Path, monkeypatch: pytest.Mon
     assert result["steps"] == 8
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[str]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no Chromium on this machine")
-    yield found
-
-
-def test_the_report_opens_in_a_browser_offline(finished: Path, chromium: str, tmp_path: Path) -> None:
-    shot = tmp_path / "report.png"
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1100,1600", f"--user-data-dir={tmp_path}"]
-    page = (finished / "report.html").as_uri()
-    subprocess.run([chromium, *flags, f"--screenshot={shot}", page], check=True, capture_output=True, timeout=120)
+def test_the_report_opens_in_a_browser_offline(finished: Path, tmp_path: Path) -> None:
+    browser, page, shot = open_browser(tmp_path / "profile"), finished / "report.html", tmp_path / "report.png"
+    browser.screenshot(page, shot)
     assert shot.stat().st_size > 40_000  # an empty page is a tenth of that
-    dumped = subprocess.run([chromium, *flags, "--dump-dom", page], check=True, capture_output=True, timeout=120).stdout
-    assert b"bits per byte" in dumped and b"weights digest" in dumped
+    content = browser.content(page)
+    assert "bits per byte" in content and "weights digest" in content

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -78,16 +79,42 @@ def test_the_first_end_stands(lives: Lives) -> None:
 
 
 def test_strikes_bar_a_name_for_good_and_say_why(lives: Lives, path: Path) -> None:
-    assert lives.strike("learner-0", "a movement with NaN") == 1
-    number = lives.join("learner-0", None, 8).number
-    lives.end(number, "sealed", "quarantined", 0)
-    assert lives.strike("learner-1", "a movement with NaN") == 1
-    assert lives.strike("learner-0", "a movement 50 times too long") == 2
+    first, other = lives.join("learner-0", None, 8).number, lives.join("learner-1", None, 8).number
+    assert lives.strike(first, "a movement with NaN") == 1
+    assert lives.strike(first, "a movement with NaN") is None, "told twice, counted once"
+    lives.end(first, "sealed", "quarantined", 0)
+    assert lives.strike(other, "a movement with NaN") == 1
+    lives.end(other, "sealed", "quarantined", 0)
+    second = lives.join("learner-0", None, 8).number
+    assert lives.strike(second, "a movement 50 times too long") == 2
+    lives.end(second, "sealed", "quarantined", 0)
     with pytest.raises(TenfoldError, match="learner-0: barred after 2 strikes; the last one: a movement 50 times"):
         lives.join("learner-0", None, 8)
     assert lives.join("learner-1", None, 8).state == "joining"
     with contextlib.closing(Book(path, SCHEMA)) as book, pytest.raises(TenfoldError, match="barred after 2 strikes"):
         Lives(book, max_strikes=2).join("learner-0", None, 8)
+
+
+@pytest.mark.parametrize(("state", "meanwhile"), [("sealed", "sealing"), ("left", "leaving")])
+def test_an_end_that_has_begun_is_remembered_and_its_learner_may_join_again(
+    lives: Lives, path: Path, state: Literal["sealed", "left"], meanwhile: str
+) -> None:
+    number = lives.join("learner-0", None, 8).number
+    lives.activate(number, ORIGIN)
+    lives.begin_end(number, state, "no progress")
+    lives.begin_end(number, "sealed", "another reason")
+    assert lives.active() == []
+    assert lives.unfinished("learner-0") is None
+    with contextlib.closing(Book(path, SCHEMA)) as book:
+        new = Lives(book, max_strikes=2)
+        (life,) = new.ending()
+        assert (life.number, life.state, life.reason) == (number, meanwhile, "no progress")
+        assert new.join("learner-0", None, 8).number > number
+        new.end(number, state, "no progress", 5)
+        assert new.ending() == []
+        assert (new.get(number).state, new.get(number).steps) == (state, 5)
+        new.begin_end(number, "sealed", "once more")
+        assert new.get(number).state == state
 
 
 def test_a_batch_of_nothing_is_refused(lives: Lives) -> None:

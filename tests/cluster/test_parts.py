@@ -132,12 +132,15 @@ def test_a_merge_waits_for_the_quorum_then_for_those_who_usually_come() -> None:
 
 def test_the_guard_knows_the_usual_norm() -> None:
     guard, part = NormGuard(10.0), (0, 0, 1)
-    assert guard.check(part, 5.0, weights_norm=1.0) is None
-    assert "the weights" in str(guard.check(part, 11.0, weights_norm=1.0))
+    assert guard.check(part, 5.0, 64, weights_norm=1.0) is None
+    assert "the weights" in str(guard.check(part, 11.0, 64, weights_norm=1.0))
     for _ in range(8):
-        guard.note(part, 0.01)
-    assert guard.check(part, 0.09, weights_norm=1.0) is None
-    assert "recent contributions" in str(guard.check(part, 0.11, weights_norm=1.0))
+        guard.note(part, 0.01, 64)
+    assert guard.check(part, 0.09, 64, weights_norm=1.0) is None
+    assert guard.check(part, 0.09, 32, weights_norm=1.0) is None
+    assert "recent contributions" in str(guard.check(part, 0.11, 64, weights_norm=1.0))
+    assert guard.check(part, 0.9, 640, weights_norm=1.0) is None, "ten times the tokens may move ten times as far"
+    assert "recent contributions" in str(guard.check(part, 1.1, 640, weights_norm=1.0))
     assert math.isinf(root_mean_square(torch.full((3,), math.inf)))
     assert root_mean_square(torch.full((3,), 3e38)) == pytest.approx(3e38)
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, drop_order, take_orders
+from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, clear_orders, drop_order, is_taken, take_orders
 from tenfold.errors import TenfoldError
 from tests.cluster.waiting import until
 
@@ -224,6 +225,20 @@ def test_orders_are_taken_once_in_the_order_they_came(tmp_path: Path) -> None:
     assert [order["number"] for order in take_orders(tmp_path / "orders", reports.append)] == [0, 1, 2]
     assert take_orders(tmp_path / "orders", reports.append) == []
     assert reports == []
+
+
+def test_who_orders_learns_whether_anybody_obeys(tmp_path: Path) -> None:
+    order = drop_order(tmp_path, {"order": "good"})
+    assert not is_taken(order, 0.1)
+    assert not order.exists(), "a supervisor that starts later must not find it"
+    order = drop_order(tmp_path, {"order": "good"})
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(is_taken, order, 10.0)
+        assert take_orders(tmp_path, pytest.fail) == [{"order": "good"}]
+        assert asked.result()
+    drop_order(tmp_path, {"order": "old"})
+    clear_orders(tmp_path)
+    assert take_orders(tmp_path, pytest.fail) == []
 
 
 BAD_ORDERS = {

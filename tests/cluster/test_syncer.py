@@ -61,7 +61,7 @@ class FakeLearner:
         self.link = self.syncer.link()
         request = {"name": self.name, "address": None, "batch": 8, "recipe": "r"}
         self.life = self.link.call("join", request)["life"]
-        self.values = fetch_all(self.link, [0, 1], (0, 1))
+        self.values = fetch_all([self.link], [0, 1], (0, 1))
 
     def heal(self, values: dict[int, torch.Tensor] | None = None) -> None:
         values = values or {index: tensor for index, (_, tensor) in self.values.items()}

@@ -1,6 +1,8 @@
 """Several learners and a syncer, as real processes: they train, die, come back, and nothing is lost or done twice."""
 
+import json
 import os
+import signal
 import sqlite3
 import subprocess
 from collections import Counter
@@ -30,6 +32,15 @@ def kill_everything(process: subprocess.Popen[str]) -> None:
     for each in every:
         each.kill()
     process.communicate()
+
+
+def has_merged(campaign: Path, times: int) -> bool:
+    """Whether so many versions are published."""
+    try:
+        with RunLog.opened(campaign / "cluster") as log:
+            return len(log.participation()) >= times
+    except (InputError, sqlite3.Error):  # not there yet
+        return False
 
 
 KILLS = """
@@ -87,15 +98,7 @@ def test_a_learner_killed_in_the_middle_loses_nothing_and_the_run_replays(tmp_pa
 def test_the_whole_machine_lost_goes_on_where_it_was(tmp_path: Path) -> None:
     campaign = cluster_campaign(tmp_path, tokens=64_000)
     process = start_training(campaign)
-
-    def has_merged() -> bool:
-        try:
-            with RunLog.opened(campaign / "cluster") as log:
-                return len(log.participation()) >= 6
-        except (InputError, sqlite3.Error):  # not there yet
-            return False
-
-    wait_until(has_merged)
+    wait_until(lambda: has_merged(campaign, 6))
     kill_everything(process)
     with RunLog.opened(campaign / "cluster") as log:
         merged_before = len(log.participation())
@@ -136,3 +139,32 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert err.strip().endswith("cannot be shared equally; set cluster.batch_tokens"), err
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_with_fewer_learners_but_not_with_another_recipe(tmp_path: Path) -> None:
+    campaign = cluster_campaign(tmp_path, tokens=64_000)
+    process = start_training(campaign)
+    wait_until(lambda: has_merged(campaign, 6))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "stopped as asked; step " in err
+    seconds = json.loads((campaign / "cluster" / "identity.json").read_text())["seconds"]
+    refused = start_training(campaign, "--set", "cluster.inner_steps=5")
+    _, err = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert "cluster: trained with another configuration (cluster.inner_steps: 4 → 5)" in err
+    refused = start_training(campaign, "--set", "cluster.syncer_shards=2")
+    _, err = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert "cluster: trained with another configuration (cluster.syncer_shards: 1 → 2)" in err
+    result = train(campaign, "--set", "cluster.learners=1", "--set", "cluster.batch_tokens=128")
+    assert committed_samples(campaign) == list(range(total_samples(campaign)))
+    assert result["seconds"] > seconds > 1
+    with RunLog.opened(campaign / "cluster") as log:
+        assert {life.name for life in log.lives() if life.state == "finished"} == {"learner-0"}
+    with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
+        steps = [step for step, _ in ledger.metric(ledger.runs()[-1].id, "train/loss")]
+        assert [run.status for run in ledger.runs()] == ["interrupted", "done"]
+    assert steps[0] == 1

@@ -2,8 +2,6 @@
 
 from tenfold.campaign.commands import (
     init_campaign,
-    order_fault,
-    order_learner,
     run_audit,
     run_campaign,
     run_data,
@@ -25,8 +23,6 @@ from tenfold.campaign.derisk import derisk_lines
 __all__ = [
     "derisk_lines",
     "init_campaign",
-    "order_fault",
-    "order_learner",
     "run_audit",
     "run_campaign",
     "run_data",

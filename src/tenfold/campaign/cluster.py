@@ -1,21 +1,23 @@
 """Training with several learners: the target's run, supervised here, and the bodies of its processes."""
 
 import os
-import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tenfold.campaign.claim import Claim, claim_cluster
 from tenfold.campaign.files import CampaignFiles, write_json
 from tenfold.campaign.forecast.watch import ForecastWatcher, open_watcher
-from tenfold.cluster.fragments import cut_model
-from tenfold.cluster.learner.process import check_name, train_as_learner
-from tenfold.cluster.local import LocalRun, Supervisor, read_address
+from tenfold.campaign.trained import start_run
+from tenfold.cluster.fragments import cut_model, shard_of
+from tenfold.cluster.learner.process import train_as_learner
+from tenfold.cluster.local import LocalRun, Supervisor, address_file, read_address
 from tenfold.cluster.replay import Replayed, replay_folder
 from tenfold.cluster.settings import (
     batch_of,
@@ -24,16 +26,15 @@ from tenfold.cluster.settings import (
     sharing_machine,
     token_from,
 )
-from tenfold.cluster.supervise import watch_parent
-from tenfold.cluster.syncer.process import Where, serve
+from tenfold.cluster.supervise import check_name, watch_parent
+from tenfold.cluster.syncer.process import Where, serve, serve_shard
 from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.syncer.shelf import Shelf
-from tenfold.cluster.wire import BlobServer, Security
+from tenfold.cluster.wire import BlobServer, Security, check_security
 from tenfold.config import Campaign
 from tenfold.data import Manifest
-from tenfold.errors import Interrupted, TenfoldError
+from tenfold.errors import InputError, Interrupted, TenfoldError
 from tenfold.ledger import Ledger
-from tenfold.machine import environment
 from tenfold.model import Transformer
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
 from tenfold.train.console import RunConsole
@@ -57,37 +58,22 @@ def train_with_learners(
     batch_of(campaign)  # refuses what cannot be shared out, before anything starts
     plan, identity = _plan(campaign, manifest)
     files.cluster.mkdir(parents=True, exist_ok=True)
-    (files.cluster / "syncer.json").unlink(missing_ok=True)
-    run = LocalRun(
-        campaign=campaign,
-        directory=files.directory,
-        overrides=overrides,
-        token=make_token(files.cluster / "token"),
-        sequences=plan.sequences,
-        steps=plan.steps,
-        tokens_per_sample=plan.context,
-    )
-    with closing(Ledger(files.ledger)) as ledger:
-        _start_run(ledger, campaign, identity)
-    watcher = open_watcher(files, identity, plan, campaign.train.log_every)
-    recorder = Recorder(lambda: _ledger_of(campaign, files, identity), lambda _: None)
+    check_security(campaign.cluster.bind, server_security(campaign, make_token(files.cluster / "token")))
+    for shard in range(campaign.cluster.syncer_shards):
+        address_file(files.cluster, shard).unlink(missing_ok=True)
+    claim = claim_cluster(files, identity, console.say)
+    claim.save()
     console.say(_headline(campaign, plan))
-    supervisor = Supervisor(run, console, recorder, _loss_follower(watcher, recorder))
-    status = "failed"
-    try:
-        supervisor.train()
-        status = "done"
-    except Interrupted:
-        status = "interrupted"
-        raise
-    finally:
-        recorder.close()
-        with closing(Ledger(files.ledger)) as ledger:
-            run_id = _start_run(ledger, campaign, identity)
-            ledger.finish_run(run_id, status)
-            started = next(found.started_at for found in ledger.runs() if found.id == run_id)
+    with (
+        _recorded(campaign, files, claim, plan.steps),
+        closing(Recorder(lambda: _ledger_of(campaign, files, identity), lambda _: None)) as recorder,
+    ):
+        recorder.say("started", _headline(campaign, plan))
+        watcher = open_watcher(files, identity, plan, campaign.train.log_every)
+        run = _local_run(campaign, files, plan, overrides)
+        Supervisor(run, console, recorder, _loss_follower(watcher, recorder, claim)).train()
     weights = published_weights(campaign, manifest, files)
-    meta = {"identity": asdict(identity), "fingerprint": identity.fingerprint, "seconds": 0.0}
+    meta = {"identity": asdict(identity), "fingerprint": identity.fingerprint, "seconds": claim.seconds}
     checkpointer.save(CheckpointState(weights, plan.steps, plan.steps * plan.sequences, meta))
     checkpointer.wait()
     result = TrainResult(
@@ -96,17 +82,48 @@ def train_with_learners(
         parameters=plan.parameters,
         weights_digest=weights_digest(weights),
         fingerprint=identity.fingerprint,
-        seconds=time.time() - started,
+        seconds=claim.seconds,
     )
     return result, identity
 
 
-def _loss_follower(watcher: ForecastWatcher | None, recorder: Recorder) -> Callable[[int, float], str]:
-    """Shows the forecast's band the loss at every one of its evaluations that the run has passed."""
+def _local_run(campaign: Campaign, files: CampaignFiles, plan: RunPlan, overrides: tuple[str, ...]) -> LocalRun:
+    return LocalRun(
+        campaign=campaign,
+        directory=files.directory,
+        overrides=overrides,
+        token=make_token(files.cluster / "token"),
+        sequences=plan.sequences,
+        steps=plan.steps,
+        tokens_per_sample=plan.context,
+    )
+
+
+@contextmanager
+def _recorded(campaign: Campaign, files: CampaignFiles, claim: Claim, steps: int) -> Iterator[None]:
+    """The run in the ledger: begun now, and closed as done, interrupted or failed."""
+    with closing(Ledger(files.ledger)) as ledger:
+        claim.take_over_metrics(ledger, start_run(ledger, campaign, claim.identity), steps)
+    status = "failed"
+    try:
+        yield
+        status = "done"
+    except Interrupted:
+        status = "interrupted"
+        raise
+    finally:
+        claim.save()
+        with closing(Ledger(files.ledger)) as ledger:
+            ledger.finish_run(start_run(ledger, campaign, claim.identity), status)
+
+
+def _loss_follower(watcher: ForecastWatcher | None, recorder: Recorder, claim: Claim) -> Callable[[int, float], str]:
+    """At each console line: shows the forecast's band the loss at every evaluation passed, and keeps the time."""
     seen = 0
 
     def follow(step: int, loss: float) -> str:
         nonlocal seen
+        claim.save()
         if watcher is None:
             return ""
         while seen + watcher.group <= step:
@@ -134,14 +151,9 @@ def _plan(campaign: Campaign, manifest: Manifest) -> tuple[RunPlan, RunIdentity]
     return plan, identify(campaign, manifest.digest, numerics_of(plan, ranks))
 
 
-def _start_run(ledger: Ledger, campaign: Campaign, identity: RunIdentity) -> int:
-    description = {"name": campaign.name, **asdict(identity), "environment": environment()}
-    return ledger.start_run("train", identity.fingerprint, description)
-
-
 def _ledger_of(campaign: Campaign, files: CampaignFiles, identity: RunIdentity) -> tuple[Ledger, int]:
     ledger = Ledger(files.ledger)
-    return ledger, _start_run(ledger, campaign, identity)
+    return ledger, start_run(ledger, campaign, identity)
 
 
 def published_weights(campaign: Campaign, manifest: Manifest, files: CampaignFiles) -> dict[str, Tensor]:
@@ -149,51 +161,59 @@ def published_weights(campaign: Campaign, manifest: Manifest, files: CampaignFil
     model = Transformer(campaign.model, manifest.vocab_size, torch.float32)
     parameters = dict(model.named_parameters())
     fragments = cut_model({name: list(p.shape) for name, p in parameters.items()}, campaign.cluster.fragments)
-    shelf, weights = Shelf(files.cluster / "shard-0"), {}
-    try:
+    weights = {}
+    with ExitStack() as stack:
+        shelves = [Shelf(files.cluster / f"shard-{number}") for number in range(campaign.cluster.syncer_shards)]
+        for shelf in shelves:
+            stack.callback(shelf.close)
         for fragment in fragments:
+            shelf = shelves[shard_of(fragment.index, len(shelves))]
             state = shelf.newest(fragment.index)
             if state is None:
                 raise TenfoldError(f"{shelf.folder}: no version of fragment {fragment.index}")
             parts = torch.split(state.values, list(fragment.sizes))
             for name, part in zip(fragment.names, parts, strict=True):
                 weights[f"model/{name}"] = part.view_as(parameters[name]).clone()
-    finally:
-        shelf.close()
     return weights
 
 
 def serve_as_syncer(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, port: int, bulk_port: int, *, child: bool
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, shard: int, port: int, bulk_port: int, *, child: bool
 ) -> bool:
-    """Body of the syncer's process; True when the run is finished."""
+    """Body of the syncer's process, or that of a further shard; True when the run is finished."""
+    if shard >= campaign.cluster.syncer_shards:
+        raise InputError(f"--shard {shard}: cluster.syncer_shards = {campaign.cluster.syncer_shards}, counted from 0")
     if child:
         watch_parent()
     plan, identity = _plan(campaign, manifest)
     files.cluster.mkdir(parents=True, exist_ok=True)
-    token = make_token(files.cluster / "token")
+    if not child and shard == 0:
+        claim_cluster(files, identity, print).save()
+    token, card = make_token(files.cluster / "token"), address_file(files.cluster, shard)
 
     def ready(server: BlobServer) -> None:
-        write_json(files.cluster / "syncer.json", _card(server, finished=False))
+        write_json(card, _card(server, finished=False))
         cards.append(_card(server, finished=True))
         print(f"syncer listens on {server.address}", flush=True)
 
     cards: list[dict[str, Any]] = []
     with stop_on_signal() as stop:
         where = Where(files.cluster, server_security(campaign, token), campaign.cluster.bind, port, bulk_port)
-        finished = serve(
-            campaign,
-            plan,
-            manifest.vocab_size,
-            identity.recipe,
-            where,
-            lambda: _ledger_of(campaign, files, identity),
-            stop,
-            ready,
-        )
+        books = partial(_ledger_of, campaign, files, identity)
+        vocabulary, recipe = manifest.vocab_size, identity.recipe
+        if shard == 0:
+            finished = serve(campaign, plan, vocabulary, recipe, where, books, stop, ready)
+        else:
+            find = partial(_syncer_address, files)
+            finished = serve_shard(campaign, shard, vocabulary, recipe, where, find, books, stop, ready)
     if finished:
-        write_json(files.cluster / "syncer.json", cards[0])
+        write_json(card, cards[0])
     return finished
+
+
+def _syncer_address(files: CampaignFiles) -> str | None:
+    found = read_address(address_file(files.cluster))
+    return str(found["address"]) if found else None
 
 
 def _card(server: BlobServer, *, finished: bool) -> dict[str, Any]:
@@ -221,10 +241,9 @@ def learn(
     if child:
         watch_parent()
     if syncer is None:
-        found = read_address(files.cluster / "syncer.json")
-        if found is None:
+        syncer = _syncer_address(files)
+        if syncer is None:
             raise TenfoldError(f"{files.cluster}: no syncer is at work here; give --syncer HOST:PORT")
-        syncer = str(found["address"])
     token = token_from(token_file, files.cluster / "token")
     own = server_security(campaign, token)
     security = Security(token, own.certificate, own.key, tls_root or own.root_certificate)

@@ -18,12 +18,12 @@ from tenfold.campaign.ladder.stage import run_ladder as train_ladder
 from tenfold.campaign.ladder.worker import work_for_parent
 from tenfold.campaign.report.stage import report as write_report
 from tenfold.campaign.trained import trained_as
-from tenfold.cluster.learner.process import check_name
-from tenfold.cluster.supervise import drop_order, serve_forks
+from tenfold.cluster.supervise import serve_forks
 from tenfold.config import FILE_NAME, Campaign, example_values, load_campaign, render_campaign
 from tenfold.data import sources_of
 from tenfold.errors import InputError, TenfoldError
 from tenfold.train.console import RunConsole, run_console
+from tenfold.train.learner import make_deterministic
 from tenfold.train.ranks import joined_ranks
 
 
@@ -172,13 +172,14 @@ def run_replay(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def run_syncer(
-    directory: Path, overrides: Sequence[str], port: int | None, bulk_port: int, *, child: bool
+    directory: Path, overrides: Sequence[str], shard: int, port: int | None, bulk_port: int, *, child: bool
 ) -> dict[str, Any]:
-    """Hold the global fragments of a run until it is finished."""
+    """Hold the global fragments of a run, or those of one shard, until it is finished."""
     campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
     manifest = stages.verified_manifest(campaign, files, hashes=not child)
-    port = campaign.cluster.port if port is None else port
-    return {"finished": serve_as_syncer(campaign, files, manifest, port, bulk_port, child=child)}
+    if port is None:
+        port = campaign.cluster.port and campaign.cluster.port + 2 * shard
+    return {"finished": serve_as_syncer(campaign, files, manifest, shard, port, bulk_port, child=child)}
 
 
 def run_learner(
@@ -200,25 +201,8 @@ def run_learner(
 
 def run_zygote(main: Callable[[], object]) -> None:
     """Body of the process that learners are forked off: all is imported, nothing has computed yet."""
+    make_deterministic(1)  # imports the compiler, most of a second; a learner sets its own number of threads
     serve_forks(main)
-
-
-def order_fault(directory: Path, fault: Mapping[str, Any]) -> dict[str, Any]:
-    """Ask the supervisor of a running campaign for a fault."""
-    return _order(directory, {"what": "fault", "fault": dict(fault)})
-
-
-def order_learner(directory: Path, what: str, name: str) -> dict[str, Any]:
-    """Ask the supervisor of a running campaign for one more learner, or to let one go."""
-    return _order(directory, {"what": what, "name": check_name(name)})
-
-
-def _order(directory: Path, order: Mapping[str, Any]) -> dict[str, Any]:
-    files = CampaignFiles(directory)
-    if not (files.cluster / "syncer.json").exists():
-        raise InputError(f"{directory}: no run with several learners is going on here")
-    drop_order(files.cluster / "orders", dict(order))
-    return {"ordered": order["what"]}
 
 
 def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:

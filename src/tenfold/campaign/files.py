@@ -54,6 +54,11 @@ class CampaignFiles:
         return self.directory / "cluster"
 
     @property
+    def cluster_identity(self) -> Path:
+        """Of which run that state is."""
+        return self.cluster / "identity.json"
+
+    @property
     def export(self) -> Path:
         """Default place of the export."""
         return self.directory / "export"

@@ -15,7 +15,14 @@ from tenfold.campaign.cluster import train_with_learners
 from tenfold.campaign.files import CampaignFiles, read_json, write_json
 from tenfold.campaign.forecast.watch import ForecastWatcher, open_watcher
 from tenfold.campaign.progress import ProgressLines
-from tenfold.campaign.trained import final_checkpoint, load_trained, read_training, record_training, trained_as
+from tenfold.campaign.trained import (
+    describe_run,
+    final_checkpoint,
+    load_trained,
+    read_training,
+    record_training,
+    trained_as,
+)
 from tenfold.config import Campaign
 from tenfold.data import HoldoutDocument, Manifest, asked_for, audit, build_corpus, load_holdout
 from tenfold.errors import InputError, TenfoldError
@@ -27,7 +34,6 @@ from tenfold.evaluate import (
     scoring_code_version,
 )
 from tenfold.ledger import Ledger
-from tenfold.machine import environment
 from tenfold.model import Transformer, save_huggingface
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.console import RunConsole, run_console
@@ -165,7 +171,7 @@ def forecast_watcher(learner: Learner, files: CampaignFiles) -> ForecastWatcher 
 @contextmanager
 def journal_of(learner: Learner, files: CampaignFiles, kind: str = "train") -> Iterator[Journal]:
     """The run's way into the ledger; ranks other than the first have none."""
-    description = {"name": learner.campaign.name, **asdict(learner.identity), "environment": environment()}
+    description = describe_run(learner.campaign, learner.identity)
     if not learner.ranks.is_first:
         yield Journal(None, learner.identity.fingerprint, description, kind)
         return

@@ -10,6 +10,8 @@ from tenfold.campaign.files import CampaignFiles, read_json, write_json
 from tenfold.config import Campaign
 from tenfold.data import Manifest
 from tenfold.errors import InputError
+from tenfold.ledger import Ledger
+from tenfold.machine import environment
 from tenfold.model import Transformer
 from tenfold.train.checkpoint import Checkpoint, Checkpointer, weights_digest
 from tenfold.train.console import RunConsole
@@ -25,6 +27,16 @@ class Trained:
 
     result: TrainResult
     identity: Mapping[str, Any]
+
+
+def describe_run(campaign: Campaign, identity: RunIdentity) -> dict[str, Any]:
+    """What the ledger keeps about a run."""
+    return {"name": campaign.name, **asdict(identity), "environment": environment()}
+
+
+def start_run(ledger: Ledger, campaign: Campaign, identity: RunIdentity) -> int:
+    """The run's number in the ledger, the same every time."""
+    return ledger.start_run("train", identity.fingerprint, describe_run(campaign, identity))
 
 
 def record_training(files: CampaignFiles, result: TrainResult, identity: RunIdentity) -> None:

@@ -47,6 +47,11 @@ def cut_model(shapes: Mapping[str, Sequence[int]], count: int) -> list[Fragment]
     ]
 
 
+def shard_of(index: int, shards: int) -> int:
+    """Which of the syncer's shards holds a fragment."""
+    return index % shards
+
+
 def spans_of_rank(fragment: Fragment, shapes: Mapping[str, Sequence[int]], rank: int, ranks: int) -> list[Span]:
     """What one of several ranks holds of a fragment when each tensor is cut along its first dimension (FSDP2).
 

@@ -14,7 +14,16 @@ from pydantic import ValidationError
 from tenfold.cluster.chaos import Chaos, Context, FaultyProxy, Injection, planned
 from tenfold.cluster.chaos.inside import ENVIRONMENT as CHAOS_VARIABLE
 from tenfold.cluster.settings import TOKEN_VARIABLE
-from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, Zygote, take_orders
+from tenfold.cluster.supervise import (
+    Child,
+    Children,
+    CrashLoop,
+    Ended,
+    Zygote,
+    clear_orders,
+    orders_folder,
+    take_orders,
+)
 from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.wire import Link, Refused, Security, Unreachable
 from tenfold.config import Campaign, Fault
@@ -25,7 +34,7 @@ from tenfold.train.signals import StopRequest, stop_on_signal
 POLL_S = 0.05
 STATUS_S = 0.25
 STARTING_S = 120.0
-REJOIN_S = 1.0  # a sealed learner whose process lives and does not join again within this is killed
+REJOIN_S = 0.5  # a sealed learner whose process lives and does not join again within this is killed
 CRASH_WINDOW_S = 60.0
 GRACE_S = 15.0
 CHAOS_HORIZON_S = 7 * 24 * 3600.0
@@ -57,9 +66,9 @@ class LocalRun:
         return [f"learner-{number}" for number in range(cluster.learners)] if cluster.launch == "local" else []
 
     @property
-    def injects_faults(self) -> bool:
-        """Whether [chaos] asks for any."""
-        return bool(self.campaign.chaos.faults or self.campaign.chaos.per_hour)
+    def syncers(self) -> list[str]:
+        """Names of the syncer's processes: coordinator and shard 0 in the first, a shard in each further one."""
+        return [SYNCER, *(f"{SYNCER}-{number}" for number in range(1, self.campaign.cluster.syncer_shards))]
 
     @property
     def disturbs_links(self) -> bool:
@@ -105,8 +114,10 @@ class Supervisor:
         self._deaths = _Deaths(CrashLoop(run.campaign.cluster.crash_limit, CRASH_WINDOW_S))
         self._kept: dict[str, Child] = {}
         self._proxies: dict[str, list[FaultyProxy]] = {}
-        port = run.campaign.cluster.port
-        self._ports = (port, port + 1 if port else 0)  # a port that was asked for passes a firewall, so does the next
+        port = run.campaign.cluster.port  # one that was asked for passes a firewall, so do the next
+        self._ports = {
+            name: (port + 2 * shard, port + 2 * shard + 1) if port else (0, 0) for shard, name in enumerate(run.syncers)
+        }
         self._address = ""
         self._link: Link | None = None
         self._chaos: Chaos | None = None
@@ -119,21 +130,27 @@ class Supervisor:
             try:
                 self._start(stop)
                 self._follow(stop)
+                if stop.is_set:
+                    raise self._interrupted()
             finally:
                 self._stack.close()  # faults first: a slowed process would be stopped again
                 self._children.stop_all(GRACE_S)
                 self._zygote.close()
-        if stop.is_set:
-            done = self.status.get("samples", 0) // self._run.sequences
-            raise Interrupted(
-                f"stopped as asked; step {done}/{self._run.steps} is saved. Run the same command again to go on"
-            )
+
+    def _interrupted(self) -> Interrupted:
+        done = self.status.get("samples", 0) // self._run.sequences
+        return Interrupted(
+            f"stopped as asked; step {done}/{self._run.steps} is reached. Run the same command again to go on"
+        )
 
     # Starting
 
     def _start(self, stop: StopRequest) -> None:
-        self._start_child(self._syncer())
-        self._await_syncer(stop)
+        clear_orders(orders_folder(self._run.folder))
+        for name in self._run.syncers:
+            self._start_child(self._syncer(name))
+        for name in self._run.syncers:
+            self._await_syncer(name, stop)
         for name in self._run.learners:
             self._start_child(self._learner(name))
 
@@ -147,42 +164,46 @@ class Supervisor:
         return Child(name, command, self._environment(), self._run.folder / "logs" / f"{name}.log")
 
     def _environment(self) -> Mapping[str, str]:
-        return {TOKEN_VARIABLE: self._run.token, CHAOS_VARIABLE: "1" if self._run.injects_faults else "0"}
+        return {TOKEN_VARIABLE: self._run.token, CHAOS_VARIABLE: "1"}  # `tenfold chaos` may come at any time
 
-    def _syncer(self) -> Child:
-        control, bulk = map(str, self._ports)
-        return self._child(SYNCER, "syncer", str(self._run.directory), "--port", control, "--bulk-port", bulk)
+    def _syncer(self, name: str) -> Child:
+        control, bulk = map(str, self._ports[name])
+        shard = () if name == SYNCER else ("--shard", str(self._run.syncers.index(name)))
+        return self._child(name, "syncer", str(self._run.directory), *shard, "--port", control, "--bulk-port", bulk)
 
     def _learner(self, name: str) -> Child:
         address = self._address
         if self._run.disturbs_links:
             host = address.rsplit(":", 1)[0]
             if name not in self._proxies:
-                self._proxies[name] = [self._stack.enter_context(FaultyProxy(host, port)) for port in self._ports]
-            address = f"127.0.0.1:{self._proxies[name][0].port}:{self._proxies[name][1].port}"
+                ports = [port for of_shard in self._ports.values() for port in of_shard]
+                self._proxies[name] = [self._stack.enter_context(FaultyProxy(host, port)) for port in ports]
+            proxies = self._proxies[name]
+            pairs = zip(proxies[::2], proxies[1::2], strict=True)
+            address = ",".join(f"127.0.0.1:{control.port}:{bulk.port}" for control, bulk in pairs)
         return self._child(name, "learner", str(self._run.directory), "--syncer", address, "--name", name)
 
-    @property
-    def _address_file(self) -> Path:
-        return self._run.folder / "syncer.json"
-
-    def _await_syncer(self, stop: StopRequest) -> None:
-        """Until the syncer says where it listens; from then on it always listens there."""
-        deadline = time.monotonic() + STARTING_S
+    def _await_syncer(self, name: str, stop: StopRequest) -> None:
+        """Until this process of the syncer says where it listens; from then on it always listens there."""
+        deadline, path = time.monotonic() + STARTING_S, address_file(self._run.folder, self._run.syncers.index(name))
         while time.monotonic() < deadline and not stop.is_set:
             for ended in self._children.poll():
-                raise TenfoldError(f"the syncer did not start ({ended.how}): {ended.last_line}")
-            found = read_address(self._address_file)
-            if found and found["pid"] == self._children.pid(SYNCER):
-                self._address, self._ports = found["address"], (found["port"], found["bulk_port"])
-                certificate = self._run.campaign.cluster.tls_certificate
-                security = Security(self._run.token, root_certificate=Path(certificate) if certificate else None)
-                self._link = Link(self._address, security, streams=1)
-                self._kept[SYNCER] = self._syncer()
+                raise TenfoldError(f"the {ended.name} did not start ({ended.how}): {ended.last_line}")
+            found = read_address(path)
+            if found and found["pid"] == self._children.pid(name):
+                self._ports[name] = (found["port"], found["bulk_port"])
+                self._kept[name] = self._syncer(name)
+                if name == SYNCER:
+                    self._connect(found["address"])
                 return
             time.sleep(POLL_S)
         if not stop.is_set:
-            raise TenfoldError(f"the syncer did not start within {STARTING_S:g} s; see {self._run.folder / 'logs'}")
+            raise TenfoldError(f"the {name} did not start within {STARTING_S:g} s; see {self._run.folder / 'logs'}")
+
+    def _connect(self, address: str) -> None:
+        certificate = self._run.campaign.cluster.tls_certificate
+        security = Security(self._run.token, root_certificate=Path(certificate) if certificate else None)
+        self._address, self._link = address, Link(address, security, streams=1)
 
     # Following
 
@@ -214,7 +235,7 @@ class Supervisor:
         now, deaths = time.monotonic(), self._deaths
         for ended in self._children.poll():
             child = self._kept.get(ended.name)
-            if child is None or self._is_finished() or (ended.code == 0 and ended.name != SYNCER):
+            if child is None or self._is_finished() or (ended.code == 0 and ended.name not in self._run.syncers):
                 continue
             delay: float | None = 0.0
             if ended.name in deaths.intended:
@@ -237,7 +258,7 @@ class Supervisor:
         self._deaths.given_up.add(ended.name)
         self._recorder.say("given-up", report, learner=ended.name)
         self._console.say(f"warning: {report}")
-        if ended.name == SYNCER or self._deaths.given_up >= self._kept.keys() - {SYNCER}:
+        if ended.name in self._run.syncers or self._deaths.given_up >= self._kept.keys() - set(self._run.syncers):
             raise TenfoldError(f"{report}; see {self._run.folder / 'logs'}")
 
     def _kill_the_stalled(self) -> None:
@@ -256,7 +277,7 @@ class Supervisor:
                 self._children.kill(name)
 
     def _is_finished(self) -> bool:
-        found = read_address(self._address_file)
+        found = read_address(address_file(self._run.folder))
         return bool(self.status.get("finished")) or bool(found and found["finished"])
 
     def _await_end(self) -> None:
@@ -273,7 +294,7 @@ class Supervisor:
         training = all(learners.get(name, {}).get("steps") for name in self._run.learners)
         if self._chaos is not None or not training:
             return
-        targets = [SYNCER, *self._run.learners]
+        targets = [*self._run.syncers, *self._run.learners]
         injections = planned(self._run.campaign.chaos, targets, CHAOS_HORIZON_S, self._run.campaign.seed)
         context = Context(self._children, self._proxies)
         self._chaos = self._stack.enter_context(Chaos(injections, context, self._heard_of_fault, self._share))
@@ -288,25 +309,45 @@ class Supervisor:
         self._console.say(f"{kind}: {message}")
 
     def _take_orders(self) -> None:
-        for order in take_orders(self._run.folder / "orders", lambda line: self._recorder.say("bad-order", line)):
+        for order in take_orders(orders_folder(self._run.folder), self._refuse_order):
             try:
                 self._obey(order)
             except (KeyError, ValidationError, TenfoldError) as error:
-                self._recorder.say("bad-order", f"{order}: {str(error).splitlines()[0]}")
+                self._refuse_order(str(error).splitlines()[0])
+
+    def _refuse_order(self, why: str) -> None:
+        self._recorder.say("bad-order", why)
+        self._console.say(f"warning: order not obeyed: {why}")
 
     def _obey(self, order: Mapping[str, Any]) -> None:
         match order.get("what"):
             case "fault":
-                fault = Fault.model_validate({"at_seconds": 0.0} | dict(order["fault"]))
-                if self._chaos is not None:
-                    self._chaos.add(Injection(fault.kind, fault.target, 0.0, None, fault.seconds, fault.amount))
+                self._add_fault(Fault.model_validate(order["fault"]))
             case "join":
-                self._start_child(self._learner(str(order["name"])))
+                name = str(order["name"])
+                if name in self._children.running:
+                    raise TenfoldError(f"{name} is at work already")
+                self._start_child(self._learner(name))
+                self._console.say(f"{name} is started, as ordered")
             case "leave":
-                self._kept.pop(str(order["name"]), None)
-                self._children.ask_to_stop(str(order["name"]))
+                name = self._known(str(order["name"]))
+                del self._kept[name]
+                self._children.ask_to_stop(name)
+                self._console.say(f"{name} is asked to leave, as ordered")
             case what:
                 raise TenfoldError(f"unknown order {what!r}")
+
+    def _add_fault(self, fault: Fault) -> None:
+        if self._chaos is None:
+            raise TenfoldError("faults begin when every learner has trained its first step")
+        target = fault.target if fault.target in self._run.syncers else self._known(fault.target)
+        self._chaos.add(Injection(fault.kind, target, 0.0, None, fault.seconds, fault.amount))
+
+    def _known(self, name: str) -> str:
+        learners = sorted(self._kept.keys() - set(self._run.syncers))
+        if name not in learners:
+            raise TenfoldError(f"no learner {name}; there are {', '.join(learners)}")
+        return name
 
     # Showing
 
@@ -327,6 +368,11 @@ class Supervisor:
         )
         every = run.campaign.train.log_every
         self._line = _Line((step // every + 1) * every, now, samples)
+
+
+def address_file(folder: Path, shard: int = 0) -> Path:
+    """Where a process of the syncer writes about itself."""
+    return folder / (f"{SYNCER}-{shard}.json" if shard else f"{SYNCER}.json")
 
 
 def read_address(path: Path) -> dict[str, Any] | None:

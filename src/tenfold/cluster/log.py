@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,16 @@ from tenfold.cluster.coordinator.leases import Lease
 from tenfold.cluster.coordinator.lives import COLUMNS, Life, life_from_row
 from tenfold.cluster.syncer.shelf import WAITING_COLUMNS, Waiting, waiting_from_row
 from tenfold.errors import InputError
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Accepted contributions of one life: how many, their payload, the versions they are in; `unmerged`: in none."""
+
+    contributions: int
+    bytes: int
+    versions: int
+    unmerged: int
 
 
 class RunLog:
@@ -88,9 +99,16 @@ class RunLog:
         )
         return [(float(at), int(life), int(tokens)) for at, life, tokens in rows]
 
-    def bytes_contributed(self) -> int:
-        """Payload bytes of all accepted contributions."""
-        return int(self._all("SELECT coalesce(sum(bytes), 0) FROM contributions")[0][0])
+    def sent(self) -> dict[int, Sent]:
+        """What each life sent that was accepted; lives that sent nothing are left out."""
+        rows = self._all(
+            "SELECT life, count(*), sum(bytes), count(DISTINCT fragment || '/' || version), "
+            "count(*) - count(version) FROM contributions GROUP BY life"
+        )
+        found: dict[int, list[int]] = {}
+        for life, *figures in rows:  # a row from each shard
+            found[life] = [a + b for a, b in zip(found.get(life, [0] * 4), figures, strict=True)]
+        return {life: Sent(*figures) for life, figures in sorted(found.items())}
 
     def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of every shard that has any."""

@@ -1,7 +1,7 @@
 """What learners and syncer tell each other about a contribution, checked on arrival."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 
@@ -14,12 +14,27 @@ class Merged:
     version: int
 
 
+@dataclass(frozen=True, order=True)
+class Contributed:
+    """A learner cut off its contribution number `sequence` to a fragment at base `version`, after `step` steps."""
+
+    step: int
+    fragment: int
+    version: int
+    sequence: int
+
+
+History = tuple[Merged | Contributed, ...]
+
+
 @dataclass(frozen=True)
 class Contribution:
     """The movement of one fragment since what its sender sent last, sent after `step` steps of its life.
 
-    `joined_version` is the version the life began with. `history` holds every merge of the life that the syncer has not
-    acknowledged yet. `rank` of `ranks` says which part of the fragment this is.
+    `joined_version` is the version the life began with. `history` holds every merge and every other contribution of
+    the life that the syncer has not acknowledged yet: each shard takes contributions at its own pace, so this one may
+    be accepted and an earlier one, of another shard, never; replay must know of both. `rank` of `ranks` says which part
+    of the fragment this is.
     """
 
     life: int
@@ -29,7 +44,7 @@ class Contribution:
     joined_version: int
     step: int
     tokens: int
-    history: tuple[Merged, ...]
+    history: History
     precision: str
     rank: int = 0
     ranks: int = 1
@@ -39,9 +54,14 @@ class Contribution:
         """Name on the wire."""
         return f"contribution/{self.life}/{self.fragment}/{self.sequence}/{self.rank}"
 
+    @property
+    def as_history(self) -> Contributed:
+        """As it stands in the history of later ones until it is acknowledged."""
+        return Contributed(self.step, self.fragment, self.base_version, self.sequence)
+
     def to_header(self) -> dict[str, Any]:
         """For the wire and the log."""
-        return asdict(self) | {"history": [[m.step, m.fragment, m.version] for m in self.history]}
+        return asdict(self) | {"history": history_to_json(self.history)}
 
     @classmethod
     def from_header(cls, header: Mapping[str, Any]) -> "Contribution":
@@ -62,11 +82,16 @@ class Contribution:
         )
 
 
-def history_from(value: Any) -> tuple[Merged, ...]:
-    """Merges from their JSON form [[step, fragment, version], …]. Raises ValueError when it is something else."""
+def history_to_json(history: Iterable[Merged | Contributed]) -> list[list[int]]:
+    """[step, fragment, version] of a merge, [step, fragment, version, sequence] of a contribution."""
+    return [list(astuple(entry)) for entry in history]
+
+
+def history_from(value: Any) -> History:
+    """A history from its JSON form. Raises ValueError when it is something else."""
     if not isinstance(value, list):
         raise ValueError("history must be a list")
     for entry in value:
-        if not (isinstance(entry, list) and len(entry) == 3 and all(type(n) is int and n >= 0 for n in entry)):
-            raise ValueError("history must hold [step, fragment, version]")
-    return tuple(Merged(*entry) for entry in value)
+        if not (isinstance(entry, list) and len(entry) in (3, 4) and all(type(n) is int and n >= 0 for n in entry)):
+            raise ValueError("history must hold [step, fragment, version] and [step, fragment, version, sequence]")
+    return tuple(Merged(*entry) if len(entry) == 3 else Contributed(*entry) for entry in value)

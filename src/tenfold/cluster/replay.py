@@ -25,7 +25,7 @@ from tenfold.cluster.learner.supply import Order, orders_of
 from tenfold.cluster.log import RunLog
 from tenfold.cluster.outer import FragmentState
 from tenfold.cluster.quantise import decode
-from tenfold.cluster.records import Contribution, Merged
+from tenfold.cluster.records import Contributed, Contribution, Merged, history_from
 from tenfold.cluster.settings import fragments_of
 from tenfold.cluster.syncer.process import outer_optimizer, vector_of
 from tenfold.cluster.syncer.shelf import Waiting, digest_of
@@ -135,15 +135,14 @@ class Replay:
 
     def _actors(self, contributions: Sequence[Waiting]) -> dict[int, _Actor]:
         lives = {life.number: life for life in self._log.lives() if life.origin is not None}
-        merges: dict[int, set[Merged]] = defaultdict(set)
+        histories: dict[int, set[Merged | Contributed]] = defaultdict(set)
         ends: dict[int, int] = defaultdict(int)
         wanted: dict[int, set[int]] = defaultdict(set)
         events: dict[int, dict[int, set[_Event]]] = defaultdict(lambda: defaultdict(set))
         for each in contributions:
             c = each.what
-            merges[c.life] |= set(c.history)
+            histories[c.life] |= {*c.history, c.as_history}
             ends[c.life] = max(ends[c.life], c.step)
-            events[c.life][c.step].add(_Event(c.fragment, c.base_version, 1, c.sequence))
         # A life matters if it contributed, or if one that matters goes on from it.
         for number in sorted(lives, reverse=True):
             origin = lives[number].origin
@@ -151,10 +150,10 @@ class Replay:
                 source = int(origin["life"])
                 wanted[source].add(int(origin["step"]))
                 ends[source] = max(ends[source], int(origin["step"]))
-                merges[source] |= {Merged(*merged) for merged in origin["history"]}
-        for number, found in merges.items():
-            for merged in found:
-                events[number][merged.step].add(_Event(merged.fragment, merged.version, 0))
+                histories[source] |= set(history_from(origin["history"]))
+        for number, history in histories.items():
+            for entry in history:
+                events[number][entry.step].add(_event(entry))
         return {
             number: _Actor(
                 logged=lives[number],
@@ -255,8 +254,11 @@ class Replay:
         return True
 
     def _contribute(self, event: _Event, life: Life) -> None:
-        logged = self._logged[life.number, event.fragment, event.sequence]
+        """Cut off what was sent, which rounds; one that was never accepted goes nowhere."""
         contribution, data = life.contribute(event.fragment)
+        logged = self._logged.get((life.number, event.fragment, event.sequence))
+        if logged is None:
+            return
         self._compare(contribution, data, logged)
         size = self._fragments[event.fragment].size
         movement = decode(data, size, self._outer.precision)
@@ -311,6 +313,12 @@ class Replay:
         if self._present is not None:
             self._present.state = _copies(self._learner.state_tensors())
         self._present = None
+
+
+def _event(entry: Merged | Contributed) -> _Event:
+    if isinstance(entry, Contributed):
+        return _Event(entry.fragment, entry.version, 1, entry.sequence)
+    return _Event(entry.fragment, entry.version, 0)
 
 
 def _orders(leases: Sequence[Lease], batch: int) -> list[Order]:

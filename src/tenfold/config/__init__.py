@@ -7,7 +7,7 @@ from tenfold.config.cluster import Cluster
 from tenfold.config.data import Clean, Data, Holdout, Isolation, Source, Tokenizer
 from tenfold.config.describe import example_names, example_values, render_campaign, render_reference
 from tenfold.config.ladder import Ladder
-from tenfold.config.load import FILE_NAME, load_campaign, parse_campaign
+from tenfold.config.load import FILE_NAME, checked_fault, load_campaign, parse_campaign
 from tenfold.config.model import Model
 from tenfold.config.train import Checkpoint, Evaluate, Optimizer, Schedule, Train
 
@@ -32,6 +32,7 @@ __all__ = [
     "Tokenizer",
     "Train",
     "changed_campaign",
+    "checked_fault",
     "example_names",
     "example_values",
     "load_campaign",

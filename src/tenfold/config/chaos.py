@@ -15,7 +15,7 @@ LASTING: frozenset[FaultKind] = frozenset({"stop", "slow", "partition", "delay",
 AMOUNTS: dict[FaultKind, float] = {"slow": 5.0, "delay": 0.2, "loss": 0.05, "bandwidth": 1e6, "corrupt": 1.0}
 """How strong a fault is unless said: times slower, seconds one way, share of chunks, bytes a second, chunks."""
 
-TARGET = re.compile(r"learner-\d+|syncer|any")
+TARGET = re.compile(r"learner-\d+|syncer(-[1-9]\d*)?|any")
 
 
 class Fault(Section):
@@ -26,7 +26,8 @@ class Fault(Section):
     of the time; partition, delay, loss, bandwidth, corrupt: the learner's connection to the syncer; nan: the
     learner's next gradient is no number; disk-full: every write of the process fails."""
     target: str = "any"
-    """"learner-0", "learner-1", …, "syncer", or "any": one of them, drawn."""
+    """"learner-0", "learner-1", …, "syncer", with [cluster] syncer_shards also "syncer-1", …, or "any": one of them,
+    drawn. Faults of the connection: "syncer" means that of every learner, "syncer-1" theirs to this shard."""
     at: Annotated[float, Field(ge=0, lt=1)] | None = None
     """When: share of the run's tokens. Give this or at_seconds."""
     at_seconds: Annotated[float, Field(ge=0)] | None = None
@@ -41,14 +42,14 @@ class Fault(Section):
     @classmethod
     def _is_a_process(cls, target: str) -> str:
         if not TARGET.fullmatch(target):
-            raise ValueError('a target is "learner-0", "learner-1", …, "syncer" or "any"')
+            raise ValueError('a target is "learner-0", "learner-1", …, "syncer", "syncer-1", … or "any"')
         return target
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Fault":
         if (self.at is None) == (self.at_seconds is None):
             raise ValueError(f'say when "{self.kind}" is due, by one of `at` and `at_seconds`')
-        if self.target == "syncer" and self.kind in LEARNERS_ONLY:
+        if self.target.startswith("syncer") and self.kind in LEARNERS_ONLY:
             raise ValueError(f'"{self.kind}" needs a learner as its target, or "any"')
         self._check_amount()
         return self

@@ -22,6 +22,8 @@ class Cluster(Section):
     """Inner steps between two contributions of one fragment."""
     fragments: Annotated[int, Field(ge=1, le=1024)] = 4
     """Parts of the model that are exchanged one after another."""
+    syncer_shards: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes of the syncer; fragment i lies with number i modulo this. Not to be changed in a run."""
     quorum: Annotated[int, Field(ge=0)] = 1
     """Learners that must have contributed before a fragment is merged. 0: all, as in DiLoCo."""
     grace: Annotated[float, Field(ge=0)] = 1.0
@@ -45,7 +47,8 @@ class Cluster(Section):
     bind: str = "127.0.0.1"
     """Where the syncer listens. Beyond loopback it needs a TLS certificate."""
     port: Annotated[int, Field(ge=0, le=65534)] = 0
-    """Control port of the syncer, fragments go through the one after it; 0 takes free ones."""
+    """Control port of the syncer, fragments go through the one after it, then two ports for each further shard; 0
+    takes free ones."""
     tls_certificate: str | None = None
     """Certificate of the syncer (PEM), which learners trust."""
     tls_key: str | None = None
@@ -55,4 +58,8 @@ class Cluster(Section):
     def _fits(self) -> "Cluster":
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together")
+        if self.syncer_shards > self.fragments:
+            raise ValueError(f"syncer_shards {self.syncer_shards}: each holds a fragment; at most {self.fragments}")
+        if self.port and self.port + 2 * self.syncer_shards > 65536:
+            raise ValueError(f"port {self.port}: {2 * self.syncer_shards} ports from there on go beyond 65535")
         return self

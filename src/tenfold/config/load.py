@@ -2,13 +2,14 @@
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from tenfold.config.campaign import Campaign
+from tenfold.config.chaos import Fault
 from tenfold.errors import InputError
 
 FILE_NAME = "campaign.toml"
@@ -76,6 +77,14 @@ def explain(error: ValidationError, where: str, set_keys: Sequence[str] = (), ro
     if isinstance(first["input"], dict) or first["type"] == "missing":
         return f"{origin}: {key + ': ' if key else ''}{message}{more}"
     return f"{origin}: {key} = {first['input']!r}: {message[0].lower()}{message[1:]}{more}"
+
+
+def checked_fault(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A fault that is due now, keys as in [[chaos.faults]] without `at`. Raises InputError for what cannot be."""
+    try:
+        return Fault.model_validate({"at_seconds": 0.0, **values}).model_dump(mode="json", exclude_none=True)
+    except ValidationError as error:
+        raise InputError(explain(error, "fault", root=Fault)) from None
 
 
 def _dotted(location: Sequence[int | str]) -> str:

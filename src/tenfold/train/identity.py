@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,8 @@ _NOT_IDENTITY: dict[str, Any] = {
     "cluster": {"launch", "bind", "port", "tls_certificate", "tls_key", "strikes", "stalled_after", "crash_limit"},
     "train": {"log_every", "device"},
 }
+ELASTIC = frozenset({"learners", "batch_tokens"})
+"""Keys of [cluster] that may differ between the learners of one run, and between its attempts."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,14 @@ class RunIdentity:
 
     @property
     def recipe(self) -> str:
-        """sha256 over config and data alone, in hex: the same on every machine and whatever the code."""
-        return hashlib.sha256(json.dumps([self.config, self.manifest], sort_keys=True).encode()).hexdigest()
+        """sha256 over config and data alone, in hex: one for all learners of a run, whatever their size and code."""
+        config = self.config | {"cluster": without(self.config["cluster"], ELASTIC)}
+        return hashlib.sha256(json.dumps([config, self.manifest], sort_keys=True).encode()).hexdigest()
+
+
+def without(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """A copy that lacks these keys."""
+    return {key: value for key, value in values.items() if key not in keys}
 
 
 def identify(campaign: Campaign, manifest_digest: str, numerics: Mapping[str, Any]) -> RunIdentity:

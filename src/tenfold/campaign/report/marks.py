@@ -72,11 +72,12 @@ def axis_over(values: Sequence[float], start: float, end: float, *, log: bool = 
 
 @dataclass(frozen=True)
 class Area:
-    """A filled shape."""
+    """A filled shape; hovering shows its title."""
 
     path: str
     colour: str
     opacity: float
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,18 +121,25 @@ class Chart:
     x: Axis
     y: Axis
     height: float = 300
+    width: float = WIDTH
     areas: list[Area] = field(default_factory=list)
     strokes: list[Stroke] = field(default_factory=list)
     dots: list[Dot] = field(default_factory=list)
     words: list[Word] = field(default_factory=list)
 
     def band(
-        self, xs: Sequence[float], lows: Sequence[float], highs: Sequence[float], colour: str, opacity: float
+        self,
+        xs: Sequence[float],
+        lows: Sequence[float],
+        highs: Sequence[float],
+        colour: str,
+        opacity: float,
+        title: str = "",
     ) -> None:
         """Filled between two curves."""
         there = [self._at(*point) for point in zip(xs, highs, strict=True)]
         back = [self._at(*point) for point in zip(xs, lows, strict=True)][::-1]
-        self.areas.append(Area("M" + " L".join(there + back) + " Z", colour, opacity))
+        self.areas.append(Area("M" + " L".join(there + back) + " Z", colour, opacity, title))
 
     def line(self, points: Sequence[tuple[float, float]], colour: str, width: float = 1.8, dash: str = "") -> None:
         """A curve; drawn if it has a point."""
@@ -151,7 +159,7 @@ class Chart:
     def legend(self, entries: Sequence[tuple[str, str]]) -> None:
         """(text, colour) pairs in one row, right-aligned above the chart."""
         sizes = [len(text) * LETTER + 22 for text, _ in entries]
-        at = WIDTH - RIGHT - sum(sizes) + 8
+        at = self.width - RIGHT - sum(sizes) + 8
         for (text, colour), size in zip(entries, sizes, strict=True):
             self.dots.append(Dot(at, 14, colour, 4))
             self.words.append(Word(at + 8, 18, text, INK))
@@ -160,18 +168,27 @@ class Chart:
     def _at(self, x: float, y: float) -> str:
         return f"{self.x.place(x):.1f},{self.y.place(y):.1f}"
 
-    def render(self, x_label: str, y_label: str, *, x_ticks: int = 6, y_ticks: int = 5, x_grid: bool = False) -> Markup:
-        """The chart as SVG."""
+    def render(
+        self,
+        x_label: str,
+        y_label: str,
+        *,
+        x_ticks: int = 6,
+        y_ticks: int = 5,
+        x_grid: bool = False,
+        title: str = "",
+    ) -> Markup:
+        """The chart as SVG; `title` for those who cannot see it, unless the labels say enough."""
         template = template_environment().get_template("marks.svg.jinja")
         return Markup(
             template.render(
-                width=WIDTH,
+                width=self.width,
                 height=self.height,
                 left=self.x.start,
                 right=self.x.end,
                 top=self.y.end,
                 bottom=self.y.start,
-                title=f"{y_label} over {x_label}",
+                title=title or f"{y_label} over {x_label}",
                 x_label=x_label,
                 y_label=y_label,
                 y_label_x=4,

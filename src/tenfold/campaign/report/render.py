@@ -9,6 +9,7 @@ from markupsafe import Markup
 from tenfold.campaign.report.changes_page import changes_page
 from tenfold.campaign.report.charts import line_chart, template_environment
 from tenfold.campaign.report.forecast_page import forecast_page
+from tenfold.campaign.report.learners_page import learners_page, trained_by
 
 COMPRESSORS = ("gzip", "zstd", "xz")
 
@@ -34,6 +35,8 @@ def render(report: Mapping[str, Any]) -> str:
         config=_flat(report["config"]),
         forecast=forecast_page(report),
         changes=changes_page(report),
+        learners=learners_page(report),
+        trained_by=trained_by(report),
     )
 
 

@@ -10,6 +10,7 @@ from tenfold.campaign.forecast.register import registered, target_identity
 from tenfold.campaign.ladder.stage import finished_ladder
 from tenfold.campaign.report.collect import collect
 from tenfold.campaign.report.forecasts import calibration_record, forecast_record, ladder_record
+from tenfold.campaign.report.learners import learners_record
 from tenfold.campaign.report.render import render
 from tenfold.campaign.stages import verified_manifest
 from tenfold.campaign.trained import Trained, trained_as
@@ -36,6 +37,7 @@ def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dic
     with closing(Ledger(files.ledger, read_only=True)) as ledger:
         collected = collect(campaign, manifest, plan, trained, evaluation, audited, ledger)
         collected |= _forecasts(campaign, files, manifest, trained, ledger, console) | changes_of(ledger)
+        collected["learners"] = learners_record(campaign, plan, files.cluster, ledger.events())
     write_json(files.report_json, collected)
     write_text(files.report_html, render(collected))
     console.say(f"report: {files.report_html}")

@@ -1,8 +1,7 @@
-"""Faults on purpose: when, what, how, and a network to have them on. Front door."""
+"""Faults on purpose: when, what, how. Front door."""
 
 from tenfold.cluster.chaos.faults import Context, NotInjected, inject
 from tenfold.cluster.chaos.inside import ENVIRONMENT, InjectedFaults, allow_faults_from_signals
-from tenfold.cluster.chaos.network import Site, Sites, two_sites, why_not
 from tenfold.cluster.chaos.proxy import FaultyProxy
 from tenfold.cluster.chaos.run import Chaos
 from tenfold.cluster.chaos.schedule import Injection, planned
@@ -15,11 +14,7 @@ __all__ = [
     "InjectedFaults",
     "Injection",
     "NotInjected",
-    "Site",
-    "Sites",
     "allow_faults_from_signals",
     "inject",
     "planned",
-    "two_sites",
-    "why_not",
 ]

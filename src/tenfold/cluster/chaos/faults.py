@@ -28,7 +28,10 @@ class NotInjected(TenfoldError):
 
 @dataclass(frozen=True)
 class Context:
-    """What faults are done to: the children, and by learner the proxies that its connections to the syncer pass."""
+    """What faults are done to: the children, and by learner the proxies that its connections to the syncer pass.
+
+    Two proxies for each shard of the syncer, in the order of the shards.
+    """
 
     children: Children
     proxies: Mapping[str, Sequence[FaultyProxy]]
@@ -39,7 +42,7 @@ def inject(injection: Injection, context: Context) -> Undo | None:
     """Commit the fault now; returns what undoes it after its seconds, or None where that is not possible.
 
     A fault hits the life that the target has now: a restarted child is free of it. A fault of the connection hits the
-    learner's proxies, for the syncer those of all. Raises NotInjected.
+    learner's proxies, for the syncer those of all, for a shard of it those of all to this shard. Raises NotInjected.
     """
     match injection.kind:
         case "kill":
@@ -154,16 +157,25 @@ def _limit(process: psutil.Process, limits: tuple[int, int]) -> None:
 
 
 def _disturb(injection: Injection, context: Context) -> Undo:
-    names = list(context.proxies) if injection.target == SYNCER else [injection.target]
-    undo = [_worsen(proxy, injection, context) for name in names for proxy in context.proxies.get(name, ())]
+    undo = [_worsen(proxy, injection, context) for proxy in _lines_of(injection.target, context)]
     if not undo:
-        raise NotInjected(f"{injection.kind}: {injection.target} is not connected through a proxy")
+        raise NotInjected(
+            f"{injection.kind}: {injection.target}'s line passes no proxy; it does where [chaos] plans faults of lines"
+        )
 
     def undo_all() -> None:
         for undo_one in undo:
             undo_one()
 
     return undo_all
+
+
+def _lines_of(target: str, context: Context) -> list[FaultyProxy]:
+    if not target.startswith(SYNCER):
+        return list(context.proxies.get(target, ()))
+    shard = target.removeprefix(SYNCER).removeprefix("-")
+    of_shard = slice(2 * int(shard), 2 * int(shard) + 2) if shard else slice(None)
+    return [proxy for proxies in context.proxies.values() for proxy in proxies[of_shard]]
 
 
 def _worsen(proxy: FaultyProxy, injection: Injection, context: Context) -> Undo:

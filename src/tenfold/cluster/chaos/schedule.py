@@ -68,7 +68,7 @@ def _random(chaos: Chaos, targets: Sequence[str], horizon: float, rng: np.random
 
 
 def _victims(kind: FaultKind, targets: Sequence[str]) -> list[str]:
-    return [target for target in targets if target != SYNCER or kind not in LEARNERS_ONLY]
+    return [target for target in targets if not target.startswith(SYNCER) or kind not in LEARNERS_ONLY]
 
 
 def _draw(names: Sequence[str], rng: np.random.Generator) -> str | None:

@@ -18,12 +18,16 @@ CREATE TABLE IF NOT EXISTS lives (
     number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, address TEXT, batch INTEGER NOT NULL,
     state TEXT NOT NULL, origin TEXT, joined_at REAL NOT NULL, ended_at REAL, reason TEXT, steps INTEGER);
 CREATE TABLE IF NOT EXISTS strikes (id INTEGER PRIMARY KEY, name TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS struck (life INTEGER PRIMARY KEY);
 """
 
 End = Literal["sealed", "left", "finished"]
-State = Literal["joining", "active", "sealed", "left", "finished"]
+State = Literal["joining", "active", "sealing", "leaving", "sealed", "left", "finished"]
+ENDING: dict[str, End] = {"sealing": "sealed", "leaving": "left"}
+"""Lives whose end is decided, until every shard of the syncer has sealed them; and what they are then."""
 
 _UNFINISHED = "state IN ('joining', 'active')"
+_ENDING = "state IN ('sealing', 'leaving')"
 COLUMNS = "number, name, address, batch, state, origin, joined_at, ended_at, reason, steps"
 
 
@@ -87,6 +91,19 @@ class Lives:
             text = None if origin is None else json.dumps(origin, sort_keys=True)
             db.execute("UPDATE lives SET state = 'active', origin = ? WHERE number = ?", (text, number))
 
+    def begin_end(self, number: int, state: Literal["sealed", "left"], reason: str) -> None:
+        """A life is to end as `state`, whoever dies meanwhile. The first reason stands; one that is over stays so."""
+        transient = next(before for before, after in ENDING.items() if after == state)
+        with self._book.write() as db:
+            db.execute(
+                f"UPDATE lives SET state = ?, reason = ? WHERE number = ? AND {_UNFINISHED}",
+                (transient, reason, number),
+            )
+
+    def ending(self) -> list[Life]:
+        """Lives whose end has begun and is not complete, oldest first."""
+        return self._select(_ENDING)
+
     def end(self, number: int, state: End, reason: str, steps: int) -> None:
         """A life is over, `steps` of its steps are committed. The first end stands: ending it again changes nothing.
 
@@ -95,13 +112,20 @@ class Lives:
         with self._book.write() as db:
             self.get(number)
             db.execute(
-                f"UPDATE lives SET state = ?, reason = ?, steps = ?, ended_at = ? WHERE number = ? AND {_UNFINISHED}",
+                "UPDATE lives SET state = ?, reason = ?, steps = ?, ended_at = ? "
+                f"WHERE number = ? AND ({_UNFINISHED} OR {_ENDING})",
                 (state, reason, steps, time.time(), number),
             )
 
-    def strike(self, name: str, reason: str) -> int:
-        """Count something bad a learner did (whichever of its lives); returns how often it has. Never forgotten."""
+    def strike(self, number: int, reason: str) -> int | None:
+        """Count something bad that a life did against its learner; returns how often it has. Never forgotten.
+
+        A life ends by its first, so it counts once: None when it is told again. Raises TenfoldError for an unknown one.
+        """
         with self._book.write() as db:
+            name = self.get(number).name
+            if db.execute("INSERT OR IGNORE INTO struck VALUES (?)", (number,)).rowcount == 0:
+                return None
             db.execute("INSERT INTO strikes (name, reason, at) VALUES (?, ?, ?)", (name, reason, time.time()))
             count = db.execute("SELECT count(*) FROM strikes WHERE name = ?", (name,)).fetchone()[0]
         return int(count)

@@ -1,12 +1,14 @@
 """A learner's loop: take what has arrived, step, send what is due. It waits for nobody."""
 
 import math
+import sys
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -32,7 +34,7 @@ from tenfold.cluster.learner.pulse import Pulse, Vitals
 from tenfold.cluster.learner.supply import Order, Supply
 from tenfold.cluster.learner.uplink import Uplink
 from tenfold.cluster.syncer.shelf import digest_of
-from tenfold.cluster.wire import Link, Refused, Security, Unreachable
+from tenfold.cluster.wire import Link, LinkMeasure, Refused, Security, Unreachable, parse_address, reached
 from tenfold.errors import Interrupted, TenfoldError
 from tenfold.train.checkpoint import Checkpointer, CheckpointState
 from tenfold.train.learner import Learner
@@ -41,12 +43,14 @@ from tenfold.train.signals import StopRequest
 from tenfold.train.step import train_step
 
 IDLE_S = 0.05
-JOIN_RETRY_S = 0.5
 FINISHED, AWAY, STOPPED = -1, -2, -3  # instead of the number of a life: no need to join, ask again, do not
 CHECKPOINT_TRIES = 3  # one that is found may be pruned by its owner before it is loaded
+JOIN_PATIENCE_S = 5.0
+SAY_AGAIN_S = 30.0  # between two lines that say why joining does not succeed
 GOODBYE_S = 5.0  # how long a learner that was asked to stop tries to send what it has
 SMOOTHING = 0.9  # of the pace
 WARM_UP_STEPS = 3
+T = TypeVar("T")
 
 
 class LifeEnded(TenfoldError):
@@ -64,6 +68,8 @@ class Site:
     """Of its own peer server, for learners that join."""
     checkpoints: Path
     """Folder of all learners' inner states; its own is `checkpoints/name`."""
+    shards: tuple[str, ...] = ()
+    """Where the syncer's further shards are reached; empty: where the syncer says."""
 
 
 @dataclass
@@ -88,6 +94,8 @@ class DecoupledLearner:
         self._is_sharded = any(isinstance(parameter, DTensor) for parameter in parameters.values())
         self._seconds_per_step, self._saved_at, self._step_ended = 0.0, -1, 0.0
         self._abandoned: list[int] | None = None
+        self._said_at = -math.inf
+        self.shards = [self.site.syncer]
 
     def run(self) -> None:
         """Train until the run is finished. Raises Interrupted when asked to stop, Refused when kept out."""
@@ -110,14 +118,12 @@ class DecoupledLearner:
     def _join(self) -> tuple[Life, dict[str, Any], dict[int, tuple[int, Tensor]]] | None:
         """Become whole before the first step; None when the run is finished already."""
         began = time.monotonic()
-        link = Link(self.site.syncer, self.site.security)
-        try:
+        with closing(Link(self.site.syncer, self.site.security, patience=JOIN_PATIENCE_S)) as link:
             number, peers = self._ticket(link)
             if number == FINISHED:
                 return None
-            start = self._fetch(link)
-        finally:
-            link.close()
+            self.shards = self._insist(lambda: self._find_shards(link))
+        start = self._newest_versions()
         life = self._life(number, start)
         origin = self._heal_inner_state(peers)
         return life, origin.to_dict(time.monotonic() - began, self.learner.ranks.world_size), start
@@ -131,7 +137,6 @@ class DecoupledLearner:
                 raise Interrupted(f"{self.site.name}: stopped as asked")
             if number != AWAY:
                 return number, ticket.get("peers", [])
-            time.sleep(JOIN_RETRY_S)
 
     def _ask_to_join(self, link: Link) -> dict[str, Any]:
         if self.stop.is_set:
@@ -145,18 +150,44 @@ class DecoupledLearner:
         }
         try:
             return link.call("join", request)
-        except Unreachable:
+        except Unreachable as error:
+            self._say_why(error)
             return {"life": AWAY}
 
-    def _fetch(self, link: Link) -> dict[int, tuple[int, Tensor]]:
+    def _insist(self, ask: Callable[[], T]) -> T:
+        """Ask the syncer for as long as it is away."""
+        while True:
+            try:
+                return ask()
+            except Unreachable as error:
+                if self.stop.is_set:
+                    raise Interrupted(f"{self.site.name}: stopped as asked") from None
+                self._say_why(error)
+
+    def _say_why(self, error: Unreachable) -> None:
+        if time.monotonic() - self._said_at > SAY_AGAIN_S:
+            print(f"{self.site.name}: cannot join yet: {error}; trying again", file=sys.stderr, flush=True)
+            self._said_at = time.monotonic()
+
+    def _find_shards(self, link: Link) -> list[str]:
+        """Where each shard of the syncer listens."""
+        host = parse_address(self.site.syncer)[0]
+        found = self.site.shards or [reached(str(address), host) for address in link.call("shards", {})["shards"]]
+        return [self.site.syncer, *found]
+
+    def _newest_versions(self) -> dict[int, tuple[int, Tensor]]:
         """Every fragment's newest version, the same one on every rank."""
         start: dict[int, tuple[int, Tensor]] = {}
         count = len(self.fragments)
         wanted = list(range(count))
-        while wanted:
-            start |= fetch_all(link, wanted, self._part)
-            same = self.agree.versions({index: version for index, (version, _) in start.items()}, count)
-            wanted = [index for index in range(count) if index not in same]
+        with ExitStack() as stack:
+            links = [Link(address, self.site.security, patience=JOIN_PATIENCE_S) for address in self.shards]
+            for link in links:
+                stack.callback(link.close)
+            while wanted:
+                start |= self._insist(partial(fetch_all, links, wanted, self._part))
+                same = self.agree.versions({index: version for index, (version, _) in start.items()}, count)
+                wanted = [index for index in range(count) if index not in same]
         return start
 
     @property
@@ -392,17 +423,22 @@ class _Connections(AbstractContextManager["_Connections"]):
     def __init__(self, owner: DecoupledLearner, life: Life, start: Mapping[int, tuple[int, Tensor]]) -> None:
         site, settings = owner.site, owner.learner.campaign.cluster
 
-        def link(streams: int = 1) -> Link:
-            return Link(site.syncer, site.security, streams=streams)
+        def link() -> Link:
+            return Link(site.syncer, site.security, streams=1)
+
+        def links(measure: LinkMeasure) -> list[Link]:
+            return [Link(address, site.security, streams=4, measure=measure) for address in owner.shards]
 
         self._stack = ExitStack()
-        up, down = link(4), link(4)
-        self.uplink: Uplink = self._closing(Uplink(up))
-        self.downlink: Downlink = self._closing(Downlink(down, life.number, start, settings.precision, owner._part))
+        up, down = LinkMeasure(), LinkMeasure()
+        self.uplink: Uplink = self._closing(Uplink(links(up)))
+        self.downlink: Downlink = self._closing(
+            Downlink(links(down), life.number, start, settings.precision, owner._part)
+        )
         self.pulse: Pulse | None = None
         self.supply: Supply | None = None
         if owner.learner.ranks.is_first:
-            self.pulse = self._closing(Pulse(link(), life.number, owner.vitals, up.measure, down.measure))
+            self.pulse = self._closing(Pulse(link(), life.number, owner.vitals, up, down))
             first = settings.inner_steps * owner.batch
             self.supply = self._closing(Supply(link(), life.number, owner.batch, first))
 

@@ -1,4 +1,4 @@
-"""New versions on their way from the syncer, in a thread of their own."""
+"""New versions on their way from the syncer, in threads of their own."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tenfold.cluster.fragments import shard_of
 from tenfold.cluster.outer import apply_difference
 from tenfold.cluster.syncer.shelf import KEPT_DIFFERENCES, digest_of
 from tenfold.cluster.wire import Link, Refused, Unreachable
@@ -26,26 +27,32 @@ class Arrived:
     contained: frozenset[int]
 
 
+Known = dict[int, tuple[int, Tensor]]
+
+
 class Downlink:
-    """Follows the syncer's versions: by rounded differences where it can, by whole fragments where it must."""
+    """Follows each shard's versions: by rounded differences where it can, by whole fragments where it must."""
 
     def __init__(
         self,
-        link: Link,
+        links: Sequence[Link],
         life: int,
         start: Mapping[int, tuple[int, Tensor]],
         precision: Precision,
         part: tuple[int, int],
     ) -> None:
-        """`start`: version and values of each fragment now; `part`: (rank, ranks)."""
-        self._link, self._life, self._precision, self._part = link, life, precision, part
-        self._known = dict(start)
+        """`links`: to each shard of the syncer; they are closed with this.
+
+        `start`: version and values of each fragment now; `part`: (rank, ranks).
+        """
+        self._links, self._life, self._precision, self._part = links, life, precision, part
         self._ready: dict[int, Arrived] = {}
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self.refused: str | None = None
-        self._thread = threading.Thread(target=self._run, name="downlink", daemon=True)
-        self._thread.start()
+        for number, link in enumerate(links):
+            known = {index: start[index] for index in start if shard_of(index, len(links)) == number}
+            threading.Thread(target=self._run, args=(link, known), name=f"downlink-{number}", daemon=True).start()
 
     def ready(self) -> dict[int, Arrived]:
         """The newest version of each fragment that waits here to be merged."""
@@ -66,54 +73,53 @@ class Downlink:
     def close(self) -> None:
         """Stop following."""
         self._stopping.set()
-        self._link.close()
+        for link in self._links:
+            link.close()
 
-    def _run(self) -> None:
+    def _run(self, link: Link, known: Known) -> None:
         while not self._stopping.is_set():
             try:
-                self._fetch_news()
+                self._fetch_news(link, known)
             except Refused as error:
                 self.refused = str(error)
                 return
             except (Unreachable, TenfoldError):
                 self._stopping.wait(RETRY_S)
 
-    def _fetch_news(self) -> None:
-        known = {index: version for index, (version, _) in self._known.items()}
-        for index, (version, contained) in self._news(known, POLL_S).items():
-            self._known[index] = self._follow(index, version)
+    def _fetch_news(self, link: Link, known: Known) -> None:
+        versions = {index: version for index, (version, _) in known.items()}
+        for index, (version, contained) in self._news(link, versions, POLL_S).items():
+            known[index] = self._follow(link, index, version, *known[index])
             newest, inside = version, contained
-            while self._known[index][0] != newest:  # a still newer one was fetched whole: ask what that contains
-                before = known | {index: self._known[index][0] - 1}
-                newest, inside = self._news(before, 0.0)[index]
-                self._known[index] = self._follow(index, newest)
-            self._offer(index, inside)
+            while known[index][0] != newest:  # a still newer one was fetched whole: ask what that contains
+                before = versions | {index: known[index][0] - 1}
+                newest, inside = self._news(link, before, 0.0)[index]
+                known[index] = self._follow(link, index, newest, *known[index])
+            self._offer(index, Arrived(*known[index], inside))
 
-    def _news(self, known: Mapping[int, int], patience: float) -> dict[int, tuple[int, frozenset[int]]]:
+    def _news(self, link: Link, known: Mapping[int, int], patience: float) -> dict[int, tuple[int, frozenset[int]]]:
         """Fragments that have a newer version: which, and which of our contributions are in it."""
         request = {"life": self._life, "known": {str(i): v for i, v in known.items()}, "patience": patience}
-        news = self._link.call("news", request, timeout=patience + 5.0)["versions"]
+        news = link.call("news", request, timeout=patience + 5.0)["versions"]
         return {int(i): (int(what["version"]), frozenset(what["merged"])) for i, what in news.items()}
 
-    def _follow(self, index: int, version: int) -> tuple[int, Tensor]:
-        at, values = self._known[index]
+    def _follow(self, link: Link, index: int, version: int, at: int, values: Tensor) -> tuple[int, Tensor]:
         if at == version:
             return at, values
         try:
             if self._part == (0, 1) and version - at <= KEPT_DIFFERENCES // 2:
                 for following in range(at + 1, version + 1):
-                    header, data = self._link.get(f"difference/{index}/{following}")
+                    header, data = link.get(f"difference/{index}/{following}")
                     values = apply_difference(values, data, self._precision)
                 if digest_of(values) == header["digest"]:
                     return version, values
         except Refused:
             pass  # not kept any more
-        return fetch_fragment(self._link, index, self._part)
+        return fetch_fragment(link, index, self._part)
 
-    def _offer(self, index: int, contained: frozenset[int]) -> None:
-        version, values = self._known[index]
+    def _offer(self, index: int, arrived: Arrived) -> None:
         with self._changed:
-            self._ready[index] = Arrived(version, values, contained)
+            self._ready[index] = arrived
             self._changed.notify_all()
 
 
@@ -126,6 +132,6 @@ def fetch_fragment(link: Link, index: int, part: tuple[int, int]) -> tuple[int, 
     return int(header["version"]), values
 
 
-def fetch_all(link: Link, fragments: Sequence[int], part: tuple[int, int]) -> dict[int, tuple[int, Tensor]]:
-    """Every fragment's newest version."""
-    return {index: fetch_fragment(link, index, part) for index in fragments}
+def fetch_all(links: Sequence[Link], fragments: Sequence[int], part: tuple[int, int]) -> Known:
+    """Every fragment's newest version, from its shard of the syncer."""
+    return {index: fetch_fragment(links[shard_of(index, len(links))], index, part) for index in fragments}

@@ -12,6 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tenfold.cluster.learner.life import Life
+from tenfold.cluster.records import History, history_from, history_to_json
 from tenfold.cluster.wire import Blob, Link, Refused, Security
 from tenfold.errors import TenfoldError
 from tenfold.train.checkpoint import Checkpointer
@@ -26,13 +27,13 @@ PEER_PATIENCE_S = 6.0
 class Origin:
     """Where a life's inner state comes from: after `step` steps of another life (None: the initial state).
 
-    `history`: merges of that life that the syncer may not know.
+    `history`: merges and contributions of that life that the syncer may not know.
     """
 
     kind: str
     life: int | None = None
     step: int = 0
-    history: tuple[tuple[int, int, int], ...] = ()
+    history: History = ()
 
     def to_dict(self, seconds: float, ranks: int) -> dict[str, Any]:
         """For the log: with the seconds that healing took, and the ranks of the life that begins."""
@@ -40,7 +41,7 @@ class Origin:
             "kind": self.kind,
             "life": self.life,
             "step": self.step,
-            "history": [list(merged) for merged in self.history],
+            "history": history_to_json(self.history),
             "seconds": seconds,
             "ranks": ranks,
         }
@@ -51,14 +52,12 @@ INITIAL = Origin("initial")
 
 def origin_header(life: Life) -> dict[str, Any]:
     """What a snapshot says about itself, so that the life that goes on from it can be replayed."""
-    history = [[m.step, m.fragment, m.version] for m in life.history]
-    return {"life": life.number, "step": life.step, "history": history}
+    return {"life": life.number, "step": life.step, "history": history_to_json(life.history)}
 
 
 def origin_from(header: Mapping[str, Any], kind: str) -> Origin:
     """The origin that a snapshot's header names."""
-    history = tuple((int(s), int(f), int(v)) for s, f, v in header["history"])
-    return Origin(kind, int(header["life"]), int(header["step"]), history)
+    return Origin(kind, int(header["life"]), int(header["step"]), history_from(header["history"]))
 
 
 class PeerService:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from tenfold.cluster.learner.local import LocalFragment
-from tenfold.cluster.records import Contribution, Merged
+from tenfold.cluster.records import Contributed, Contribution, Merged
 from tenfold.config.cluster import Precision
 
 
@@ -21,8 +21,8 @@ class Life:
     rank: int = 0
     ranks: int = 1
     step: int = 0
-    history: list[Merged] = field(default_factory=list)
-    """Merges that the syncer has not acknowledged yet."""
+    history: list[Merged | Contributed] = field(default_factory=list)
+    """Merges and contributions that the syncer has not acknowledged yet."""
     _tokens: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -59,6 +59,7 @@ class Life:
             ranks=self.ranks,
         )
         self._tokens[index] = 0
+        self.history.append(contribution.as_history)
         return contribution, fragment.contribute()
 
     def merge(self, index: int, version: int, values: Tensor, contained: Collection[int]) -> None:
@@ -67,6 +68,6 @@ class Life:
         self.history.append(Merged(self.step, index, version))
 
     def acknowledged(self, contribution: Contribution) -> None:
-        """The syncer keeps the history that came with a contribution."""
-        known = set(contribution.history)
-        self.history = [merged for merged in self.history if merged not in known]
+        """The syncer keeps a contribution and the history that came with it."""
+        known = {*contribution.history, contribution.as_history}
+        self.history = [entry for entry in self.history if entry not in known]

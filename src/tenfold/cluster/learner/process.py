@@ -24,7 +24,10 @@ LOOPBACK = ("127.", "localhost", "[::1]")
 def train_as_learner(
     campaign: Campaign, data: Path, manifest: Manifest, name: str, syncer: str, security: Security, states: Path
 ) -> None:
-    """Join a run and train until it is finished. Raises Interrupted when asked to stop, Refused when kept out."""
+    """Join a run and train until it is finished. `syncer`: its address, or those of all its shards with commas between.
+
+    Raises Interrupted when asked to stop, Refused when kept out.
+    """
     with joined_ranks(campaign.train.device) as alone, stop_on_signal() as stop:
         ranks = sharing_machine(campaign, alone)
         learner = build_learner(campaign, data, manifest, ranks)
@@ -37,7 +40,8 @@ def train_as_learner(
             _peer_server(peers, syncer, security, ranks) as address,
         ):
             checkpointer.prepare()
-            site = Site(name, syncer, security, address, states)
+            first, *shards = syncer.split(",")
+            site = Site(name, first, security, address, states, tuple(shards))
             fragments = fragments_of(campaign, learner.model)
             DecoupledLearner(learner, site, fragments, batch, checkpointer, peers, stop, faults).run()
 
@@ -68,10 +72,3 @@ def _peer_server(peers: PeerService, syncer: str, security: Security, ranks: Ran
         yield server.address
     finally:
         server.close()
-
-
-def check_name(name: str) -> str:
-    """A learner's name is a folder's name. Raises InputError when it cannot be one."""
-    if not name or len(name) > 100 or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
-        raise InputError(f"--name {name!r}: letters, digits, '-', '_' and '.' only")
-    return name

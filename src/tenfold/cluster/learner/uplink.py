@@ -1,9 +1,11 @@
-"""Contributions on their way to the syncer, in a thread of their own: training never waits for the link."""
+"""Contributions on their way to the syncer, in threads of their own: training never waits for the link."""
 
 import math
 import queue
 import threading
+from collections.abc import Sequence
 
+from tenfold.cluster.fragments import shard_of
 from tenfold.cluster.records import Contribution
 from tenfold.cluster.wire import Link, Refused, Unreachable
 
@@ -11,24 +13,25 @@ RETRY_S = 0.2
 
 
 class Uplink:
-    """Sends in order, as long as it takes. One at a time of each fragment is under way."""
+    """Sends to each shard in order, as long as it takes. One at a time of each fragment is under way."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._queue: queue.SimpleQueue[tuple[Contribution, bytes] | None] = queue.SimpleQueue()
+    def __init__(self, links: Sequence[Link]) -> None:
+        """`links`: to each shard of the syncer; they are closed with this."""
+        self._links = links
+        self._queues: list[queue.SimpleQueue[tuple[Contribution, bytes] | None]] = [queue.SimpleQueue() for _ in links]
         self._lock = threading.Lock()
         self._under_way: set[int] = set()
         self._acknowledged: list[Contribution] = []
         self._stopping = threading.Event()
         self.refused: str | None = None
-        self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
-        self._thread.start()
+        for number in range(len(links)):
+            threading.Thread(target=self._run, args=(number,), name=f"uplink-{number}", daemon=True).start()
 
     def send(self, contribution: Contribution, data: bytes) -> None:
         """Hand over and return."""
         with self._lock:
             self._under_way.add(contribution.fragment)
-        self._queue.put((contribution, data))
+        self._queues[shard_of(contribution.fragment, len(self._links))].put((contribution, data))
 
     def busy(self) -> set[int]:
         """Fragments of which a contribution is under way."""
@@ -50,22 +53,23 @@ class Uplink:
     def close(self) -> None:
         """Give up what is not sent."""
         self._stopping.set()
-        self._queue.put(None)
-        self._link.close()
+        for waiting, link in zip(self._queues, self._links, strict=True):
+            waiting.put(None)
+            link.close()
 
-    def _run(self) -> None:
-        while (item := self._queue.get()) is not None and not self._stopping.is_set():
+    def _run(self, number: int) -> None:
+        while (item := self._queues[number].get()) is not None and not self._stopping.is_set():
             contribution, data = item
-            if not self._delivered(contribution, data):
+            if not self._delivered(self._links[number], contribution, data):
                 return
             with self._lock:
                 self._under_way.discard(contribution.fragment)
                 self._acknowledged.append(contribution)
 
-    def _delivered(self, contribution: Contribution, data: bytes) -> bool:
+    def _delivered(self, link: Link, contribution: Contribution, data: bytes) -> bool:
         while not self._stopping.is_set():
             try:
-                self._link.put(contribution.key, contribution.to_header(), data, patience=math.inf)
+                link.put(contribution.key, contribution.to_header(), data, patience=math.inf)
                 return True
             except Refused as error:
                 self.refused = str(error)

@@ -2,7 +2,15 @@
 
 from tenfold.cluster.supervise.children import Child, Children, Ended
 from tenfold.cluster.supervise.crash_loop import CrashLoop
-from tenfold.cluster.supervise.orders import drop_order, take_orders
+from tenfold.cluster.supervise.orders import (
+    check_name,
+    clear_orders,
+    drop_order,
+    give_order,
+    is_taken,
+    orders_folder,
+    take_orders,
+)
 from tenfold.cluster.supervise.parent import watch_parent
 from tenfold.cluster.supervise.zygote import Zygote, serve_forks
 
@@ -12,7 +20,12 @@ __all__ = [
     "CrashLoop",
     "Ended",
     "Zygote",
+    "check_name",
+    "clear_orders",
     "drop_order",
+    "give_order",
+    "is_taken",
+    "orders_folder",
     "serve_forks",
     "take_orders",
     "watch_parent",

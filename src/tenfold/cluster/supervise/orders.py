@@ -1,4 +1,7 @@
-"""Orders to a running supervisor: JSON files dropped in a directory, which it polls."""
+"""Orders to a running supervisor: JSON files dropped in a directory, which it polls.
+
+Nothing here imports torch: whoever orders a fault or a learner does not wait for that.
+"""
 
 import json
 import time
@@ -7,9 +10,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tenfold.errors import TenfoldError
+from tenfold.errors import InputError, TenfoldError
 
 REFUSED_SUFFIX = ".refused"
+LOOK_S = 0.05
+PATIENCE_S = 5.0  # a supervisor looks many times a second
+
+
+def give_order(campaign: Path, order: dict[str, Any]) -> dict[str, Any]:
+    """Order something of the `tenfold train` of a campaign; what was ordered. Raises InputError when none takes it."""
+    folder = orders_folder(campaign / "cluster")
+    if not folder.parent.is_dir() or not is_taken(drop_order(folder, order), PATIENCE_S):
+        raise InputError(f"{campaign}: no `tenfold train` of several learners is going on here")
+    return {"ordered": order["what"]}
+
+
+def orders_folder(cluster: Path) -> Path:
+    """Where orders are dropped, in the folder of syncer and learners."""
+    return cluster / "orders"
+
+
+def check_name(name: str) -> str:
+    """A learner's name is a folder's name. Raises InputError when it cannot be one."""
+    if not name or len(name) > 100 or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
+        raise InputError(f"--name {name!r}: letters, digits, '-', '_' and '.' only")
+    return name
 
 
 def drop_order(directory: Path, order: dict[str, Any]) -> Path:
@@ -23,6 +48,24 @@ def drop_order(directory: Path, order: dict[str, Any]) -> Path:
     except OSError as error:
         raise TenfoldError(f"{directory}: an order cannot be written ({error.strerror})") from error
     return directory / name
+
+
+def is_taken(order: Path, patience: float) -> bool:
+    """Whether a supervisor took the order within so many seconds; an order that nobody takes is taken back."""
+    deadline = time.monotonic() + patience
+    while order.exists() and time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+    try:
+        order.unlink()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def clear_orders(directory: Path) -> None:
+    """Forget what was ordered of a supervisor that is gone."""
+    for path in _waiting(directory):
+        path.unlink(missing_ok=True)
 
 
 def take_orders(directory: Path, report: Callable[[str], None]) -> list[dict[str, Any]]:

@@ -11,24 +11,33 @@ ENOUGH = 8  # norms from which the usual size of a contribution is known
 
 
 class NormGuard:
-    """The recent distribution of root-mean-square movements, for each fragment (and part of it)."""
+    """The recent distribution of root-mean-square movements, for each fragment (and part of it).
+
+    What stands for more tokens may have moved further in proportion: after a syncer was away for a minute everybody
+    sends the movement of a minute.
+    """
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        self._recent: dict[tuple[int, int, int], deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+        self._recent: dict[tuple[int, int, int], deque[tuple[float, int]]] = defaultdict(
+            lambda: deque(maxlen=REMEMBERED)
+        )
 
-    def note(self, part: tuple[int, int, int], norm: float) -> None:
+    def note(self, part: tuple[int, int, int], norm: float, tokens: int) -> None:
         """Remember the norm of an accepted contribution; `part` is (fragment, rank, ranks)."""
-        self._recent[part].append(norm)
+        self._recent[part].append((norm, tokens))
 
-    def check(self, part: tuple[int, int, int], norm: float, weights_norm: float) -> str | None:
+    def check(self, part: tuple[int, int, int], norm: float, tokens: int, weights_norm: float) -> str | None:
         """Why a norm is refused; None when it is usual. Before enough are known, a movement may be as large as the
         weights themselves times the limit.
         """
         recent = self._recent[part]
-        usual = statistics.median(recent) if len(recent) >= ENOUGH else max(weights_norm, 0.01)
+        if len(recent) < ENOUGH:
+            usual, kind = max(weights_norm, 0.01), "the weights"
+        else:
+            longer = max(1.0, tokens / statistics.median(each for _, each in recent))
+            usual, kind = longer * statistics.median(each for each, _ in recent), "recent contributions"
         if norm > self._limit * usual:
-            kind = "recent contributions" if len(recent) >= ENOUGH else "the weights"
             return f"norm {norm:.3g} is more than {self._limit:g} times that of {kind}, {usual:.3g}"
         return None
 

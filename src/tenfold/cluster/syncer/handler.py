@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tenfold.cluster.syncer.recorder import Recorder
+from tenfold.cluster.syncer.report import Report
 from tenfold.cluster.syncer.service import Coordinator
 from tenfold.cluster.syncer.shard import Shard
 from tenfold.cluster.wire import Blob, Refused
@@ -11,11 +12,11 @@ from tenfold.cluster.wire import Blob, Refused
 LONGEST_POLL_S = 2.0
 
 
-class SyncerHandler:
-    """The wire's Handler of a syncer process."""
+class ShardHandler:
+    """The wire's Handler of a shard in a process of its own."""
 
-    def __init__(self, coordinator: Coordinator, shard: Shard, recorder: Recorder) -> None:
-        self._coordinator, self._shard, self._recorder = coordinator, shard, recorder
+    def __init__(self, shard: Shard, recorder: Recorder) -> None:
+        self._shard, self._recorder = shard, recorder
 
     def call(self, method: str, request: dict[str, Any]) -> dict[str, Any]:
         """Control messages."""
@@ -25,29 +26,16 @@ class SyncerHandler:
             raise Refused(f"{method[:40]}: malformed request ({type(error).__name__}: {str(error)[:80]})") from None
 
     def _dispatch(self, method: str, r: dict[str, Any]) -> dict[str, Any]:
-        coordinator = self._coordinator
         match method:
-            case "join":
-                abandoned = [_number(n) for n in r.get("abandoned") or ()]
-                return coordinator.join(
-                    _text(r["name"]), r.get("address"), _count(r["batch"]), _text(r["recipe"]), abandoned
-                )
-            case "healed":
-                return coordinator.healed(_number(r["life"]), r["origin"], r["digests"])
-            case "lease":
-                return coordinator.lease(_number(r["life"]), _count(r["samples"]), _number(r["backlog"]))
-            case "beat":
-                return coordinator.beat(_number(r["life"]), r["beat"])
             case "news":
                 known = {int(index): _number(version) for index, version in r["known"].items()}
                 news = self._shard.news(_number(r["life"]), known, min(float(r["patience"]), LONGEST_POLL_S))
                 return {"versions": {str(index): each for index, each in news.items()}}
-            case "end":
-                return coordinator.end(_number(r["life"]), _text(r["reason"]))
-            case "leave":
-                return coordinator.leave(_number(r["life"]))
-            case "status":
-                return coordinator.status()
+            case "unpublished":
+                claims = {
+                    int(index): (_number(version), of_ranks) for index, (version, *of_ranks) in r["claims"].items()
+                }
+                return {"fragments": self._shard.unpublished(claims)}
             case _:
                 raise Refused(f"no method {method[:40]!r}")
 
@@ -83,6 +71,41 @@ class SyncerHandler:
         names = ("life", "fragment", "sequence", "rank")
         if key != "/".join(["contribution", *(str(header.get(name)) for name in names)]):
             raise Refused(f"only contributions are taken here, not {key[:80]!r}")
+
+
+class SyncerHandler(ShardHandler):
+    """The same of the process that holds the coordinator and the first shard."""
+
+    def __init__(self, coordinator: Coordinator, shard: Shard, recorder: Recorder) -> None:
+        super().__init__(shard, recorder)
+        self._coordinator = coordinator
+
+    def _dispatch(self, method: str, r: dict[str, Any]) -> dict[str, Any]:
+        coordinator = self._coordinator
+        match method:
+            case "join":
+                abandoned = [_number(n) for n in r.get("abandoned") or ()]
+                return coordinator.join(
+                    _text(r["name"]), r.get("address"), _count(r["batch"]), _text(r["recipe"]), abandoned
+                )
+            case "healed":
+                return coordinator.healed(_number(r["life"]), r["origin"], r["digests"])
+            case "lease":
+                return coordinator.lease(_number(r["life"]), _count(r["samples"]), _number(r["backlog"]))
+            case "beat":
+                return coordinator.beat(_number(r["life"]), r["beat"])
+            case "end":
+                return coordinator.end(_number(r["life"]), _text(r["reason"]))
+            case "leave":
+                return coordinator.leave(_number(r["life"]))
+            case "status":
+                return coordinator.status()
+            case "shards":
+                return coordinator.addresses()
+            case "report":
+                return coordinator.report(Report.from_dict(r)).to_dict()
+            case _:
+                return super()._dispatch(method, r)
 
 
 def _number(value: Any) -> int:

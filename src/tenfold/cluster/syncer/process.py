@@ -1,4 +1,7 @@
-"""The syncer's process: opens its books, serves, merges and notices deaths until the run is finished."""
+"""The syncer's processes: each opens its books, serves and merges until the run is finished.
+
+The first holds the coordinator and shard 0, and notices deaths; the others (`[cluster] syncer_shards`) a shard each.
+"""
 
 import os
 import threading
@@ -10,12 +13,14 @@ import torch
 from torch import Tensor
 
 from tenfold.cluster.coordinator.book import Fenced
-from tenfold.cluster.fragments import Fragment, cut_model, spans_of_rank
+from tenfold.cluster.fragments import Fragment, cut_model, shard_of, spans_of_rank
 from tenfold.cluster.outer import OuterOptimizer
-from tenfold.cluster.syncer.handler import SyncerHandler
+from tenfold.cluster.syncer.handler import ShardHandler, SyncerHandler
+from tenfold.cluster.syncer.members import RemoteMembers
 from tenfold.cluster.syncer.recorder import Recorder
+from tenfold.cluster.syncer.remote import RemoteShard
 from tenfold.cluster.syncer.service import Coordinator, RunFacts
-from tenfold.cluster.syncer.shard import Shard, ShardSettings
+from tenfold.cluster.syncer.shard import Members, Shard, ShardSettings
 from tenfold.cluster.syncer.shelf import Shelf
 from tenfold.cluster.wire import BlobServer, Security
 from tenfold.config import Campaign
@@ -38,6 +43,10 @@ class Where:
     port: int
     bulk_port: int = 0
 
+    def shard(self, number: int) -> Path:
+        """Where a shard keeps its merge log and its versions."""
+        return self.folder / f"shard-{number}"
+
 
 def serve(
     campaign: Campaign,
@@ -49,7 +58,7 @@ def serve(
     stop: StopRequest,
     ready: Callable[[BlobServer], None],
 ) -> bool:
-    """Serve until stopped; True when the run is finished. `ready` is told when it listens.
+    """Coordinator and shard 0, until stopped; True when the run is finished. `ready` is told when it listens.
 
     Raises Fenced when another syncer takes over.
     """
@@ -62,17 +71,13 @@ def serve(
         campaign.cluster.stalled_after,
     )
     coordinator = Coordinator(where.folder, facts, recorder, os.getpid())
-    shard = make_shard(campaign, vocab_size, where.folder / "shard-0", coordinator, recorder)
-    coordinator.shards.append(shard)
-    server = BlobServer(
-        SyncerHandler(coordinator, shard, recorder),
-        where.security,
-        bind=where.bind,
-        control_port=where.port,
-        bulk_port=where.bulk_port,
-    )
+    shard = make_shard(campaign, vocab_size, where.shard(0), coordinator, recorder)
+    coordinator.remote = remote_shards(campaign, where.security)
+    coordinator.shards += [shard, *coordinator.remote.values()]
+    server = _server(SyncerHandler(coordinator, shard, recorder), where)
     try:
         ready(server)
+        recorder.say("serving", "the syncer serves")
         _work(coordinator, shard, stop)
         return coordinator.finished
     finally:
@@ -82,10 +87,56 @@ def serve(
         recorder.close()
 
 
+def serve_shard(
+    campaign: Campaign,
+    number: int,
+    vocab_size: int,
+    recipe: str,
+    where: Where,
+    find: Callable[[], str | None],
+    open_ledger: Callable[[], tuple[Ledger, int]],
+    stop: StopRequest,
+    ready: Callable[[BlobServer], None],
+) -> bool:
+    """Shard `number`, from 1 on, until stopped; True when the run is finished. `find` tells where the coordinator is.
+
+    Raises Fenced when another process takes over, Refused when the coordinator does not want this one.
+    """
+    recorder = Recorder(open_ledger, lambda line: print(line, flush=True))
+    members = RemoteMembers(find, where.security, number, recipe)
+    shard = make_shard(campaign, vocab_size, where.shard(number), members, recorder, number)
+    server = _server(ShardHandler(shard, recorder), where)
+    try:
+        members.follow(shard, server.address)
+        ready(server)
+        recorder.say("serving", f"shard {number} of the syncer serves", shard=number)
+        _merge_while_wanted(shard, members, stop)
+        return members.finished
+    finally:
+        members.close()
+        server.close()
+        shard.shelf.close()
+        recorder.close()
+
+
+def _server(handler: ShardHandler, where: Where) -> BlobServer:
+    return BlobServer(handler, where.security, bind=where.bind, control_port=where.port, bulk_port=where.bulk_port)
+
+
+def remote_shards(campaign: Campaign, security: Security) -> dict[int, RemoteShard]:
+    """The shards in processes of their own, by number."""
+    count = campaign.cluster.syncer_shards
+    held = {
+        number: [i for i in range(campaign.cluster.fragments) if shard_of(i, count) == number]
+        for number in range(count)
+    }
+    return {number: RemoteShard(number, held[number], security) for number in range(1, count)}
+
+
 def make_shard(
-    campaign: Campaign, vocab_size: int, folder: Path, coordinator: Coordinator, recorder: Recorder
+    campaign: Campaign, vocab_size: int, folder: Path, members: Members, recorder: Recorder, number: int = 0
 ) -> Shard:
-    """The shard of a campaign's model, at its newest versions or at the initial weights."""
+    """A shard of a campaign's model, at its newest versions or at the initial weights."""
     cluster, model = campaign.cluster, initial_model(campaign, vocab_size)
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     shapes = {name: list(tensor.shape) for name, tensor in weights.items()}
@@ -94,11 +145,11 @@ def make_shard(
     shelf.tidy()
     return Shard(
         shelf,
-        {fragment.index: fragment for fragment in fragments},
+        {each.index: each for each in fragments if shard_of(each.index, cluster.syncer_shards) == number},
         lambda fragment: vector_of(weights, fragment),
         lambda fragment, rank, ranks: spans_of_rank(fragment, shapes, rank, ranks),
         ShardSettings(outer_optimizer(campaign), cluster.quorum, cluster.grace, cluster.norm_limit),
-        coordinator,
+        members,
         recorder.say,
     )
 
@@ -124,15 +175,7 @@ def vector_of(weights: dict[str, Tensor], fragment: Fragment) -> Tensor:
 def _work(coordinator: Coordinator, shard: Shard, stop: StopRequest) -> None:
     """Merging in a thread, the watch over lives here."""
     stopping, fenced = threading.Event(), threading.Event()
-
-    def merge() -> None:
-        try:
-            shard.run(stopping)
-        except Fenced:
-            fenced.set()
-
-    merging = threading.Thread(target=merge, name="merging", daemon=True)
-    merging.start()
+    merging = _merging(shard, stopping, fenced)
     linger = threading.Event()
     while not (stop.is_set or fenced.is_set() or coordinator.finished):
         coordinator.tick()
@@ -143,3 +186,33 @@ def _work(coordinator: Coordinator, shard: Shard, stop: StopRequest) -> None:
         raise Fenced(f"{coordinator.folder}: another syncer took over; this one stops")
     if coordinator.finished:
         linger.wait(LINGER_S)
+
+
+def _merge_while_wanted(shard: Shard, members: RemoteMembers, stop: StopRequest) -> None:
+    """Merging in a thread; here it is noticed that nobody wants it any more."""
+    stopping, fenced = threading.Event(), threading.Event()
+    merging = _merging(shard, stopping, fenced, lambda: members.await_first(stopping))
+    wait = threading.Event()
+    while not (stop.is_set or fenced.is_set() or members.failure or members.finished):
+        wait.wait(TICK_S)
+    stopping.set()
+    merging.join()
+    if members.failure:
+        raise members.failure
+    if fenced.is_set():
+        raise Fenced(f"{shard.shelf.folder}: another process took over; this one stops")
+
+
+def _merging(
+    shard: Shard, stopping: threading.Event, fenced: threading.Event, first: Callable[[], None] = lambda: None
+) -> threading.Thread:
+    def merge() -> None:
+        try:
+            first()
+            shard.run(stopping)
+        except Fenced:
+            fenced.set()
+
+    thread = threading.Thread(target=merge, name="merging", daemon=True)
+    thread.start()
+    return thread

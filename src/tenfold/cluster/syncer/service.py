@@ -6,15 +6,18 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from tenfold.cluster.coordinator.book import Book
 from tenfold.cluster.coordinator.leases import SCHEMA as LEASES_SCHEMA
 from tenfold.cluster.coordinator.leases import Lease, Leases
 from tenfold.cluster.coordinator.liveness import Liveness
+from tenfold.cluster.coordinator.lives import ENDING, Life, Lives
 from tenfold.cluster.coordinator.lives import SCHEMA as LIVES_SCHEMA
-from tenfold.cluster.coordinator.lives import End, Life, Lives
 from tenfold.cluster.syncer.recorder import Recorder
+from tenfold.cluster.syncer.remote import RemoteShard
+from tenfold.cluster.syncer.report import Membership, Report
+from tenfold.cluster.syncer.shard import Claim
 from tenfold.cluster.wire import Refused
 from tenfold.errors import TenfoldError
 
@@ -22,25 +25,29 @@ STALL_FACTOR = 8.0  # times the longest recent step
 PAUSE_S = 2.0  # between two ticks, which are a tenth of a second apart
 LINK_S = 2.0  # between two figures of a learner's link in the ledger
 LINK_FIGURES = ("up_bytes_per_second", "down_bytes_per_second", "round_trip_seconds")
+HEARD_S = 2.0  # a learner speaks several times a second
 WAIT_S = 0.3  # a learner without a lease asks again after this
 
 
 class ShardAccess(Protocol):
-    """What the coordinator needs of a shard, here or in another process."""
+    """What the coordinator needs of a shard, here (Shard) or in another process (RemoteShard)."""
 
-    def seal(self, life: int) -> dict[int, int]:
-        """End a life; fragment → steps in accepted contributions."""
+    @property
+    def fragments(self) -> Collection[int]:
+        """Indices of its fragments."""
 
-    def is_published(self, index: int, version: int, digest: str) -> bool:
-        """Whether this is the digest of a published version of a fragment."""
+    def seal(self, life: int) -> dict[int, int] | None:
+        """Accept no more of a life; fragment → steps in accepted contributions. None: not known to be sealed yet."""
+
+    def unpublished(self, claims: Mapping[int, Claim]) -> list[int]:
+        """Fragments of which somebody claims to have what was never published. May wait; TenfoldError: ask again."""
 
     @property
     def versions(self) -> dict[int, int]:
         """Newest version of each fragment."""
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing waits to be merged."""
+    def is_empty(self, mark: int) -> bool:
+        """Whether nothing waits to be merged, now that all of `mark` samples handed out are trained and sent."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class _Pulse:
     tokens_per_second: float = 0.0
     longest_gap: float = 0.0
     link_noted_at: float = -math.inf
+    heard_at: float = -math.inf
 
 
 @dataclass
@@ -76,6 +84,8 @@ class Coordinator:
     recorder: Recorder
     pid_of_syncer: int = 0
     shards: list[ShardAccess] = field(default_factory=list)
+    remote: dict[int, RemoteShard] = field(default_factory=dict)
+    """Those of the shards that are in other processes, by number."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +95,7 @@ class Coordinator:
         self._liveness = Liveness(self.facts.stalled_after, STALL_FACTOR)
         self._lock = threading.RLock()
         self._pulses: dict[int, _Pulse] = {}
+        self._abandoned: dict[int, int] = {}
         self._ticked_at = time.monotonic()
         self.finished = self.leases.progress().settled >= self.facts.total_samples
         for life in self.lives.active():
@@ -105,23 +116,49 @@ class Coordinator:
         return any(each.number == life for each in self.lives.active())
 
     def draining(self) -> bool:
-        """Whether every sample is trained and sent."""
+        """Whether every sample is trained and sent. A life that is being sealed may give some back."""
         with self._lock:
-            active = self.lives.active()
-            return self.leases.is_exhausted and all(self._pulse(life.number).flushed for life in active)
+            flushed = all(self._pulse(life.number).flushed for life in self.lives.active())
+            return flushed and self.leases.is_exhausted and not self.lives.ending()
 
     def quarantine(self, life: int, reason: str) -> None:
-        """End a life that sent something bad, and count a strike against its learner."""
+        """End a life that sent something bad, and count a strike against its learner. Told again, it changes nothing.
+
+        The strike comes first: killed in between, this is told again, or the learner joins again and so ends the life.
+        """
         with self._lock:
-            known = self.lives.get(life)
-            if known.state != "active":
-                return
+            known, strikes = self.lives.get(life), self.lives.strike(life, reason)
             self.seal(known, f"quarantined: {reason}")
-            strikes = self.lives.strike(known.name, reason)
+        if strikes is None:
+            return
         kept_out = f"; kept out after {strikes} strikes" if strikes >= self.facts.strikes else ""
         self.recorder.say("quarantined", f"{known.name}: {reason}{kept_out}", life=life, strikes=strikes)
 
+    def report(self, report: Report) -> Membership:
+        """What a shard in another process says; what it needs to know."""
+        shard = self.remote.get(report.shard)
+        if shard is None or report.recipe != self.facts.recipe:
+            raise Refused(f"shard {report.shard}: the syncer runs another configuration or corpus")
+        for life, reason in report.quarantined:
+            self.quarantine(life, reason)
+        with self._lock:
+            shard.heard(report)
+            self._conclude()
+            draining = self.draining()
+            return Membership(
+                expected=frozenset(self.expected()),
+                active=frozenset(life.number for life in self.lives.active()),
+                draining=draining,
+                mark=self.leases.progress().granted if draining else 0,
+                seal=tuple(life.number for life in self.lives.ending() if shard.seal(life.number) is None),
+                finished=self.finished,
+            )
+
     # What a learner asks
+
+    def addresses(self) -> dict[str, Any]:
+        """Where the shards in other processes listen, in order. Raises TenfoldError while one has not said so."""
+        return {"shards": [shard.address for _, shard in sorted(self.remote.items())]}
 
     def join(
         self, name: str, address: str | None, batch: int, recipe: str, abandoned: Sequence[int] = ()
@@ -148,14 +185,24 @@ class Coordinator:
             peers = [self._peer(each) for each in self._freshest() if each.address]
         self.recorder.say("joined", f"{name} joins as life {life.number}", life=life.number)
         if len(abandoned) == 2:
-            before = self._any(abandoned[0])
-            lost = max(0, abandoned[1] - (before.steps or 0))
-            message = f"{name}: {lost} steps of life {before.number} were not sent and do not count"
-            self.recorder.say("abandoned", message, life=before.number, steps=lost)
+            self._note_abandoned(*abandoned)
         return {"life": life.number, "peers": peers}
 
+    def _note_abandoned(self, number: int, steps: int) -> None:
+        """Say how many of a life's steps do not count, as soon as that is known."""
+        life = self._any(number)
+        if life.steps is None:
+            self._abandoned[number] = steps
+            return
+        lost = max(0, steps - life.steps)
+        message = f"{life.name}: {lost} steps of life {number} were not sent and do not count"
+        self.recorder.say("abandoned", message, life=number, steps=lost)
+
     def _freshest(self) -> list[Life]:
-        return sorted(self.lives.active(), key=lambda life: (-self._done_by(life), life.number))
+        """Lives that have spoken lately, the furthest first: one that is dead may not be known to be so yet."""
+        since = time.monotonic() - HEARD_S
+        heard = [life for life in self.lives.active() if self._pulse(life.number).heard_at > since]
+        return sorted(heard, key=lambda life: (-self._done_by(life), life.number))
 
     def _peer(self, life: Life) -> dict[str, Any]:
         return {"name": life.name, "life": life.number, "address": life.address}
@@ -165,16 +212,9 @@ class Coordinator:
 
         Raises Refused unless every fragment is on every rank, bit for bit, one that was published.
         """
+        self._check_published(self._known(number).name, digests, int(origin.get("ranks", 1)))
         with self._lock:
             life = self._known(number)
-            missing = {str(index) for shard in self.shards for index in shard.versions} ^ digests.keys()
-            if missing:
-                raise Refused(f"{life.name}: not healed: fragments {sorted(missing)} missing or unknown")
-            for index, (version, *of_ranks) in digests.items():
-                if len(of_ranks) != origin.get("ranks", 1):
-                    raise Refused(f"{life.name}: not healed: {len(of_ranks)} digests of fragment {index}")
-                if not all(self._is_published(int(index), version, digest) for digest in of_ranks):
-                    raise Refused(f"{life.name}: not healed: fragment {index} is not version {version} as published")
             if life.state == "joining":
                 versions = {index: version for index, (version, *_) in digests.items()}
                 self.lives.activate(number, dict(origin) | {"versions": versions})
@@ -185,8 +225,18 @@ class Coordinator:
         )
         return {}
 
-    def _is_published(self, index: int, version: int, digest: str) -> bool:
-        return any(shard.is_published(index, version, digest) for shard in self.shards)
+    def _check_published(self, name: str, digests: Mapping[str, Any], ranks: int) -> None:
+        """Without the lock, since a shard in another process may let one wait."""
+        missing = {str(index) for shard in self.shards for index in shard.fragments} ^ digests.keys()
+        if missing:
+            raise Refused(f"{name}: not healed: fragments {sorted(missing)} missing or unknown")
+        claims = {int(index): (int(version), of_ranks) for index, (version, *of_ranks) in digests.items()}
+        for index, (_, of_ranks) in claims.items():
+            if not 0 < len(of_ranks) == ranks:
+                raise Refused(f"{name}: not healed: {len(of_ranks)} digests of fragment {index}, {ranks} ranks")
+        for shard in self.shards:
+            for index in shard.unpublished({index: claims[index] for index in shard.fragments}):
+                raise Refused(f"{name}: not healed: fragment {index} is not version {claims[index][0]} as published")
 
     def lease(self, number: int, samples: int, backlog: int) -> dict[str, Any]:
         """More samples for a life that has `backlog` samples left."""
@@ -215,6 +265,7 @@ class Coordinator:
             if life.state not in ("active", "joining"):
                 return {"ended": life.reason or "ended", "finished": self.finished}
             pulse = self._pulse(number)
+            pulse.heard_at = time.monotonic()
             pulse.step, pulse.idle = int(beat["step"]), bool(beat["idle"])
             pulse.flushed = bool(beat["flushed"]) and pulse.step >= self._steps_granted(life)
             pulse.tokens_per_second = float(beat["tokens_per_second"])
@@ -267,8 +318,11 @@ class Coordinator:
                     continue
                 self.seal(life, f"no progress for {seconds:.1f} s")
                 self.recorder.say("stalled", f"{life.name}: no progress for {seconds:.1f} s", life=number)
-            if not self.finished and self.draining() and all(shard.is_empty for shard in self.shards):
-                self._finish()
+            self._conclude()
+            if not self.finished and self.draining():
+                mark = self.leases.progress().granted
+                if all(shard.is_empty(mark) for shard in self.shards):
+                    self._finish()
 
     def _finish(self) -> None:
         for life in self.lives.active():
@@ -281,27 +335,45 @@ class Coordinator:
         }
         self.recorder.say("finished", f"all {self.facts.total_samples:,} samples trained", longest_gaps=gaps)
 
-    def seal(self, life: Life, reason: str, state: End = "sealed") -> None:
-        """End a life: nothing more of it is accepted, and what it has not committed is handed out again."""
-        steps_by_fragment: dict[int, int] = {}
-        for shard in self.shards:
-            steps_by_fragment |= shard.seal(life.number)
+    def seal(self, life: Life, reason: str, state: Literal["sealed", "left"] = "sealed") -> None:
+        """End a life: nothing more of it is accepted, and what it has not committed is handed out again.
+
+        The first takes effect at once, the second when every shard has sealed it. While one is away the life is in
+        between, also over a restart of this process: it gets nothing, and its samples are nobody's.
+        """
+        self.lives.begin_end(life.number, state, reason)
+        self._liveness.forget(life.number)
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """Settle the lives that all shards have sealed: before, one of them could still accept a later contribution,
+        and samples handed out again would count twice.
+        """
+        for life in self.lives.ending():
+            answers = [shard.seal(life.number) for shard in self.shards]
+            steps = [answer for answer in answers if answer is not None]
+            if len(steps) == len(self.shards):
+                self._settle(life, {fragment: n for answer in steps for fragment, n in answer.items()})
+
+    def _settle(self, life: Life, steps_by_fragment: Mapping[int, int]) -> None:
         committed = max(steps_by_fragment.values(), default=0)
         lost, gap = self._pulse(life.number).step - committed, self._pulse(life.number).longest_gap
         self.leases.settle(life.number, self._samples_after(life, committed))
-        self.lives.end(life.number, state, reason, committed)
-        self._liveness.forget(life.number)
+        self.lives.end(life.number, ENDING[life.state], life.reason or "", committed)
         self._pulses.pop(life.number, None)
-        behind = {f: committed - steps_by_fragment.get(f, 0) for shard in self.shards for f in shard.versions}
+        behind = {f: committed - steps_by_fragment.get(f, 0) for shard in self.shards for f in shard.fragments}
         self.recorder.say(
             "sealed",
-            f"{life.name} (life {life.number}) ended: {reason}; {committed} steps count, {max(0, lost)} trained again",
+            f"{life.name} (life {life.number}) ended: {life.reason}; {committed} steps count, "
+            f"{max(0, lost)} trained again",
             life=life.number,
             steps=committed,
             unsent_steps=max(0, lost),
             longest_gap=gap,
             steps_missing_in_fragments={str(f): n for f, n in behind.items() if n},
         )
+        if life.number in self._abandoned:
+            self._note_abandoned(life.number, self._abandoned.pop(life.number))
 
     # Sums
 
@@ -352,7 +424,7 @@ class Coordinator:
                 "learners": {
                     name: {
                         "life": life.number,
-                        "state": life.state,
+                        "state": ENDING.get(life.state, life.state),
                         "reason": life.reason,
                         "steps": self._pulse(life.number).step if life.state == "active" else life.steps,
                         "tokens_per_second": self._pulse(life.number).tokens_per_second,

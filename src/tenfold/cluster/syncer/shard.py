@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,8 @@ from tenfold.cluster.syncer.shelf import Shelf, Waiting, digest_of
 from tenfold.cluster.wire import Blob, Refused
 from tenfold.errors import TenfoldError
 
+Claim = tuple[int, Sequence[str]]
+"""A version of a fragment and the digests of the parts that the ranks of a learner have of it."""
 HANDED_OUT = 4096  # digests remembered of parts that joining learners took
 RETRY_S = 1.0  # after a merge that the disk refused
 
@@ -79,8 +81,8 @@ class Shard:
         if state is None:
             state = FragmentState.first(initial(fragment))
             self.shelf.publish(fragment.index, state, None, [], 0, digest_of(state.values))
-        for rank, ranks, norm in self.shelf.recent_norms(fragment.index, REMEMBERED):
-            self._norms.note((fragment.index, rank, ranks), norm)
+        for rank, ranks, norm, tokens in self.shelf.recent_norms(fragment.index, REMEMBERED):
+            self._norms.note((fragment.index, rank, ranks), norm, tokens)
         now = time.monotonic()
         for waiting in self.shelf.waiting(fragment.index):
             self._arrived[fragment.index].setdefault(waiting.what.life, now)
@@ -105,7 +107,8 @@ class Shard:
         movement = decode(data, self._size(contribution), self.settings.optimizer.precision)
         norm = root_mean_square(movement)
         part = (contribution.fragment, contribution.rank, contribution.ranks)
-        reason = not_finite(movement) or self._norms.check(part, norm, self._weights_norm(contribution.fragment))
+        weights_norm = self._weights_norm(contribution.fragment)
+        reason = not_finite(movement) or self._norms.check(part, norm, contribution.tokens, weights_norm)
         if reason is not None:
             self._quarantine(contribution, reason)
         with self._changed:
@@ -115,7 +118,7 @@ class Shard:
             if reason is None:
                 if not self.shelf.has(contribution):
                     self.shelf.add(contribution, data, norm)
-                self._norms.note(part, norm)
+                self._norms.note(part, norm, contribution.tokens)
                 self._note_arrival(contribution)
                 self._changed.notify_all()
         if reason is not None:
@@ -289,8 +292,18 @@ class Shard:
         self._handed_out.append((index, state.version, digest))
         return Blob({"version": state.version, "digest": digest}, part.view(torch.uint8).numpy().tobytes())
 
-    def is_published(self, index: int, version: int, digest: str) -> bool:
-        """Whether this is the digest of a version, or of a rank's part of it that was handed out lately."""
+    def unpublished(self, claims: Mapping[int, Claim]) -> list[int]:
+        """Fragments of which somebody claims to have what was never published.
+
+        A digest may be that of a version, or of a rank's part of it that was handed out lately.
+        """
+        return [
+            index
+            for index, (version, digests) in claims.items()
+            if not all(self._is_published(index, version, digest) for digest in digests)
+        ]
+
+    def _is_published(self, index: int, version: int, digest: str) -> bool:
         return digest == self.shelf.values_digest(index, version) or (index, version, digest) in self._handed_out
 
     @property
@@ -302,10 +315,10 @@ class Shard:
         """The newest version of a fragment."""
         return self._state[index]
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing waits to be merged."""
-        return not any(self.shelf.waiting(index) for index in self.fragments)
+    def is_empty(self, mark: int) -> bool:
+        """Whether nothing waits to be merged. Raises Fenced when that is for another process to say."""
+        with self.shelf.book.write():
+            return not any(self.shelf.waiting(index) for index in self.fragments)
 
 
 def place_part(part: Tensor, spans: list[Span], fragment: Fragment) -> Tensor:

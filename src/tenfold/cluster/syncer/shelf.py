@@ -158,20 +158,25 @@ class Shelf:
         )
         return [int(sequence) for (sequence,) in rows]
 
-    def recent_norms(self, fragment: int, count: int) -> list[tuple[int, int, float]]:
-        """(rank, ranks, norm) of the latest accepted contributions to a fragment, oldest first."""
-        rows = self.book.read(
-            "SELECT rank, ranks, norm FROM contributions WHERE fragment = ? ORDER BY id DESC LIMIT ?", (fragment, count)
-        )
-        return [(int(rank), int(ranks), float(norm)) for rank, ranks, norm in reversed(rows)]
+    def recent_norms(self, fragment: int, count: int) -> list[tuple[int, int, float, int]]:
+        """(rank, ranks, norm, tokens) of the latest accepted contributions to a fragment, oldest first."""
+        sql = "SELECT rank, ranks, norm, tokens FROM contributions WHERE fragment = ? ORDER BY id DESC LIMIT ?"
+        rows = reversed(self.book.read(sql, (fragment, count)))
+        return [(int(rank), int(ranks), float(norm), int(tokens)) for rank, ranks, norm, tokens in rows]
 
-    def refuse(self, life: int | None, header: Mapping[str, object], reason: str) -> None:
-        """Write a quarantined contribution into the log; its payload is not kept."""
+    def refuse(self, life: int, header: Mapping[str, object], reason: str) -> None:
+        """Write a quarantined contribution into the log and seal its life; its payload is not kept."""
         with self.book.write() as db:
+            db.execute("INSERT OR IGNORE INTO sealed VALUES (?)", (life,))
             db.execute(
                 "INSERT INTO refusals (life, header, reason, at) VALUES (?, ?, ?, ?)",
                 (life, json.dumps(dict(header), sort_keys=True)[:2000], reason, time.time()),
             )
+
+    def refusals_after(self, number: int) -> list[tuple[int, int, str]]:
+        """(number, life, reason) of what was quarantined after the one of this number."""
+        rows = self.book.read("SELECT id, life, reason FROM refusals WHERE id > ? ORDER BY id", (number,))
+        return [(int(each), int(life), str(reason)) for each, life, reason in rows]
 
     # The end of a life
 

@@ -1,7 +1,7 @@
 """The wire between learners and syncer: Apache Arrow Flight, control apart from bulk. Front door."""
 
 from tenfold.cluster.wire.answers import Blob, Handler, Refused, Unreachable
-from tenfold.cluster.wire.link import Link
+from tenfold.cluster.wire.link import Link, parse_address, reached
 from tenfold.cluster.wire.measure import LinkMeasure
 from tenfold.cluster.wire.security import Security, check_security
 from tenfold.cluster.wire.server import BlobServer
@@ -16,4 +16,6 @@ __all__ = [
     "Security",
     "Unreachable",
     "check_security",
+    "parse_address",
+    "reached",
 ]

@@ -308,6 +308,12 @@ def parse_address(address: str) -> tuple[str, int, int | None]:
     return found["host"], ports[0], ports[1] if len(ports) == 2 else None
 
 
+def reached(address: str, host: str) -> str:
+    """A server's address, by this host where it says that it listens on all of its machine's."""
+    said, _, port = address.rpartition(":")
+    return f"{host}:{port}" if said in ("0.0.0.0", "[::]") else address
+
+
 def _opened(answer: dict[str, Any]) -> dict[str, Any]:
     if "answer" in answer:
         inner: dict[str, Any] = answer["answer"]

@@ -31,7 +31,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_security(bind: str, security: Security) -> None:
-    """Raises InputError for a server without a token, or beyond loopback without TLS."""
+    """Raises InputError for a server without a token, beyond loopback without TLS, or whose TLS cannot be read."""
     if not security.token:
         raise InputError("the syncer needs a token")
     if not is_loopback(bind) and not (security.certificate and security.key):
@@ -39,6 +39,7 @@ def check_security(bind: str, security: Security) -> None:
             f'cluster.bind = "{bind}": beyond loopback the syncer needs TLS; set cluster.tls_certificate and '
             "cluster.tls_key"
         )
+    server_options(security)
 
 
 def check_client(host: str, security: Security) -> None:

@@ -1,0 +1,282 @@
+"""One training run of several learners in one process, on a clock of its own: what it ends with, and how it merged.
+
+    python benchmarks/quality/simulate.py CAMPAIGN [--learners 4] [--quorum 1] [--grace 0.5] [--jitter 0.2] ...
+
+Learners, movements, quantisation, weights, grace window and outer optimizer are the product's own; what is simulated
+is time: a step of learner i takes its `pace` times one plus up to `jitter`, a message takes `delay`, both in mean
+steps. So participation can be set, and a run is a function of its seed. `--learners 0` trains the plain loop's way.
+"""
+
+import argparse
+import heapq
+import json
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tenfold.campaign.files import CampaignFiles
+from tenfold.campaign.stages import score, verified_manifest
+from tenfold.cluster.fragments import Fragment
+from tenfold.cluster.learner.decoupled import inner_step
+from tenfold.cluster.learner.life import Life
+from tenfold.cluster.learner.local import LocalFragment
+from tenfold.cluster.learner.supply import Order
+from tenfold.cluster.outer import FragmentState, OuterOptimizer, merge_weights
+from tenfold.cluster.quantise import decode
+from tenfold.cluster.records import Contribution
+from tenfold.cluster.settings import fragments_of
+from tenfold.cluster.syncer.process import outer_optimizer, vector_of
+from tenfold.cluster.syncer.round import AdaptiveGrace, merge_time
+from tenfold.config import Campaign, load_campaign
+from tenfold.data import load_holdout
+from tenfold.train.learner import Learner, build_learner
+from tenfold.train.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What is simulated around the learners; times in mean inner steps."""
+
+    learners: int
+    jitter: float
+    delay: float
+    slowest: float
+    """Pace of the last learner: 1 is as fast as the others."""
+    seed: int
+
+
+@dataclass
+class _Actor:
+    """One learner."""
+
+    learner: Learner
+    life: Life
+    clock: random.Random
+    pace: float
+
+
+@dataclass
+class _Sent:
+    """A contribution on its way or waiting."""
+
+    what: Contribution
+    movement: Tensor
+    version: int | None = None
+
+
+@dataclass
+class _Desk:
+    """The syncer's side of one fragment."""
+
+    fragment: Fragment
+    state: FragmentState
+    grace: AdaptiveGrace
+    waiting: list[_Sent] = field(default_factory=list)
+    arrived: dict[int, float] = field(default_factory=dict)
+    merged: list[_Sent] = field(default_factory=list)
+    published: list[tuple[float, int, Tensor]] = field(default_factory=list)
+    quorum_at: float | None = None
+
+    def beside(self, c: Contribution) -> int:
+        """Tokens merged since the sender's contribution before was."""
+        own = [s.version for s in self.merged if s.what.life == c.life and s.what.sequence == c.sequence - 1]
+        start = own[0] if own else 0
+        return sum(s.what.tokens for s in self.merged if start is not None and (s.version or 0) > start)
+
+
+class Simulation:
+    """Events in the order of the simulated clock."""
+
+    def __init__(self, campaign: Campaign, actors: list[_Actor], fragments: list[Fragment], conditions: Conditions):
+        self._campaign, self._actors, self._conditions = campaign, actors, conditions
+        self._outer: OuterOptimizer = outer_optimizer(campaign)
+        weights = {name: p.detach() for name, p in actors[0].learner.model.named_parameters()}
+        self._desks = [
+            _Desk(f, FragmentState.first(vector_of(weights, f)), AdaptiveGrace(campaign.cluster.grace))
+            for f in fragments
+        ]
+        plan = actors[0].learner.plan
+        self._total, self._given, self._batch = plan.steps * plan.sequences, 0, batch_samples(campaign)
+        self._events: list[tuple[float, int, str, Any]] = []
+        self._count = 0
+        self._training = {actor.life.number for actor in actors}
+        self.participation: list[float] = []
+
+    def run(self) -> None:
+        """Until every sample is trained and merged."""
+        for actor in self._actors:
+            self._at(self._duration(actor), "step", actor)
+        while self._events:
+            now, _, kind, what = heapq.heappop(self._events)
+            match kind:
+                case "step":
+                    self._step(now, what)
+                case "arrival":
+                    self._arrive(now, what)
+                case _:
+                    self._merge_if_due(now, what)
+        for desk in self._desks:
+            if desk.waiting:
+                self._merge(math.inf, desk)
+
+    def weights(self) -> Iterator[tuple[Fragment, Tensor]]:
+        """The newest version of every fragment."""
+        for desk in self._desks:
+            yield desk.fragment, desk.state.values
+
+    def _at(self, time: float, kind: str, what: Any) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (time, self._count, kind, what))
+
+    def _duration(self, actor: _Actor) -> float:
+        return actor.pace * (1 + self._conditions.jitter * (actor.clock.random() - 0.5))
+
+    def _step(self, now: float, actor: _Actor) -> None:
+        """The step that ends now; what arrived while it ran is merged after it."""
+        if not self._campaign.cluster.overlap and any(f.awaits_merge for f in actor.life.fragments):
+            self._merge_arrived(now, actor)
+            if any(f.awaits_merge for f in actor.life.fragments):
+                self._at(now + 0.05, "step", actor)  # waits, as a learner without overlap does
+                return
+        samples = min(self._batch, self._total - self._given)
+        if not samples:
+            self._training.discard(actor.life.number)
+            self._send(now, actor, actor.life.unsent())
+            for desk in self._desks:
+                self._merge_if_due(now, desk)
+            return
+        order = Order(self._given, samples, self._given)
+        self._given += samples
+        nats, _ = inner_step(actor.learner, order)
+        if not math.isfinite(nats):
+            raise SystemExit("the loss is not finite")
+        actor.life.trained(samples * actor.learner.plan.context)
+        self._send(now, actor, actor.life.due())
+        self._merge_arrived(now, actor)
+        self._at(now + self._duration(actor), "step", actor)
+
+    def _send(self, now: float, actor: _Actor, indices: list[int]) -> None:
+        for index in indices:
+            contribution, data = actor.life.contribute(index)
+            movement = decode(data, self._desks[index].fragment.size, self._outer.precision)
+            self._at(now + self._conditions.delay, "arrival", _Sent(contribution, movement))
+
+    def _merge_arrived(self, now: float, actor: _Actor) -> None:
+        for index, desk in enumerate(self._desks):
+            here = actor.life.fragments[index]
+            newer = [p for p in desk.published if p[0] <= now and p[1] > here.version]
+            if newer:
+                _, version, values = newer[-1]
+                own = {
+                    s.what.sequence
+                    for s in desk.merged
+                    if s.what.life == actor.life.number and (s.version or 0) <= version
+                }
+                actor.life.merge(index, version, values, own)
+
+    def _arrive(self, now: float, sent: _Sent) -> None:
+        desk = self._desks[sent.what.fragment]
+        desk.waiting.append(sent)
+        if sent.what.life not in desk.arrived:
+            desk.arrived[sent.what.life] = now
+            desk.grace.note(sent.what.life, now - (now if desk.quorum_at is None else desk.quorum_at))
+        self._merge_if_due(now, desk)
+
+    def _merge_if_due(self, now: float, desk: _Desk) -> None:
+        due = merge_time(desk.arrived, self._training, self._campaign.cluster.quorum, desk.grace)
+        if math.isinf(due):
+            return
+        if desk.quorum_at is None:
+            desk.quorum_at = max(desk.arrived.values())
+        if due <= now:
+            self._merge(now, desk)
+        else:
+            self._at(due, "merge", desk)
+
+    def _merge(self, now: float, desk: _Desk) -> None:
+        waiting = sorted(desk.waiting, key=lambda sent: (sent.what.life, sent.what.sequence))
+        weights = merge_weights([s.what.tokens for s in waiting], [desk.beside(s.what) for s in waiting])
+        movements = [(weight, sent.movement) for weight, sent in zip(weights, waiting, strict=True)]
+        desk.state, _ = self._outer.step(desk.state, movements)
+        for sent in waiting:
+            sent.version = desk.state.version
+        if self._training:  # the last merges of a run say nothing about its participation
+            self.participation.append(len({s.what.life for s in waiting}) / self._conditions.learners)
+        desk.merged += [_Sent(s.what, torch.empty(0), s.version) for s in waiting]
+        desk.waiting, desk.arrived, desk.quorum_at = [], {}, None
+        desk.published = [*desk.published[-3:], (now + self._conditions.delay, desk.state.version, desk.state.values)]
+
+
+def batch_samples(campaign: Campaign) -> int:
+    """Samples of one inner step of one learner."""
+    cluster = campaign.cluster
+    tokens = cluster.batch_tokens or campaign.train.batch_tokens // max(1, cluster.learners)
+    return tokens // campaign.model.context
+
+
+def simulate(campaign: Campaign, files: CampaignFiles, conditions: Conditions) -> dict[str, Any]:
+    """Train, score; bits per byte of each holdout."""
+    manifest = verified_manifest(campaign, files, hashes=False)
+    ranks = Ranks(0, 1, torch.device("cpu"))
+    learners = [build_learner(campaign, files.data, manifest, ranks) for _ in range(max(1, conditions.learners))]
+    participation = 1.0
+    if conditions.learners:
+        participation = _train_together(campaign, learners, conditions)
+    else:
+        _train_plainly(learners[0])
+    model = learners[0].model
+    scores = {
+        h.name: score(model, campaign, manifest, load_holdout(files.data, manifest, h.name), ranks.device).bits_per_byte
+        for h in manifest.holdouts
+    }
+    return {"bits_per_byte": scores, "participation": participation, **asdict(conditions)}
+
+
+def _train_together(campaign: Campaign, learners: list[Learner], conditions: Conditions) -> float:
+    fragments, settings = fragments_of(campaign, learners[0].model), campaign.cluster
+    actors = []
+    for number, learner in enumerate(learners):
+        parameters = {name: p.detach() for name, p in learner.model.named_parameters()}
+        local = [LocalFragment(f, [parameters[n] for n in f.names], settings.precision) for f in fragments]
+        life = Life(number, local, settings.inner_steps, settings.precision)
+        pace = conditions.slowest if number == len(learners) - 1 else 1.0
+        actors.append(_Actor(learner, life, random.Random(conditions.seed * 1000 + number), pace))
+    simulation = Simulation(campaign, actors, fragments, conditions)
+    simulation.run()
+    parameters = {name: p.detach() for name, p in learners[0].model.named_parameters()}
+    for fragment, values in simulation.weights():
+        LocalFragment(fragment, [parameters[n] for n in fragment.names], settings.precision).adopt(1, values)
+    return sum(simulation.participation) / max(1, len(simulation.participation))
+
+
+def _train_plainly(learner: Learner) -> None:
+    plan = learner.plan
+    for step in range(plan.steps):
+        inner_step(learner, Order(step * plan.sequences, plan.sequences, step * plan.sequences))
+
+
+def main() -> None:
+    """Prints one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser.add_argument("campaign", type=Path)
+    parser.add_argument("--learners", type=int, default=4)
+    parser.add_argument("--jitter", type=float, default=0.2)
+    parser.add_argument("--delay", type=float, default=0.5)
+    parser.add_argument("--slowest", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the campaign, e.g. cluster.quorum=4")
+    arguments = parser.parse_args()
+    overrides = [f"cluster.learners={arguments.learners}", "train.threads=1", *arguments.set]
+    campaign = load_campaign(arguments.campaign, overrides)
+    conditions = Conditions(arguments.learners, arguments.jitter, arguments.delay, arguments.slowest, arguments.seed)
+    print(json.dumps(simulate(campaign, CampaignFiles(arguments.campaign), conditions)))
+
+
+if __name__ == "__main__":
+    main()
