@@ -71,7 +71,7 @@ class _Pulse:
     flushed: bool = False
     tokens_per_second: float = 0.0
     longest_gap: float = 0.0
-    link_noted_at: float = -math.inf
+    link_noted_at: dict[str, float] = field(default_factory=dict)
     heard_at: float = -math.inf
 
 
@@ -281,11 +281,10 @@ class Coordinator:
         figures = {name: float(link[name]) for name in LINK_FIGURES}
         if not all(math.isfinite(figure) and figure >= 0 for figure in figures.values()):
             raise ValueError("a figure of the link is not finite")
-        if time.monotonic() < pulse.link_noted_at + LINK_S:
-            return
+        now = time.monotonic()
         for name, figure in figures.items():
-            if figure:  # measured yet
-                pulse.link_noted_at = time.monotonic()
+            if figure and now >= pulse.link_noted_at.get(name, -math.inf) + LINK_S:  # 0: not measured yet
+                pulse.link_noted_at[name] = now
                 self.recorder.metric(self._done() // self.facts.sequences, f"link/{life.name}/{name}", figure)
 
     def end(self, number: int, reason: str) -> dict[str, Any]:
