@@ -4,7 +4,6 @@ import json
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from tenfold.campaign import run_data
 from tenfold.cluster.log import RunLog
 from tenfold.errors import InputError
 from tests.campaign.small import new_campaign
+from tests.cluster.waiting import until
 
 STARTING_S = 150.0  # several processes import torch on what cores there are
 LEARNERS = """
@@ -50,11 +50,8 @@ def train(campaign: Path, *words: str) -> dict[str, Any]:
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Fails the test when it does not come true in time."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.05)
+    """For what a whole run does: fails the test when it does not come true in time."""
+    until(true, seconds)
 
 
 def committed_samples(campaign: Path) -> list[int]:

@@ -5,7 +5,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from tenfold.cluster.supervise import Child, Children
 from tenfold.config import chaos as config
 from tenfold.config.base import Section
 from tenfold.config.load import explain
+from tests.cluster.waiting import until
 
 LEARNERS = ["learner-0", "learner-1", "learner-2"]
 TARGETS = [*LEARNERS, "syncer"]
@@ -157,20 +158,6 @@ def test_random_faults_are_a_poisson_process() -> None:
     assert {fault.kind for fault in faults} == {"kill", "stop", "hang"}
     assert {fault.target for fault in faults if fault.kind == "kill"} == set(TARGETS)
     assert faults != planned(config.Chaos(per_hour=20.0), TARGETS, 200 * 3600.0, seed=4)
-
-
-def until(is_so: Callable[[], bool], patience: float = 10.0) -> None:
-    deadline = time.monotonic() + patience
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def children() -> Iterator[Children]:
-    with Children() as made:
-        yield made
-        made.stop_all(0.0)
 
 
 def start(children: Children, folder: Path, code: str, name: str = "learner-0", **environment: str) -> None:

@@ -25,7 +25,7 @@ from tenfold.cluster.syncer.members import RemoteMembers
 from tenfold.cluster.syncer.process import make_shard, remote_shards
 from tenfold.cluster.syncer.recorder import Recorder
 from tenfold.cluster.syncer.report import Membership, Report
-from tenfold.cluster.syncer.service import Coordinator, RunFacts
+from tenfold.cluster.syncer.service import LINK_FIGURES, Coordinator, RunFacts
 from tenfold.cluster.syncer.shelf import digest_of
 from tenfold.cluster.wire import BlobServer, Link, Refused, Security, Unreachable
 from tenfold.config import Campaign, parse_campaign
@@ -175,7 +175,8 @@ class FakeLearner:
         return link.put(contribution.key, contribution.to_header(), encode(vector, "int4"))
 
     def beat(self, step: int, flushed: bool = False) -> dict[str, Any]:
-        beat = {"step": step, "phase": "step", "detail": 0, "idle": flushed, "flushed": flushed, "losses": []}
+        link = dict.fromkeys(LINK_FIGURES, 0.0)
+        beat = {"step": step, "waits": 0, "idle": flushed, "flushed": flushed, "losses": [], "link": link}
         beat |= {"tokens_per_second": 1.0, "longest_gap": 0.0}
         return self.link.call("beat", {"life": self.life, "beat": beat})
 

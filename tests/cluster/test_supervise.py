@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 
 from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, clear_orders, drop_order, is_taken, take_orders
 from tenfold.errors import TenfoldError
+from tests.cluster.waiting import until
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 STARTS_ANOTHER = (
@@ -36,20 +36,6 @@ for name, code in (("patient", sys.argv[2]), ("hung", sys.argv[3]), ("still", sy
 print(*(children.pid(name) for name in children.running), flush=True)
 time.sleep(60)
 """
-
-
-def until(is_so: Callable[[], bool], patience: float = 10.0) -> None:
-    deadline = time.monotonic() + patience
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def children() -> Iterator[Children]:
-    with Children() as made:
-        yield made
-        made.stop_all(0.5)
 
 
 def python(tmp_path: Path, name: str, code: str, **environment: str) -> Child:

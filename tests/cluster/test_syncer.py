@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from tenfold.cluster.coordinator import Fenced
-from tenfold.cluster.learner.downlink import fetch_all
+from tenfold.cluster.learner.downlink import fetch_all, fetch_fragment
 from tenfold.cluster.outer import FragmentState
 from tenfold.cluster.quantise import encode
 from tenfold.cluster.records import Contribution
 from tenfold.cluster.syncer.handler import SyncerHandler
 from tenfold.cluster.syncer.process import make_shard
 from tenfold.cluster.syncer.recorder import Recorder
-from tenfold.cluster.syncer.service import Coordinator, RunFacts
+from tenfold.cluster.syncer.service import LINK_FIGURES, Coordinator, RunFacts
 from tenfold.cluster.syncer.shard import Shard
 from tenfold.cluster.syncer.shelf import Shelf, digest_of
 from tenfold.cluster.wire import BlobServer, Link, Refused, Security
@@ -206,6 +206,7 @@ def test_a_malformed_contribution_is_refused_with_the_reason(
         ("join", {"name": "x" * 500, "address": None, "batch": 8, "recipe": "r"}, "malformed"),
         ("lease", {"life": 5, "samples": 8, "backlog": 0, "received": 0}, "no life 5"),
         ("beat", {"life": "one", "beat": {}}, "malformed"),
+        ("lease", {"life": 2**70, "samples": 8, "backlog": 0}, "malformed request .OverflowError"),
         ("nonsense", {}, "no method"),
     ],
 )
@@ -285,3 +286,80 @@ def test_a_version_on_disk_that_was_damaged_is_not_loaded(tmp_path: Path) -> Non
     with pytest.raises(Exception, match="does not match its hash"):
         shelf.newest(0)
     shelf.close()
+
+
+def send_part(learner: FakeLearner, rank: int, ranks: int, **changed: Any) -> dict[str, Any]:
+    """A part of the movement of fragment 0, as a rank of several would send it."""
+    size = fetch_fragment(learner.link, 0, (rank, ranks))[1].numel()
+    return learner.contribute(small_move(learner, rank)[:size], rank=rank, ranks=ranks, **changed)
+
+
+def test_parts_of_ranks_are_merged_when_all_are_here(syncer: RunningSyncer) -> None:
+    learner = FakeLearner(syncer, "one")
+    learner.heal()
+    send_part(learner, 1, 2)
+    syncer.shard.merge_due(time.monotonic() + 60)
+    assert syncer.shard.versions[0] == 0
+    send_part(learner, 0, 2)
+    syncer.shard.merge_due(time.monotonic() + 60)
+    assert syncer.shard.versions[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"), [({"ranks": 1}, "ranks 1"), ({"tokens": 7}, "tokens 7"), ({"step": 9}, "")]
+)
+def test_parts_that_contradict_each_other_are_quarantined(
+    syncer: RunningSyncer, changed: dict[str, Any], said: str
+) -> None:
+    learner = FakeLearner(syncer, "one")
+    learner.heal()
+    send_part(learner, 1, 2)
+    with pytest.raises(Refused, match=f"quarantined: {said}.* in the part of rank 1"):
+        send_part(learner, 0, changed.pop("ranks", 2), **changed)
+    assert syncer.coordinator.lives.get(learner.life).state == "sealed"
+    syncer.shard.merge_due(time.monotonic() + 60)
+    assert syncer.shard.versions[0] == 0
+
+
+def test_every_rank_must_hold_what_was_published(syncer: RunningSyncer) -> None:
+    learner = FakeLearner(syncer, "one")
+    origin = {"kind": "initial", "life": None, "step": 0, "history": [], "seconds": 0.0, "ranks": 2}
+    parts = [[digest_of(fetch_fragment(learner.link, i, (rank, 2))[1]) for rank in range(2)] for i in range(2)]
+
+    def heal(changed: list[str]) -> None:
+        digests = {"0": [0, *parts[0]], "1": [0, *changed]}
+        learner.link.call("healed", {"life": learner.life, "origin": origin, "digests": digests})
+
+    with pytest.raises(Refused, match="1 digests of fragment 1"):
+        heal(parts[1][:1])
+    with pytest.raises(Refused, match="not version 0 as published"):
+        heal([parts[1][0], digest_of(torch.ones(3))])
+    heal(parts[1])
+    assert syncer.coordinator.lives.get(learner.life).state == "active"
+
+
+def test_the_schedule_follows_what_was_given_out_not_the_last_beat(syncer: RunningSyncer) -> None:
+    """A learner alone, whose beats are late: its next samples stand where it will be when it comes to them."""
+    learner = FakeLearner(syncer, "one")
+    learner.heal()
+    for backlog in (0, 8, 16):
+        lease = learner.link.call("lease", {"life": learner.life, "samples": 16, "backlog": backlog})["lease"]
+        assert lease["position"] == lease["first_sample"]
+
+
+@pytest.mark.parametrize("figure", [math.nan, math.inf, -1.0, "fast"])
+def test_figures_of_a_link_reach_the_ledger_and_nonsense_does_not(tmp_path: Path, figure: Any) -> None:
+    with ExitStack() as stack:
+        syncer = open_syncer(tmp_path, stack)
+        learner = FakeLearner(syncer, "one")
+        learner.heal()
+        link = {"up_bytes_per_second": 1e6, "down_bytes_per_second": 0.0, "round_trip_seconds": 0.1}
+        beat: dict[str, Any] = {"step": 1, "waits": 0, "idle": False, "flushed": False, "losses": [], "link": link}
+        beat |= {"tokens_per_second": 1.0, "longest_gap": 0.0}
+        learner.link.call("beat", {"life": learner.life, "beat": beat})
+        with pytest.raises(Refused, match="beat: malformed"):
+            learner.link.call("beat", {"life": learner.life, "beat": beat | {"link": link | {LINK_FIGURES[0]: figure}}})
+    ledger = Ledger(tmp_path / "ledger.sqlite", read_only=True)
+    values = {name: [value for _, value in ledger.metric(1, name)] for name in ledger.metric_names(1)}
+    ledger.close()
+    assert values == {"link/one/up_bytes_per_second": [1e6], "link/one/round_trip_seconds": [0.1]}

@@ -1,11 +1,12 @@
 """Several learners and a syncer, as real processes: they train, die, come back, and nothing is lost or done twice."""
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -70,7 +71,13 @@ def test_a_run_of_two_learners_is_a_trained_campaign_and_replays_to_the_same_bit
     with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
         (run,) = ledger.runs()
         losses = [loss for _, loss in ledger.metric(run.id, "train/loss")]
+        links = {name: ledger.metric(run.id, name) for name in ledger.metric_names(run.id) if name.startswith("link/")}
     assert run.status == "done"
+    figures = ("up_bytes_per_second", "down_bytes_per_second", "round_trip_seconds")
+    assert links.keys() == {f"link/learner-{number}/{figure}" for number in range(2) for figure in figures}
+    assert all(
+        0 < value < (60 if name.endswith("round_trip_seconds") else 1e12) for name in links for _, value in links[name]
+    )
     assert losses[-1] < losses[0]
 
 
@@ -100,6 +107,30 @@ def test_the_whole_machine_lost_goes_on_where_it_was(tmp_path: Path) -> None:
         assert len(log.participation()) > merged_before
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
     assert run_replay(campaign, ())["weights_digest"] == result["weights_digest"]
+
+
+@pytest.mark.slow
+def test_a_disk_that_hangs_while_a_checkpoint_is_written_costs_no_step(tmp_path: Path) -> None:
+    """The file of a save is a pipe that nobody reads, until the run is finished."""
+    campaign = cluster_campaign(tmp_path, tokens=20480)
+    process = start_training(campaign, "--set", "checkpoint.every=4")
+    folders = [campaign / "cluster" / "learners" / f"learner-{number}" for number in range(2)]
+    wait_until(lambda: all(any(folder.glob("step-*")) for folder in folders))
+    pipes = [folder / f".tmp-step-{n:08d}" / "rank-00000.part.json" for folder in folders for n in range(200)]
+    for pipe in pipes:
+        pipe.parent.mkdir(exist_ok=True)
+        with suppress(FileExistsError):
+            os.mkfifo(pipe)
+    wait_until(lambda: events(campaign)["finished"] == 1, 120.0)
+    readers = [os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) for pipe in pipes if pipe.is_fifo()]
+    _, err = process.communicate(timeout=60)
+    for reader in readers:
+        os.close(reader)
+    assert process.returncode == 0, err
+    logs = [(campaign / "cluster" / "logs" / f"learner-{number}.log").read_text() for number in range(2)]
+    assert all("the one before is still being written" in log for log in logs)
+    assert events(campaign)["stalled"] == 0
+    assert committed_samples(campaign) == list(range(total_samples(campaign)))
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:

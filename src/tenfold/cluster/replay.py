@@ -59,17 +59,13 @@ class _Actor:
     life: Life | None = None
     state: dict[str, Tensor] = field(default_factory=dict)
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
-    done_events: int = 0
-    """Of those at the present step."""
+    ahead: list["_Event"] = field(default_factory=list)
+    """What is still to happen at the present step."""
 
     @property
     def is_done(self) -> bool:
         """Whether nothing in the log depends on a later step."""
-        return (
-            self.life is not None
-            and self.life.step >= self.last_step
-            and self.done_events >= len(self.events.get(self.life.step, []))
-        )
+        return self.life is not None and self.life.step >= self.last_step and not self.ahead
 
 
 @dataclass(frozen=True, order=True)
@@ -105,10 +101,9 @@ class Replay:
     def run(self) -> Replayed:
         """Raises TenfoldError where something comes out differently or the log has a gap, naming the place."""
         contributions = self._log.contributions()
+        self._refuse_several_ranks()
         for each in contributions:
             c = each.what
-            if c.ranks > 1:
-                raise InputError("a learner of several ranks: replay works on learners of one rank")
             self._logged[c.life, c.fragment, c.sequence] = each
             if each.version is not None:
                 self._made_of[c.fragment, each.version].append(each)
@@ -123,6 +118,14 @@ class Replay:
         digest = weights_digest({f"model/{name}": tensor for name, tensor in self._parameters.items()})
         versions = sum(state.version for state in self._states.values())
         return Replayed(digest, versions, self._compared, len(actors))
+
+    def _refuse_several_ranks(self) -> None:
+        for life in self._log.lives():
+            if (ranks := (life.origin or {}).get("ranks", 1)) > 1:
+                raise InputError(
+                    f"{life.name} trained on {ranks} ranks, which add up gradients in another order than one process: "
+                    "only a run whose learners all have one rank can be replayed bit for bit"
+                )
 
     # The cast
 
@@ -187,19 +190,30 @@ class Replay:
         while True:
             if life.step in actor.snapshots_at and life.step not in actor.snapshots:
                 actor.snapshots[life.step] = _copies(self._learner.optimizers.state_tensors())
-            events = actor.events.get(life.step, [])
-            while actor.done_events < len(events):
-                if not self._happen(events[actor.done_events], life):
-                    return moved
-                actor.done_events, moved = actor.done_events + 1, True
-            if life.step >= actor.last_step:
+            before = len(actor.ahead)
+            actor.ahead = self._let_happen(actor.ahead, life)
+            moved |= len(actor.ahead) < before
+            if actor.ahead or life.step >= actor.last_step:
                 return moved
             if life.step >= len(actor.orders):
                 raise TenfoldError(f"the merge log has a gap: life {life.number} has no lease for step {life.step}")
             order = actor.orders[life.step]
             inner_step(self._learner, order)
             life.trained(order.samples * self._learner.plan.context)
-            actor.done_events, moved = 0, True
+            actor.ahead, moved = list(actor.events.get(life.step, [])), True
+
+    def _let_happen(self, events: Sequence[_Event], life: Life) -> list[_Event]:
+        """What cannot happen yet, of events at one step.
+
+        Those of one fragment wait for each other, those of different fragments do not: a learner that stands still, as
+        at the end of a run, may merge a version of one that could only be made after what it sends of another.
+        """
+        left: list[_Event] = []
+        for event in events:
+            waits = any(event.fragment == earlier.fragment for earlier in left)
+            if waits or not self._happen(event, life):
+                left.append(event)
+        return left
 
     def _begin(self, actor: _Actor, actors: Mapping[int, _Actor]) -> bool:
         """Its start, when what it starts from is there."""
@@ -223,6 +237,7 @@ class Replay:
             fragment.adopt(version, self._values[fragment.fragment.index, version])
         _fill(self._learner.optimizers.state_tensors(), moments)
         actor.life = Life(actor.logged.number, local, settings.inner_steps, settings.precision)
+        actor.ahead = list(actor.events.get(0, []))
         self._present = actor
         return True
 

@@ -4,11 +4,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
@@ -70,12 +71,28 @@ def joined_ranks(setting: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
         raise InputError(f"RANK is set but {', '.join(missing)} is not: start ranks with torchrun, or unset RANK")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", **_meeting_place())
     try:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         yield Ranks(dist.get_rank(), dist.get_world_size(), device, local)
     finally:
         dist.destroy_process_group()
+
+
+def _meeting_place() -> dict[str, Any]:
+    """Where the ranks find each other: by default as the environment says.
+
+    torchrun's agent gives every start of a group the same store, in which restarted ranks may find where those before
+    them listened. On one machine all agree on the number of the start, so each has a corner of the store to itself.
+    """
+    env = os.environ
+    alone = env.get("LOCAL_WORLD_SIZE") == env["WORLD_SIZE"] and env.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if not alone:
+        return {}
+    rank, size = int(env["RANK"]), int(env["WORLD_SIZE"])
+    store = TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), size, False)
+    start = PrefixStore(f"start-{env.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    return {"store": start, "rank": rank, "world_size": size}
 
 
 def shard_model(model: nn.Module, blocks: nn.ModuleList, ranks: Ranks) -> None:

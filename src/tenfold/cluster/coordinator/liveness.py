@@ -1,8 +1,8 @@
 """Liveness judged by progress: which lives stand still for longer than what they are doing allows.
 
 A heartbeat thread beats on while the training thread hangs in a collective or a dead file system, so a beat that says
-the same as the one before counts for nothing. The other way round, a disk or a link that is slow but still moves bytes
-is no reason to kill a learner, so what is slow by nature is judged by the bytes done and gets more time.
+the same as the one before counts for nothing. What is slow by nature happens beside training (checkpoints, the link) or
+before it (joining), and is no reason to kill a learner.
 """
 
 import threading
@@ -12,11 +12,9 @@ from statistics import median
 
 from tenfold.errors import TenfoldError
 
-STEP = "step"
-SLOW_PHASES = ("saving", "evaluating", "healing")  # their detail is bytes done
 REMEMBERED_STEPS = 20
 FIRST_STEP = 10.0  # × minimum: the first step compiles and warms up
-SLOW_PHASE = 30.0  # × minimum, since the last byte
+JOINING = 30.0  # × minimum: fragments and inner state come over a link that may be slow
 
 
 @dataclass(frozen=True)
@@ -24,41 +22,34 @@ class _Watch:
     """What is known of one life; times in seconds of the caller's clock."""
 
     progress_at: float
-    heard_at: float
-    report: tuple[int, str, int] | None = None
-    stepping: float = 0.0  # seconds in phase "step" since the last step ended: a long save is no long step
+    step_since: float
+    """When the step under way began: at the end of the one before, or of a wait for samples."""
+    is_joining: bool = False
+    report: tuple[int, int] | None = None
     first_step: float | None = None
     intervals: tuple[float, ...] = ()
 
-    @property
-    def phase(self) -> str:
-        return self.report[1] if self.report else STEP
-
-    def heard(self, now: float, report: tuple[int, str, int]) -> "_Watch":
+    def heard(self, now: float, report: tuple[int, int]) -> "_Watch":
         """After one report. A clock that lags behind, as between threads, is held."""
-        now = max(now, self.heard_at)
-        stepping = self.stepping + (now - self.heard_at if self.phase == STEP else 0.0)
-        watch = replace(self, heard_at=now, stepping=stepping)
         if report == self.report:
-            return watch
-        steps = report[0] - self.report[0] if self.report else 0
-        return replace(watch._stepped(steps), progress_at=now, report=report)
-
-    def _stepped(self, steps: int) -> "_Watch":
-        """After `steps` more steps, which beats may report several at a time."""
-        if steps == 0:
             return self
-        if steps < 0:
-            return replace(self, stepping=0.0)
-        seconds = self.stepping / steps
+        now = max(now, self.progress_at)
+        watch = replace(self, progress_at=now, report=report)
+        if self.report is None:
+            return watch
+        steps = report[0] - self.report[0]
+        return replace(watch._stepped(now - self.step_since, steps) if steps > 0 else watch, step_since=now)
+
+    def _stepped(self, seconds: float, steps: int) -> "_Watch":
+        """After `steps` more steps, which beats may report several at a time."""
         if self.first_step is None:
-            return replace(self, stepping=0.0, first_step=seconds)
-        return replace(self, stepping=0.0, intervals=(*self.intervals, seconds)[-REMEMBERED_STEPS:])
+            return replace(self, first_step=seconds / steps)
+        return replace(self, intervals=(*self.intervals, seconds / steps)[-REMEMBERED_STEPS:])
 
     def allowance(self, minimum: float, factor: float) -> float:
         """Seconds without progress that are no stall."""
-        if self.phase != STEP:
-            return SLOW_PHASE * minimum
+        if self.is_joining:
+            return JOINING * minimum
         if self.first_step is None:
             return FIRST_STEP * minimum
         # Until there is an interval the first step is the only hint of how long one takes.
@@ -70,8 +61,8 @@ class Liveness:
 
     Allowances, in seconds since the last progress:
 
-    - step: max(minimum, factor × longest of the last 20 intervals between steps); 10 × minimum for the first step
-    - saving, evaluating, healing: 30 × minimum
+    - training: max(minimum, factor × longest of the last 20 intervals between steps); 10 × minimum for the first step
+    - joining: 30 × minimum
     """
 
     def __init__(self, minimum: float, factor: float) -> None:
@@ -81,22 +72,25 @@ class Liveness:
         self._watched: dict[int, _Watch] = {}
         self._lock = threading.Lock()
 
+    def joining(self, life: int, now: float) -> None:
+        """Watch a life that is on its way to its first step."""
+        with self._lock:
+            self._watched[life] = _Watch(now, now, is_joining=True)
+
     def started(self, life: int, now: float) -> None:
         """Watch a life from its activation on; its next step counts as the first."""
         with self._lock:
             self._watched[life] = _Watch(now, now)
 
-    def progress(self, life: int, now: float, step: int, phase: str, detail: int) -> None:
-        """What a heartbeat says: steps done, what the life is doing, and how far it is in that (bytes done).
+    def progress(self, life: int, now: float, step: int, waits: int) -> None:
+        """What a heartbeat says: steps done, and how often it was found that there is nothing to train.
 
         Any change is progress, a repetition is none. A late beat of a life that is not watched is ignored, so that the
-        dead are not watched again. Raises TenfoldError for an unknown phase.
+        dead are not watched again.
         """
-        if phase != STEP and phase not in SLOW_PHASES:
-            raise TenfoldError(f"life {life}: phase {phase!r}; there are {', '.join((STEP, *SLOW_PHASES))}")
         with self._lock:
             if (watch := self._watched.get(life)) is not None:
-                self._watched[life] = watch.heard(now, (step, phase, detail))
+                self._watched[life] = watch.heard(now, (step, waits))
 
     def stalled(self, now: float) -> list[tuple[int, float]]:
         """(life, seconds since its last progress) of every life that stands still for longer than it may."""

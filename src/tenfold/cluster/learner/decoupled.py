@@ -6,23 +6,26 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from tenfold.cluster.chaos.inside import InjectedFaults
 from tenfold.cluster.fragments import Fragment, local_part
 from tenfold.cluster.learner.agreement import Agreement, What
-from tenfold.cluster.learner.downlink import Arrived, Downlink, fetch_all
+from tenfold.cluster.learner.downlink import Downlink, fetch_all
 from tenfold.cluster.learner.inner_state import (
     INITIAL,
     Origin,
     PeerService,
-    from_checkpoint,
     from_peer,
+    load_checkpoint,
+    newest_checkpoint,
     origin_header,
 )
 from tenfold.cluster.learner.life import Life
@@ -31,7 +34,7 @@ from tenfold.cluster.learner.pulse import Pulse, Vitals
 from tenfold.cluster.learner.supply import Order, Supply
 from tenfold.cluster.learner.uplink import Uplink
 from tenfold.cluster.syncer.shelf import digest_of
-from tenfold.cluster.wire import Link, Refused, Security, Unreachable, parse_address, reached
+from tenfold.cluster.wire import Link, LinkMeasure, Refused, Security, Unreachable, parse_address, reached
 from tenfold.errors import Interrupted, TenfoldError
 from tenfold.train.checkpoint import Checkpointer, CheckpointState
 from tenfold.train.learner import Learner
@@ -40,6 +43,8 @@ from tenfold.train.signals import StopRequest
 from tenfold.train.step import train_step
 
 IDLE_S = 0.05
+FINISHED, AWAY, STOPPED = -1, -2, -3  # instead of the number of a life: no need to join, ask again, do not
+CHECKPOINT_TRIES = 3  # one that is found may be pruned by its owner before it is loaded
 JOIN_PATIENCE_S = 5.0
 SAY_AGAIN_S = 30.0  # between two lines that say why joining does not succeed
 GOODBYE_S = 5.0  # how long a learner that was asked to stop tries to send what it has
@@ -84,9 +89,12 @@ class DecoupledLearner:
 
     def __post_init__(self) -> None:
         self.agree = Agreement(self.learner.ranks)
-        self._parameters = {f"{n}": local_part(p) for n, p in self.learner.model.named_parameters()}
+        parameters = dict(self.learner.model.named_parameters())
+        self._parameters = {name: local_part(parameter) for name, parameter in parameters.items()}
+        self._is_sharded = any(isinstance(parameter, DTensor) for parameter in parameters.values())
         self._seconds_per_step, self._saved_at, self._step_ended = 0.0, -1, 0.0
         self._abandoned: list[int] | None = None
+        self._said_at = -math.inf
         self.shards = [self.site.syncer]
 
     def run(self) -> None:
@@ -111,20 +119,28 @@ class DecoupledLearner:
         """Become whole before the first step; None when the run is finished already."""
         began = time.monotonic()
         with closing(Link(self.site.syncer, self.site.security, patience=JOIN_PATIENCE_S)) as link:
-            ticket = self._ticket(link)
-            number = self.agree.number(-1 if ticket.get("finished") else int(ticket["life"]))
-            if number < 0:
+            number, peers = self._ticket(link)
+            if number == FINISHED:
                 return None
             self.shards = self._insist(lambda: self._find_shards(link))
-        start = self._insist(self._newest_versions)
+        start = self._newest_versions()
         life = self._life(number, start)
-        origin = self._heal_inner_state(ticket.get("peers", []))
-        return life, origin.to_dict(time.monotonic() - began), start
+        origin = self._heal_inner_state(peers)
+        return life, origin.to_dict(time.monotonic() - began, self.learner.ranks.world_size), start
 
-    def _ticket(self, link: Link) -> dict[str, Any]:
-        """Ask to join, for as long as the syncer is away."""
-        if not self.learner.ranks.is_first:
-            return {"life": -1}
+    def _ticket(self, link: Link) -> tuple[int, list[dict[str, Any]]]:
+        """A new life's number and who trains now. Asks for as long as the syncer is away."""
+        while True:
+            ticket = self._ask_to_join(link) if self.learner.ranks.is_first else {}
+            number = self.agree.number(int(ticket.get("life", FINISHED)))
+            if number == STOPPED:
+                raise Interrupted(f"{self.site.name}: stopped as asked")
+            if number != AWAY:
+                return number, ticket.get("peers", [])
+
+    def _ask_to_join(self, link: Link) -> dict[str, Any]:
+        if self.stop.is_set:
+            return {"life": STOPPED}
         request = {
             "name": self.site.name,
             "address": self.site.address,
@@ -132,20 +148,26 @@ class DecoupledLearner:
             "recipe": self.learner.identity.recipe,
             "abandoned": self._abandoned,
         }
-        return self._insist(lambda: link.call("join", request))
+        try:
+            return link.call("join", request)
+        except Unreachable as error:
+            self._say_why(error)
+            return {"life": AWAY}
 
     def _insist(self, ask: Callable[[], T]) -> T:
         """Ask the syncer for as long as it is away."""
-        said_at = -math.inf
         while True:
             try:
                 return ask()
             except Unreachable as error:
                 if self.stop.is_set:
                     raise Interrupted(f"{self.site.name}: stopped as asked") from None
-                if time.monotonic() - said_at > SAY_AGAIN_S:
-                    print(f"{self.site.name}: cannot join yet: {error}; trying again", file=sys.stderr, flush=True)
-                    said_at = time.monotonic()
+                self._say_why(error)
+
+    def _say_why(self, error: Unreachable) -> None:
+        if time.monotonic() - self._said_at > SAY_AGAIN_S:
+            print(f"{self.site.name}: cannot join yet: {error}; trying again", file=sys.stderr, flush=True)
+            self._said_at = time.monotonic()
 
     def _find_shards(self, link: Link) -> list[str]:
         """Where each shard of the syncer listens."""
@@ -154,15 +176,29 @@ class DecoupledLearner:
         return [self.site.syncer, *found]
 
     def _newest_versions(self) -> dict[int, tuple[int, Tensor]]:
+        """Every fragment's newest version, the same one on every rank."""
+        start: dict[int, tuple[int, Tensor]] = {}
+        count = len(self.fragments)
+        wanted = list(range(count))
         with ExitStack() as stack:
             links = [Link(address, self.site.security, patience=JOIN_PATIENCE_S) for address in self.shards]
             for link in links:
                 stack.callback(link.close)
-            return fetch_all(links, range(len(self.fragments)), self._part)
+            while wanted:
+                start |= self._insist(partial(fetch_all, links, wanted, self._part))
+                same = self.agree.versions({index: version for index, (version, _) in start.items()}, count)
+                wanted = [index for index in range(count) if index not in same]
+        return start
 
     @property
     def _part(self) -> tuple[int, int]:
-        return self.learner.ranks.rank, self.learner.ranks.world_size
+        """Which part of every fragment this rank holds, of how many."""
+        return (self.learner.ranks.rank, self.learner.ranks.world_size) if self._is_sharded else (0, 1)
+
+    @property
+    def _speaks(self) -> bool:
+        """Whether this rank sends what it contributes: where all hold the whole model (DDP), the first is enough."""
+        return self._is_sharded or self.learner.ranks.is_first
 
     def _life(self, number: int, start: Mapping[int, tuple[int, Tensor]]) -> Life:
         settings, (rank, ranks) = self.learner.campaign.cluster, self._part
@@ -177,26 +213,41 @@ class DecoupledLearner:
     def _heal_inner_state(self, peers: list[dict[str, Any]]) -> Origin:
         """The moments of the freshest learner that answers, else of the newest checkpoint, else zero."""
         into = self.learner.optimizers.state_tensors()
-        for peer in peers if self._part == (0, 1) else []:
+        for peer in peers if self.learner.ranks.world_size == 1 else []:
             with suppress(TenfoldError):
                 return from_peer(str(peer["address"]), self.site.security, into)
-        folders = sorted(path for path in self.site.checkpoints.glob("*") if path.is_dir())
-        found = from_checkpoint(folders, into, *self._part)
-        if found is None:
-            for tensor in into.values():
-                tensor.zero_()
-        return found or INITIAL
+        for _ in range(CHECKPOINT_TRIES):
+            found = newest_checkpoint(self.site.checkpoints) if self.learner.ranks.is_first else ""
+            where = self.agree.text(found)
+            origin = load_checkpoint(self.site.checkpoints, where, into, self.learner.ranks) if where else None
+            if self.agree.all(origin is not None):
+                return origin or INITIAL
+        for tensor in into.values():
+            tensor.zero_()
+        return INITIAL
 
     def _announce(self, life: Life, origin: dict[str, Any]) -> None:
-        """Prove that every fragment is what was published; only then are there samples to train on."""
-        digests = {str(f.fragment.index): [f.version, digest_of(f.here())] for f in life.fragments}
-        if not self.learner.ranks.is_first:
-            return  # each rank has checked its part against the digest it came with
+        """Prove that every rank holds what was published; only then are there samples to train on."""
+        digests = [bytearray.fromhex(digest_of(fragment.here())) for fragment in life.fragments]
+        of_ranks = self.agree.gathered(torch.stack([torch.frombuffer(each, dtype=torch.uint8) for each in digests]))
+        held = {
+            str(f.fragment.index): [f.version, *(bytes(rank[f.fragment.index].tolist()).hex() for rank in of_ranks)]
+            for f in life.fragments
+        }
+        refused = ""
+        if self.learner.ranks.is_first:
+            refused = self._ask_to_train({"life": life.number, "origin": origin, "digests": held})
+        if refused := self.agree.text(refused):
+            raise LifeEnded(refused)
+
+    def _ask_to_train(self, request: dict[str, Any]) -> str:
+        """Why not; empty when the syncer agrees."""
         link = Link(self.site.syncer, self.site.security, patience=math.inf)
         try:
-            link.call("healed", {"life": life.number, "origin": origin, "digests": digests})
+            link.call("healed", request)
+            return ""
         except Refused as error:
-            raise LifeEnded(str(error)) from error
+            return str(error)
         finally:
             link.close()
 
@@ -204,7 +255,7 @@ class DecoupledLearner:
 
     def _live(self, life: Life, wires: "_Connections") -> bool:
         """Train; True when the run is finished."""
-        self.vitals.step, self.vitals.phase, self.vitals.longest_gap = 0, "step", 0.0
+        self.vitals.step, self.vitals.longest_gap = 0, 0.0
         self._step_ended = 0.0
         while True:
             self.peers.serve(lambda: (origin_header(life), self.learner.optimizers.state_tensors()))
@@ -214,24 +265,27 @@ class DecoupledLearner:
                 case What.STEP:
                     assert order is not None
                     self._step(order, life, wires)
-                case What.IDLE:
-                    self._idle(life, wires)
+                case What.IDLE | What.FLUSH:
+                    self._idle(what, life, wires)
                 case What.FINISHED:
                     return True
                 case What.ENDED:
-                    raise LifeEnded(f"life {life.number}: {wires.why_ended}")
+                    raise LifeEnded(f"life {life.number}: {wires.why_ended or 'ended by another rank'}")
                 case What.STOP:
                     self._leave(life, wires)
 
     def _what_next(self, wires: "_Connections") -> tuple[What, Order | None]:
         if self.stop.is_set:
             return What.STOP, None
-        if wires.pulse.finished or wires.supply.finished:
+        if wires.is_finished:
             return What.FINISHED, None
         if wires.why_ended:
             return What.ENDED, None
-        order = wires.supply.next(IDLE_S)
-        return (What.STEP, order) if order else (What.IDLE, None)
+        if wires.supply is None:
+            return What.STEP, None  # as the first rank says
+        if order := wires.supply.next(IDLE_S):
+            return What.STEP, order
+        return (What.FLUSH if wires.supply.is_exhausted else What.IDLE), None
 
     def _step(self, order: Order, life: Life, wires: "_Connections") -> None:
         """One inner step, then whatever fragments are due."""
@@ -245,7 +299,7 @@ class DecoupledLearner:
             raise self._end(life, "its loss is not finite")
         tokens = order.samples * self.learner.plan.context
         life.trained(tokens)
-        self._send(self.agree.free(life.due(), wires.uplink.busy()), life, wires)
+        self._send(life.due(), life, wires)
         if not self.learner.campaign.cluster.overlap:
             self._await_merges(life, wires)
         self._note(order, nats * tokens, tokens, size, time.perf_counter() - began, wires)
@@ -254,55 +308,64 @@ class DecoupledLearner:
     def _note(self, order: Order, nats: float, tokens: int, size: float, seconds: float, wires: "_Connections") -> None:
         before = self._seconds_per_step
         self._seconds_per_step = SMOOTHING * before + (1 - SMOOTHING) * seconds if before else seconds
-        wires.supply.pace(self._seconds_per_step)
+        if wires.supply:
+            wires.supply.pace(self._seconds_per_step)
         self.vitals.step += 1
         now = time.monotonic()
         if self._step_ended and self.vitals.step > WARM_UP_STEPS:
             self.vitals.longest_gap = max(self.vitals.longest_gap, now - self._step_ended)
         self._step_ended = now
         self.vitals.tokens_per_second = tokens / self._seconds_per_step
-        if self.learner.ranks.is_first:
+        if wires.pulse:
             wires.pulse.loss(order.position, nats, tokens, size)
 
     def _send(self, indices: list[int], life: Life, wires: "_Connections") -> None:
+        """Contribute those fragments of which no contribution is under way."""
         for acknowledged in wires.uplink.take_acknowledged():
             life.acknowledged(acknowledged)
-        for index in indices:
-            wires.uplink.send(*life.contribute(index))
+        for index in self.agree.free(indices, wires.uplink.busy()):
+            contribution, data = life.contribute(index)
+            if self._speaks:
+                wires.uplink.send(contribution, data)
+            else:
+                life.acknowledged(contribution)
 
     def _merge_arrived(self, life: Life, wires: "_Connections") -> None:
-        for index in self.agree.versions(wires.downlink.ready(), len(life.fragments)):
-            arrived = wires.downlink.take(index)
+        ready = wires.downlink.ready()  # a newer one may come any moment: what was agreed on is taken from here
+        versions = {index: arrived.version for index, arrived in ready.items()}
+        for index in self.agree.versions(versions, len(life.fragments)):
+            arrived = ready[index]
             life.merge(index, arrived.version, arrived.values, arrived.contained)
+            wires.downlink.taken(index, arrived)
 
     def _await_merges(self, life: Life, wires: "_Connections") -> None:
         """Without overlap: go on when everything sent is merged."""
         while not self.agree.all(not any(f.awaits_merge for f in life.fragments)):
-            if self.agree.next(*self._interruption(wires))[0] is not What.IDLE:
+            if self.agree.next(self._interruption(wires))[0] is not What.IDLE:
                 return  # the loop above deals with it
-            wires.downlink.wait(_anything, IDLE_S)
+            self.vitals.waits += 1
+            wires.downlink.wait(IDLE_S)
             self._merge_arrived(life, wires)
             self.peers.serve(lambda: (origin_header(life), self.learner.optimizers.state_tensors()))
 
-    def _interruption(self, wires: "_Connections") -> tuple[What, None]:
-        over = self.stop.is_set or wires.why_ended or wires.pulse.finished
-        return (What.ENDED if over else What.IDLE), None
+    def _interruption(self, wires: "_Connections") -> What:
+        over = self.stop.is_set or wires.why_ended or wires.is_finished
+        return What.ENDED if over else What.IDLE
 
-    def _idle(self, life: Life, wires: "_Connections") -> None:
+    def _idle(self, what: What, life: Life, wires: "_Connections") -> None:
         """Nothing to train now: send what is left, so that the run can end, and be ready for more."""
-        self.vitals.detail += 1  # to wait is no hang
-        if wires.supply.is_exhausted:
+        self.vitals.waits += 1
+        self.vitals.idle = what is What.FLUSH
+        if self.vitals.idle:
             self._step_ended = 0.0  # nothing to do is no stall
-        self.vitals.idle = wires.supply.is_exhausted
-        if wires.supply.is_exhausted:
-            self._send(self.agree.free(life.unsent(), wires.uplink.busy()), life, wires)
+            self._send(life.unsent(), life, wires)
             self.vitals.flushed = self.agree.all(wires.uplink.is_empty and not life.unsent())
 
     def _leave(self, life: Life, wires: "_Connections") -> None:
         """Asked to stop: send what is trained, say goodbye."""
-        self._send(self.agree.free(life.unsent(), wires.uplink.busy()), life, wires)
+        self._send(life.unsent(), life, wires)
         deadline = time.monotonic() + GOODBYE_S
-        while not wires.uplink.is_empty and not wires.why_ended and time.monotonic() < deadline:
+        while not self.agree.all(wires.uplink.is_empty or wires.why_ended is not None or time.monotonic() > deadline):
             time.sleep(IDLE_S)
         if self.learner.ranks.is_first:
             self._tell("leave", {"life": life.number})
@@ -320,16 +383,20 @@ class DecoupledLearner:
         link.close()
 
     def _save_sometimes(self, order: Order, life: Life) -> None:
-        """The inner state, so that a machine that was lost whole goes on near where it was."""
+        """The inner state, in the background, so that a machine that was lost whole goes on near where it was."""
         step = order.position // self.learner.plan.sequences
         if life.step % self.learner.campaign.checkpoint.every or step <= self._saved_at:
             return
-        self.vitals.phase = "saving"
-        with suppress(TenfoldError):  # a full disk: the run goes on, and the syncer's own state is what must be safe
-            tensors = self.learner.optimizers.state_tensors()
-            self.checkpointer.save(CheckpointState(tensors, step, order.position, origin_header(life)))
-            self._saved_at = step
-        self.vitals.phase = "step"
+        if not self.agree.all(not self.checkpointer.is_busy):  # training never waits for a disk
+            print(f"{self.site.name}: no checkpoint at {step}: the one before is still being written", flush=True)
+            return
+        try:
+            self.checkpointer.wait()
+        except TenfoldError as error:  # a full disk: the syncer's own state is what must be safe
+            print(f"{self.site.name}: warning: {error}", flush=True)
+        tensors = self.learner.optimizers.state_tensors()
+        self.checkpointer.save(CheckpointState(tensors, step, order.position, origin_header(life)))
+        self._saved_at = step
 
 
 def inner_step(learner: Learner, order: Order) -> tuple[float, float]:
@@ -350,12 +417,8 @@ def inner_step(learner: Learner, order: Order) -> tuple[float, float]:
     return nats, size * ranks.world_size
 
 
-def _anything(ready: Mapping[int, Arrived]) -> bool:
-    return bool(ready)
-
-
 class _Connections(AbstractContextManager["_Connections"]):
-    """The threads that talk to the syncer during one life."""
+    """The threads that talk to the syncer during one life. Only the first rank takes samples and tells how it is."""
 
     def __init__(self, owner: DecoupledLearner, life: Life, start: Mapping[int, tuple[int, Tensor]]) -> None:
         site, settings = owner.site, owner.learner.campaign.cluster
@@ -363,25 +426,37 @@ class _Connections(AbstractContextManager["_Connections"]):
         def link() -> Link:
             return Link(site.syncer, site.security, streams=1)
 
-        def links() -> list[Link]:
-            return [Link(address, site.security, streams=4) for address in owner.shards]
+        def links(measure: LinkMeasure) -> list[Link]:
+            return [Link(address, site.security, streams=4, measure=measure) for address in owner.shards]
 
         self._stack = ExitStack()
-        self.uplink = self._closing(Uplink(links()))
-        self.downlink = self._closing(Downlink(links(), life.number, start, settings.precision, owner._part))
-        self.pulse = self._closing(Pulse(link(), life.number, owner.vitals))
-        first = settings.inner_steps * owner.batch
-        self.supply = self._closing(Supply(link(), life.number, owner.batch, first))
+        up, down = LinkMeasure(), LinkMeasure()
+        self.uplink: Uplink = self._closing(Uplink(links(up)))
+        self.downlink: Downlink = self._closing(
+            Downlink(links(down), life.number, start, settings.precision, owner._part)
+        )
+        self.pulse: Pulse | None = None
+        self.supply: Supply | None = None
+        if owner.learner.ranks.is_first:
+            self.pulse = self._closing(Pulse(link(), life.number, owner.vitals, up, down))
+            first = settings.inner_steps * owner.batch
+            self.supply = self._closing(Supply(link(), life.number, owner.batch, first))
 
     def _closing(self, thing: Any) -> Any:
         self._stack.callback(thing.close)
         return thing
 
     @property
+    def is_finished(self) -> bool:
+        """Whether the syncer has said that the run is finished."""
+        return bool(self.pulse and self.pulse.finished) or bool(self.supply and self.supply.finished)
+
+    @property
     def why_ended(self) -> str | None:
         """Why the syncer has ended this life; None while it goes on."""
-        found = (self.pulse.ended, self.uplink.refused, self.supply.refused, self.downlink.refused)
-        return next((str(reason) for reason in found if reason), None)
+        found = [self.uplink.refused, self.downlink.refused]
+        found += [self.pulse.ended if self.pulse else None, self.supply.refused if self.supply else None]
+        return next((reason for reason in found if reason), None)
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,7 @@
 """New versions on their way from the syncer, in threads of their own."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,20 +54,21 @@ class Downlink:
             known = {index: start[index] for index in start if shard_of(index, len(links)) == number}
             threading.Thread(target=self._run, args=(link, known), name=f"downlink-{number}", daemon=True).start()
 
-    def ready(self) -> dict[int, int]:
-        """Fragment → newest version that waits here to be merged."""
+    def ready(self) -> dict[int, Arrived]:
+        """The newest version of each fragment that waits here to be merged."""
         with self._changed:
-            return {index: arrived.version for index, arrived in self._ready.items()}
+            return dict(self._ready)
 
-    def take(self, index: int) -> Arrived:
-        """Take what waits of a fragment."""
+    def taken(self, index: int, arrived: Arrived) -> None:
+        """It is merged; a newer one that came meanwhile waits on."""
         with self._changed:
-            return self._ready.pop(index)
+            if self._ready.get(index) is arrived:
+                del self._ready[index]
 
-    def wait(self, satisfied: Callable[[Mapping[int, Arrived]], bool], patience: float) -> None:
-        """Return when what waits satisfies, or when patience (seconds) is used up."""
+    def wait(self, patience: float) -> None:
+        """Return when something waits to be merged, or when patience (seconds) is used up."""
         with self._changed:
-            self._changed.wait_for(lambda: satisfied(self._ready), patience)
+            self._changed.wait_for(lambda: bool(self._ready), patience)
 
     def close(self) -> None:
         """Stop following."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tenfold.cluster.records import History, history_from, history_to_json
 from tenfold.cluster.wire import Blob, Link, Refused, Security
 from tenfold.errors import TenfoldError
 from tenfold.train.checkpoint import Checkpointer
+from tenfold.train.ranks import Ranks
 
 KEY = "inner-state"
 SNAPSHOT_S = 5.0  # a peer that does not reach its next step within this cannot help
@@ -33,14 +35,15 @@ class Origin:
     step: int = 0
     history: History = ()
 
-    def to_dict(self, seconds: float) -> dict[str, Any]:
-        """For the log."""
+    def to_dict(self, seconds: float, ranks: int) -> dict[str, Any]:
+        """For the log: with the seconds that healing took, and the ranks of the life that begins."""
         return {
             "kind": self.kind,
             "life": self.life,
             "step": self.step,
             "history": history_to_json(self.history),
             "seconds": seconds,
+            "ranks": ranks,
         }
 
 
@@ -128,19 +131,25 @@ def fill(into: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
         into[name].copy_(tensor)
 
 
-def from_checkpoint(folders: list[Path], into: Mapping[str, Tensor], rank: int, ranks: int) -> Origin | None:
-    """Take the newest whole checkpoint of any learner; None when there is none."""
-    best: tuple[int, Path] | None = None
-    for folder in folders:
-        with Checkpointer(folder, keep_last=1, rank=rank, world_size=ranks) as checkpointer:
-            found = checkpointer.latest().checkpoint
-        if found and (best is None or found.manifest.next_sample > best[0]):
-            best = (found.manifest.next_sample, folder)
-    if best is None:
-        return None
-    with Checkpointer(best[1], keep_last=1, rank=rank, world_size=ranks) as checkpointer:
-        found = checkpointer.latest().checkpoint
+def newest_checkpoint(states: Path) -> str:
+    """`LEARNER/STEP` of the newest whole checkpoint of any learner in this folder; empty when there is none."""
+    found: list[tuple[int, str]] = []
+    for folder in sorted(path for path in states.glob("*") if path.is_dir()):
+        with Checkpointer(folder, keep_last=1) as checkpointer:
+            newest = checkpointer.latest().checkpoint
+        if newest:
+            found.append((newest.manifest.next_sample, f"{folder.name}/{newest.step}"))
+    return max(found, default=(0, ""))[1]
+
+
+def load_checkpoint(states: Path, where: str, into: Mapping[str, Tensor], ranks: Ranks) -> Origin | None:
+    """This rank's part of a checkpoint that was found; None when it is there no more or not of this model."""
+    name, _, step = where.rpartition("/")
+    with Checkpointer(states / name, keep_last=1, rank=ranks.rank, world_size=ranks.world_size) as checkpointer:
+        found = checkpointer.at(int(step))
         if found is None:
             return None
-        checkpointer.load(found, into)
-        return origin_from(found.manifest.meta, "checkpoint")
+        with suppress(TenfoldError):
+            checkpointer.load(found, into)
+            return origin_from(found.meta, "checkpoint")
+    return None

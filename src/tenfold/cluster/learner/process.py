@@ -11,8 +11,10 @@ from tenfold.cluster.settings import batch_of, fragments_of, sharing_machine
 from tenfold.cluster.wire import BlobServer, Security
 from tenfold.config import Campaign
 from tenfold.data import Manifest
+from tenfold.errors import InputError
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.learner import build_learner
+from tenfold.train.plan import RunPlan
 from tenfold.train.ranks import Ranks, joined_ranks
 from tenfold.train.signals import stop_on_signal
 
@@ -30,7 +32,7 @@ def train_as_learner(
         ranks = sharing_machine(campaign, alone)
         learner = build_learner(campaign, data, manifest, ranks)
         batch = batch_of(campaign)
-        ranks.share(batch)  # refuses a batch that the ranks cannot share
+        _check_shares(batch, learner.plan, ranks)
         faults, peers = InjectedFaults(), PeerService()
         allow_faults_from_signals(faults)
         with (
@@ -44,10 +46,24 @@ def train_as_learner(
             DecoupledLearner(learner, site, fragments, batch, checkpointer, peers, stop, faults).run()
 
 
+def _check_shares(batch: int, plan: RunPlan, ranks: Ranks) -> None:
+    """Every step is shared out equally, the last one of the run too, which takes what is left. Raises InputError."""
+    ranks.share(batch)
+    left = plan.steps * plan.sequences % batch
+    if left % ranks.world_size:
+        raise InputError(
+            f"the last step of the run has {left} sequences, which {ranks.world_size} ranks cannot share equally; "
+            "set cluster.batch_tokens or train.tokens so that it can be"
+        )
+
+
 @contextmanager
 def _peer_server(peers: PeerService, syncer: str, security: Security, ranks: Ranks) -> Iterator[str | None]:
-    """Where other learners may take the inner state: beside a syncer on loopback, or with a certificate of our own."""
-    if not ranks.is_first or not (syncer.startswith(LOOPBACK) or security.key):
+    """Where other learners may take the inner state: beside a syncer on loopback, or with a certificate of our own.
+
+    Of several ranks none has the whole of it: there it is taken from their checkpoint.
+    """
+    if ranks.world_size > 1 or not (syncer.startswith(LOOPBACK) or security.key):
         yield None
         return
     bind = "127.0.0.1" if syncer.startswith(LOOPBACK) else "0.0.0.0"

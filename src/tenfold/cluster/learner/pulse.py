@@ -1,10 +1,10 @@
 """What a learner says about itself, twice a second, from a thread of its own; progress is the main thread's."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tenfold.cluster.wire import Link, Refused, Unreachable
+from tenfold.cluster.wire import Link, LinkMeasure, Refused, Unreachable
 
 EVERY_S = 0.25
 
@@ -14,8 +14,8 @@ class Vitals:
     """Written by the training thread, read by the pulse."""
 
     step: int = 0
-    phase: str = "step"
-    detail: int = 0
+    waits: int = 0
+    """How often there was nothing to train: to wait is no hang."""
     idle: bool = False
     flushed: bool = False
     tokens_per_second: float = 0.0
@@ -26,8 +26,9 @@ class Vitals:
 class Pulse:
     """Sends vitals and losses until closed; says when the syncer has ended this life or the run."""
 
-    def __init__(self, link: Link, life: int, vitals: Vitals) -> None:
-        self._link, self._life, self._vitals = link, life, vitals
+    def __init__(self, link: Link, life: int, vitals: Vitals, up: LinkMeasure, down: LinkMeasure) -> None:
+        """`up` and `down`: of the links that carry fragments to the syncer and from it."""
+        self._link, self._life, self._vitals, self._up, self._down = link, life, vitals, up, down
         self._losses: list[tuple[int, float, int, float]] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -58,18 +59,22 @@ class Pulse:
                 return
 
     def _beat(self) -> None:
+        v = replace(self._vitals)  # before the losses: who says that all is sent must have sent them
         with self._lock:
             losses, self._losses = self._losses, []
-        v = self._vitals
         beat: dict[str, Any] = {
             "step": v.step,
-            "phase": v.phase,
-            "detail": v.detail,
+            "waits": v.waits,
             "idle": v.idle,
             "flushed": v.flushed,
             "tokens_per_second": v.tokens_per_second,
             "longest_gap": v.longest_gap,
             "losses": losses,
+            "link": {
+                "up_bytes_per_second": self._up.bandwidth,
+                "down_bytes_per_second": self._down.bandwidth,
+                "round_trip_seconds": self._link.measure.latency,
+            },
         }
         try:
             answer = self._link.call("beat", {"life": self._life, "beat": beat}, timeout=5.0, patience=5.0)

@@ -99,5 +99,8 @@ class Supply:
                 self._stock.extend(orders_of(answer["lease"], self._batch))
                 self._changed.notify_all()
         elif "wait" in answer:
-            self.is_exhausted = True
-            self._stopping.wait(float(answer["wait"]))
+            with self._changed:
+                self.is_exhausted = backlog == 0  # else others get their share first: ask again with less in stock
+                self._changed.wait_for(
+                    lambda: self._backlog() < backlog or self._stopping.is_set(), float(answer["wait"])
+                )

@@ -22,7 +22,7 @@ class ShardHandler:
         """Control messages."""
         try:
             return self._dispatch(method, request)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise Refused(f"{method[:40]}: malformed request ({type(error).__name__}: {str(error)[:80]})") from None
 
     def _dispatch(self, method: str, r: dict[str, Any]) -> dict[str, Any]:

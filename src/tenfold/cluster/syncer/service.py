@@ -23,6 +23,8 @@ from tenfold.errors import TenfoldError
 
 STALL_FACTOR = 8.0  # times the longest recent step
 PAUSE_S = 2.0  # between two ticks, which are a tenth of a second apart
+LINK_S = 2.0  # between two figures of a learner's link in the ledger
+LINK_FIGURES = ("up_bytes_per_second", "down_bytes_per_second", "round_trip_seconds")
 HEARD_S = 2.0  # a learner speaks several times a second
 WAIT_S = 0.3  # a learner without a lease asks again after this
 
@@ -69,6 +71,7 @@ class _Pulse:
     flushed: bool = False
     tokens_per_second: float = 0.0
     longest_gap: float = 0.0
+    link_noted_at: dict[str, float] = field(default_factory=dict)
     heard_at: float = -math.inf
 
 
@@ -178,8 +181,7 @@ class Coordinator:
                 life = self.lives.join(name, address, batch)
             except TenfoldError as error:
                 raise Refused(str(error)) from None
-            self._liveness.started(life.number, time.monotonic())
-            self._liveness.progress(life.number, time.monotonic(), 0, "healing", 0)
+            self._liveness.joining(life.number, time.monotonic())
             peers = [self._peer(each) for each in self._freshest() if each.address]
         self.recorder.say("joined", f"{name} joins as life {life.number}", life=life.number)
         if len(abandoned) == 2:
@@ -206,12 +208,15 @@ class Coordinator:
         return {"name": life.name, "life": life.number, "address": life.address}
 
     def healed(self, number: int, origin: Mapping[str, Any], digests: Mapping[str, Any]) -> dict[str, Any]:
-        """A life has its state. Raises Refused unless every fragment is, bit for bit, one that was published."""
-        self._check_published(self._known(number).name, digests)
+        """A life has its state. `digests`: fragment → [version, digest of the part each rank holds, ...].
+
+        Raises Refused unless every fragment is on every rank, bit for bit, one that was published.
+        """
+        self._check_published(self._known(number).name, digests, int(origin.get("ranks", 1)))
         with self._lock:
             life = self._known(number)
             if life.state == "joining":
-                versions = {index: version for index, (version, _) in digests.items()}
+                versions = {index: version for index, (version, *_) in digests.items()}
                 self.lives.activate(number, dict(origin) | {"versions": versions})
                 self._liveness.started(number, time.monotonic())
         where = "the initial state" if origin.get("life") is None else f"life {origin['life']}, step {origin['step']}"
@@ -220,12 +225,15 @@ class Coordinator:
         )
         return {}
 
-    def _check_published(self, name: str, digests: Mapping[str, Any]) -> None:
+    def _check_published(self, name: str, digests: Mapping[str, Any], ranks: int) -> None:
         """Without the lock, since a shard in another process may let one wait."""
         missing = {str(index) for shard in self.shards for index in shard.fragments} ^ digests.keys()
         if missing:
             raise Refused(f"{name}: not healed: fragments {sorted(missing)} missing or unknown")
         claims = {int(index): (int(version), of_ranks) for index, (version, *of_ranks) in digests.items()}
+        for index, (_, of_ranks) in claims.items():
+            if not 0 < len(of_ranks) == ranks:
+                raise Refused(f"{name}: not healed: {len(of_ranks)} digests of fragment {index}, {ranks} ranks")
         for shard in self.shards:
             for index in shard.unpublished({index: claims[index] for index in shard.fragments}):
                 raise Refused(f"{name}: not healed: fragment {index} is not version {claims[index][0]} as published")
@@ -247,7 +255,9 @@ class Coordinator:
 
     def _grant(self, life: Life, samples: int, backlog: int) -> Lease | None:
         active = max(1, len([each for each in self.lives.active() if not self._pulse(each.number).idle]))
-        done, total = self._done(), self.facts.total_samples
+        # What it has left it says now; its last beat is older, and the schedule's position would jump.
+        here = max(0, self.leases.granted_to(life.number) - backlog)
+        done, total = self._done() - self._done_by(life) + here, self.facts.total_samples
         # Nobody holds more than half of its fair share of what is left: others must not run dry near the end.
         fair = (total - done) // (2 * active) - backlog
         wanted = min(samples, max(fair // life.batch * life.batch, life.batch if backlog == 0 else 0))
@@ -266,10 +276,22 @@ class Coordinator:
             pulse.flushed = bool(beat["flushed"]) and pulse.step >= self._steps_granted(life)
             pulse.tokens_per_second = float(beat["tokens_per_second"])
             pulse.longest_gap = float(beat["longest_gap"])
-            self._liveness.progress(number, time.monotonic(), pulse.step, str(beat["phase"]), int(beat["detail"]))
+            self._liveness.progress(number, time.monotonic(), pulse.step, int(beat["waits"]))
+            self._note_link(life, pulse, beat["link"])
         for position, nats, tokens, size in beat["losses"]:
             self.recorder.loss(int(position) // self.facts.sequences + 1, float(nats), int(tokens), float(size))
         return {"finished": self.finished}
+
+    def _note_link(self, life: Life, pulse: _Pulse, link: Mapping[str, Any]) -> None:
+        """What a learner measures of its link, as metrics at the run's present step."""
+        figures = {name: float(link[name]) for name in LINK_FIGURES}
+        if not all(math.isfinite(figure) and figure >= 0 for figure in figures.values()):
+            raise ValueError("a figure of the link is not finite")
+        now = time.monotonic()
+        for name, figure in figures.items():
+            if figure and now >= pulse.link_noted_at.get(name, -math.inf) + LINK_S:  # 0: not measured yet
+                pulse.link_noted_at[name] = now
+                self.recorder.metric(self._done() // self.facts.sequences, f"link/{life.name}/{name}", figure)
 
     def end(self, number: int, reason: str) -> dict[str, Any]:
         """A learner has found itself wrong (a loss that is not finite): what it has not sent is void."""

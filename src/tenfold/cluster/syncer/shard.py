@@ -119,12 +119,24 @@ class Shard:
         with self._changed:
             if self.shelf.is_sealed(contribution.life):
                 raise Refused(f"life {contribution.life} has ended; join again")
-            if not self.shelf.has(contribution):
-                self.shelf.add(contribution, data, norm)
-            self._norms.note(part, norm, contribution.tokens)
-            self._note_arrival(contribution)
-            self._changed.notify_all()
+            reason = self._other_than_its_parts(contribution)
+            if reason is None:
+                if not self.shelf.has(contribution):
+                    self.shelf.add(contribution, data, norm)
+                self._norms.note(part, norm, contribution.tokens)
+                self._note_arrival(contribution)
+                self._changed.notify_all()
+        if reason is not None:
+            self._quarantine(contribution, reason)
         return {"accepted": True}
+
+    def _other_than_its_parts(self, c: Contribution) -> str | None:
+        """What a part says differently than the parts of other ranks that are here; None: nothing."""
+        for other in self.shelf.parts(c.life, c.fragment, c.sequence):
+            for name in ("ranks", "step", "tokens", "base_version", "joined_version"):
+                if getattr(other, name) != getattr(c, name):
+                    return f"{name} {getattr(c, name)}, but {getattr(other, name)} in the part of rank {other.rank}"
+        return None
 
     def _parsed(self, header: Mapping[str, Any]) -> Contribution:
         try:

@@ -109,6 +109,11 @@ class Shelf:
             parts[key] = parts.get(key, 0) + 1
         return [each for each in found if parts[each.what.life, each.what.sequence] == each.what.ranks]
 
+    def parts(self, life: int, fragment: int, sequence: int) -> list[Contribution]:
+        """The parts of one contribution that are here."""
+        where = "life = ? AND fragment = ? AND sequence = ?"
+        return [each.what for each in self._contributions(where, (life, fragment, sequence))]
+
     def merged(self, fragment: int, version: int) -> list[Waiting]:
         """The contributions that made a version, in the order they were added up."""
         return self._contributions("fragment = ? AND version = ?", (fragment, version), order="place")

@@ -14,6 +14,7 @@ from tenfold.errors import TenfoldError
 SMALLEST_CHUNK, LARGEST_CHUNK = 16 * 1024, 512 * 1024
 HALF_RECEIVED = 64  # blobs under way at a time
 HALF_RECEIVED_BYTES = 4 * 1024**3
+MISMATCHES = 3  # times that a blob may come whole and yet not be the one that was announced
 
 Range = tuple[int, int]
 
@@ -58,6 +59,7 @@ class _Half:
     sha256: str
     data: bytearray
     held: list[Range] = field(default_factory=list)
+    mismatches: int = 0
 
 
 class Inbox:
@@ -101,13 +103,19 @@ class Inbox:
             blob.held = joined([*blob.held, place])
 
     def complete(self, key: str, sha256: str) -> tuple[dict[str, Any], memoryview] | None:
-        """Header and bytes of a blob that is all here and as announced; else None (a wrong one is forgotten)."""
+        """Header and bytes of a blob that is all here and as announced; else None, and the bytes of a wrong one go.
+
+        Raises Refused when it was wrong too often. Every piece came with a checksum, so the line is not to blame.
+        """
         with self._lock:
             blob = self._blobs.get(key)
             if blob is None or blob.sha256 != sha256 or (len(blob.data) and blob.held != [(0, len(blob.data))]):
                 return None
         if hashlib.sha256(blob.data).hexdigest() != blob.sha256:
-            self.forget(key)
+            with self._lock:
+                blob.held, blob.mismatches = [], blob.mismatches + 1
+            if blob.mismatches >= MISMATCHES:
+                raise Refused(f"{key[:80]}: not what its digest says, {blob.mismatches} times")
             return None
         return blob.header, memoryview(blob.data).toreadonly()
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from tenfold.cluster.wire.answers import Refused, Unreachable
-from tenfold.cluster.wire.chunks import Range, chunks_of, missing
+from tenfold.cluster.wire.chunks import MISMATCHES, Range, chunks_of, missing
 from tenfold.cluster.wire.measure import LinkMeasure
 from tenfold.cluster.wire.security import Security, call_headers, check_client, client_options, scheme
 from tenfold.cluster.wire.server import BYTES
@@ -34,6 +34,12 @@ CHANNEL = [
     ("grpc.min_reconnect_backoff_ms", 5000),  # gRPC's word for how long connecting may take: several round trips
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.max_receive_message_length", -1),
+    # A peer that vanished says nothing: ask when a call has heard nothing for 5 s, and give up when there is no answer
+    # in 10 (a full line with deep buffers needs some). The kernel gives up then too: gRPC sets TCP_USER_TIMEOUT.
+    # A server takes offence at the third such question without an answer of its own; calls end before.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
 ]
 ADDRESS = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]+):(?P<control>[0-9]{1,5})(:(?P<bulk>[0-9]{1,5}))?")
 BROKEN = (pa.ArrowException, OSError)
@@ -106,11 +112,9 @@ class Link:
 
         Raises Refused, or Unreachable when patience is used up.
         """
-        view, began = memoryview(data), time.monotonic()
+        view = memoryview(data)
         announcement = {"key": key, "header": header, "total": len(view), "sha256": hashlib.sha256(view).hexdigest()}
-        reply = self._persist(lambda left: self._put_once(announcement, view, left), patience)
-        self.measure.moved(len(view), 0, time.monotonic() - began)
-        return reply
+        return self._persist(lambda left: self._put_once(announcement, view, left), patience)
 
     def _put_once(self, announcement: dict[str, Any], view: memoryview, left: float) -> dict[str, Any]:
         begun = self._ask("_begin", json.dumps(announcement).encode(), min(left, CONTROL_TIMEOUT_S))
@@ -119,7 +123,9 @@ class Link:
             held = [(int(start), int(end)) for start, end in begun["held"]]
             wanted = missing(chunks_of(len(view), self.streams), held)
             key, options = str(announcement["key"]), self._options(min(left, PIECE_TIMEOUT_S))
+            began = time.monotonic()
             self._in_parallel(wanted, lambda n, r: self._put_piece(n, key, view, r, options))
+            self.measure.moved(_size(wanted), 0, time.monotonic() - began)
         done = self._ask("_complete", json.dumps(announcement).encode(), min(left, CONTROL_TIMEOUT_S))
         if "reply" not in done:
             raise _Failed("not all of it arrived whole")
@@ -144,9 +150,8 @@ class Link:
 
         Raises Refused, or Unreachable when patience is used up.
         """
-        partial, began = _Partial(), time.monotonic()
+        partial = _Partial()
         header = self._persist(lambda left: self._get_once(key, partial, left), patience)
-        self.measure.moved(0, len(partial.data), time.monotonic() - began)
         return header, partial.data
 
     def _get_once(self, key: str, partial: "_Partial", left: float) -> dict[str, Any]:
@@ -156,9 +161,14 @@ class Link:
         partial.expect(str(offer["sha256"]), int(offer["total"]))
         wanted = missing(chunks_of(partial.total, self.streams), partial.held)
         options = self._options(min(left, PIECE_TIMEOUT_S))
+        began = time.monotonic()
         self._in_parallel(wanted, lambda n, r: partial.take(r, self._get_piece(n, key, partial.sha256, r, options)))
+        self.measure.moved(0, _size(wanted), time.monotonic() - began)
         if hashlib.sha256(partial.data).hexdigest() != partial.sha256:
             partial.held.clear()
+            partial.mismatches += 1
+            if partial.mismatches >= MISMATCHES:
+                raise Unreachable(f"{self.address}: {key}: not what its digest says, {partial.mismatches} times")
             raise _Failed("damaged on the way")
         header: dict[str, Any] = offer["header"]
         return header
@@ -167,10 +177,10 @@ class Link:
         where = {"key": key, "sha256": sha256, "offset": piece[0], "length": piece[1] - piece[0]}
         client = self._bulk_client(number)
         table = client.do_get(flight.Ticket(json.dumps(where).encode()), options).read_all()
-        data = b"".join(table.column(0).to_pylist())
-        if len(data) != piece[1] - piece[0]:
-            raise _Failed("a piece of another length")
-        return data
+        (data,), (crc,) = (column.to_pylist() for column in table.columns)
+        if len(data) != piece[1] - piece[0] or zlib.crc32(data) != crc:
+            raise _Failed("damaged on the way")
+        return bytes(data)
 
     def _in_parallel(self, pieces: Sequence[Range], move: Callable[[int, Range], None]) -> None:
         """Every piece, over all streams. A stream that fails ends the attempt; pieces that arrived stay."""
@@ -268,6 +278,7 @@ class _Partial:
     sha256: str = ""
     data: bytearray = field(default_factory=bytearray)
     held: list[Range] = field(default_factory=list)
+    mismatches: int = 0
 
     @property
     def total(self) -> int:
@@ -282,6 +293,10 @@ class _Partial:
         """A piece has come."""
         self.data[piece[0] : piece[1]] = data
         self.held.append(piece)
+
+
+def _size(pieces: Sequence[Range]) -> int:
+    return sum(end - start for start, end in pieces)
 
 
 def parse_address(address: str) -> tuple[str, int, int | None]:

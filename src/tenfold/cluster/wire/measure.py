@@ -17,7 +17,9 @@ class LinkMeasure:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def moved(self, sent: int, received: int, seconds: float) -> None:
-        """A blob went through."""
+        """The pieces of a blob went through, those that were missing, in this time without what was said before."""
+        if not sent + received:
+            return
         with self._lock:
             self.sent, self.received = self.sent + sent, self.received + received
             self.bandwidth = _smoothed(self.bandwidth, (sent + received) / max(seconds, 1e-6))

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import threading
+import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,7 +21,9 @@ REPLIES = 1024  # answers remembered, for senders that did not hear them
 RECEIVING = 64  # blobs handed to the handler at a time, if no two share a lock
 OFFERED = 32  # blobs kept while they are being fetched
 LARGEST_MESSAGE = 16 * 1024 * 1024
+CLOSING_S = 2.0  # how long calls under way may take to end
 BYTES = pa.schema([("bytes", pa.binary())])
+CHECKED_BYTES = pa.schema([("bytes", pa.binary()), ("crc", pa.uint32())])
 
 
 class BlobServer:
@@ -47,18 +51,24 @@ class BlobServer:
         self.address = f"{_bracketed(bind)}:{self.control_port}"
 
     def close(self) -> None:
-        """Stop listening; calls under way end."""
-        for server in (self._control, self._bulk):
-            threading.Thread(target=server.shutdown, daemon=True).start()
-        for server in (self._control, self._bulk):
-            server.wait()
+        """Stop listening. Calls under way may end within two seconds; what comes of them later reaches no handler.
+
+        A client that is silent in a call holds up the end of the process, as Arrow waits for it there (a Link: 30 s).
+        """
+        threads = [threading.Thread(target=server.shutdown, daemon=True) for server in (self._control, self._bulk)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + CLOSING_S
+        for thread in threads:  # a client that announced a piece and does not send it would hold up its server for good
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._desk.is_closed = True
 
 
 class _Desk:
     """What both ports share: blobs coming in, blobs going out, and the handler behind them."""
 
     def __init__(self, handler: Handler) -> None:
-        self.handler, self.bulk_port = handler, 0
+        self.handler, self.bulk_port, self.is_closed = handler, 0, False
         self.inbox = Inbox()
         self._replies: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
         self._offered: OrderedDict[tuple[str, str], Blob] = OrderedDict()
@@ -98,10 +108,10 @@ class _Desk:
         with self._lock:
             if (key, sha256) in self._replies:
                 return {"reply": self._replies[key, sha256]}
-        whole = self.inbox.complete(key, sha256)
-        if whole is None:
-            return {"incomplete": True}
         try:
+            whole = self.inbox.complete(key, sha256)
+            if whole is None:
+                return {"incomplete": True}
             reply = self.handler.receive(key, *whole)
         except Refused:
             self.inbox.forget(key)
@@ -134,6 +144,8 @@ class _Desk:
 
     def guarded(self, what: str, act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The answer, or why there is none: refused for good, or failed for now."""
+        if self.is_closed:
+            return {"failed": "closed"}
         try:
             return {"answer": act()}
         except Refused as error:
@@ -141,7 +153,7 @@ class _Desk:
             return {"refused": str(error)}
         except (TenfoldError, pa.ArrowException) as error:  # Arrow's: cut off or damaged on the way
             return {"failed": str(error).splitlines()[0] if str(error) else type(error).__name__}
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
             reason = f"{what[:40]}: malformed ({type(error).__name__}: {str(error)[:80]})"
             self.handler.rejected(reason)
             return {"refused": reason}
@@ -202,7 +214,8 @@ class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
         answer = self._desk.guarded("a range", act)
         if not found:
             raise flight.FlightServerError(json.dumps(answer))
-        return flight.RecordBatchStream(pa.table([pa.array(found, pa.binary())], schema=BYTES))
+        checked = [pa.array(found, pa.binary()), pa.array(map(zlib.crc32, found), pa.uint32())]
+        return flight.RecordBatchStream(pa.table(checked, schema=CHECKED_BYTES))
 
 
 def _read_piece(reader: Any) -> bytes:

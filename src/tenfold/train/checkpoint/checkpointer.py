@@ -97,6 +97,11 @@ class Checkpointer:
         }
         self._under_way = self._writer.submit(self._write, boxes, state.step, state.next_sample, state.meta)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a save is under way, so that the next one would wait."""
+        return self._under_way is not None and not self._under_way.done()
+
     def wait(self) -> None:
         """Return when the last save is on disk. Raises TenfoldError when it failed; older checkpoints stay good."""
         under_way, self._under_way = self._under_way, None
