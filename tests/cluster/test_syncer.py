@@ -206,7 +206,7 @@ def test_a_malformed_contribution_is_refused_with_the_reason(
         ("join", {"name": "x" * 500, "address": None, "batch": 8, "recipe": "r"}, "malformed"),
         ("lease", {"life": 5, "samples": 8, "backlog": 0, "received": 0}, "no life 5"),
         ("beat", {"life": "one", "beat": {}}, "malformed"),
-        ("lease", {"life": 2**70, "samples": 8, "backlog": 0}, "malformed request .OverflowError"),
+        ("lease", {"life": 2**70, "samples": 8, "backlog": 0, "received": 0}, "malformed request .OverflowError"),
         ("nonsense", {}, "no method"),
     ],
 )
@@ -342,8 +342,9 @@ def test_the_schedule_follows_what_was_given_out_not_the_last_beat(syncer: Runni
     """A learner alone, whose beats are late: its next samples stand where it will be when it comes to them."""
     learner = FakeLearner(syncer, "one")
     learner.heal()
-    for backlog in (0, 8, 16):
-        lease = learner.link.call("lease", {"life": learner.life, "samples": 16, "backlog": backlog})["lease"]
+    for received, backlog in enumerate((0, 8, 16)):
+        request = {"life": learner.life, "samples": 16, "backlog": backlog, "received": received}
+        lease = learner.link.call("lease", request)["lease"]
         assert lease["position"] == lease["first_sample"]
 
 

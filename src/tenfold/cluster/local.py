@@ -112,9 +112,10 @@ class _Deaths:
     restart_at: dict[str, tuple[float, Child]] = field(default_factory=dict)
     intended: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
-    sealed_at: dict[tuple[str, int], float] = field(default_factory=dict)
-    """When a learner's life was first seen ended while its process lived."""
-    killed: set[tuple[str, int]] = field(default_factory=set)
+    earlier: dict[str, int] = field(default_factory=dict)
+    """Newest life of each learner that is not one of the process that runs, or that was killed for it."""
+    sealed_at: dict[int, float] = field(default_factory=dict)
+    """When a life was first seen ended while its learner's process lived."""
 
 
 class Supervisor:
@@ -177,13 +178,22 @@ class Supervisor:
             self._start_child(self._syncer(name))
         for name in self._run.syncers:
             self._await_syncer(name, stop)
+        if stop.is_set:
+            return
+        self.status = self._ask_status(STARTING_S)  # which lives there are that no process of now has
         for name in self._run.learners:
             self._start_child(self._learner(name))
 
     def _start_child(self, child: Child) -> None:
-        self._launcher(child.name).start(child)
+        self._launch(child)
         self._kept[child.name] = child
         self._deaths.restart_at.pop(child.name, None)  # an order came before its restart was due
+
+    def _launch(self, child: Child) -> None:
+        learner = self.status.get("learners", {}).get(child.name)
+        if learner is not None:
+            self._deaths.earlier[child.name] = int(learner["life"])
+        self._launcher(child.name).start(child)
 
     def _child(self, name: str, *words: str) -> Child:
         command = (sys.executable, "-m", "tenfold", *words, *self._run.sets, "--child")
@@ -251,14 +261,17 @@ class Supervisor:
             time.sleep(POLL_S)
 
     def _look(self) -> None:
-        assert self._link is not None
         try:
-            self.status = self._link.call("status", {}, timeout=2.0, patience=2.0)
+            self.status = self._ask_status(2.0)
         except (Unreachable, Refused):
             return  # it is being restarted
         self._kill_the_stalled()
         self._begin_chaos()
         self._show()
+
+    def _ask_status(self, patience: float) -> dict[str, Any]:
+        assert self._link is not None
+        return self._link.call("status", {}, timeout=2.0, patience=patience)
 
     def _restart_dead(self) -> None:
         now, deaths = time.monotonic(), self._deaths
@@ -280,7 +293,7 @@ class Supervisor:
         for name, (at, child) in list(deaths.restart_at.items()):
             if now >= at:
                 del deaths.restart_at[name]
-                self._launcher(name).start(child)
+                self._launch(child)
 
     def _give_up(self, ended: Ended) -> None:
         report = self._deaths.crashes.report(ended)
@@ -294,13 +307,11 @@ class Supervisor:
         """A learner the syncer has given up but whose process hangs on is killed, and so started again."""
         now, deaths = time.monotonic(), self._deaths
         for name, learner in self.status.get("learners", {}).items():
-            life = (name, int(learner["life"]))
-            if learner["state"] != "sealed" or life in deaths.killed:
-                continue
-            if name not in self._learners.running:
-                deaths.killed.add(life)  # dead already: the process that starts now is to be left alone
-            elif now - deaths.sealed_at.setdefault(life, now) > REJOIN_S:
-                deaths.killed.add(life)
+            life = int(learner["life"])
+            if learner["state"] not in ("sealing", "sealed") or life <= deaths.earlier.get(name, 0):
+                continue  # one of a process before: that which starts now is to be left alone
+            if now - deaths.sealed_at.setdefault(life, now) > REJOIN_S:
+                deaths.earlier[name] = life
                 if self._learners.kill(name):
                     deaths.intended.add(name)
                     self._console.say(f"{name}: {learner['reason']}; killed")
