@@ -51,8 +51,10 @@ PLAIN = "plain"
 BASE = "4 learners"
 OUTER = [(0.7, 0.0), (0.7, 0.5), (0.7, 0.9), (1.0, 0.2), (1.4, 0.0)]
 STYLE = """
-body { font: 14px/1.5 system-ui, sans-serif; max-width: 680px; margin: 2em auto; color: #1d2733; }
-svg text { font-size: 11px; fill: #44505c; } svg path { fill: none; stroke-width: 1.8; stroke: #2f6fb0; }
+body { font: 14px/1.4 system-ui, sans-serif; max-width: 680px; margin: 1.2em auto; color: #1d2733; }
+h1 { font-size: 19px; } h2 { font-size: 15px; margin: 1.1em 0 0; }
+svg text { font-size: 11px; fill: #44505c; } svg .grid { stroke: #e3e8ee; } svg .axis { stroke: #44505c; }
+svg .curve { fill: none; stroke-width: 1.8; stroke: #2f6fb0; } svg .legend { font-weight: 600; }
 """
 
 
@@ -149,15 +151,20 @@ def page(table: Mapping[str, Mapping[str, float]]) -> str:
     by_steps = worse(*(BASE if n == 8 else f"inner_steps {n}" for n in steps))
     learners = [1, 2, 4, 8]
     by_learners = worse(*(f"{n} learner{'s' * (n > 1)}" for n in learners))
-    charts = [
-        line_chart({"4 learners": by_participation}, "share of the learners in a merge", "% worse", from_zero=True),
-        line_chart({"4 learners": list(zip(steps, by_steps, strict=True))}, "inner_steps", "% worse", from_zero=True),
-        line_chart({"": list(zip(learners, by_learners, strict=True))}, "learners", "% worse", from_zero=True),
-    ]
-    title = "Bits per byte against one plain learner on the same tokens"
-    return f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>" + "".join(
-        charts
-    )
+    charts = {
+        "Participation: quorum and grace, four learners": line_chart(
+            {"quorum all": by_participation}, "share of the learners in a merge", "% worse", from_zero=True
+        ),
+        "Inner steps between two contributions, four learners": line_chart(
+            {"inner_steps 32": list(zip(steps, by_steps, strict=True))}, "inner_steps", "% worse", from_zero=True
+        ),
+        "Learners, inner_steps 8": line_chart(
+            {"8 learners": list(zip(learners, by_learners, strict=True))}, "learners", "% worse", from_zero=True
+        ),
+    }
+    title = "Bits per byte, % above one plain learner on the same tokens"
+    body = "".join(f"<h2>{name}</h2>{chart}" for name, chart in charts.items())
+    return f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>{body}"
 
 
 if __name__ == "__main__":
