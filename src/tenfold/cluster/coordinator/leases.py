@@ -59,6 +59,7 @@ class Leases:
     def __init__(self, book: Book, total_samples: int) -> None:
         """Go on where the book stands, or begin. Raises InputError when it was begun with another total."""
         self._book = book
+        self._known: dict[int, tuple[Lease, ...]] = {}
         with book.write() as db:
             row = db.execute("SELECT total FROM sample_order").fetchone()
             if row is None:
@@ -89,7 +90,9 @@ class Leases:
                 "INSERT INTO leases (life, first_sample, samples, position, stride) VALUES (?, ?, ?, ?, ?)",
                 (life, first, taken, position, stride),
             )
-        return Lease(int(cursor.lastrowid or 0), life, first, taken, position, stride)
+        lease = Lease(int(cursor.lastrowid or 0), life, first, taken, position, stride)
+        self._known.pop(life, None)
+        return lease
 
     def settle(self, life: int, committed_samples: int) -> None:
         """Close a life's account: the first `committed_samples` of its leases are trained, the rest goes back.
@@ -115,15 +118,18 @@ class Leases:
                 db.execute("UPDATE leases SET committed = ? WHERE number = ?", (committed, lease.number))
                 _put_back(db, lease.first_sample + committed, lease.samples - committed)
 
-    def of_life(self, life: int) -> list[Lease]:
+    def of_life(self, life: int) -> tuple[Lease, ...]:
         """A life's leases in order of grant."""
-        columns = "number, life, first_sample, samples, position, stride"
-        rows = self._book.read(f"SELECT {columns} FROM leases WHERE life = ? ORDER BY number", (life,))
-        return [Lease(*map(int, row)) for row in rows]
+        known = self._known.get(life)  # asked for at every beat of every learner
+        if known is None:
+            columns = "number, life, first_sample, samples, position, stride"
+            rows = self._book.read(f"SELECT {columns} FROM leases WHERE life = ? ORDER BY number", (life,))
+            known = self._known[life] = tuple(Lease(*map(int, row)) for row in rows)
+        return known
 
     def granted_to(self, life: int) -> int:
         """Samples ever granted to a life."""
-        return int(self._book.read("SELECT coalesce(sum(samples), 0) FROM leases WHERE life = ?", (life,))[0][0])
+        return sum(lease.samples for lease in self.of_life(life))
 
     def committed_by(self, number: int) -> int | None:
         """How many of a lease's first samples are trained; None while its life goes on. TenfoldError: no such lease."""

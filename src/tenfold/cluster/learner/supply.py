@@ -100,7 +100,8 @@ class Supply:
                 self._changed.notify_all()
         elif "wait" in answer:
             with self._changed:
-                self.is_exhausted = backlog == 0  # else others get their share first: ask again with less in stock
+                self.is_exhausted = backlog == 0  # else others get their share first: ask again with half as much left
                 self._changed.wait_for(
-                    lambda: self._backlog() < backlog or self._stopping.is_set(), float(answer["wait"])
+                    lambda: self._backlog() <= backlog // 2 or self._stopping.is_set(),
+                    float(answer["wait"]) if self.is_exhausted else None,
                 )

@@ -258,9 +258,12 @@ class Coordinator:
         # What it has left it says now; its last beat is older, and the schedule's position would jump.
         here = max(0, self.leases.granted_to(life.number) - backlog)
         done, total = self._done() - self._done_by(life) + here, self.facts.total_samples
-        # Nobody holds more than half of its fair share of what is left: others must not run dry near the end.
-        fair = (total - done) // (2 * active) - backlog
-        wanted = min(samples, max(fair // life.batch * life.batch, life.batch if backlog == 0 else 0))
+        # Nobody holds more than half of its fair share of what is left, so that others do not run dry near the end; and
+        # nobody is given the same again after every step.
+        fair = (total - done) // (2 * active)
+        if backlog > fair // 2:
+            return None
+        wanted = min(samples, max((fair - backlog) // life.batch * life.batch, life.batch if backlog == 0 else 0))
         position = min(done + backlog * active, total - 1)
         return self.leases.grant(life.number, wanted, position=position, stride=active) if wanted else None
 
@@ -440,7 +443,7 @@ class Coordinator:
             }
 
 
-def samples_after(leases: list[Lease], batch: int, steps: int) -> int:
+def samples_after(leases: Sequence[Lease], batch: int, steps: int) -> int:
     """Samples that the first `steps` steps of a life consume: `batch` a step, the rest of a lease in its last step."""
     samples = 0
     for lease in leases:
