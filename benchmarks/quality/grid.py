@@ -64,7 +64,7 @@ def runs() -> Iterator[tuple[str, list[str]]]:
     yield BASE, []
     for learners in (1, 2, 8):
         yield f"{learners} learner{'s' * (learners > 1)}", ["--learners", str(learners)]
-    for quorum, grace in ((1, 0), (1, 4), (2, 0), (2, 2), (3, 0), (0, 0)):
+    for quorum, grace in ((1, 1), (1, 4), (2, 0), (2, 2), (3, 0), (0, 0)):
         sets = [f"cluster.quorum={quorum}", f"cluster.grace={grace}"]
         yield f"quorum {quorum or 'all'}, grace {grace}", _sets(*sets)
     yield "quorum all, no overlap", _sets("cluster.quorum=0", "cluster.overlap=false")

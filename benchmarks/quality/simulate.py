@@ -1,10 +1,11 @@
 """One training run of several learners in one process, on a clock of its own: what it ends with, and how it merged.
 
-    python benchmarks/quality/simulate.py CAMPAIGN [--learners 4] [--quorum 1] [--grace 0.5] [--jitter 0.2] ...
+    python benchmarks/quality/simulate.py CAMPAIGN [--learners 4] [--jitter 0.2] [--set cluster.quorum=2] ...
 
 Learners, movements, quantisation, weights, grace window and outer optimizer are the product's own; what is simulated
 is time: a step of learner i takes its `pace` times one plus up to `jitter`, a message takes `delay`, both in mean
-steps. So participation can be set, and a run is a function of its seed. `--learners 0` trains the plain loop's way.
+steps, and so is cluster.grace. So participation can be set, and a run is a function of its seed. `--learners 0` trains
+the plain loop's way.
 """
 
 import argparse
@@ -82,7 +83,6 @@ class _Desk:
     arrived: dict[int, float] = field(default_factory=dict)
     merged: list[_Sent] = field(default_factory=list)
     published: list[tuple[float, int, Tensor]] = field(default_factory=list)
-    quorum_at: float | None = None
     pace: Pace = field(default_factory=Pace)
 
 
@@ -182,15 +182,14 @@ class Simulation:
         desk.pace.note(sent.what.life, now, sent.what.tokens)
         if sent.what.life not in desk.arrived:
             desk.arrived[sent.what.life] = now
-            desk.grace.note(sent.what.life, now - (now if desk.quorum_at is None else desk.quorum_at))
+            desk.grace.arrived(sent.what.life, now)
         self._merge_if_due(now, desk)
 
     def _merge_if_due(self, now: float, desk: _Desk) -> None:
         due = merge_time(desk.arrived, self._training, self._campaign.cluster.quorum, desk.grace)
         if math.isinf(due):
             return
-        if desk.quorum_at is None:
-            desk.quorum_at = max(desk.arrived.values())
+        desk.grace.quorum(max(desk.arrived.values()))
         if due <= now:
             self._merge(now, desk)
         else:
@@ -200,6 +199,9 @@ class Simulation:
         waiting = sorted(desk.waiting, key=lambda sent: (sent.what.life, sent.what.sequence))
         training = self._training | {sent.what.life for sent in waiting}
         weights = [desk.pace.share(sent.what.life, training) for sent in waiting]
+        if not self._campaign.cluster.quorum:
+            total = sum(sent.what.tokens for sent in waiting)
+            weights = [sent.what.tokens / total for sent in waiting]
         movements = [(weight, sent.movement) for weight, sent in zip(weights, waiting, strict=True)]
         desk.state, _ = self._outer.step(desk.state, movements)
         for sent in waiting:
@@ -207,7 +209,8 @@ class Simulation:
         if self._training:  # the last merges of a run say nothing about its participation
             self.participation.append(len({s.what.life for s in waiting}) / self._conditions.learners)
         desk.merged += [_Sent(s.what, torch.empty(0), s.version) for s in waiting]
-        desk.waiting, desk.arrived, desk.quorum_at = [], {}, None
+        desk.grace.merged([sent.what.life for sent in waiting])
+        desk.waiting, desk.arrived = [], {}
         desk.published = [*desk.published[-3:], (now + self._conditions.delay, desk.state.version, desk.state.values)]
 
 

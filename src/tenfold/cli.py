@@ -156,7 +156,8 @@ def learner(
         str, typer.Argument(metavar="[join|leave] [CAMPAIGN]", help="Order of a running `tenfold train`.")
     ] = ".",
     campaign: Annotated[Path, typer.Argument(hidden=True)] = HERE,
-    name: Annotated[str, typer.Option(help="Name of the learner, its own in the run.")] = "learner",
+    *,
+    name: Annotated[str, typer.Option(help="Name of the learner, its own in the run: a second one ends the first.")],
     syncer: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where the syncer listens.")] = None,
     token_file: Annotated[Path | None, typer.Option(help="File with the syncer's token.")] = None,
     tls_root: Annotated[Path | None, typer.Option(help="The syncer's certificate (PEM).")] = None,

@@ -10,6 +10,6 @@ from tenfold.cluster.supervise import Children
 @pytest.fixture
 def children() -> Iterator[Children]:
     """Children that do not outlive the test."""
-    with Children() as made:
-        yield made
-        made.stop_all(0.0)
+    made = Children()
+    yield made
+    made.stop_all(0.0)

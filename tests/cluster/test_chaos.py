@@ -245,7 +245,10 @@ def test_a_restarted_child_is_free_of_the_fault_of_its_earlier_life(children: Ch
     context, count = Context(children, {}), Progress(tmp_path / "count")
     start(children, tmp_path, BUSY)
     undo = inject(Injection("stop", "learner-0"), context)
-    children.restart("learner-0", "stood still")
+    children.kill("learner-0")
+    until(lambda: children.pid("learner-0") is None)
+    (tmp_path / "count").unlink(missing_ok=True)
+    start(children, tmp_path, BUSY)
     until(lambda: count() > 0)
     stop_again = inject(Injection("stop", "learner-0"), context)
     assert undo and stop_again

@@ -149,12 +149,26 @@ def test_a_merge_waits_for_the_quorum_then_for_those_who_usually_come() -> None:
     assert merge_time({1: 5.0, 2: 6.0}, {1, 2}, 0, grace) == 6.0
     assert merge_time({1: 5.0}, {1}, 3, grace) == 5.0  # fewer alive than the quorum: all of them
     assert merge_time({1: 5.0}, {1, 2}, 1, grace) == 6.0  # not known yet: up to the limit
-    for _ in range(5):
-        grace.note(2, 0.2)
+    rounds(grace, 5, late=0.2)
     assert merge_time({1: 5.0}, {1, 2}, 1, grace) == pytest.approx(5.3)
-    for _ in range(30):
-        grace.note(2, 20.0)
+    rounds(grace, 30, late=20.0)
     assert merge_time({1: 5.0}, {1, 2}, 1, grace) == 5.0  # too slow to wait for
+    rounds(grace, 30, late=0.4)
+    assert merge_time({1: 5.0}, {1, 2}, 1, grace) == pytest.approx(5.6)  # and fast again
+
+
+def rounds(grace: AdaptiveGrace, count: int, late: float) -> None:
+    """Rounds of two learners with quorum 1 as they go: the second comes when it comes, merged or missed."""
+    for number in range(count):
+        first = 100.0 * number
+        grace.arrived(1, first)
+        grace.quorum(first)
+        merged_at = merge_time({1: first}, {1, 2}, 1, grace)
+        if first + late > merged_at:
+            grace.merged([1])
+        grace.arrived(2, first + late)
+        grace.quorum(first + late)
+        grace.merged([1, 2] if first + late <= merged_at else [2])
 
 
 def test_the_guard_knows_the_usual_norm() -> None:

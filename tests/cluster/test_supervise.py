@@ -88,16 +88,15 @@ def test_what_a_child_leaves_behind_dies_when_it_ends_by_itself(children: Childr
     until(lambda: not psutil.pid_exists(inner) or psutil.Process(inner).status() == psutil.STATUS_ZOMBIE)
 
 
-def test_a_restart_is_a_new_process_and_its_reason_stands_in_the_log(children: Children, tmp_path: Path) -> None:
+def test_a_child_that_is_started_again_is_a_new_process_with_lines_of_its_own(
+    children: Children, tmp_path: Path
+) -> None:
     child = python(tmp_path, "learner-0", SLEEP)
     first = children.start(child)
     says(child)
-    assert children.restart("learner-0", "no heartbeat for 9 s") != first
-    assert children.poll() == [], "the caller knows of the end that it made"
-    until(lambda: child.log.read_text().splitlines() == ["up", "--- restarted: no heartbeat for 9 s", "up"])
     children.kill("learner-0")
     assert ended(children).last_line == "up"
-    children.restart("learner-0", "it was killed")
+    assert children.start(child) != first
     children.kill("learner-0")
     assert ended(children).last_line in ("", "up"), "not a line of an earlier life"
 
@@ -109,8 +108,6 @@ def test_names_and_commands_that_cannot_be(children: Children, tmp_path: Path) -
         children.start(child)
     with pytest.raises(TenfoldError, match=r"x: cannot be started \(No such file or directory: /no/such/program"):
         children.start(Child("x", ("/no/such/program",), {}, tmp_path / "x.log"))
-    with pytest.raises(TenfoldError, match="y: never started"):
-        children.restart("y", "")
     assert children.running == ["learner-0"]
     assert (children.pid("x"), children.signal("learner-0", signal.SIGKILL, pid=1)) == (None, False)
 
@@ -199,8 +196,6 @@ def test_a_crash_loop_is_given_up_with_one_line() -> None:
     )
     lost = Ended("learner-1", 7, 1, 0.31, "", "NODE_FAIL")
     assert loop.report(lost).endswith("the last: NODE_FAIL after 0.3 s; it wrote nothing")
-    loop.forget("learner-1")
-    assert loop.note("learner-1", 3.0) == 0.1
 
 
 @given(st.lists(st.floats(0.0, 50.0), min_size=1, max_size=60), st.integers(2, 6), st.floats(1.0, 100.0))
@@ -222,8 +217,8 @@ def test_a_real_crash_loop_ends(children: Children, tmp_path: Path) -> None:
     children.start(child)
     lives = 1
     while loop.note("learner-0", time.monotonic()) is not None:
-        last = ended(children)
-        children.restart(last.name, f"{last.how}: {last.last_line}")
+        ended(children)
+        children.start(child)
         lives += 1
     assert lives == 3
     assert "given up after 3 deaths within 60 s; the last: status 1" in loop.report(ended(children))

@@ -149,12 +149,19 @@ class Supervisor:
         """Until the run is finished. Raises Interrupted when asked to stop, TenfoldError when it cannot go on."""
         with stop_on_signal() as stop:
             with self._stack:  # faults end first: a slowed process would be stopped again
-                self._stack.callback(self._children.stop_all, GRACE_S)
-                self._stack.callback(self._learners.stop_all, GRACE_S)
+                self._stack.callback(self._stop)
                 self._start(stop)
                 self._follow(stop)
             if stop.is_set:
                 raise self._interrupted()
+
+    def _stop(self) -> None:
+        """Learners first: what they have not sent yet, they send to the syncer now."""
+        if self._learners is self._children:
+            self._children.stop(set(self._children.running) - set(self._run.syncers), GRACE_S)
+        else:
+            self._learners.stop_all(GRACE_S)
+        self._children.stop_all(GRACE_S)
 
     def _interrupted(self) -> Interrupted:
         done = self.status.get("samples", 0) // self._run.sequences
@@ -372,6 +379,7 @@ class Supervisor:
             case "leave":
                 name = self._known(str(order["name"]))
                 del self._kept[name]
+                self._deaths.restart_at.pop(name, None)
                 self._learners.ask_to_stop(name)
                 self._console.say(f"{name} is asked to leave, as ordered")
             case what:

@@ -48,13 +48,18 @@ def sharing_machine(campaign: Campaign, ranks: Ranks) -> Ranks:
 
 def make_token(path: Path) -> str:
     """The run's bearer token, made once, for the owner's eyes only."""
+    if path.exists():
+        return read_token(path)
+    token = secrets.token_urlsafe(32)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
+        handle.write(token + "\n")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.link(temporary, path)  # whole or not at all, and the first one stays
     except FileExistsError:
         return read_token(path)
-    with os.fdopen(descriptor, "w") as handle:
-        token = secrets.token_urlsafe(32)
-        handle.write(token + "\n")
+    finally:
+        temporary.unlink()
     return token
 
 

@@ -48,7 +48,7 @@ class Cluster(Section):
     """Processes of the syncer; fragment i lies with number i modulo this. Not to be changed in a run."""
     quorum: Annotated[int, Field(ge=0)] = 1
     """Learners that must have contributed before a fragment is merged. 0: all, as in DiLoCo."""
-    grace: Annotated[float, Field(ge=0)] = 1.0
+    grace: Annotated[float, Field(ge=0)] = 0.0
     """Seconds a merge waits, at most, for learners that usually come a little later."""
     overlap: bool = True
     """Train on while a contribution is under way; false: wait until it is merged."""

@@ -44,6 +44,7 @@ from tenfold.train.step import train_step
 
 IDLE_S = 0.05
 FINISHED, AWAY, STOPPED = -1, -2, -3  # instead of the number of a life: no need to join, ask again, do not
+PEERS_ASKED = 2
 CHECKPOINT_TRIES = 3  # one that is found may be pruned by its owner before it is loaded
 JOIN_PATIENCE_S = 5.0
 SAY_AGAIN_S = 30.0  # between two lines that say why joining does not succeed
@@ -213,7 +214,7 @@ class DecoupledLearner:
     def _heal_inner_state(self, peers: list[dict[str, Any]]) -> Origin:
         """The moments of the freshest learner that answers, else of the newest checkpoint, else zero."""
         into = self.learner.optimizers.state_tensors()
-        for peer in peers if self.learner.ranks.world_size == 1 else []:
+        for peer in peers[:PEERS_ASKED] if self.learner.ranks.world_size == 1 else []:
             with suppress(TenfoldError):
                 return from_peer(str(peer["address"]), self.site.security, into)
         for _ in range(CHECKPOINT_TRIES):
@@ -242,9 +243,9 @@ class DecoupledLearner:
 
     def _ask_to_train(self, request: dict[str, Any]) -> str:
         """Why not; empty when the syncer agrees."""
-        link = Link(self.site.syncer, self.site.security, patience=math.inf)
+        link = Link(self.site.syncer, self.site.security)
         try:
-            link.call("healed", request)
+            self._insist(lambda: link.call("healed", request))
             return ""
         except Refused as error:
             return str(error)
@@ -297,9 +298,12 @@ class DecoupledLearner:
             next(iter(self._parameters.values())).fill_(math.nan)
         if not math.isfinite(nats):
             raise self._end(life, "its loss is not finite")
+        due = life.due()
+        if not self.agree.all(all(life.fragments[index].is_finite for index in due)):
+            raise self._end(life, "its weights are not finite")
         tokens = order.samples * self.learner.plan.context
         life.trained(tokens)
-        self._send(life.due(), life, wires)
+        self._send(due, life, wires)
         if not self.learner.campaign.cluster.overlap:
             self._await_merges(life, wires)
         self._note(order, nats * tokens, tokens, size, time.perf_counter() - began, wires)
@@ -363,13 +367,16 @@ class DecoupledLearner:
 
     def _leave(self, life: Life, wires: "_Connections") -> None:
         """Asked to stop: send what is trained, say goodbye."""
-        self._send(life.unsent(), life, wires)
-        deadline = time.monotonic() + GOODBYE_S
-        while not self.agree.all(wires.uplink.is_empty or wires.why_ended is not None or time.monotonic() > deadline):
+        deadline, sent, over = time.monotonic() + GOODBYE_S, False, False
+        while not (sent or over):
+            self._send(life.unsent(), life, wires)  # again and again: of some fragments one is under way already
+            sent = self.agree.all(wires.uplink.is_empty and not life.unsent())
+            over = not self.agree.all(wires.why_ended is None and time.monotonic() < deadline)
             time.sleep(IDLE_S)
         if self.learner.ranks.is_first:
             self._tell("leave", {"life": life.number})
-        raise Interrupted(f"{self.site.name}: stopped as asked; what it trained is sent")
+        how = "what it trained is sent" if sent else "not all of what it trained could be sent"
+        raise Interrupted(f"{self.site.name}: stopped as asked; {how}")
 
     def _end(self, life: Life, reason: str) -> LifeEnded:
         if self.learner.ranks.is_first:
@@ -453,7 +460,10 @@ class _Connections(AbstractContextManager["_Connections"]):
 
     @property
     def why_ended(self) -> str | None:
-        """Why the syncer has ended this life; None while it goes on."""
+        """Why the syncer has ended this life; None while it goes on. Raises TenfoldError when a thread has failed."""
+        for thing in (self.uplink, self.downlink, self.pulse, self.supply):
+            if thing is not None:
+                thing.check()
         found = [self.uplink.refused, self.downlink.refused]
         found += [self.pulse.ended if self.pulse else None, self.supply.refused if self.supply else None]
         return next((reason for reason in found if reason), None)

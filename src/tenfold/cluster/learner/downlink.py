@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch import Tensor
 from tenfold.cluster.fragments import shard_of
 from tenfold.cluster.outer import apply_difference
 from tenfold.cluster.syncer.shelf import KEPT_DIFFERENCES, digest_of
-from tenfold.cluster.wire import Link, Refused, Unreachable
+from tenfold.cluster.watched import Watched
+from tenfold.cluster.wire import Link, Refused
 from tenfold.config.cluster import Precision
 from tenfold.errors import TenfoldError
 
@@ -50,9 +52,15 @@ class Downlink:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self.refused: str | None = None
+        self._threads = []
         for number, link in enumerate(links):
             known = {index: start[index] for index in start if shard_of(index, len(links)) == number}
-            threading.Thread(target=self._run, args=(link, known), name=f"downlink-{number}", daemon=True).start()
+            self._threads.append(Watched(f"downlink-{number}", partial(self._run, link, known)))
+
+    def check(self) -> None:
+        """Raises TenfoldError when a thread has failed."""
+        for thread in self._threads:
+            thread.check()
 
     def ready(self) -> dict[int, Arrived]:
         """The newest version of each fragment that waits here to be merged."""
@@ -83,7 +91,7 @@ class Downlink:
             except Refused as error:
                 self.refused = str(error)
                 return
-            except (Unreachable, TenfoldError):
+            except TenfoldError:
                 self._stopping.wait(RETRY_S)
 
     def _fetch_news(self, link: Link, known: Known) -> None:

@@ -20,7 +20,7 @@ from tenfold.train.ranks import Ranks
 
 KEY = "inner-state"
 SNAPSHOT_S = 5.0  # a peer that does not reach its next step within this cannot help
-PEER_PATIENCE_S = 6.0
+PEER_PATIENCE_S = 1.5  # without a byte; more peers may have died just now
 
 
 @dataclass(frozen=True)

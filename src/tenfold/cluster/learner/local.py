@@ -56,6 +56,11 @@ class LocalFragment:
         self._write(self.base + self._sum_pending() + unsent)
 
     @property
+    def is_finite(self) -> bool:
+        """Whether every parameter is a number."""
+        return all(bool(torch.isfinite(part).all()) for part in self._parts)
+
+    @property
     def awaits_merge(self) -> bool:
         """Whether something sent is in no version merged here."""
         return bool(self._pending)

@@ -4,6 +4,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tenfold.cluster.watched import Watched
 from tenfold.cluster.wire import Link, LinkMeasure, Refused, Unreachable
 
 EVERY_S = 0.25
@@ -34,13 +35,16 @@ class Pulse:
         self._stopping = threading.Event()
         self.ended: str | None = None
         self.finished = False
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
-        self._thread.start()
+        self._thread = Watched("pulse", self._run)
 
     def loss(self, position: int, nats: float, tokens: int, size: float) -> None:
         """An inner step's summed nats at this position of the run."""
         with self._lock:
             self._losses.append((position, nats, tokens, size))
+
+    def check(self) -> None:
+        """Raises TenfoldError when its thread has failed."""
+        self._thread.check()
 
     def close(self) -> None:
         """Say no more."""

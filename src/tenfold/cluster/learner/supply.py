@@ -5,6 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from tenfold.cluster.watched import Watched
 from tenfold.cluster.wire import Link, Refused, Unreachable
 
 AHEAD_S = 60.0  # work kept in stock: how long a syncer may be away before anybody notices
@@ -43,8 +44,7 @@ class Supply:
         self.finished = False
         self.is_exhausted = False
         """The last answer was that there is nothing to do now."""
-        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
-        self._thread.start()
+        self._thread = Watched("leases", self._run)
 
     def pace(self, seconds_per_step: float) -> None:
         """How fast this learner is: what it keeps in stock follows."""
@@ -60,6 +60,10 @@ class Supply:
             order = self._stock.popleft() if self._stock else None
             self._changed.notify_all()
         return order
+
+    def check(self) -> None:
+        """Raises TenfoldError when its thread has failed."""
+        self._thread.check()
 
     def close(self) -> None:
         """Ask for no more."""

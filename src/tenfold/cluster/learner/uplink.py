@@ -4,9 +4,11 @@ import math
 import queue
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 from tenfold.cluster.fragments import shard_of
 from tenfold.cluster.records import Contribution
+from tenfold.cluster.watched import Watched
 from tenfold.cluster.wire import Link, Refused, Unreachable
 
 RETRY_S = 0.2
@@ -24,14 +26,18 @@ class Uplink:
         self._acknowledged: list[Contribution] = []
         self._stopping = threading.Event()
         self.refused: str | None = None
-        for number in range(len(links)):
-            threading.Thread(target=self._run, args=(number,), name=f"uplink-{number}", daemon=True).start()
+        self._threads = [Watched(f"uplink-{number}", partial(self._run, number)) for number in range(len(links))]
 
     def send(self, contribution: Contribution, data: bytes) -> None:
         """Hand over and return."""
         with self._lock:
             self._under_way.add(contribution.fragment)
         self._queues[shard_of(contribution.fragment, len(self._links))].put((contribution, data))
+
+    def check(self) -> None:
+        """Raises TenfoldError when a thread has failed."""
+        for thread in self._threads:
+            thread.check()
 
     def busy(self) -> set[int]:
         """Fragments of which a contribution is under way."""

@@ -6,18 +6,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tenfold.cluster.supervise.zygote import ForkedProcess, Zygote
 from tenfold.errors import TenfoldError
 
 POLL_S = 0.02
-GRACE_S = 60.0  # a child that was asked to stop saves first
 TAIL_BYTES = 4096
 
 
@@ -71,7 +68,7 @@ class _Life:
 
 
 class Children:
-    """The children of this process. Any thread may call it. Leaving the context stops them all.
+    """The children of this process. Any thread may call it.
 
     Each leads a session and process group of its own: Ctrl-C reaches the supervisor alone, and what a child started
     dies with it. Each gets a pipe as its input that only this process holds; see `watch_parent`.
@@ -82,16 +79,7 @@ class Children:
         self._zygote = zygote
         self._lock = threading.RLock()  # no process is reaped while another thread signals it
         self._lives: dict[str, _Life] = {}
-        self._known: dict[str, Child] = {}
         self._ended: list[Ended] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop_all(GRACE_S)
 
     @property
     def running(self) -> list[str]:
@@ -106,7 +94,6 @@ class Children:
             self._reap()
             if child.name in self._lives:
                 raise TenfoldError(f"{child.name}: already running as process {self._lives[child.name].process.pid}")
-            self._known[child.name] = child
             self._lives[child.name] = _begin(child, self._zygote)
             return self._lives[child.name].process.pid
 
@@ -147,33 +134,20 @@ class Children:
             self.signal(name, signal.SIGCONT, group=True)
             return self.signal(name, signal.SIGTERM)
 
-    def restart(self, name: str, why: str) -> int:
-        """Kill the child if it runs and start it again; its new process id. `why` goes to its log.
-
-        How a life ended that this call killed is not told by `poll`. Raises TenfoldError for an unknown name.
-        """
-        with self._lock:
-            if name not in self._known:
-                raise TenfoldError(f"{name}: never started, so it cannot be restarted")
-            old = self.pid(name)
-            if old is not None:
-                self.kill(name)
-                self._lives[name].process.wait()
-                self._reap()
-                self._ended = [ended for ended in self._ended if ended.pid != old]
-            _write_line(self._known[name].log, f"--- restarted: {why}")
-            return self.start(self._known[name])
-
     def stop_all(self, grace: float) -> None:
         """SIGTERM to each, then, `grace` seconds later, SIGKILL to what is left. `poll` tells how they ended."""
-        for name in self.running:
+        self.stop(self.running, grace)
+
+    def stop(self, names: Collection[str], grace: float) -> None:
+        """The same for some of them."""
+        for name in names:
             self.ask_to_stop(name)
         deadline = time.monotonic() + grace
-        while self.running and time.monotonic() < deadline:
+        while not set(self.running).isdisjoint(names) and time.monotonic() < deadline:
             time.sleep(POLL_S)
-        for name in self.running:
+        for name in names:
             self.kill(name)
-        while self.running:
+        while not set(self.running).isdisjoint(names):
             time.sleep(POLL_S)
 
     def _reap(self) -> None:
@@ -223,11 +197,6 @@ def _finish(life: _Life) -> Ended:
         process.stdin.close()
     line = last_line(child.log, life.log_start)
     return Ended(child.name, process.pid, code, time.monotonic() - life.began, line)
-
-
-def _write_line(log: Path, line: str) -> None:
-    with suppress(OSError), log.open("a", encoding="utf-8") as handle:
-        handle.write(line + "\n")
 
 
 def last_line(log: Path, start: int) -> str:

@@ -45,10 +45,6 @@ class CrashLoop:
         record.delay = min(LONGEST_DELAY_S, 2 * record.delay) if quick_before else FIRST_DELAY_S
         return record.delay
 
-    def forget(self, name: str) -> None:
-        """Its deaths no longer count: somebody has put right what was wrong."""
-        self._records.pop(name, None)
-
     def report(self, last: Ended) -> str:
         """One line on a child that was given up: name, deaths, how it ended last, its last log line."""
         record = self._records.get(last.name, _Record())

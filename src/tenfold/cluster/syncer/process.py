@@ -22,14 +22,17 @@ from tenfold.cluster.syncer.remote import RemoteShard
 from tenfold.cluster.syncer.service import Coordinator, RunFacts
 from tenfold.cluster.syncer.shard import Members, Shard, ShardSettings
 from tenfold.cluster.syncer.shelf import Shelf
+from tenfold.cluster.watched import Watched
 from tenfold.cluster.wire import BlobServer, Security
 from tenfold.config import Campaign
+from tenfold.errors import TenfoldError
 from tenfold.ledger import Ledger
 from tenfold.model import Transformer, initialise
 from tenfold.train.plan import RunPlan
 from tenfold.train.signals import StopRequest
 
 TICK_S = 0.1
+RETRY_S = 1.0
 LINGER_S = 2.0  # learners hear at their next beat that the run is finished
 
 
@@ -174,45 +177,42 @@ def vector_of(weights: dict[str, Tensor], fragment: Fragment) -> Tensor:
 
 def _work(coordinator: Coordinator, shard: Shard, stop: StopRequest) -> None:
     """Merging in a thread, the watch over lives here."""
-    stopping, fenced = threading.Event(), threading.Event()
-    merging = _merging(shard, stopping, fenced)
-    linger = threading.Event()
-    while not (stop.is_set or fenced.is_set() or coordinator.finished):
-        coordinator.tick()
-        linger.wait(TICK_S)
+    stopping, linger = threading.Event(), threading.Event()
+    merging = Watched("merging", lambda: shard.run(stopping))
+    while not (stop.is_set or merging.failure or coordinator.finished):
+        linger.wait(TICK_S if _ticked(coordinator) else RETRY_S)
     stopping.set()
     merging.join()
-    if fenced.is_set():
-        raise Fenced(f"{coordinator.folder}: another syncer took over; this one stops")
+    merging.check()
     if coordinator.finished:
         linger.wait(LINGER_S)
 
 
+def _ticked(coordinator: Coordinator) -> bool:
+    """Whether it could do what time asks for; a full disk is no reason to die of. Raises Fenced."""
+    try:
+        coordinator.tick()
+    except Fenced:
+        raise
+    except TenfoldError as error:
+        print(f"warning: {error}; tried again", flush=True)
+        return False
+    return True
+
+
 def _merge_while_wanted(shard: Shard, members: RemoteMembers, stop: StopRequest) -> None:
     """Merging in a thread; here it is noticed that nobody wants it any more."""
-    stopping, fenced = threading.Event(), threading.Event()
-    merging = _merging(shard, stopping, fenced, lambda: members.await_first(stopping))
-    wait = threading.Event()
-    while not (stop.is_set or fenced.is_set() or members.failure or members.finished):
+    stopping, wait = threading.Event(), threading.Event()
+
+    def merge() -> None:
+        members.await_first(stopping)
+        shard.run(stopping)
+
+    merging = Watched("merging", merge)
+    while not (stop.is_set or merging.failure or members.failure or members.finished):
         wait.wait(TICK_S)
     stopping.set()
     merging.join()
     if members.failure:
         raise members.failure
-    if fenced.is_set():
-        raise Fenced(f"{shard.shelf.folder}: another process took over; this one stops")
-
-
-def _merging(
-    shard: Shard, stopping: threading.Event, fenced: threading.Event, first: Callable[[], None] = lambda: None
-) -> threading.Thread:
-    def merge() -> None:
-        try:
-            first()
-            shard.run(stopping)
-        except Fenced:
-            fenced.set()
-
-    thread = threading.Thread(target=merge, name="merging", daemon=True)
-    thread.start()
-    return thread
+    merging.check()

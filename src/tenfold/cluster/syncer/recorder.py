@@ -10,6 +10,7 @@ from tenfold.errors import TenfoldError
 from tenfold.ledger import Ledger
 
 FLUSH_S = 1.0
+REMEMBERED_STEPS = 4096  # a learner that was cut off for longer starts these figures anew
 
 
 @dataclass
@@ -43,6 +44,8 @@ class Recorder:
         """A learner's inner step at this global step: summed nats, tokens, bytes of text."""
         with self._lock:
             sums = self._losses.setdefault(step, _Losses())
+            while len(self._losses) > REMEMBERED_STEPS:
+                del self._losses[min(self._losses)]
             sums.nats, sums.tokens, sums.bytes = sums.nats + nats, sums.tokens + tokens, sums.bytes + size
             self._metrics.setdefault(step, {}).update(
                 {

@@ -14,14 +14,30 @@ class AdaptiveGrace:
     """How long to wait for those who are missing: as long as they usually need after the quorum, at most `limit`.
 
     A learner whose usual lag is beyond the limit is not waited for; one that is not known yet is, up to the limit.
+    Times are seconds of any one clock.
     """
 
     limit: float
     _lags: dict[int, deque[float]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=REMEMBERED)))
+    _quorum_at: float | None = None
+    _missed_quorum_at: float | None = None
+    _merged: frozenset[int] = frozenset()
 
-    def note(self, life: int, lag: float) -> None:
-        """A learner's contribution came `lag` seconds after the quorum of its round."""
-        self._lags[life].append(max(0.0, lag))
+    def quorum(self, at: float) -> None:
+        """The present round has its quorum."""
+        self._quorum_at = at if self._quorum_at is None else self._quorum_at
+
+    def arrived(self, life: int, at: float) -> None:
+        """A learner's first contribution to the present round; one that comes after a merge was late for that."""
+        if self._quorum_at is not None:
+            self._lags[life].append(max(0.0, at - self._quorum_at))
+        elif self._missed_quorum_at is not None and life not in self._merged:
+            self._lags[life].append(max(0.0, at - self._missed_quorum_at))
+
+    def merged(self, lives: Collection[int]) -> None:
+        """The round is over; another begins."""
+        self._missed_quorum_at, self._quorum_at = self._quorum_at, None
+        self._merged = frozenset(lives)
 
     def window(self, missing: Collection[int]) -> float:
         """Seconds to wait after the quorum."""

@@ -282,7 +282,7 @@ class Coordinator:
             self._liveness.progress(number, time.monotonic(), pulse.step, int(beat["waits"]))
             self._note_link(life, pulse, beat["link"])
         for position, nats, tokens, size in beat["losses"]:
-            self.recorder.loss(int(position) // self.facts.sequences + 1, float(nats), int(tokens), float(size))
+            self.recorder.loss(int(position) // self.facts.sequences + 1, float(nats), max(1, int(tokens)), float(size))
         return {"finished": self.finished}
 
     def _note_link(self, life: Life, pulse: _Pulse, link: Mapping[str, Any]) -> None:

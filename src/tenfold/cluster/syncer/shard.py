@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from tenfold.cluster.coordinator.book import Fenced
 from tenfold.cluster.fragments import Fragment, Span
 from tenfold.cluster.outer import FragmentState, OuterOptimizer
 from tenfold.cluster.quantise import decode, encoded_size, take_spans
@@ -72,10 +73,10 @@ class Shard:
         self._members, self._spans, self._say = members, spans, say
         self._changed = threading.Condition()
         self._grace = {index: AdaptiveGrace(settings.grace) for index in fragments}
+        self._failing: set[int] = set()
         self._pace = {index: Pace() for index in fragments}
         self._norms = NormGuard(settings.norm_limit)
         self._arrived: dict[int, dict[int, float]] = {index: {} for index in fragments}
-        self._quorum_at: dict[int, float] = {}
         self._handed_out: deque[tuple[int, int, str]] = deque(maxlen=HANDED_OUT)
         self._state = {index: self._restore(fragment, initial) for index, fragment in fragments.items()}
 
@@ -185,7 +186,7 @@ class Shard:
         now = time.monotonic()
         if c.life not in self._arrived[c.fragment]:
             self._arrived[c.fragment][c.life] = now
-            self._grace[c.fragment].note(c.life, now - self._quorum_at.get(c.fragment, now))
+            self._grace[c.fragment].arrived(c.life, now)
 
     def seal(self, life: int) -> dict[int, int]:
         """Accept nothing of this life any more; fragment → its steps that are in accepted contributions."""
@@ -200,25 +201,31 @@ class Shard:
 
     def merge_due(self, now: float) -> float:
         """Merge what is due; seconds until something may be due again (at most one)."""
-        wait = 1.0
+        wait = RETRY_S
         for index in self.fragments:
             at = self._due_at(index)
-            if at <= now:
-                self._merge(index)
-            else:
+            if at > now:
                 wait = min(wait, at - now)
+            else:
+                self._try_to_merge(index)
         return max(0.0, wait)
 
+    def _try_to_merge(self, index: int) -> None:
+        """A damaged contribution or a full disk stops this fragment until it is mended, and no other."""
+        try:
+            self._merge(index)
+            self._failing.discard(index)
+        except Fenced:
+            raise
+        except TenfoldError as error:
+            if index not in self._failing:
+                self._say("merge-failed", f"fragment {index}: {error}; tried again every {RETRY_S:g} s")
+            self._failing.add(index)
+
     def run(self, stopping: threading.Event) -> None:
-        """Merge until told to stop."""
+        """Merge until told to stop. Raises Fenced when another process has taken over."""
         while not stopping.is_set():
-            try:
-                wait = self.merge_due(time.monotonic())
-            except TenfoldError as error:
-                if type(error) is not TenfoldError:
-                    raise  # fenced: another syncer has taken over
-                self._say("merge-failed", f"{error}; tried again every {RETRY_S:g} s")
-                wait = RETRY_S
+            wait = self.merge_due(time.monotonic())
             with self._changed:
                 self._changed.wait(wait)
 
@@ -229,7 +236,7 @@ class Shard:
         expected = [life for life in self._members.expected() if not self.shelf.is_sealed(life)]
         at = merge_time(arrived, expected, self.settings.quorum, self._grace[index])
         if at < float("inf"):
-            self._quorum_at.setdefault(index, max(arrived.values()))
+            self._grace[index].quorum(max(arrived.values()))
         return at
 
     def _complete(self, index: int) -> dict[int, float]:
@@ -251,7 +258,7 @@ class Shard:
             self.shelf.publish(index, following, difference, made_of, len(alive), digest_of(following.values))
             self._state[index] = following
             self._arrived[index] = {}
-            self._quorum_at.pop(index, None)
+            self._grace[index].merged([each.what.life for each in waiting])
             self._changed.notify_all()
 
     def weights_of(self, index: int, waiting: list[Waiting], training: Collection[int]) -> list[float]:
