@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.data import Manifest, Stream
@@ -58,7 +58,6 @@ def test_order_is_seekable_and_independent_of_ranks(
     assert np.array_equal(whole[3], stream.sample(start + 3))
 
 
-@settings(deadline=None)  # 4 MiB of samples located: slow on a busy machine
 @given(weights=st.lists(st.floats(0.05, 1.0), min_size=2, max_size=5))
 def test_mixture_shares_are_honoured(tmp_path_factory: pytest.TempPathFactory, weights: list[float]) -> None:
     directory = tmp_path_factory.mktemp("corpus")

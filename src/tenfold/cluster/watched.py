@@ -29,6 +29,6 @@ class Watched:
             kind = type(self.failure).__name__
             raise TenfoldError(f"thread {self._name} failed ({kind}: {self.failure})") from self.failure
 
-    def join(self) -> None:
-        """Until it ends."""
-        self._thread.join()
+    def join(self, patience: float | None = None) -> None:
+        """Until it ends, at most `patience` seconds."""
+        self._thread.join(patience)

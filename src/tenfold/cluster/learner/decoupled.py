@@ -45,6 +45,7 @@ from tenfold.train.step import train_step
 IDLE_S = 0.05
 FINISHED, AWAY, STOPPED = -1, -2, -3  # instead of the number of a life: no need to join, ask again, do not
 PEERS_ASKED = 2
+THREAD_S = 8.0  # longer than any call of theirs
 CHECKPOINT_TRIES = 3  # one that is found may be pruned by its owner before it is loaded
 JOIN_PATIENCE_S = 5.0
 SAY_AGAIN_S = 30.0  # between two lines that say why joining does not succeed
@@ -108,8 +109,10 @@ class DecoupledLearner:
             try:
                 self._announce(life, origin)
                 with _Connections(self, life, start) as wires:
-                    if self._live(life, wires):
-                        return
+                    finished = self._live(life, wires)
+                if finished:
+                    wires.join()
+                    return
             except LifeEnded as error:
                 self._abandoned = [life.number, life.step]
                 print(f"{self.site.name}: {error}; joining again", flush=True)
@@ -467,6 +470,12 @@ class _Connections(AbstractContextManager["_Connections"]):
         found = [self.uplink.refused, self.downlink.refused]
         found += [self.pulse.ended if self.pulse else None, self.supply.refused if self.supply else None]
         return next((reason for reason in found if reason), None)
+
+    def join(self) -> None:
+        """After the life: the interpreter must not end while a thread is inside Arrow, which may crash of it."""
+        for thing in (self.uplink, self.downlink, self.pulse, self.supply):
+            if thing is not None:
+                thing.join(THREAD_S)
 
     def __enter__(self) -> Self:
         return self

@@ -42,6 +42,10 @@ class Pulse:
         with self._lock:
             self._losses.append((position, nats, tokens, size))
 
+    def join(self, patience: float) -> None:
+        """After `close`: until its thread is no longer at work, at most `patience` seconds."""
+        self._thread.join(patience)
+
     def check(self) -> None:
         """Raises TenfoldError when its thread has failed."""
         self._thread.check()

@@ -61,6 +61,10 @@ class Supply:
             self._changed.notify_all()
         return order
 
+    def join(self, patience: float) -> None:
+        """After `close`: until its thread is no longer at work, at most `patience` seconds."""
+        self._thread.join(patience)
+
     def check(self) -> None:
         """Raises TenfoldError when its thread has failed."""
         self._thread.check()

@@ -34,6 +34,11 @@ class Uplink:
             self._under_way.add(contribution.fragment)
         self._queues[shard_of(contribution.fragment, len(self._links))].put((contribution, data))
 
+    def join(self, patience: float) -> None:
+        """After `close`: until no thread is at work any more, at most `patience` seconds for each."""
+        for thread in self._threads:
+            thread.join(patience)
+
     def check(self) -> None:
         """Raises TenfoldError when a thread has failed."""
         for thread in self._threads:
