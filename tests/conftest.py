@@ -1,4 +1,4 @@
-"""What all tests share: one thread each, since the suite runs several at once, and no test that a busy machine fails."""
+"""What all tests share: one thread each, since several run at once; and no deadlines, since a machine may be busy."""
 
 import os
 
