@@ -2,7 +2,7 @@
 
     python benchmarks/chaos/many.py [--runs 20] [--seed 0] [--replay]
 
-Two learners, two shards of the syncer, a small model; per run about a dozen faults drawn from kill, stop, hang, slow,
+Two learners, two shards of the syncer, a small model; per run several faults drawn from kill, stop, hang, slow,
 partition, delay, loss, corrupt and nan, of learners and syncer alike. One line a run, and at the
 end how many were right.
 """
