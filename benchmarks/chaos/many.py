@@ -15,16 +15,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from run import events_of, tenfold, train
+from run import DATA, events_of, tenfold, train
 
-CAMPAIGN = """
-name = "many"
-seed = 1
-[data]
-sources = [{{ kind = "python-stdlib" }}]
-holdouts = [{{ name = "iid", kind = "split", fraction = 0.02, max_bytes = 120000 }}]
-tokenizer = {{ vocab_size = 1024, train_bytes = 2000000 }}
-[model]
+CAMPAIGN = (
+    'name = "many"'
+    + DATA
+    + """[model]
 depth = 2
 width = 32
 head_dim = 16
@@ -50,6 +46,7 @@ seconds = 3
 kinds = ["kill", "stop", "hang", "slow", "partition", "delay", "loss", "corrupt", "nan"]
 seed = {seed}
 """
+)
 CHECK = Path(__file__).with_name("check_log.py")
 
 

@@ -40,14 +40,17 @@ from tenfold.config import Campaign, load_campaign
 from tenfold.ledger import Event, Ledger
 from tenfold.machine import usable_cores
 
-CAMPAIGN = """
-name = "chaos"
+DATA = """
 seed = 1
 [data]
 sources = [{{ kind = "python-stdlib" }}]
 holdouts = [{{ name = "iid", kind = "split", fraction = 0.02, max_bytes = 120000 }}]
 tokenizer = {{ vocab_size = 1024, train_bytes = 2000000 }}
-[model]
+"""
+CAMPAIGN = (
+    'name = "chaos"'
+    + DATA
+    + """[model]
 depth = 2
 width = 64
 head_dim = 16
@@ -70,6 +73,7 @@ learners = {learners}
 inner_steps = 16
 stalled_after = 1.5
 """
+)
 CHAOS = """
 [chaos]
 per_hour = {rate}

@@ -34,6 +34,7 @@ from tenfold.cluster.learner.pulse import Pulse, Vitals
 from tenfold.cluster.learner.supply import Order, Supply
 from tenfold.cluster.learner.uplink import Uplink
 from tenfold.cluster.syncer.shelf import digest_of
+from tenfold.cluster.watched import Watched
 from tenfold.cluster.wire import Link, LinkMeasure, Refused, Security, Unreachable, parse_address, reached
 from tenfold.errors import Interrupted, TenfoldError
 from tenfold.train.checkpoint import Checkpointer, CheckpointState
@@ -464,18 +465,21 @@ class _Connections(AbstractContextManager["_Connections"]):
     @property
     def why_ended(self) -> str | None:
         """Why the syncer has ended this life; None while it goes on. Raises TenfoldError when a thread has failed."""
-        for thing in (self.uplink, self.downlink, self.pulse, self.supply):
-            if thing is not None:
-                thing.check()
+        for thread in self._threads:
+            thread.check()
         found = [self.uplink.refused, self.downlink.refused]
         found += [self.pulse.ended if self.pulse else None, self.supply.refused if self.supply else None]
         return next((reason for reason in found if reason), None)
 
     def join(self) -> None:
         """After the life: the interpreter must not end while a thread is inside Arrow, which may crash of it."""
-        for thing in (self.uplink, self.downlink, self.pulse, self.supply):
-            if thing is not None:
-                thing.join(THREAD_S)
+        for thread in self._threads:
+            thread.join(THREAD_S)
+
+    @property
+    def _threads(self) -> list[Watched]:
+        of_first = [*self.pulse.threads, *self.supply.threads] if self.pulse and self.supply else []
+        return [*self.uplink.threads, *self.downlink.threads, *of_first]
 
     def __enter__(self) -> Self:
         return self

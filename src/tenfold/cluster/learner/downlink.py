@@ -52,20 +52,10 @@ class Downlink:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self.refused: str | None = None
-        self._threads = []
+        self.threads: list[Watched] = []
         for number, link in enumerate(links):
             known = {index: start[index] for index in start if shard_of(index, len(links)) == number}
-            self._threads.append(Watched(f"downlink-{number}", partial(self._run, link, known)))
-
-    def join(self, patience: float) -> None:
-        """After `close`: until no thread is at work any more, at most `patience` seconds for each."""
-        for thread in self._threads:
-            thread.join(patience)
-
-    def check(self) -> None:
-        """Raises TenfoldError when a thread has failed."""
-        for thread in self._threads:
-            thread.check()
+            self.threads.append(Watched(f"downlink-{number}", partial(self._run, link, known)))
 
     def ready(self) -> dict[int, Arrived]:
         """The newest version of each fragment that waits here to be merged."""

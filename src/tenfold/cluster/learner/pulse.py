@@ -35,20 +35,12 @@ class Pulse:
         self._stopping = threading.Event()
         self.ended: str | None = None
         self.finished = False
-        self._thread = Watched("pulse", self._run)
+        self.threads = [Watched("pulse", self._run)]
 
     def loss(self, position: int, nats: float, tokens: int, size: float) -> None:
         """An inner step's summed nats at this position of the run."""
         with self._lock:
             self._losses.append((position, nats, tokens, size))
-
-    def join(self, patience: float) -> None:
-        """After `close`: until its thread is no longer at work, at most `patience` seconds."""
-        self._thread.join(patience)
-
-    def check(self) -> None:
-        """Raises TenfoldError when its thread has failed."""
-        self._thread.check()
 
     def close(self) -> None:
         """Say no more."""

@@ -44,7 +44,7 @@ class Supply:
         self.finished = False
         self.is_exhausted = False
         """The last answer was that there is nothing to do now."""
-        self._thread = Watched("leases", self._run)
+        self.threads = [Watched("leases", self._run)]
 
     def pace(self, seconds_per_step: float) -> None:
         """How fast this learner is: what it keeps in stock follows."""
@@ -60,14 +60,6 @@ class Supply:
             order = self._stock.popleft() if self._stock else None
             self._changed.notify_all()
         return order
-
-    def join(self, patience: float) -> None:
-        """After `close`: until its thread is no longer at work, at most `patience` seconds."""
-        self._thread.join(patience)
-
-    def check(self) -> None:
-        """Raises TenfoldError when its thread has failed."""
-        self._thread.check()
 
     def close(self) -> None:
         """Ask for no more."""

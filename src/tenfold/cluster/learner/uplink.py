@@ -26,23 +26,13 @@ class Uplink:
         self._acknowledged: list[Contribution] = []
         self._stopping = threading.Event()
         self.refused: str | None = None
-        self._threads = [Watched(f"uplink-{number}", partial(self._run, number)) for number in range(len(links))]
+        self.threads = [Watched(f"uplink-{number}", partial(self._run, number)) for number in range(len(links))]
 
     def send(self, contribution: Contribution, data: bytes) -> None:
         """Hand over and return."""
         with self._lock:
             self._under_way.add(contribution.fragment)
         self._queues[shard_of(contribution.fragment, len(self._links))].put((contribution, data))
-
-    def join(self, patience: float) -> None:
-        """After `close`: until no thread is at work any more, at most `patience` seconds for each."""
-        for thread in self._threads:
-            thread.join(patience)
-
-    def check(self) -> None:
-        """Raises TenfoldError when a thread has failed."""
-        for thread in self._threads:
-            thread.check()
 
     def busy(self) -> set[int]:
         """Fragments of which a contribution is under way."""

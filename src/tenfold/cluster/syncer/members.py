@@ -101,6 +101,9 @@ class RemoteMembers:
             except TenfoldError:  # away, or a full disk: the next report says it again
                 self._wake.wait(EVERY_S)
                 continue
+            except Exception as error:  # the main thread must hear of it: without reports a shard is not one
+                self.failure = TenfoldError(f"reports failed ({type(error).__name__}: {error})")
+                return
             if not self._sealed:
                 self._wake.wait(EVERY_S)
 

@@ -3,7 +3,6 @@
 The first holds the coordinator and shard 0, and notices deaths; the others (`[cluster] syncer_shards`) a shard each.
 """
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,7 +72,7 @@ def serve(
         campaign.cluster.strikes,
         campaign.cluster.stalled_after,
     )
-    coordinator = Coordinator(where.folder, facts, recorder, os.getpid())
+    coordinator = Coordinator(where.folder, facts, recorder)
     shard = make_shard(campaign, vocab_size, where.shard(0), coordinator, recorder)
     coordinator.remote = remote_shards(campaign, where.security)
     coordinator.shards += [shard, *coordinator.remote.values()]

@@ -82,7 +82,6 @@ class Coordinator:
     folder: Path
     facts: RunFacts
     recorder: Recorder
-    pid_of_syncer: int = 0
     shards: list[ShardAccess] = field(default_factory=list)
     remote: dict[int, RemoteShard] = field(default_factory=dict)
     """Those of the shards that are in other processes, by number."""

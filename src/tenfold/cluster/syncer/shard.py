@@ -330,10 +330,6 @@ class Shard:
         """Newest version of each fragment."""
         return {index: state.version for index, state in self._state.items()}
 
-    def state(self, index: int) -> FragmentState:
-        """The newest version of a fragment."""
-        return self._state[index]
-
     def is_empty(self, mark: int) -> bool:
         """Whether nothing waits to be merged. Raises Fenced when that is for another process to say."""
         with self.shelf.book.write():
