@@ -191,8 +191,8 @@ class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
         """One piece, as the rows of one binary column; the answer says whether it was taken."""
 
         def act() -> dict[str, Any]:
+            piece = _read_piece(reader)  # first: an answer that is given while the other side still writes may be lost
             where = json.loads(descriptor.command)
-            piece = _read_piece(reader)
             self._desk.inbox.take(str(where["key"]), int(where["offset"]), piece, int(where["crc"]))
             return {}
 
