@@ -100,7 +100,7 @@ def trained_alone(
         journal_of(learner, elsewhere) as journal,
     ):
         result = Loop(learner, checkpointer, journal, console, no_scores, part).run()
-    return result, dict(full_scorer(campaign, files, manifest)(learner))
+    return result, dict(full_scorer(campaign, files, manifest)(learner.model, learner.ranks.device))
 
 
 def test_the_table_holds_every_rung_in_order_of_compute(finished: Path) -> None:

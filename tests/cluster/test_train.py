@@ -71,8 +71,10 @@ def test_a_run_of_two_learners_is_a_trained_campaign_and_replays_to_the_same_bit
     with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
         (run,) = ledger.runs()
         losses = [loss for _, loss in ledger.metric(run.id, "train/loss")]
+        scores = dict(ledger.metric(run.id, "holdout/iid/bits_per_byte"))
         links = {name: ledger.metric(run.id, name) for name in ledger.metric_names(run.id) if name.startswith("link/")}
     assert run.status == "done"
+    assert len(scores) >= 2 and 40 in scores and all(0 < score < 8 for score in scores.values())
     figures = ("up_bytes_per_second", "down_bytes_per_second", "round_trip_seconds")
     assert links.keys() == {f"link/learner-{number}/{figure}" for number in range(2) for figure in figures}
     assert all(

@@ -774,6 +774,15 @@ def test_a_port_that_is_taken_is_said(server: BlobServer) -> None:
         BlobServer(Shelf(), SECURITY, control_port=taken.getsockname()[1])
 
 
+def test_a_port_that_is_free_again_soon_is_waited_for() -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    threading.Timer(0.7, taken.close).start()
+    server = BlobServer(Shelf(), SECURITY, control_port=port)
+    assert server.control_port == port
+    server.close()
+
+
 def has_ipv6() -> bool:
     with suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
         return True

@@ -1,21 +1,20 @@
 """Training with several learners: the target's run, supervised here, and the bodies of its processes."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tenfold.campaign.claim import Claim, claim_cluster
 from tenfold.campaign.files import CampaignFiles, write_json
 from tenfold.campaign.forecast.watch import ForecastWatcher, open_watcher
+from tenfold.campaign.published import RunningScores, published_weights
 from tenfold.campaign.trained import start_run
-from tenfold.cluster.fragments import cut_model, shard_of
 from tenfold.cluster.learner.process import train_as_learner
 from tenfold.cluster.local import LocalRun, Supervisor, address_file, read_address
 from tenfold.cluster.replay import Replayed, replay_folder
@@ -30,18 +29,17 @@ from tenfold.cluster.slurm import check_slurm
 from tenfold.cluster.supervise import check_name, watch_parent
 from tenfold.cluster.syncer.process import Where, serve, serve_shard
 from tenfold.cluster.syncer.recorder import Recorder
-from tenfold.cluster.syncer.shelf import Shelf
 from tenfold.cluster.wire import BlobServer, Security, check_security
 from tenfold.config import Campaign
 from tenfold.data import Manifest
 from tenfold.errors import InputError, Interrupted, TenfoldError
 from tenfold.ledger import Ledger
-from tenfold.model import Transformer
+from tenfold.model import Transformer, choose_compute_dtype
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
 from tenfold.train.console import RunConsole
 from tenfold.train.identity import RunIdentity, identify
 from tenfold.train.learner import build_learner, numerics_of
-from tenfold.train.loop import TrainResult
+from tenfold.train.loop import HoldoutScorer, TrainResult
 from tenfold.train.plan import RunPlan, plan_run
 from tenfold.train.ranks import Ranks, choose_device
 from tenfold.train.signals import stop_on_signal
@@ -53,6 +51,7 @@ def train_with_learners(
     manifest: Manifest,
     checkpointer: Checkpointer,
     console: RunConsole,
+    scorer: HoldoutScorer,
     overrides: tuple[str, ...],
 ) -> tuple[TrainResult, RunIdentity]:
     """Train until all samples are; what the syncer ends with becomes the campaign's last checkpoint."""
@@ -74,7 +73,10 @@ def train_with_learners(
         recorder.say("started", _headline(campaign, plan))
         watcher = open_watcher(files, identity, plan, campaign.train.log_every)
         run = _local_run(campaign, files, plan, overrides)
-        Supervisor(run, console, recorder, _loss_follower(watcher, recorder, claim)).train()
+        score = partial(_score_published, campaign, manifest, files, scorer)
+        with closing(RunningScores(plan.evaluate_every, score, partial(_note_scores, recorder, console))) as scores:
+            Supervisor(run, console, recorder, _loss_follower(watcher, recorder, claim, scores)).train()
+            scores.finish(plan.steps)
     weights = published_weights(campaign, manifest, files)
     meta = {"identity": asdict(identity), "fingerprint": identity.fingerprint, "seconds": claim.seconds}
     checkpointer.save(CheckpointState(weights, plan.steps, plan.steps * plan.sequences, meta))
@@ -120,13 +122,34 @@ def _recorded(campaign: Campaign, files: CampaignFiles, claim: Claim, steps: int
             ledger.finish_run(start_run(ledger, campaign, claim.identity), status)
 
 
-def _loss_follower(watcher: ForecastWatcher | None, recorder: Recorder, claim: Claim) -> Callable[[int, float], str]:
+def _score_published(
+    campaign: Campaign, manifest: Manifest, files: CampaignFiles, scorer: HoldoutScorer
+) -> Mapping[str, float]:
+    device = choose_device(campaign.train.device)
+    model = Transformer(campaign.model, manifest.vocab_size, choose_compute_dtype(device, campaign.train.precision))
+    published = published_weights(campaign, manifest, files)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(published[f"model/{name}"])
+    return scorer(model.to(device), device)
+
+
+def _note_scores(recorder: Recorder, console: RunConsole, step: int, scores: Mapping[str, float]) -> None:
+    for name, bits_per_byte in scores.items():
+        recorder.metric(step, f"holdout/{name}/bits_per_byte", bits_per_byte)
+    console.say(f"step {step}  bits per byte " + "  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+
+
+def _loss_follower(
+    watcher: ForecastWatcher | None, recorder: Recorder, claim: Claim, scores: RunningScores
+) -> Callable[[int, float], str]:
     """At each console line: shows the forecast's band the loss at every evaluation passed, and keeps the time."""
     seen = 0
 
     def follow(step: int, loss: float) -> str:
         nonlocal seen
         claim.save()
+        scores.reached(step)
         if watcher is None:
             return ""
         while seen + watcher.group <= step:
@@ -157,27 +180,6 @@ def _plan(campaign: Campaign, manifest: Manifest) -> tuple[RunPlan, RunIdentity]
 def _ledger_of(campaign: Campaign, files: CampaignFiles, identity: RunIdentity) -> tuple[Ledger, int]:
     ledger = Ledger(files.ledger)
     return ledger, start_run(ledger, campaign, identity)
-
-
-def published_weights(campaign: Campaign, manifest: Manifest, files: CampaignFiles) -> dict[str, Tensor]:
-    """The newest version of every fragment, by parameter. Raises TenfoldError when one is missing or damaged."""
-    model = Transformer(campaign.model, manifest.vocab_size, torch.float32)
-    parameters = dict(model.named_parameters())
-    fragments = cut_model({name: list(p.shape) for name, p in parameters.items()}, campaign.cluster.fragments)
-    weights = {}
-    with ExitStack() as stack:
-        shelves = [Shelf(files.cluster / f"shard-{number}") for number in range(campaign.cluster.syncer_shards)]
-        for shelf in shelves:
-            stack.callback(shelf.close)
-        for fragment in fragments:
-            shelf = shelves[shard_of(fragment.index, len(shelves))]
-            state = shelf.newest(fragment.index)
-            if state is None:
-                raise TenfoldError(f"{shelf.folder}: no version of fragment {fragment.index}")
-            parts = torch.split(state.values, list(fragment.sizes))
-            for name, part in zip(fragment.names, parts, strict=True):
-                weights[f"model/{name}"] = part.view_as(parameters[name]).clone()
-    return weights
 
 
 def serve_as_syncer(

@@ -40,6 +40,8 @@ def init_campaign(directory: Path, example: str, data: str | None) -> Path:
         if Path(data).resolve() == (directory / "data").resolve():
             raise InputError(f"--data {data}: the corpus will be written there; rename your folder, then name it so")
         values["data"] |= {"sources": sources_of(data), "holdouts": _holdouts_for_own_data(values)}
+        for demonstration in ("cluster", "chaos"):  # learners of which one is killed: not what own data is for
+            values.pop(demonstration, None)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         path.write_text(render_campaign(values, f"{values['name']}: made by tenfold init"), encoding="utf-8")

@@ -158,7 +158,8 @@ def _train_with_learners(
     overrides: tuple[str, ...],
 ) -> TrainResult:
     checkpointer.prepare()
-    result, identity = train_with_learners(campaign, files, manifest, checkpointer, console, overrides)
+    scorer = holdout_scorer(campaign, files, manifest)
+    result, identity = train_with_learners(campaign, files, manifest, checkpointer, console, scorer, overrides)
     record_training(files, result, identity)
     return result
 
@@ -205,12 +206,15 @@ def full_scorer(campaign: Campaign, files: CampaignFiles, manifest: Manifest) ->
 
 
 def score_holdouts(
-    learner: Learner, campaign: Campaign, manifest: Manifest, documents: Mapping[str, list[HoldoutDocument]]
+    model: Transformer,
+    device: torch.device,
+    campaign: Campaign,
+    manifest: Manifest,
+    documents: Mapping[str, list[HoldoutDocument]],
 ) -> dict[str, float]:
     """Bits per byte of the model as it is, on each holdout."""
     return {
-        name: score(learner.model, campaign, manifest, held_out, learner.ranks.device).bits_per_byte
-        for name, held_out in documents.items()
+        name: score(model, campaign, manifest, held_out, device).bits_per_byte for name, held_out in documents.items()
     }
 
 

@@ -406,9 +406,11 @@ class Supervisor:
         samples, now = int(status["samples"]), time.monotonic()
         step, total = samples // run.sequences, run.steps * run.sequences
         self._console.advance(step, run.steps)
+        if samples and not line.at:
+            line.at, line.samples = now, samples
         if step < line.next_step or status["loss"] is None:
             return
-        rate = (samples - line.samples) * run.tokens_per_sample / (now - line.at) if line.at else 0.0
+        rate = (samples - line.samples) * run.tokens_per_sample / (now - line.at) if now > line.at else 0.0
         eta = duration((total - samples) * run.tokens_per_sample / rate) if rate else "?"
         alive = sum(learner["state"] == "active" for learner in status["learners"].values())
         loss, merges = float(status["loss"]), sum(status["versions"].values())

@@ -2,15 +2,18 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tenfold.cluster.coordinator.leases import Lease
 from tenfold.cluster.coordinator.lives import COLUMNS, Life, life_from_row
-from tenfold.cluster.syncer.shelf import WAITING_COLUMNS, Waiting, waiting_from_row
-from tenfold.errors import InputError
+from tenfold.cluster.outer import FragmentState
+from tenfold.cluster.syncer.shelf import WAITING_COLUMNS, Waiting, load_state, waiting_from_row
+from tenfold.errors import InputError, TenfoldError
+
+ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,10 @@ class Sent:
 class RunLog:
     """Reads the books of a syncer without taking them over; a run may go on meanwhile."""
 
-    def __init__(self, coordinator: sqlite3.Connection, shards: Sequence[sqlite3.Connection]) -> None:
-        self._coordinator, self._shards = coordinator, shards
+    def __init__(
+        self, coordinator: sqlite3.Connection, shards: Sequence[sqlite3.Connection], folders: Sequence[Path]
+    ) -> None:
+        self._coordinator, self._shards, self._folders = coordinator, shards, folders
 
     @classmethod
     @contextmanager
@@ -38,7 +43,7 @@ class RunLog:
             raise InputError(f"{folder}: no merge log here; only a run with [cluster] learners has one")
         connections = [sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True) for path in paths]
         try:
-            yield cls(connections[0], connections[1:])
+            yield cls(connections[0], connections[1:], [path.parent for path in paths[1:]])
         finally:
             for connection in connections:
                 connection.close()
@@ -83,6 +88,20 @@ class RunLog:
     def newest_version(self, fragment: int) -> int:
         """Number of the last version of a fragment."""
         return int(self._all("SELECT max(version) FROM versions WHERE fragment = ?", (fragment,))[0][0])
+
+    def newest_state(self, fragment: int) -> FragmentState | None:
+        """The newest version of a fragment; None before the first. Raises TenfoldError when its file is damaged."""
+        for _ in range(ATTEMPTS - 1):
+            with suppress(TenfoldError):  # two newer versions have come since the row was read, and the file is gone
+                return self._newest_state(fragment)
+        return self._newest_state(fragment)
+
+    def _newest_state(self, fragment: int) -> FragmentState | None:
+        sql = "SELECT version, generation, state_sha256 FROM versions WHERE fragment = ? ORDER BY version DESC LIMIT 1"
+        for shard, folder in zip(self._shards, self._folders, strict=True):
+            for version, generation, sha256 in shard.execute(sql, (fragment,)):
+                return load_state(folder, fragment, version, generation, sha256)
+        return None
 
     def participation(self) -> list[tuple[int, int, int, int, float]]:
         """(fragment, version, learners merged, learners alive, published at) of every version but the first."""

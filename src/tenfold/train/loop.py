@@ -11,6 +11,7 @@ import torch
 
 from tenfold.errors import Interrupted, NotFinite, TenfoldError
 from tenfold.machine import measured_peak
+from tenfold.model import Transformer
 from tenfold.train.batches import Batch, batches
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
 from tenfold.train.console import RunConsole, StepReport, Stopwatch
@@ -21,8 +22,8 @@ from tenfold.train.schedule import learning_rate_factor
 from tenfold.train.signals import StopRequest, stop_on_signal
 from tenfold.train.step import train_step
 
-HoldoutScorer = Callable[[Learner], Mapping[str, float]]
-"""Scores the model as it is on every holdout: name → bits per byte."""
+HoldoutScorer = Callable[[Transformer, torch.device], Mapping[str, float]]
+"""Scores a model, which lies on that device, on every holdout: name → bits per byte."""
 
 
 class LossWatcher(Protocol):
@@ -248,7 +249,7 @@ class Loop:
     def _evaluate(self) -> None:
         """Score the holdouts; the time it takes is not charged to the training rate."""
         with self._watch.paused():
-            scores = self.score_holdouts(self.learner)
+            scores = self.score_holdouts(self.learner.model, self.learner.ranks.device)
         self.journal.note_holdouts(self.step, scores)
         if scores and not self.part.brief:
             shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())

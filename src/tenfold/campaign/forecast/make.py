@@ -12,7 +12,7 @@ from tenfold.campaign.forecast.trial import time_trial
 from tenfold.campaign.ladder.stage import LadderResult
 from tenfold.config import Campaign
 from tenfold.data import Manifest
-from tenfold.errors import InputError
+from tenfold.errors import InputError, Interrupted, TenfoldError
 from tenfold.ledger import Ledger, Prediction
 from tenfold.scaling import Forecast, ScalingLaw
 from tenfold.scaling.curve import Curve, FinalLoss
@@ -89,7 +89,9 @@ def make_forecast(
     try:
         trial = time_trial(campaign, files, manifest, plan, console)
         quantities.append(Prediction("training time", "seconds", trial.seconds, trial.intervals, shared | trial.basis))
-    except (RuntimeError, MemoryError) as error:  # the target may need more than this one process has
+    except Interrupted:
+        raise
+    except (TenfoldError, RuntimeError, MemoryError) as error:  # the target may need more than this one process has
         console.say(f"warning: no forecast of the training time: {str(error).splitlines()[0]}")
     return quantities
 

@@ -2,10 +2,11 @@
 
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tenfold.campaign.files import CampaignFiles
+from tenfold.campaign.forecast.learners_trial import time_learners
 from tenfold.campaign.stages import holdout_scorer
 from tenfold.config import Campaign
 from tenfold.data import Manifest
@@ -32,23 +33,55 @@ class Trial:
     basis: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """All steps of the target, as far as a few tell."""
+
+    seconds: float
+    spread: float
+    """Standard error, as a share."""
+    rate: str
+    basis: dict[str, Any]
+
+
 def time_trial(
     campaign: Campaign, files: CampaignFiles, manifest: Manifest, plan: RunPlan, console: RunConsole
 ) -> Trial:
-    """Time steps and one evaluation of the target with its own weights, optimizers and data."""
+    """Time steps and one evaluation of the target with its own weights, optimizers and data.
+
+    With [cluster] learners those train a little, beside their syncer. Raises TenfoldError when they cannot.
+    """
     ranks = Ranks(0, 1, choose_device(campaign.train.device))
     learner = build_learner(campaign, files.data, manifest, ranks)
-    times = _step_seconds(learner)
-    step = statistics.median(times)
+    console.say("predict: timing the target")
+    steps = _plain_steps(learner)
+    if campaign.cluster.learners:
+        steps = _learners_steps(campaign, files, manifest, plan, steps.seconds / plan.steps)
     began = time.perf_counter()
-    holdout_scorer(campaign, files, manifest)(learner)
+    holdout_scorer(campaign, files, manifest)(learner.model, ranks.device)
     evaluation = time.perf_counter() - began
     evaluations = plan.steps // plan.evaluate_every + (plan.steps % plan.evaluate_every > 0)
-    seconds = step * plan.steps + evaluation * evaluations
-    console.say(f"predict: {plan.steps} steps of {step:.3g} s: about {duration(seconds)} on this machine")
-    spread = max(SPREAD, statistics.stdev(times) / step / TIMED**0.5)
+    seconds = steps.seconds + evaluation * evaluations
+    console.say(f"predict: {plan.steps} steps, {steps.rate}: about {duration(seconds)} on this machine")
+    spread = max(SPREAD, steps.spread)
     intervals = {level: (seconds / (1 + t * spread), seconds * (1 + t * spread)) for level, t in STUDENT.items()}
-    return Trial(seconds, intervals, {"step_seconds": times, "evaluation_seconds": evaluation})
+    return Trial(seconds, intervals, steps.basis | {"evaluation_seconds": evaluation})
+
+
+def _learners_steps(
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, plan: RunPlan, step_seconds: float
+) -> _Steps:
+    found = time_learners(campaign, files, manifest, plan, step_seconds)
+    seconds = found.other_seconds + plan.steps * plan.tokens_per_step / found.tokens_per_second
+    rate = f"{campaign.cluster.learners} learners at {found.tokens_per_second:,.0f} tok/s together"
+    return _Steps(seconds, found.spread, rate, asdict(found))
+
+
+def _plain_steps(learner: Learner) -> _Steps:
+    times = _step_seconds(learner)
+    step = statistics.median(times)
+    error = statistics.stdev(times) / step / len(times) ** 0.5 if len(times) > 1 else 0.0
+    return _Steps(step * learner.plan.steps, error, f"{step:.3g} s each", {"step_seconds": times})
 
 
 def _step_seconds(learner: Learner) -> list[float]:

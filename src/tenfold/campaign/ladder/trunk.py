@@ -4,12 +4,15 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+import torch
+
 from tenfold.campaign.files import CampaignFiles, write_json
 from tenfold.campaign.ladder.tasks import RungResult, Task, rung_name
 from tenfold.campaign.stages import full_scorer, journal_of
 from tenfold.config import Campaign
 from tenfold.data import Manifest
 from tenfold.errors import NotFinite, TenfoldError
+from tenfold.model import Transformer
 from tenfold.scaling.ladder import Rung, rung_campaign, trunk_campaign
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.console import run_console
@@ -39,7 +42,9 @@ class _Bench:
             names = [f"holdout/{holdout.name}/bits_per_byte" for holdout in self.manifest.holdouts]
             scores = {name: journal.recorded(name, result.steps) for name in names}
         found = {name.split("/")[1]: values[-1][1] for name, values in scores.items() if values}
-        return result, found or dict(scorer(learner))  # a ledger that was deleted in between knows no scores
+        if not found:  # the ledger was deleted in between
+            found = dict(scorer(learner.model, learner.ranks.device))
+        return result, found
 
 
 def train_task(task: Task, files: CampaignFiles, manifest: Manifest) -> None:
@@ -77,7 +82,7 @@ def _train_trunk(bench: _Bench, checkpointer: Checkpointer, branches: set[int]) 
     return bench.train(learner, checkpointer, part, _no_scores)[0]
 
 
-def _no_scores(_: Learner) -> Mapping[str, float]:
+def _no_scores(_: Transformer, __: torch.device) -> Mapping[str, float]:
     """A trunk is not judged: only annealed models compare."""
     return {}
 

@@ -198,7 +198,7 @@ class Shelf:
         tensors = {"values": state.values, "momentum": state.momentum, "residual": state.residual}
         # Named by generation: a syncer that was taken over may still write, and must not hit the other one's files.
         generation = self.book.generation
-        state_sha256 = write_durably(self._state(fragment, state.version, generation), save(tensors))
+        state_sha256 = write_durably(_state_file(self.folder, fragment, state.version, generation), save(tensors))
         difference_sha256 = None
         if difference is not None:
             difference_sha256 = write_durably(self._difference(fragment, state.version, generation), difference)
@@ -252,8 +252,7 @@ class Shelf:
         if not rows:
             return None
         version, sha256, generation = rows[0]
-        tensors: dict[str, Tensor] = load(read_verified(self._state(fragment, version, generation), sha256))
-        return FragmentState(int(version), tensors["values"], tensors["momentum"], tensors["residual"])
+        return load_state(self.folder, fragment, version, generation, sha256)
 
     def difference(self, fragment: int, version: int) -> bytes | None:
         """What leads from the version before to this one; None when it is not kept any more."""
@@ -275,11 +274,18 @@ class Shelf:
     def _payload(self, c: Contribution) -> Path:
         return self.folder / "contributions" / f"{c.life}-{c.fragment}-{c.sequence}-{c.rank}.bin"
 
-    def _state(self, fragment: int, version: int, generation: int) -> Path:
-        return self.folder / f"fragment-{fragment}" / f"version-{version:08d}-{generation}.safetensors"
-
     def _difference(self, fragment: int, version: int, generation: int) -> Path:
         return self.folder / f"fragment-{fragment}" / f"difference-{version:08d}-{generation}.bin"
+
+
+def load_state(folder: Path, fragment: int, version: int, generation: int, sha256: str) -> FragmentState:
+    """A version. Raises TenfoldError when its file is gone, as it is once two newer ones are there, or damaged."""
+    tensors: dict[str, Tensor] = load(read_verified(_state_file(folder, fragment, version, generation), sha256))
+    return FragmentState(version, tensors["values"], tensors["momentum"], tensors["residual"])
+
+
+def _state_file(folder: Path, fragment: int, version: int, generation: int) -> Path:
+    return folder / f"fragment-{fragment}" / f"version-{version:08d}-{generation}.safetensors"
 
 
 def digest_of(values: Tensor) -> str:

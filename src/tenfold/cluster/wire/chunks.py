@@ -11,7 +11,7 @@ from typing import Any
 from tenfold.cluster.wire.answers import Refused
 from tenfold.errors import TenfoldError
 
-SMALLEST_CHUNK, LARGEST_CHUNK = 16 * 1024, 512 * 1024
+SMALLEST_CHUNK, LARGEST_CHUNK = 128 * 1024, 512 * 1024
 HALF_RECEIVED = 64  # blobs under way at a time
 HALF_RECEIVED_BYTES = 4 * 1024**3
 MISMATCHES = 3  # times that a blob may come whole and yet not be the one that was announced

@@ -22,6 +22,7 @@ RECEIVING = 64  # blobs handed to the handler at a time, if no two share a lock
 OFFERED = 32  # blobs kept while they are being fetched
 LARGEST_MESSAGE = 16 * 1024 * 1024
 CLOSING_S = 2.0  # how long calls under way may take to end
+TAKEN_S, TAKEN_AGAIN_S = 5.0, 0.25  # a port may be that of a connection that just goes away
 BYTES = pa.schema([("bytes", pa.binary())])
 CHECKED_BYTES = pa.schema([("bytes", pa.binary()), ("crc", pa.uint32())])
 
@@ -38,15 +39,15 @@ class BlobServer:
         control_port: int = 0,
         bulk_port: int = 0,
     ) -> None:
-        """Listen at once. Raises InputError beyond loopback without TLS, TenfoldError when it cannot listen."""
+        """Listen at once, or within seconds where somebody's connection holds the port.
+
+        Raises InputError beyond loopback without TLS, TenfoldError when it cannot listen.
+        """
         check_security(bind, security)
         self._desk = _Desk(handler)
-        try:
-            self._bulk = _Bulk(self._desk, security, bind, bulk_port)
-            self._desk.bulk_port = self._bulk.port
-            self._control = _Control(self._desk, security, bind, control_port)
-        except pa.ArrowException as error:
-            raise TenfoldError(f"{bind}:{control_port}: cannot listen here ({str(error).splitlines()[0]})") from error
+        self._bulk = _listening(_Bulk, self._desk, security, bind, bulk_port)
+        self._desk.bulk_port = self._bulk.port
+        self._control = _listening(_Control, self._desk, security, bind, control_port)
         self.control_port, self.bulk_port = self._control.port, self._bulk.port
         self.address = f"{_bracketed(bind)}:{self.control_port}"
 
@@ -227,6 +228,18 @@ def _read_piece(reader: Any) -> bytes:
         if sum(map(len, parts)) > LARGEST_CHUNK:
             raise Refused(f"a piece of more than {LARGEST_CHUNK} bytes")
     return b"".join(parts)
+
+
+def _listening(kind: Callable[..., Any], desk: _Desk, security: Security, bind: str, port: int) -> Any:
+    deadline = time.monotonic() + TAKEN_S
+    while True:
+        try:
+            return kind(desk, security, bind, port)
+        except pa.ArrowException as error:
+            if time.monotonic() > deadline:
+                reason = str(error).splitlines()[0]
+                raise TenfoldError(f"{bind}:{port}: cannot listen here ({reason})") from error
+        time.sleep(TAKEN_AGAIN_S)
 
 
 def _options(desk: _Desk, security: Security, bind: str, port: int) -> dict[str, Any]:
