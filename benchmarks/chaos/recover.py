@@ -1,35 +1,47 @@
-"""What one fault costs: a straggler, a partition, a syncer that dies, learners that die at once.
+"""What one fault costs: a straggler, a partition, a syncer or a machine that dies, learners that die at once.
 
     python benchmarks/chaos/recover.py [--scenario straggler] [--json FILE]
 
-Two learners, one core each. For each scenario: tokens per second of each learner before and during the fault (from the
-arrivals of contributions), inner steps that had to be trained again, and whether every sample was trained exactly once.
-Nobody helps: what comes back comes back by itself.
+Four learners. For each scenario: tokens per second of each learner before and during the fault (from the arrivals of
+contributions), and the same of all that it does not hit, together; inner steps that had to be trained again because
+they were not sent; whether every sample counts exactly once. Nobody helps, but that a machine that was lost is given
+the same command again. "syncer-away": killed, and for 30 s no learner reaches the one that comes instead.
 """
 
 import argparse
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 from run import events_of, tenfold, train, write
 
 from tenfold.cluster.log import RunLog
 
+LEARNERS = 4
+BEGIN_S = 15
 SCENARIOS = {
     "none": "",
     "straggler": '{ kind = "slow", target = "learner-1", at_seconds = 15, seconds = 30, amount = 5 }',
     "partition": '{ kind = "partition", target = "learner-1", at_seconds = 15, seconds = 60 }',
-    "syncer": '{ kind = "stop", target = "syncer", at_seconds = 15, seconds = 30 }',
+    "syncer-away": '{ kind = "kill", target = "syncer", at_seconds = 15 },'
+    '{ kind = "partition", target = "syncer", at_seconds = 15, seconds = 30 }',
+    "syncer-stopped": '{ kind = "stop", target = "syncer", at_seconds = 15, seconds = 30 }',
     "syncer-killed": '{ kind = "kill", target = "syncer", at_seconds = 15 }',
-    "both": '{ kind = "kill", target = "learner-0", at_seconds = 15 },'
-    '{ kind = "kill", target = "learner-1", at_seconds = 15 }',
+    "all-learners": ",".join(
+        f'{{ kind = "kill", target = "learner-{number}", at_seconds = 15 }}' for number in range(LEARNERS)
+    ),
+    "machine": "",
 }
-WINDOW = {"straggler": 30.0, "partition": 60.0, "syncer": 30.0}
-TOKENS_PER_SECOND = 16_000  # of two learners here, about: sets the length of a run
+HIT = {"straggler": {"learner-1"}, "partition": {"learner-1"}}
+WINDOW = {"straggler": 30.0, "partition": 60.0, "syncer-away": 30.0, "syncer-stopped": 30.0}
+TOKENS_PER_SECOND = 28_000  # of four learners here, about: sets the length of a run
 
 
 def main() -> None:
@@ -41,10 +53,11 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory(prefix="recover-") as folder:
         corpus = Path(folder) / "corpus"
-        write(corpus, 100_000, 2)
+        write(corpus, 100_000, LEARNERS)
         tenfold("data", corpus)
         for name in arguments.scenario or list(SCENARIOS):
             results[name] = measure(Path(folder) / name, corpus, name)
+            print(json.dumps({name: results[name]}), file=sys.stderr, flush=True)
     text = json.dumps(results, indent=1)
     print(text)
     if arguments.json:
@@ -53,10 +66,13 @@ def main() -> None:
 
 def measure(campaign: Path, corpus: Path, name: str) -> dict[str, Any]:
     """One run with the scenario's fault."""
-    write(campaign, int(TOKENS_PER_SECOND * (30 + WINDOW.get(name, 15.0))), 2)
+    window = WINDOW.get(name, 15.0)
+    write(campaign, int(TOKENS_PER_SECOND * (BEGIN_S + window + 15)), LEARNERS)
     with (campaign / "campaign.toml").open("a") as handle:
         handle.write(f"\n[chaos]\nfaults = [{SCENARIOS[name]}]\n")
     shutil.copytree(corpus / "data", campaign / "data")
+    if name == "machine":
+        lose_machine(campaign)
     train(campaign)
     events = events_of(campaign)
     fault = next((event.at for event in events if event.kind == "chaos"), None)
@@ -64,14 +80,26 @@ def measure(campaign: Path, corpus: Path, name: str) -> dict[str, Any]:
     with RunLog.opened(campaign / "cluster") as log:
         total = log.total_samples()
         counted = sorted(s for _, first, _, done in log.committed() for s in range(first, first + done))
-        rates = learner_rates(log, fault, WINDOW.get(name, 15.0))
+        rates = learner_rates(log, fault, window)
     return {
         "tokens_per_second": rates,
-        "steps_trained_again": sum(int(event.data["unsent_steps"]) for event in sealed),
+        "others_during_over_before": others(rates, HIT.get(name, set())),
+        "steps_trained_again": [int(event.data["unsent_steps"]) for event in sealed],
         "steps_trained_in_vain": sum(int(e.data["steps"]) for e in events if e.kind == "abandoned"),
         "lives_ended": [event.message for event in sealed],
         "every_sample_once": counted == list(range(total)),
     }
+
+
+def lose_machine(campaign: Path) -> None:
+    """Train for some seconds, then SIGKILL every process of the run."""
+    process = subprocess.Popen([sys.executable, "-m", "tenfold", "train", str(campaign)], stdout=sys.stderr)
+    while not (campaign / "cluster" / "shard-0" / "merge-log.sqlite").exists():
+        time.sleep(0.2)
+    time.sleep(BEGIN_S)
+    for each in (*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)):
+        each.kill()
+    process.wait()
 
 
 def learner_rates(log: RunLog, fault: float | None, window: float) -> dict[str, dict[str, float | None]]:
@@ -93,6 +121,18 @@ def rate_within(arrivals: list[tuple[float, int]], begin: float, end: float) -> 
     if len(inside) < 3:
         return None
     return sum(tokens for (_, _), (_, tokens) in pairwise(inside)) / (inside[-1][0] - inside[0][0])
+
+
+def others(rates: dict[str, dict[str, float | None]], hit: set[str]) -> float | None:
+    """Tokens per second of the learners not hit, during the fault over before."""
+    sums = {"before": 0.0, "during": 0.0}
+    for name in rates.keys() - hit:
+        for what in sums:
+            rate = rates[name].get(what)
+            if rate is None:
+                return None
+            sums[what] += rate
+    return sums["during"] / sums["before"]
 
 
 if __name__ == "__main__":

@@ -174,9 +174,9 @@ def train(campaign: Path) -> None:
     tenfold("train", campaign)
 
 
-def bits_per_byte(campaign: Path) -> float:
+def bits_per_byte(campaign: Path, *words: str) -> float:
     """On the held-out files of the standard library."""
-    tenfold("eval", campaign)
+    tenfold("eval", campaign, *words)
     score = json.loads((campaign / "evaluation.json").read_text())["holdouts"]["iid"]["bits_per_byte"]
     return float(score)
 

@@ -30,7 +30,7 @@ from tenfold.cluster.learner.local import LocalFragment
 from tenfold.cluster.learner.supply import Order
 from tenfold.cluster.outer import FragmentState, OuterOptimizer
 from tenfold.cluster.quantise import decode
-from tenfold.cluster.records import Contribution
+from tenfold.cluster.records import Contribution, Published
 from tenfold.cluster.settings import fragments_of
 from tenfold.cluster.syncer.pace import Pace
 from tenfold.cluster.syncer.process import outer_optimizer, vector_of
@@ -174,7 +174,7 @@ class Simulation:
                     for s in desk.merged
                     if s.what.life == actor.life.number and (s.version or 0) <= version
                 }
-                actor.life.merge(index, version, values, own)
+                actor.life.merge(index, version, values, own, Published(self._given, len(self._training)))
 
     def _arrive(self, now: float, sent: _Sent) -> None:
         desk = self._desks[sent.what.fragment]
@@ -245,7 +245,8 @@ def _train_together(campaign: Campaign, learners: list[Learner], conditions: Con
     for number, learner in enumerate(learners):
         parameters = {name: p.detach() for name, p in learner.model.named_parameters()}
         local = [LocalFragment(f, [parameters[n] for n in f.names], settings.precision) for f in fragments]
-        life = Life(number, local, settings.inner_steps, settings.precision)
+        total = learner.plan.steps * learner.plan.sequences
+        life = Life(number, local, settings.inner_steps, settings.precision, total)
         pace = conditions.slowest if number == len(learners) - 1 else 1.0
         actors.append(_Actor(learner, life, random.Random(conditions.seed * 1000 + number), pace))
     simulation = Simulation(campaign, actors, fragments, conditions)

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold.cluster.fragments import cut_model, spans_of_rank
+from tenfold.cluster.learner.life import Life
 from tenfold.cluster.learner.local import LocalFragment
 from tenfold.cluster.learner.supply import orders_of
 from tenfold.cluster.outer import FragmentState, OuterOptimizer, apply_difference
 from tenfold.cluster.quantise import decode, encode, encoded_size
-from tenfold.cluster.records import Contribution, Merged
+from tenfold.cluster.records import Contribution, Merged, Published
 from tenfold.cluster.syncer.guards import NormGuard, not_finite, root_mean_square
 from tenfold.cluster.syncer.pace import Pace
 from tenfold.cluster.syncer.round import AdaptiveGrace, merge_time
@@ -192,14 +193,39 @@ def test_steps_count_samples_as_orders_do(sizes: list[int], batch: int, steps: i
     from tenfold.cluster.coordinator import Lease
 
     leases = [Lease(n, 1, 100 * n, size, 0, 1) for n, size in enumerate(sizes)]
-    orders = [
-        order
-        for lease in leases
-        for order in orders_of(
-            {"first_sample": lease.first_sample, "samples": lease.samples, "position": 0, "stride": 1}, batch
-        )
-    ]
+    orders = [order for lease in leases for order in orders_of(vars(lease), batch)]
     assert samples_after(leases, batch, steps) == sum(order.samples for order in orders[:steps])
+
+
+def life_of_a_run(total: int) -> Life:
+    """A life with one fragment of nothing."""
+    fragment = LocalFragment(cut_model({"w": [4]}, 1)[0], [torch.zeros(4)], "float32")
+    return Life(1, [fragment], 8, "float32", total)
+
+
+def test_the_schedule_follows_the_run_when_learners_come_while_a_lease_lasts() -> None:
+    life = life_of_a_run(1000)
+    orders = orders_of({"number": 7, "first_sample": 0, "samples": 200, "position": 100, "stride": 1}, 10)
+    assert [life.placed(order).position for order in orders[:3]] == [100, 110, 120], "nothing is known yet"
+    values = torch.zeros(4)
+    life.merge(0, 1, values, (), Published(145, 4))
+    assert life.placed(orders[3]).position == 130, "2% of the run off is near enough"
+    life.merge(0, 2, values, (), Published(200, 4))
+    life.merge(0, 3, values, (), Published(190, 4))
+    assert life.placed(orders[4]).position == 200, "the furthest of what was merged counts"
+    assert life.placed(orders[5]).position == 210
+    life.merge(0, 4, values, (), Published(150, 4))
+    assert life.placed(orders[6]).position == 150, "work of the dead is done again"
+    following = orders_of({"number": 8, "first_sample": 900, "samples": 20, "position": 990, "stride": 4}, 10)
+    assert [life.placed(order).position for order in following] == [990, 999], "a new lease knows better"
+
+
+def test_alone_a_learner_keeps_to_its_lease() -> None:
+    """What was published lags behind, and one learner trains as if there were no syncer."""
+    life = life_of_a_run(1000)
+    (order,) = orders_of({"number": 1, "first_sample": 500, "samples": 10, "position": 500, "stride": 1}, 10)
+    life.merge(0, 1, torch.zeros(4), (), Published(300, 1))
+    assert life.placed(order) == order
 
 
 header = Contribution(1, 0, 0, 3, 2, 8, 64, (Merged(4, 0, 3),), "int4").to_header()

@@ -12,7 +12,7 @@ from tenfold.cluster.learner.local import LocalFragment
 from tenfold.cluster.learner.supply import orders_of
 from tenfold.cluster.outer import FragmentState
 from tenfold.cluster.quantise import decode
-from tenfold.cluster.records import Contributed, Contribution, Merged
+from tenfold.cluster.records import Contributed, Contribution, Merged, Published
 from tenfold.cluster.replay import replay_folder
 from tenfold.cluster.settings import batch_of, fragments_of
 from tenfold.cluster.syncer.process import outer_optimizer, vector_of
@@ -36,11 +36,11 @@ class OneLife:
             stack.callback(each.close)
         self.states = [FragmentState.first(vector_of(parameters, fragment)) for fragment in self.fragments]
         for index, state in enumerate(self.states):
-            self.shelves[index].publish(index, state, None, [], 0, digest_of(state.values))
+            self.shelves[index].publish(index, state, None, [], Published(0, 0), digest_of(state.values))
         number = self._join(book)
         parts = [[parameters[name] for name in fragment.names] for fragment in self.fragments]
         local = [LocalFragment(f, p, self.outer.precision) for f, p in zip(self.fragments, parts, strict=True)]
-        self.life = Life(number, local, 4, self.outer.precision)
+        self.life = Life(number, local, 4, self.outer.precision, learner.plan.steps * learner.plan.sequences)
 
     def _join(self, book: Book) -> int:
         plan, batch = self.learner.plan, batch_of(self.learner.campaign)
@@ -54,7 +54,7 @@ class OneLife:
         return number
 
     def step(self) -> None:
-        order = self.orders[self.life.step]
+        order = self.life.placed(self.orders[self.life.step])
         inner_step(self.learner, order)
         self.life.trained(order.samples * self.learner.plan.context)
 
@@ -66,11 +66,14 @@ class OneLife:
         waiting = self.shelves[index].waiting(index)
         movement = decode(data, self.fragments[index].size, self.outer.precision)
         state, difference = self.outer.step(self.states[index], [(1.0, movement)])
-        self.shelves[index].publish(index, state, difference, [(waiting[0], 1.0)], 1, digest_of(state.values))
+        published = Published(self.life.total // 2 + self.life.step, 2)  # far from where its lease says
+        self.shelves[index].publish(index, state, difference, [(waiting[0], 1.0)], published, digest_of(state.values))
         self.states[index] = state
 
     def merge(self, index: int, contained: set[int]) -> None:
-        self.life.merge(index, self.states[index].version, self.states[index].values, contained)
+        state = self.states[index]
+        published = self.shelves[index].published(index, state.version)
+        self.life.merge(index, state.version, state.values, contained, published)
 
 
 def test_what_was_history_and_never_arrived_is_sent_in_replay_too(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class Coordinating:
     def __post_init__(self) -> None:
         self.stack = ExitStack()
         recorder = _recorder(self.folder, self.said, self.stack)
-        self.coordinator = Coordinator(self.folder, RunFacts("r", self.total, 8, 2, 5.0), recorder)
+        self.coordinator = Coordinator(self.folder, RunFacts("r", self.total, 8, 2, 5.0, 0), recorder)
         self.stack.callback(self.coordinator.close)
         self.shard = make_shard(CAMPAIGN, VOCABULARY, self.folder / "shard-0", self.coordinator, recorder)
         self.stack.callback(self.shard.shelf.close)
@@ -433,7 +433,7 @@ def test_learners_wait_for_a_shard_that_has_not_said_where_it_is(tmp_path: Path)
 def test_messages_survive_the_wire() -> None:
     report = Report(1, "r", 3, "h:1", {1: 2}, {7: {1: 40}}, 128, ((7, "bad"),))
     assert Report.from_dict(json.loads(json.dumps(report.to_dict()))) == report
-    membership = Membership(frozenset({1}), frozenset({1, 2}), True, 64, (3,), False)
+    membership = Membership(frozenset({1}), frozenset({1, 2}), True, 60, 64, (3,), False)
     assert Membership.from_dict(json.loads(json.dumps(membership.to_dict()))) == membership
 
 

@@ -14,8 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.cluster.supervise import Child, Children, CrashLoop, Ended, clear_orders, drop_order, is_taken, take_orders
-from tenfold.errors import TenfoldError
+from tenfold.cluster.supervise import (
+    Child,
+    Children,
+    CrashLoop,
+    Ended,
+    answer_order,
+    clear_orders,
+    drop_order,
+    give_order,
+    is_taken,
+    orders_folder,
+    take_orders,
+)
+from tenfold.errors import InputError, TenfoldError
 from tests.cluster.waiting import until
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
@@ -229,7 +241,7 @@ def test_orders_are_taken_once_in_the_order_they_came(tmp_path: Path) -> None:
     assert take_orders(tmp_path / "none", reports.append) == []
     for number in range(3):
         drop_order(tmp_path / "orders", {"order": "add", "number": number})
-    assert [order["number"] for order in take_orders(tmp_path / "orders", reports.append)] == [0, 1, 2]
+    assert [order.what["number"] for order in take_orders(tmp_path / "orders", reports.append)] == [0, 1, 2]
     assert take_orders(tmp_path / "orders", reports.append) == []
     assert reports == []
 
@@ -241,11 +253,28 @@ def test_who_orders_learns_whether_anybody_obeys(tmp_path: Path) -> None:
     order = drop_order(tmp_path, {"order": "good"})
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(is_taken, order, 10.0)
-        assert take_orders(tmp_path, pytest.fail) == [{"order": "good"}]
+        assert [taken.what for taken in take_orders(tmp_path, pytest.fail)] == [{"order": "good"}]
         assert asked.result()
     drop_order(tmp_path, {"order": "old"})
     clear_orders(tmp_path)
     assert take_orders(tmp_path, pytest.fail) == []
+
+
+@pytest.mark.parametrize("refusal", ["", "no learner learner-7; there are learner-0"])
+def test_who_orders_hears_what_became_of_it(tmp_path: Path, refusal: str) -> None:
+    folder = orders_folder(tmp_path / "cluster")
+    folder.mkdir(parents=True)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(give_order, tmp_path, {"what": "leave", "name": "learner-7"})
+        while not (taken := take_orders(folder, pytest.fail)):
+            time.sleep(0.01)
+        answer_order(taken[0], refusal)
+        if refusal:
+            with pytest.raises(InputError, match="no learner learner-7"):
+                asked.result()
+        else:
+            assert asked.result() == {"ordered": "leave"}
+    assert list(folder.iterdir()) == []
 
 
 BAD_ORDERS = {
@@ -265,7 +294,7 @@ def test_what_is_no_order_is_set_aside_and_reported(tmp_path: Path) -> None:
     (tmp_path / ".half-written.json").write_text("{")
     drop_order(tmp_path, {"order": "good"})
     reports: list[str] = []
-    assert take_orders(tmp_path, reports.append) == [{"order": "good"}]
+    assert [taken.what for taken in take_orders(tmp_path, reports.append)] == [{"order": "good"}]
     assert sorted(Path(line.split(": ")[0]).stem for line in reports) == sorted([*BAD_ORDERS, "folder", "pipe"])
     assert all(len(line) < 400 and "set aside as" in line for line in reports), reports
     again: list[str] = []

@@ -15,7 +15,7 @@ from tenfold.cluster.coordinator import Fenced
 from tenfold.cluster.learner.downlink import fetch_all, fetch_fragment
 from tenfold.cluster.outer import FragmentState
 from tenfold.cluster.quantise import encode
-from tenfold.cluster.records import Contribution
+from tenfold.cluster.records import Contribution, Published
 from tenfold.cluster.syncer.handler import SyncerHandler
 from tenfold.cluster.syncer.process import make_shard
 from tenfold.cluster.syncer.recorder import Recorder
@@ -90,7 +90,7 @@ def open_syncer(folder: Path, stack: ExitStack, port: int = 0) -> RunningSyncer:
 
     recorder = Recorder(open_ledger, said.append)
     stack.callback(recorder.close)
-    coordinator = Coordinator(folder, RunFacts("r", TOTAL, 8, CAMPAIGN.cluster.strikes, 5.0), recorder)
+    coordinator = Coordinator(folder, RunFacts("r", TOTAL, 8, CAMPAIGN.cluster.strikes, 5.0, 0), recorder)
     stack.callback(coordinator.close)
     shard = make_shard(CAMPAIGN, VOCABULARY, folder / "shard-0", coordinator, recorder)
     stack.callback(shard.shelf.close)
@@ -120,7 +120,7 @@ def test_contributions_are_merged_and_learners_told_which(syncer: RunningSyncer)
     syncer.shard.merge_due(time.monotonic())
     assert syncer.shard.versions == {0: 1, 1: 0}
     news = one.link.call("news", {"life": one.life, "known": {"0": 0, "1": 0}, "patience": 0.1})
-    assert news["versions"] == {"0": {"version": 1, "merged": [0]}}
+    assert news["versions"] == {"0": {"version": 1, "merged": [0], "done": 0, "learners": 2}}
     merged = syncer.shard.shelf.merged(0, 1)
     assert [(each.what.life, each.weight) for each in merged] == [(one.life, 0.5), (two.life, 0.5)]
 
@@ -281,7 +281,7 @@ def test_a_lease_whose_answer_was_lost_is_given_again(syncer: RunningSyncer) -> 
 
 def test_a_version_on_disk_that_was_damaged_is_not_loaded(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
-    shelf.publish(0, FragmentState.first(torch.ones(10)), None, [], 0, "d")
+    shelf.publish(0, FragmentState.first(torch.ones(10)), None, [], Published(0, 0), "d")
     path = next((tmp_path / "fragment-0").glob("version-*"))
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     with pytest.raises(Exception, match="does not match its hash"):

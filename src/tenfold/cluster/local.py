@@ -22,6 +22,7 @@ from tenfold.cluster.supervise import (
     Ended,
     Launcher,
     Zygote,
+    answer_order,
     clear_orders,
     orders_folder,
     take_orders,
@@ -358,9 +359,13 @@ class Supervisor:
     def _take_orders(self) -> None:
         for order in take_orders(orders_folder(self._run.folder), self._refuse_order):
             try:
-                self._obey(order)
+                self._obey(order.what)
             except (KeyError, ValidationError, TenfoldError) as error:
-                self._refuse_order(str(error).splitlines()[0])
+                refusal = str(error).splitlines()[0]
+                self._refuse_order(refusal)
+                answer_order(order, refusal)
+            else:
+                answer_order(order)
 
     def _refuse_order(self, why: str) -> None:
         self._recorder.say("bad-order", why)

@@ -10,6 +10,7 @@ from typing import Any
 from tenfold.cluster.coordinator.leases import Lease
 from tenfold.cluster.coordinator.lives import COLUMNS, Life, life_from_row
 from tenfold.cluster.outer import FragmentState
+from tenfold.cluster.records import Published
 from tenfold.cluster.syncer.shelf import WAITING_COLUMNS, Waiting, load_state, waiting_from_row
 from tenfold.errors import InputError, TenfoldError
 
@@ -84,6 +85,11 @@ class RunLog:
         """Digest of a version's values."""
         rows = self._all("SELECT values_sha256 FROM versions WHERE fragment = ? AND version = ?", (fragment, version))
         return str(rows[0][0]) if rows else None
+
+    def published(self, fragment: int, version: int) -> Published:
+        """What was known when a version was published. Raises IndexError when there was no such version."""
+        rows = self._all("SELECT done, alive FROM versions WHERE fragment = ? AND version = ?", (fragment, version))
+        return Published(*map(int, rows[0]))
 
     def newest_version(self, fragment: int) -> int:
         """Number of the last version of a fragment."""

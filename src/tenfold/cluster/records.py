@@ -24,6 +24,14 @@ class Contributed:
     sequence: int
 
 
+@dataclass(frozen=True, order=True)
+class Published:
+    """How far the run was when a version was published: samples trained, and how many learners were at it."""
+
+    done: int
+    learners: int
+
+
 History = tuple[Merged | Contributed, ...]
 
 

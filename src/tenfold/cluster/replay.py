@@ -8,7 +8,7 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,7 @@ class Replay:
                 return moved
             if life.step >= len(actor.orders):
                 raise TenfoldError(f"the merge log has a gap: life {life.number} has no lease for step {life.step}")
-            order = actor.orders[life.step]
+            order = life.placed(actor.orders[life.step])
             inner_step(self._learner, order)
             life.trained(order.samples * self._learner.plan.context)
             actor.ahead, moved = list(actor.events.get(life.step, [])), True
@@ -236,7 +236,8 @@ class Replay:
             version = versions[fragment.fragment.index]
             fragment.adopt(version, self._values[fragment.fragment.index, version])
         _fill(self._learner.optimizers.state_tensors(), moments)
-        actor.life = Life(actor.logged.number, local, settings.inner_steps, settings.precision)
+        total = self._log.total_samples()
+        actor.life = Life(actor.logged.number, local, settings.inner_steps, settings.precision, total)
         actor.ahead = list(actor.events.get(0, []))
         self._present = actor
         return True
@@ -258,7 +259,9 @@ class Replay:
                 and each.version is not None
                 and each.version <= event.version
             }
-            life.merge(event.fragment, event.version, values, contained)
+            life.merge(
+                event.fragment, event.version, values, contained, self._log.published(event.fragment, event.version)
+            )
         return True
 
     def _contribute(self, event: _Event, life: Life) -> None:
@@ -330,19 +333,7 @@ def _event(entry: Merged | Contributed) -> _Event:
 
 
 def _orders(leases: Sequence[Lease], batch: int) -> list[Order]:
-    return [
-        order
-        for lease in leases
-        for order in orders_of(
-            {
-                "first_sample": lease.first_sample,
-                "samples": lease.samples,
-                "position": lease.position,
-                "stride": lease.stride,
-            },
-            batch,
-        )
-    ]
+    return [order for lease in leases for order in orders_of(asdict(lease), batch)]
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -213,7 +213,9 @@ class DecoupledLearner:
         ]
         for fragment in local:
             fragment.adopt(*start[fragment.fragment.index])
-        return Life(number, local, settings.inner_steps, settings.precision, rank, ranks)
+        plan = self.learner.plan
+        total = plan.steps * plan.sequences
+        return Life(number, local, settings.inner_steps, settings.precision, total, rank, ranks)
 
     def _heal_inner_state(self, peers: list[dict[str, Any]]) -> Origin:
         """The moments of the freshest learner that answers, else of the newest checkpoint, else zero."""
@@ -265,7 +267,7 @@ class DecoupledLearner:
         while True:
             self.peers.serve(lambda: (origin_header(life), self.learner.optimizers.state_tensors()))
             self._merge_arrived(life, wires)
-            what, order = self.agree.next(*self._what_next(wires))
+            what, order = self.agree.next(*self._what_next(life, wires))
             match what:
                 case What.STEP:
                     assert order is not None
@@ -279,7 +281,7 @@ class DecoupledLearner:
                 case What.STOP:
                     self._leave(life, wires)
 
-    def _what_next(self, wires: "_Connections") -> tuple[What, Order | None]:
+    def _what_next(self, life: Life, wires: "_Connections") -> tuple[What, Order | None]:
         if self.stop.is_set:
             return What.STOP, None
         if wires.is_finished:
@@ -289,7 +291,7 @@ class DecoupledLearner:
         if wires.supply is None:
             return What.STEP, None  # as the first rank says
         if order := wires.supply.next(IDLE_S):
-            return What.STEP, order
+            return What.STEP, life.placed(order)
         return (What.FLUSH if wires.supply.is_exhausted else What.IDLE), None
 
     def _step(self, order: Order, life: Life, wires: "_Connections") -> None:
@@ -343,7 +345,7 @@ class DecoupledLearner:
         versions = {index: arrived.version for index, arrived in ready.items()}
         for index in self.agree.versions(versions, len(life.fragments)):
             arrived = ready[index]
-            life.merge(index, arrived.version, arrived.values, arrived.contained)
+            life.merge(index, arrived.version, arrived.values, arrived.contained, arrived.published)
             wires.downlink.taken(index, arrived)
 
     def _await_merges(self, life: Life, wires: "_Connections") -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tenfold.cluster.fragments import shard_of
 from tenfold.cluster.outer import apply_difference
+from tenfold.cluster.records import Published
 from tenfold.cluster.syncer.shelf import KEPT_DIFFERENCES, digest_of
 from tenfold.cluster.watched import Watched
 from tenfold.cluster.wire import Link, Refused
@@ -27,6 +28,16 @@ class Arrived:
     version: int
     values: Tensor
     contained: frozenset[int]
+    published: Published
+
+
+@dataclass(frozen=True)
+class _News:
+    """That there is a newer version."""
+
+    version: int
+    contained: frozenset[int]
+    published: Published
 
 
 Known = dict[int, tuple[int, Tensor]]
@@ -91,20 +102,25 @@ class Downlink:
 
     def _fetch_news(self, link: Link, known: Known) -> None:
         versions = {index: version for index, (version, _) in known.items()}
-        for index, (version, contained) in self._news(link, versions, POLL_S).items():
-            known[index] = self._follow(link, index, version, *known[index])
-            newest, inside = version, contained
-            while known[index][0] != newest:  # a still newer one was fetched whole: ask what that contains
+        for index, first in self._news(link, versions, POLL_S).items():
+            news = first
+            known[index] = self._follow(link, index, news.version, *known[index])
+            while known[index][0] != news.version:  # a still newer one was fetched whole: ask what that contains
                 before = versions | {index: known[index][0] - 1}
-                newest, inside = self._news(link, before, 0.0)[index]
-                known[index] = self._follow(link, index, newest, *known[index])
-            self._offer(index, Arrived(*known[index], inside))
+                news = self._news(link, before, 0.0)[index]
+                known[index] = self._follow(link, index, news.version, *known[index])
+            self._offer(index, Arrived(*known[index], news.contained, news.published))
 
-    def _news(self, link: Link, known: Mapping[int, int], patience: float) -> dict[int, tuple[int, frozenset[int]]]:
+    def _news(self, link: Link, known: Mapping[int, int], patience: float) -> dict[int, _News]:
         """Fragments that have a newer version: which, and which of our contributions are in it."""
         request = {"life": self._life, "known": {str(i): v for i, v in known.items()}, "patience": patience}
         news = link.call("news", request, timeout=patience + 5.0)["versions"]
-        return {int(i): (int(what["version"]), frozenset(what["merged"])) for i, what in news.items()}
+        return {
+            int(i): _News(
+                int(what["version"]), frozenset(what["merged"]), Published(int(what["done"]), int(what["learners"]))
+            )
+            for i, what in news.items()
+        }
 
     def _follow(self, link: Link, index: int, version: int, at: int, values: Tensor) -> tuple[int, Tensor]:
         if at == version:

@@ -19,13 +19,18 @@ class Order:
     first_sample: int
     samples: int
     position: int
+    lease: int = 0
+    """Number of the lease it is part of."""
+    stride: int = 1
+    """Of that lease."""
 
 
 def orders_of(lease: dict[str, Any], batch: int) -> list[Order]:
     """The inner steps of a lease. The position moves `stride` samples for each: others train at the same time."""
     first, samples = int(lease["first_sample"]), int(lease["samples"])
+    number, position, stride = int(lease["number"]), int(lease["position"]), int(lease["stride"])
     return [
-        Order(first + done, min(batch, samples - done), int(lease["position"]) + done * int(lease["stride"]))
+        Order(first + done, min(batch, samples - done), position + done * stride, number, stride)
         for done in range(0, samples, batch)
     ]
 

@@ -4,6 +4,8 @@ from tenfold.cluster.supervise.children import Child, Children, Ended, last_line
 from tenfold.cluster.supervise.crash_loop import CrashLoop
 from tenfold.cluster.supervise.launcher import Launcher
 from tenfold.cluster.supervise.orders import (
+    answer_order,
+    await_answer,
     check_name,
     clear_orders,
     drop_order,
@@ -22,6 +24,8 @@ __all__ = [
     "Ended",
     "Launcher",
     "Zygote",
+    "answer_order",
+    "await_answer",
     "check_name",
     "clear_orders",
     "drop_order",

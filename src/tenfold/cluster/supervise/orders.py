@@ -7,21 +7,39 @@ import json
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tenfold.errors import InputError, TenfoldError
 
-REFUSED_SUFFIX = ".refused"
+REFUSED_SUFFIX, ANSWER_SUFFIX = ".refused", ".answer"
 LOOK_S = 0.05
 PATIENCE_S = 5.0  # a supervisor looks many times a second
 
 
+@dataclass(frozen=True)
+class Order:
+    """An order that was taken."""
+
+    path: Path
+    """Where it lay."""
+    what: dict[str, Any]
+
+
 def give_order(campaign: Path, order: dict[str, Any]) -> dict[str, Any]:
-    """Order something of the `tenfold train` of a campaign; what was ordered. Raises InputError when none takes it."""
+    """Order something of the `tenfold train` of a campaign; what was ordered.
+
+    Raises InputError when none takes it, or when it is refused.
+    """
     folder = orders_folder(campaign / "cluster")
-    if not folder.parent.is_dir() or not is_taken(drop_order(folder, order), PATIENCE_S):
+    path = drop_order(folder, order) if folder.parent.is_dir() else None
+    if path is None or not is_taken(path, PATIENCE_S):
         raise InputError(f"{campaign}: no `tenfold train` of several learners is going on here")
+    refusal = await_answer(path, PATIENCE_S)
+    if refusal:
+        raise InputError(f"{campaign}: {refusal}")
     return {"ordered": order["what"]}
 
 
@@ -62,13 +80,38 @@ def is_taken(order: Path, patience: float) -> bool:
     return False
 
 
+def await_answer(order: Path, patience: float) -> str | None:
+    """Why an order that was taken is refused; None when it is obeyed, or when nothing is heard in so many seconds."""
+    deadline, path = time.monotonic() + patience, _answer_of(order)
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(LOOK_S)
+    refusal = path.read_text(encoding="utf-8")
+    path.unlink(missing_ok=True)
+    return refusal or None
+
+
+def answer_order(order: Order, refusal: str = "") -> None:
+    """Tell whoever gave it: obeyed, or why not. A disk that refuses leaves them without an answer."""
+    path = _answer_of(order.path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with suppress(OSError):
+        temporary.write_text(refusal, encoding="utf-8")
+        temporary.replace(path)
+
+
+def _answer_of(order: Path) -> Path:
+    return order.with_name(order.name + ANSWER_SUFFIX)
+
+
 def clear_orders(directory: Path) -> None:
     """Forget what was ordered of a supervisor that is gone."""
-    for path in _waiting(directory):
+    for path in (*_waiting(directory), *directory.glob(f"*{ANSWER_SUFFIX}")):
         path.unlink(missing_ok=True)
 
 
-def take_orders(directory: Path, report: Callable[[str], None]) -> list[dict[str, Any]]:
+def take_orders(directory: Path, report: Callable[[str], None]) -> list[Order]:
     """Take every order out of the directory, oldest first. Never raises for what others put there.
 
     What is no JSON object is set aside as `*.refused`, and `report` gets one line on it.
@@ -81,7 +124,7 @@ def take_orders(directory: Path, report: Callable[[str], None]) -> list[dict[str
         except (OSError, ValueError, RecursionError) as error:
             report(f"{path}: not an order ({error}); {_set_aside(path)}")
         else:
-            orders.append(order)
+            orders.append(Order(path, order))
     return orders
 
 

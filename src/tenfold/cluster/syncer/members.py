@@ -77,6 +77,10 @@ class RemoteMembers:
         """As far as is known."""
         return self._known.draining
 
+    def done(self) -> int:
+        """As far as is known."""
+        return self._known.done
+
     def quarantine(self, life: int, reason: str) -> None:
         """Tell now if that is possible. It is on the shelf, from where every report tells it until it is heard."""
         self._refreshed(TELL_S)

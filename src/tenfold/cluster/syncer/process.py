@@ -71,6 +71,7 @@ def serve(
         plan.sequences,
         campaign.cluster.strikes,
         campaign.cluster.stalled_after,
+        campaign.cluster.learners,
     )
     coordinator = Coordinator(where.folder, facts, recorder)
     shard = make_shard(campaign, vocab_size, where.shard(0), coordinator, recorder)

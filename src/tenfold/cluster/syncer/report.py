@@ -57,6 +57,7 @@ class Membership:
     expected: frozenset[int] = frozenset()
     active: frozenset[int] = frozenset()
     draining: bool = False
+    done: int = 0
     mark: int = 0
     seal: tuple[int, ...] = ()
     finished: bool = False
@@ -72,6 +73,7 @@ class Membership:
             expected=frozenset(map(int, r["expected"])),
             active=frozenset(map(int, r["active"])),
             draining=bool(r["draining"]),
+            done=int(r["done"]),
             mark=int(r["mark"]),
             seal=tuple(map(int, r["seal"])),
             finished=bool(r["finished"]),

@@ -60,6 +60,8 @@ class RunFacts:
     """Samples in one global step."""
     strikes: int
     stalled_after: float
+    learners: int
+    """As many as are meant to train."""
 
 
 @dataclass
@@ -120,6 +122,10 @@ class Coordinator:
             flushed = all(self._pulse(life.number).flushed for life in self.lives.active())
             return flushed and self.leases.is_exhausted and not self.lives.ending()
 
+    def done(self) -> int:
+        """Samples that are trained; without the lock, since a shard asks that holds its own."""
+        return self._done()
+
     def quarantine(self, life: int, reason: str) -> None:
         """End a life that sent something bad, and count a strike against its learner. Told again, it changes nothing.
 
@@ -148,6 +154,7 @@ class Coordinator:
                 expected=frozenset(self.expected()),
                 active=frozenset(life.number for life in self.lives.active()),
                 draining=draining,
+                done=self._done(),
                 mark=self.leases.progress().granted if draining else 0,
                 seal=tuple(life.number for life in self.lives.ending() if shard.seal(life.number) is None),
                 finished=self.finished,
@@ -259,7 +266,7 @@ class Coordinator:
         done, total = self._done() - self._done_by(life) + here, self.facts.total_samples
         # Nobody holds more than half of its fair share of what is left, so that others do not run dry near the end; and
         # nobody is given the same again after every step.
-        fair = (total - done) // (2 * active)
+        fair = (total - done) // (2 * max(active, self.facts.learners))  # others may be about to join
         if backlog > fair // 2:
             return None
         wanted = min(samples, max((fair - backlog) // life.batch * life.batch, life.batch if backlog == 0 else 0))

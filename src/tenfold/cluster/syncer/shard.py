@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +14,7 @@ from tenfold.cluster.coordinator.book import Fenced
 from tenfold.cluster.fragments import Fragment, Span
 from tenfold.cluster.outer import FragmentState, OuterOptimizer
 from tenfold.cluster.quantise import decode, encoded_size, take_spans
-from tenfold.cluster.records import Contribution
+from tenfold.cluster.records import Contribution, Published
 from tenfold.cluster.syncer.guards import REMEMBERED, NormGuard, not_finite, root_mean_square
 from tenfold.cluster.syncer.pace import Pace
 from tenfold.cluster.syncer.round import AdaptiveGrace, merge_time
@@ -40,6 +40,9 @@ class Members(Protocol):
 
     def draining(self) -> bool:
         """Whether all samples are trained, so that what waits is merged without waiting for anybody."""
+
+    def done(self) -> int:
+        """Samples of the run that are trained, as far as is known."""
 
     def quarantine(self, life: int, reason: str) -> None:
         """A life sent something bad: end it and count a strike."""
@@ -78,13 +81,14 @@ class Shard:
         self._norms = NormGuard(settings.norm_limit)
         self._arrived: dict[int, dict[int, float]] = {index: {} for index in fragments}
         self._handed_out: deque[tuple[int, int, str]] = deque(maxlen=HANDED_OUT)
+        self._done = shelf.furthest()
         self._state = {index: self._restore(fragment, initial) for index, fragment in fragments.items()}
 
     def _restore(self, fragment: Fragment, initial: Callable[[Fragment], Tensor]) -> FragmentState:
         state = self.shelf.newest(fragment.index)
         if state is None:
             state = FragmentState.first(initial(fragment))
-            self.shelf.publish(fragment.index, state, None, [], 0, digest_of(state.values))
+            self.shelf.publish(fragment.index, state, None, [], Published(0, 0), digest_of(state.values))
         for rank, ranks, norm, tokens in self.shelf.recent_norms(fragment.index, REMEMBERED):
             self._norms.note((fragment.index, rank, ranks), norm, tokens)
         for life, at, tokens in self.shelf.recent_arrivals(fragment.index, RESTORED):
@@ -248,6 +252,7 @@ class Shard:
 
     def _merge(self, index: int) -> None:
         """All that waits for a fragment becomes its next version."""
+        self._done = max(self._done, self._members.done())  # after a restart it is known again only later
         with self._changed:
             waiting = self.shelf.waiting(index)
             alive = set(self._members.expected()) | {each.what.life for each in waiting}
@@ -255,7 +260,8 @@ class Shard:
             movements = [(weight, self.movement_of(each)) for weight, each in zip(weights, waiting, strict=True)]
             following, difference = self.settings.optimizer.step(state, movements)
             made_of = list(zip(waiting, weights, strict=True))
-            self.shelf.publish(index, following, difference, made_of, len(alive), digest_of(following.values))
+            published = Published(self._done, len(alive))
+            self.shelf.publish(index, following, difference, made_of, published, digest_of(following.values))
             self._state[index] = following
             self._arrived[index] = {}
             self._grace[index].merged([each.what.life for each in waiting])
@@ -290,7 +296,11 @@ class Shard:
                     break
                 self._changed.wait(left)
         return {
-            index: {"version": version, "merged": self.shelf.merged_sequences(life, index, version)}
+            index: {
+                "version": version,
+                "merged": self.shelf.merged_sequences(life, index, version),
+                **asdict(self.shelf.published(index, version)),
+            }
             for index, version in newer.items()
         }
 

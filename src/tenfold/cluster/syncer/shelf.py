@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tenfold.cluster.coordinator.book import Book
 from tenfold.cluster.outer import FragmentState
-from tenfold.cluster.records import Contribution, history_from
+from tenfold.cluster.records import Contribution, Published, history_from
 from tenfold.cluster.syncer.durable import read_verified, write_durably
 
 SCHEMA = """
@@ -31,8 +31,8 @@ CREATE TABLE IF NOT EXISTS contributions (
 CREATE INDEX IF NOT EXISTS by_version ON contributions (fragment, version);
 CREATE TABLE IF NOT EXISTS versions (
     fragment INTEGER NOT NULL, version INTEGER NOT NULL, state_sha256 TEXT NOT NULL, difference_sha256 TEXT,
-    values_sha256 TEXT NOT NULL, learners INTEGER NOT NULL, alive INTEGER NOT NULL, generation INTEGER NOT NULL,
-    published_at REAL NOT NULL, PRIMARY KEY (fragment, version));
+    values_sha256 TEXT NOT NULL, learners INTEGER NOT NULL, alive INTEGER NOT NULL, done INTEGER NOT NULL,
+    generation INTEGER NOT NULL, published_at REAL NOT NULL, PRIMARY KEY (fragment, version));
 CREATE TABLE IF NOT EXISTS sealed (life INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS refusals (
     id INTEGER PRIMARY KEY, life INTEGER, header TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
@@ -188,7 +188,7 @@ class Shelf:
         state: FragmentState,
         difference: bytes | None,
         made_of: Sequence[tuple[Waiting, float]],
-        alive: int,
+        published: Published,
         values_sha256: str,
     ) -> None:
         """Make a version the newest: at once and for good, or not at all.
@@ -205,7 +205,7 @@ class Shelf:
         learners = len({waiting.what.life for waiting, _ in made_of})
         with self.book.write() as db:
             db.execute(
-                "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     fragment,
                     state.version,
@@ -213,7 +213,8 @@ class Shelf:
                     difference_sha256,
                     values_sha256,
                     learners,
-                    alive,
+                    published.learners,
+                    published.done,
                     generation,
                     time.time(),
                 ),
@@ -263,6 +264,16 @@ class Shelf:
             return None
         path = self._difference(fragment, version, rows[0][1])
         return read_verified(path, rows[0][0]) if path.exists() else None
+
+    def published(self, fragment: int, version: int) -> Published:
+        """What was known when a version was published. Raises IndexError when there was no such version."""
+        sql = "SELECT done, alive FROM versions WHERE fragment = ? AND version = ?"
+        done, learners = self.book.read(sql, (fragment, version))[0]
+        return Published(int(done), int(learners))
+
+    def furthest(self) -> int:
+        """Samples that were done when the newest version was published; 0 before the first."""
+        return int(self.book.read("SELECT coalesce(max(done), 0) FROM versions")[0][0])
 
     def values_digest(self, fragment: int, version: int) -> str | None:
         """Digest of a version's values; None when there was no such version."""

@@ -10,6 +10,12 @@ class Refused(TenfoldError):
     """The other side said no, with its reason. Asking again is no use."""
 
 
+class NotAdmitted(Refused):
+    """The other side does not know the token."""
+
+    exit_code = 2
+
+
 class Unreachable(TenfoldError):
     """The other side could not be reached, or could not do it, for as long as there was patience."""
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from tenfold.cluster.wire.answers import Refused, Unreachable
+from tenfold.cluster.wire.answers import NotAdmitted, Refused, Unreachable
 from tenfold.cluster.wire.chunks import MISMATCHES, Range, chunks_of, missing
 from tenfold.cluster.wire.measure import LinkMeasure
 from tenfold.cluster.wire.security import Security, call_headers, check_client, client_options, scheme
@@ -326,7 +326,7 @@ def _opened(answer: dict[str, Any]) -> dict[str, Any]:
 def _as_refusal(error: BaseException) -> TenfoldError | None:
     """What the server refused outright; None for everything that may go better next time."""
     if isinstance(error, flight.FlightUnauthenticatedError):
-        return Refused("the syncer does not know this token")
+        return NotAdmitted("the syncer does not know this token")
     text = str(error)
     if isinstance(error, flight.FlightServerError) and text.startswith("{"):
         try:
