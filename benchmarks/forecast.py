@@ -2,8 +2,9 @@
 
     python benchmarks/forecast.py --directory DIR [--seeds 1 2 3 4 5] [--parallel 2] [--json FILE]
 
-Every seed is a campaign of its own: another corpus split, other initial weights, other order of the data. With
-`--parallel` several campaigns run side by side on one thread each. What is finished is not run again.
+Every seed is a campaign of its own: another corpus split, other initial weights, other order of the data. Targets are
+trained by one process, as the rungs are. With `--parallel` several campaigns run side by side on one thread each. What
+is finished is not run again.
 """
 
 import argparse
@@ -23,7 +24,8 @@ def run_seed(directory: Path, seed: int, parallel: int) -> list[dict[str, Any]]:
     tenfold = [sys.executable, "-m", "tenfold"]
     if not (campaign / "campaign.toml").exists():
         subprocess.run([*tenfold, "init", str(campaign)], check=True, stdout=subprocess.DEVNULL)
-    settings = [f"seed={seed}", *(["train.threads=1", "ladder.workers=1"] if parallel > 1 else [])]
+    alone = ["cluster.learners=0", "chaos.faults=[]"]  # what several learners cost is another question
+    settings = [f"seed={seed}", *alone, *(["train.threads=1", "ladder.workers=1"] if parallel > 1 else [])]
     overrides = [part for setting in settings for part in ("--set", setting)]
     with (campaign / "log.txt").open("a") as log:
         subprocess.run([*tenfold, "run", str(campaign), *overrides], check=True, stdout=log, stderr=log)

@@ -35,6 +35,7 @@ PORT = 7300
 UNLIMITED = Line(mbit=1000, delay_s=0.0, loss=0.0, queue_bytes=4_000_000)
 NAMES = ("near", "far")
 STARTING_S = 60.0
+STALLED_AFTER = 5.0  # the default: a beat may need several of the line's retransmissions
 
 
 def main() -> None:
@@ -82,6 +83,7 @@ def measure(campaign: Path, corpus: Path, line: Line, arguments: argparse.Namesp
             "cluster.tls_certificate": tls[0],
             "cluster.tls_key": tls[1],
             "cluster.inner_steps": arguments.inner_steps,
+            "cluster.stalled_after": STALLED_AFTER,
         }
         sets = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
         train(campaign, near, far, sets)

@@ -120,7 +120,7 @@ def test_contributions_are_merged_and_learners_told_which(syncer: RunningSyncer)
     syncer.shard.merge_due(time.monotonic())
     assert syncer.shard.versions == {0: 1, 1: 0}
     news = one.link.call("news", {"life": one.life, "known": {"0": 0, "1": 0}, "patience": 0.1})
-    assert news["versions"] == {"0": {"version": 1, "merged": [0], "done": 0, "learners": 2}}
+    assert news["versions"] == {"0": {"version": 1, "merged": [0], "done": None, "learners": 2}}
     merged = syncer.shard.shelf.merged(0, 1)
     assert [(each.what.life, each.weight) for each in merged] == [(one.life, 0.5), (two.life, 0.5)]
 

@@ -24,7 +24,16 @@ from hypothesis import strategies as st
 
 from tenfold.cluster.chaos import FaultyProxy
 from tenfold.cluster.wire import Blob, BlobServer, Link, Refused, Security, Unreachable
-from tenfold.cluster.wire.chunks import HALF_RECEIVED, LARGEST_CHUNK, MISMATCHES, Inbox, chunks_of, joined, missing
+from tenfold.cluster.wire.chunks import (
+    HALF_RECEIVED,
+    LARGEST_CHUNK,
+    MISMATCHES,
+    UNDIVIDED,
+    Inbox,
+    chunks_of,
+    joined,
+    missing,
+)
 from tenfold.cluster.wire.link import PIECE_TIMEOUT_S, parse_address
 from tenfold.errors import InputError, TenfoldError
 from tests.cluster.waiting import until
@@ -316,6 +325,49 @@ def test_a_server_that_starts_anew_with_another_bulk_port_is_found(shelf: Shelf)
             assert second.bulk_port != first.bulk_port
             link.put("two", {}, noise(1000))
     assert set(shelf.blobs) == {"one", "two"}
+
+
+@pytest.mark.parametrize("size", [0, 1, UNDIVIDED, UNDIVIDED + 1])
+def test_small_blobs_go_in_one_call_when_the_bulk_port_is_known(shelf: Shelf, server: BlobServer, size: int) -> None:
+    with behind_proxies(server) as (address, control, _), linked(address) as link:
+        link.put("first", {}, b"tells the port")
+        data = noise(size)
+        if 0 < size <= UNDIVIDED:
+            control.partition(30.0)  # needed no more
+        assert link.put("k", {"a": 1}, data) == {"number": 2}
+        assert link.put("k", {"a": 1}, data) == {"number": 2}, "the same again is answered the same, and taken once"
+        header, found = link.get("k")
+        assert (header, bytes(found)) == ({"a": 1}, data)
+        assert link.measure.sent >= size
+        with pytest.raises(Refused, match="no blob other"):
+            link.get("other")
+    assert shelf.receipts == 2
+
+
+def test_a_small_blob_survives_damage_on_the_way(shelf: Shelf, server: BlobServer) -> None:
+    with behind_proxies(server) as (address, _, bulk), linked(address) as link:
+        link.put("first", {}, b"tells the port")
+        bulk.corrupt(1)
+        link.put("k", {}, noise(60_000))
+        bulk.corrupt(1)
+        assert bytes(link.get("k")[1]) == noise(60_000)
+    assert shelf.blobs["k"].data == noise(60_000)
+
+
+@pytest.mark.parametrize("whole", [3, None, {}, {"key": "k"}, announcement("k", b"") | {"total": 2**60}])
+def test_a_malformed_announcement_with_its_bytes_is_refused(server: BlobServer, shelf: Shelf, whole: Any) -> None:
+    command = json.dumps({"whole": whole, "crc": zlib.crc32(b"a")}).encode()
+    answer = piece_answer(server, command, as_table(b"a"))
+    assert shelf.reasons == [answer["refused"]]
+    assert shelf.receipts == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"ab", b"abcd"])
+def test_other_bytes_than_announced_are_not_taken(server: BlobServer, shelf: Shelf, data: bytes) -> None:
+    command = json.dumps({"whole": announcement("k", b"abc"), "crc": zlib.crc32(data)}).encode()
+    answer = piece_answer(server, command, as_table(data))
+    assert "refused" in answer or answer["answer"].get("incomplete")
+    assert shelf.receipts == 0
 
 
 def test_what_has_arrived_is_not_sent_again(shelf: Shelf, server: BlobServer) -> None:

@@ -73,23 +73,36 @@ def train_with_learners(
         recorder.say("started", _headline(campaign, plan))
         watcher = open_watcher(files, identity, plan, campaign.train.log_every)
         run = _local_run(campaign, files, plan, overrides)
-        score = partial(_score_published, campaign, manifest, files, scorer)
-        with closing(RunningScores(plan.evaluate_every, score, partial(_note_scores, recorder, console))) as scores:
-            Supervisor(run, console, recorder, _loss_follower(watcher, recorder, claim, scores)).train()
-            scores.finish(plan.steps)
-    weights = published_weights(campaign, manifest, files)
-    meta = {"identity": asdict(identity), "fingerprint": identity.fingerprint, "seconds": claim.seconds}
+        score = partial(_score_published, campaign, manifest, files, scorer, plan)
+        running = RunningScores(plan.evaluate_every, score, partial(_note_scores, recorder, console), console.say)
+        with closing(running) as scores:
+            Supervisor(run, console, recorder, _loss_follower(watcher, recorder, claim, scores, plan.steps)).train()
+            result = _keep(campaign, manifest, files, checkpointer, claim, plan)
+        scores.score(plan.steps)
+    return result, identity
+
+
+def _keep(
+    campaign: Campaign,
+    manifest: Manifest,
+    files: CampaignFiles,
+    checkpointer: Checkpointer,
+    claim: Claim,
+    plan: RunPlan,
+) -> TrainResult:
+    """What the syncer ended with becomes a checkpoint."""
+    weights, identity, seconds = published_weights(campaign, manifest, files), claim.identity, claim.seconds
+    meta = {"identity": asdict(identity), "fingerprint": identity.fingerprint, "seconds": seconds}
     checkpointer.save(CheckpointState(weights, plan.steps, plan.steps * plan.sequences, meta))
     checkpointer.wait()
-    result = TrainResult(
+    return TrainResult(
         steps=plan.steps,
         tokens=plan.steps * plan.tokens_per_step,
         parameters=plan.parameters,
         weights_digest=weights_digest(weights),
         fingerprint=identity.fingerprint,
-        seconds=claim.seconds,
+        seconds=seconds,
     )
-    return result, identity
 
 
 def _local_run(campaign: Campaign, files: CampaignFiles, plan: RunPlan, overrides: tuple[str, ...]) -> LocalRun:
@@ -123,8 +136,9 @@ def _recorded(campaign: Campaign, files: CampaignFiles, claim: Claim, steps: int
 
 
 def _score_published(
-    campaign: Campaign, manifest: Manifest, files: CampaignFiles, scorer: HoldoutScorer
+    campaign: Campaign, manifest: Manifest, files: CampaignFiles, scorer: HoldoutScorer, plan: RunPlan
 ) -> Mapping[str, float]:
+    torch.set_num_threads(plan.threads)  # as few as a learner has, beside which it runs
     device = choose_device(campaign.train.device)
     model = Transformer(campaign.model, manifest.vocab_size, choose_compute_dtype(device, campaign.train.precision))
     published = published_weights(campaign, manifest, files)
@@ -141,7 +155,7 @@ def _note_scores(recorder: Recorder, console: RunConsole, step: int, scores: Map
 
 
 def _loss_follower(
-    watcher: ForecastWatcher | None, recorder: Recorder, claim: Claim, scores: RunningScores
+    watcher: ForecastWatcher | None, recorder: Recorder, claim: Claim, scores: RunningScores, last: int
 ) -> Callable[[int, float], str]:
     """At each console line: shows the forecast's band the loss at every evaluation passed, and keeps the time."""
     seen = 0
@@ -149,7 +163,8 @@ def _loss_follower(
     def follow(step: int, loss: float) -> str:
         nonlocal seen
         claim.save()
-        scores.reached(step)
+        if step < last:
+            scores.reached(step)
         if watcher is None:
             return ""
         while seen + watcher.group <= step:

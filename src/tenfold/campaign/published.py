@@ -14,10 +14,13 @@ from tenfold.data import Manifest
 from tenfold.errors import TenfoldError
 from tenfold.model import Transformer
 
+PATIENCE_S = 10.0
+
 
 def published_weights(campaign: Campaign, manifest: Manifest, files: CampaignFiles) -> dict[str, Tensor]:
     """The newest version of every fragment, by parameter. Raises TenfoldError when one is missing or damaged."""
-    model = Transformer(campaign.model, manifest.vocab_size, torch.float32)
+    with torch.device("meta"):  # only names and shapes are needed
+        model = Transformer(campaign.model, manifest.vocab_size, torch.float32)
     parameters = dict(model.named_parameters())
     fragments = cut_model({name: list(p.shape) for name, p in parameters.items()}, campaign.cluster.fragments)
     weights = {}
@@ -35,38 +38,39 @@ def published_weights(campaign: Campaign, manifest: Manifest, files: CampaignFil
 class RunningScores:
     """Scores what is published each time the run has come `every` steps further, in a thread beside it.
 
-    The learners do not wait for it; what falls due while a score is under way is left out.
+    The learners do not wait for it; what falls due while a score is under way is left out, and one that fails is said
+    and costs nothing else.
     """
 
     def __init__(
-        self, every: int, score: Callable[[], Mapping[str, float]], note: Callable[[int, Mapping[str, float]], None]
+        self,
+        every: int,
+        score: Callable[[], Mapping[str, float]],
+        note: Callable[[int, Mapping[str, float]], None],
+        warn: Callable[[str], None],
     ) -> None:
         """`note(step, scores)` takes bits per byte by holdout, from the thread."""
-        self._every, self._score, self._note = every, score, note
+        self._every, self._score, self._note, self._warn = every, score, note, warn
         self._next: int | None = None
-        self._scored: int | None = None
         self._thread: threading.Thread | None = None
 
     def reached(self, step: int) -> None:
-        """The run has done so many steps."""
+        """The run has done so many steps, and goes on."""
         if self._next is not None and step >= self._next and not (self._thread and self._thread.is_alive()):
-            self._thread = threading.Thread(target=self._run, args=(step,), name="scores", daemon=True)
+            self._thread = threading.Thread(target=self.score, args=(step,), name="scores", daemon=True)
             self._thread.start()
             self._next = None
         if self._next is None:
             self._next = (step // self._every + 1) * self._every
 
-    def finish(self, step: int) -> None:
-        """Wait for the score under way, then score the run's end."""
-        self.close()
-        if self._scored != step:
-            self._run(step)
+    def score(self, step: int) -> None:
+        """Score what is published now."""
+        try:
+            self._note(step, self._score())
+        except Exception as error:  # whatever it is, a run must not end of its scores
+            self._warn(f"warning: no scores at step {step} ({type(error).__name__}: {str(error)[:200]})")
 
     def close(self) -> None:
-        """Wait for the score under way."""
+        """Wait for the score under way, but not long."""
         if self._thread:
-            self._thread.join()
-
-    def _run(self, step: int) -> None:
-        self._note(step, self._score())
-        self._scored = step
+            self._thread.join(PATIENCE_S)

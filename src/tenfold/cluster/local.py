@@ -396,6 +396,10 @@ class Supervisor:
         if self._run.in_slurm and fault.target not in self._run.syncers:
             raise TenfoldError("faults hit processes of this machine; here the learners are jobs of Slurm")
         target = fault.target if fault.target in self._run.syncers else self._known(fault.target)
+        if fault.kind in LINK_FAULTS and not self._run.disturbs_links:
+            raise TenfoldError(f"{fault.kind}: connections pass a proxy only where [chaos] plans such a fault")
+        if target not in self._launcher(target).running:
+            raise TenfoldError(f"{target} is not running now")
         self._chaos.add(Injection(fault.kind, target, 0.0, None, fault.seconds, fault.amount))
 
     def _known(self, name: str) -> str:

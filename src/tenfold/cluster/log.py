@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tenfold.cluster.coordinator.book import check_format
 from tenfold.cluster.coordinator.leases import Lease
 from tenfold.cluster.coordinator.lives import COLUMNS, Life, life_from_row
 from tenfold.cluster.outer import FragmentState
@@ -44,6 +45,8 @@ class RunLog:
             raise InputError(f"{folder}: no merge log here; only a run with [cluster] learners has one")
         connections = [sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True) for path in paths]
         try:
+            for connection, path in zip(connections, paths, strict=True):
+                check_format(connection, path)
             yield cls(connections[0], connections[1:], [path.parent for path in paths[1:]])
         finally:
             for connection in connections:
@@ -89,7 +92,7 @@ class RunLog:
     def published(self, fragment: int, version: int) -> Published:
         """What was known when a version was published. Raises IndexError when there was no such version."""
         rows = self._all("SELECT done, alive FROM versions WHERE fragment = ? AND version = ?", (fragment, version))
-        return Published(*map(int, rows[0]))
+        return Published(*rows[0])
 
     def newest_version(self, fragment: int) -> int:
         """Number of the last version of a fragment."""

@@ -24,12 +24,17 @@ class Contributed:
     sequence: int
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Published:
-    """How far the run was when a version was published: samples trained, and how many learners were at it."""
+    """How far the run was when a version was published: samples trained if known, and how many learners were at it."""
 
-    done: int
+    done: int | None
     learners: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Sorts by how far the run was."""
+        return (-1 if self.done is None else self.done), self.learners
 
 
 History = tuple[Merged | Contributed, ...]

@@ -3,11 +3,13 @@
 import math
 import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +28,8 @@ from tenfold.train.plan import RunPlan
 
 ROUNDS = 8  # contributions of every learner to a fragment, at least
 LENGTH_S = 4.0  # of training, at least
+LONGEST_S = 120.0
+PREFIX = ".trial-"
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,14 @@ def time_learners(
     """Train the first tokens as `tenfold train` will, but without its faults and evaluations, and throw them away.
 
     `step_seconds`: what a step takes about, without learners. Raises TenfoldError when they are not started from here,
-    or when one of them came too late to be timed.
+    when their rounds are too long to be tried, or when one of them came too late to be timed.
     """
     if campaign.cluster.launch != "local":
         raise TenfoldError(f'only learners with launch = "local" can be tried out, not "{campaign.cluster.launch}"')
     began = time.monotonic()
     steps = max(ROUNDS * campaign.cluster.inner_steps * _steps_of_all(campaign), math.ceil(LENGTH_S / step_seconds))
+    if min(steps, plan.steps) * step_seconds > LONGEST_S:
+        raise TenfoldError(f"{steps} steps are too long to be tried; cluster.inner_steps makes them so many")
     with _scratch(files, _short(campaign, plan, min(steps, plan.steps))) as scratch:
         short = load_campaign(scratch.directory)
         with (
@@ -60,16 +66,16 @@ def time_learners(
         ):
             result, _ = train_with_learners(short, scratch, manifest, checkpointer, quiet, _no_scores, ())
         with RunLog.opened(scratch.cluster) as log:
-            rate, spread = _rate(log)
+            rate, spread = _rate(log, campaign.cluster.learners)
     return LearnersTrial(rate, spread, max(0.0, time.monotonic() - began - result.tokens / rate))
 
 
 @contextmanager
 def _scratch(files: CampaignFiles, values: Mapping[str, Any]) -> Iterator[CampaignFiles]:
     """A campaign of these values beside this one, on its corpus."""
-    scratch = CampaignFiles(files.directory / "trial")
-    shutil.rmtree(scratch.directory, ignore_errors=True)  # of a trial that was killed
-    scratch.directory.mkdir()
+    for killed in files.directory.glob(f"{PREFIX}*"):
+        shutil.rmtree(killed, ignore_errors=True)
+    scratch = CampaignFiles(Path(tempfile.mkdtemp(prefix=PREFIX, dir=files.directory)))
     try:
         scratch.data.symlink_to(files.data.resolve(), target_is_directory=True)
         text = render_campaign(values, "a trial of the campaign above; it may be deleted")
@@ -96,11 +102,13 @@ def _no_scores(_: Transformer, __: torch.device) -> Mapping[str, float]:
     return {}
 
 
-def _rate(log: RunLog) -> tuple[float, float]:
+def _rate(log: RunLog, learners: int) -> tuple[float, float]:
     """Tokens a second while all learners contribute, and the standard error of that as a share."""
     arrivals: dict[int, list[tuple[float, int]]] = {}
     for at, life, tokens in log.arrivals():
         arrivals.setdefault(life, []).append((at, tokens))
+    if len(arrivals) < learners:
+        raise TenfoldError(f"only {len(arrivals)} of {learners} learners came to contribute in the trial")
     begin = max(found[0][0] for found in arrivals.values())
     end = min(found[-1][0] for found in arrivals.values())
     rates, variance = [], 0.0

@@ -91,7 +91,7 @@ def make_forecast(
         quantities.append(Prediction("training time", "seconds", trial.seconds, trial.intervals, shared | trial.basis))
     except Interrupted:
         raise
-    except (TenfoldError, RuntimeError, MemoryError) as error:  # the target may need more than this one process has
+    except (TenfoldError, RuntimeError, MemoryError, OSError) as error:  # it may need more than one process has
         console.say(f"warning: no forecast of the training time: {str(error).splitlines()[0]}")
     return quantities
 
@@ -104,6 +104,9 @@ def _notes(campaign: Campaign, manifest: Manifest, ladder: LadderResult) -> list
     epochs = ladder.plan.target.tokens / manifest.tokens
     if epochs > 1 + EPOCH_SLACK:
         notes.append(f"the target sees its data {epochs:.2g} times: what repeating costs is not in the ladder's law")
+    learners = campaign.cluster.learners
+    if learners > 1:
+        notes.append(f"the target is trained by {learners} learners, rungs by one: what that costs is not in the law")
     if ladder.transfer is not None and not ladder.transfer.holds:
         notes.append(ladder.transfer.text)
     return notes

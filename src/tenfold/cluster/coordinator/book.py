@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tenfold.errors import TenfoldError
+from tenfold.errors import InputError, TenfoldError
 
 BUSY_TIMEOUT_S = 30.0  # an opening waits this long for the transaction of the process it takes over from
 
+FORMAT = 2  # of the tables of coordinator and shards
 FENCE = """
 CREATE TABLE IF NOT EXISTS fence (id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NOT NULL);
 INSERT OR IGNORE INTO fence VALUES (1, 0);
@@ -25,6 +26,17 @@ UPDATE fence SET generation = generation + 1;
 
 class Fenced(TenfoldError):
     """Another process has opened the book since: this one must stop, what it wanted to write is not written."""
+
+
+def check_format(db: sqlite3.Connection, path: Path) -> None:
+    """Raises InputError when a book that is begun is not of this version of tenfold; one without tables is new."""
+    begun = db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    found = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if begun and found != FORMAT:
+        raise InputError(
+            f"{path}: a merge log of format {found}, this tenfold reads format {FORMAT}; go on with the version that "
+            "began the run, or train in another directory"
+        )
 
 
 class Book:
@@ -54,7 +66,8 @@ class Book:
         """Tables and generation in one transaction: an opening that is killed has changed nothing."""
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
-        self._db.executescript(f"BEGIN IMMEDIATE;\n{FENCE}\n{schema}")
+        check_format(self._db, self.path)
+        self._db.executescript(f"BEGIN IMMEDIATE;\nPRAGMA user_version = {FORMAT};\n{FENCE}\n{schema}")
         generation = self._current_generation()
         self._db.execute("COMMIT")
         return generation

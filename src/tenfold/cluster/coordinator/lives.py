@@ -7,6 +7,7 @@ contribution, a heartbeat of a hung process) can be told apart and refused.
 import json
 import sqlite3
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ CREATE TABLE IF NOT EXISTS lives (
     state TEXT NOT NULL, origin TEXT, joined_at REAL NOT NULL, ended_at REAL, reason TEXT, steps INTEGER);
 CREATE TABLE IF NOT EXISTS strikes (id INTEGER PRIMARY KEY, name TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS struck (life INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS heard (life INTEGER PRIMARY KEY, step INTEGER NOT NULL);
 """
 
 End = Literal["sealed", "left", "finished"]
@@ -58,6 +60,15 @@ class Lives:
         """A name that was struck `max_strikes` times is barred from joining."""
         self._book = book
         self._max_strikes = max_strikes
+
+    def note_steps(self, steps: Mapping[int, int]) -> None:
+        """How many steps each of these lives says that it has made, for whoever must tell later what was lost."""
+        with self._book.write() as db:
+            db.executemany("INSERT OR REPLACE INTO heard VALUES (?, ?)", list(steps.items()))
+
+    def noted_steps(self) -> dict[int, int]:
+        """Life → steps as last noted."""
+        return {int(life): int(step) for life, step in self._book.read("SELECT life, step FROM heard")}
 
     def join(self, name: str, address: str | None, batch: int) -> Life:
         """Begin a life; its number was never used before. A learner has one at a time: seal `unfinished(name)` first.

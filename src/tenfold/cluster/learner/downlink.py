@@ -116,9 +116,7 @@ class Downlink:
         request = {"life": self._life, "known": {str(i): v for i, v in known.items()}, "patience": patience}
         news = link.call("news", request, timeout=patience + 5.0)["versions"]
         return {
-            int(i): _News(
-                int(what["version"]), frozenset(what["merged"]), Published(int(what["done"]), int(what["learners"]))
-            )
+            int(i): _News(int(what["version"]), frozenset(what["merged"]), Published(what["done"], what["learners"]))
             for i, what in news.items()
         }
 

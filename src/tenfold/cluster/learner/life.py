@@ -47,7 +47,7 @@ class Life:
         if order.lease != self._lease:
             self._lease, self._moved = order.lease, 0
         seen, self._seen = self._seen, None
-        if seen is not None and not (seen.learners <= 1 and order.stride == 1):
+        if seen is not None and seen.done is not None and not (seen.learners <= 1 and order.stride == 1):
             off = seen.done - (order.position + self._moved)
             if abs(off) > self.total * OFF_COURSE:
                 self._moved += off
@@ -90,7 +90,8 @@ class Life:
     def merge(self, index: int, version: int, values: Tensor, contained: Collection[int], published: Published) -> None:
         """A newer version of a fragment, before the next step."""
         self.fragments[index].merge(version, values, contained)
-        self._seen = max(self._seen or published, published)
+        if self._seen is None or published.order > self._seen.order:
+            self._seen = published
         self.history.append(Merged(self.step, index, version))
 
     def acknowledged(self, contribution: Contribution) -> None:

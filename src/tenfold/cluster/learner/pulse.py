@@ -1,4 +1,4 @@
-"""What a learner says about itself, twice a second, from a thread of its own; progress is the main thread's."""
+"""What a learner says about itself, four times a second, from a thread of its own; progress is the main thread's."""
 
 import threading
 from dataclasses import dataclass, replace

@@ -40,7 +40,7 @@ def give_order(campaign: Path, order: dict[str, Any]) -> dict[str, Any]:
     refusal = await_answer(path, PATIENCE_S)
     if refusal:
         raise InputError(f"{campaign}: {refusal}")
-    return {"ordered": order["what"]}
+    return {"ordered": order["what"]} | ({"answer": "none yet"} if refusal is None else {})
 
 
 def orders_folder(cluster: Path) -> Path:
@@ -81,7 +81,7 @@ def is_taken(order: Path, patience: float) -> bool:
 
 
 def await_answer(order: Path, patience: float) -> str | None:
-    """Why an order that was taken is refused; None when it is obeyed, or when nothing is heard in so many seconds."""
+    """Why an order that was taken is refused: empty when it is obeyed, None when nothing is heard for so long."""
     deadline, path = time.monotonic() + patience, _answer_of(order)
     while not path.exists():
         if time.monotonic() > deadline:
@@ -89,7 +89,7 @@ def await_answer(order: Path, patience: float) -> str | None:
         time.sleep(LOOK_S)
     refusal = path.read_text(encoding="utf-8")
     path.unlink(missing_ok=True)
-    return refusal or None
+    return refusal
 
 
 def answer_order(order: Order, refusal: str = "") -> None:

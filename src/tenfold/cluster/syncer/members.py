@@ -1,6 +1,8 @@
 """The coordinator in another process, as a shard knows it: from the answers to its reports."""
 
+import math
 import threading
+import time
 from collections.abc import Callable, Collection
 
 from tenfold.cluster.coordinator.book import Fenced
@@ -13,6 +15,7 @@ EVERY_S = 0.2
 ANSWER_S = 2.0
 ASK_S = 2.0  # how long a contribution of an unknown life waits for the coordinator's word
 TELL_S = 1.0
+FRESH_S = 1.0
 
 
 class RemoteMembers:
@@ -29,6 +32,7 @@ class RemoteMembers:
         self._find, self._security, self._number, self._recipe = find, security, number, recipe
         self._known = Membership()
         self._begun = self._answered = self._told = 0
+        self._answered_at = -math.inf
         self._sealed: dict[int, dict[int, int]] = {}
         self._changed = threading.Condition()
         self._wake, self._stopping = threading.Event(), threading.Event()
@@ -77,9 +81,9 @@ class RemoteMembers:
         """As far as is known."""
         return self._known.draining
 
-    def done(self) -> int:
-        """As far as is known."""
-        return self._known.done
+    def done(self) -> int | None:
+        """What was said just now: while the coordinator is away, the run goes on."""
+        return self._known.done if time.monotonic() - self._answered_at < FRESH_S else None
 
     def quarantine(self, life: int, reason: str) -> None:
         """Tell now if that is possible. It is on the shelf, from where every report tells it until it is heard."""
@@ -120,7 +124,7 @@ class RemoteMembers:
         answer = Membership.from_dict(self._call(report))
         self._told = refusals[-1][0] if refusals else self._told
         with self._changed:
-            self._known, self._answered = answer, number
+            self._known, self._answered, self._answered_at = answer, number, time.monotonic()
             self._changed.notify_all()
         self._sealed = {}
         self._sealed = {life: self._shard.seal(life) for life in answer.seal}

@@ -57,7 +57,7 @@ class Membership:
     expected: frozenset[int] = frozenset()
     active: frozenset[int] = frozenset()
     draining: bool = False
-    done: int = 0
+    done: int | None = None
     mark: int = 0
     seal: tuple[int, ...] = ()
     finished: bool = False
@@ -73,7 +73,7 @@ class Membership:
             expected=frozenset(map(int, r["expected"])),
             active=frozenset(map(int, r["active"])),
             draining=bool(r["draining"]),
-            done=int(r["done"]),
+            done=None if r["done"] is None else int(r["done"]),
             mark=int(r["mark"]),
             seal=tuple(map(int, r["seal"])),
             finished=bool(r["finished"]),

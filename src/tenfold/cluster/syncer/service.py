@@ -27,6 +27,8 @@ LINK_S = 2.0  # between two figures of a learner's link in the ledger
 LINK_FIGURES = ("up_bytes_per_second", "down_bytes_per_second", "round_trip_seconds")
 HEARD_S = 2.0  # a learner speaks several times a second
 WAIT_S = 0.3  # a learner without a lease asks again after this
+NOTED_S = 1.0  # between two times that it is put on disk how far each life is
+RETURNING_S = 60.0  # a learner that has gone is expected back for so long
 
 
 class ShardAccess(Protocol):
@@ -95,7 +97,9 @@ class Coordinator:
         self.leases = Leases(self._book, self.facts.total_samples)
         self._liveness = Liveness(self.facts.stalled_after, STALL_FACTOR)
         self._lock = threading.RLock()
-        self._pulses: dict[int, _Pulse] = {}
+        self._pulses = {life: _Pulse(step) for life, step in self.lives.noted_steps().items()}
+        self._noted: dict[int, int] = {}
+        self._noted_at = self._began = time.monotonic()
         self._abandoned: dict[int, int] = {}
         self._ticked_at = time.monotonic()
         self.finished = self.leases.progress().settled >= self.facts.total_samples
@@ -122,9 +126,13 @@ class Coordinator:
             flushed = all(self._pulse(life.number).flushed for life in self.lives.active())
             return flushed and self.leases.is_exhausted and not self.lives.ending()
 
-    def done(self) -> int:
-        """Samples that are trained; without the lock, since a shard asks that holds its own."""
-        return self._done()
+    def done(self) -> int | None:
+        """Samples of the run that are trained; None while a life that trains has not been heard of lately."""
+        since = time.monotonic() - HEARD_S
+        with self._lock:
+            if any(self._pulse(life.number).heard_at < since for life in self.lives.active()):
+                return None
+            return self._done()
 
     def quarantine(self, life: int, reason: str) -> None:
         """End a life that sent something bad, and count a strike against its learner. Told again, it changes nothing.
@@ -154,7 +162,7 @@ class Coordinator:
                 expected=frozenset(self.expected()),
                 active=frozenset(life.number for life in self.lives.active()),
                 draining=draining,
-                done=self._done(),
+                done=self.done(),
                 mark=self.leases.progress().granted if draining else 0,
                 seal=tuple(life.number for life in self.lives.ending() if shard.seal(life.number) is None),
                 finished=self.finished,
@@ -266,12 +274,19 @@ class Coordinator:
         done, total = self._done() - self._done_by(life) + here, self.facts.total_samples
         # Nobody holds more than half of its fair share of what is left, so that others do not run dry near the end; and
         # nobody is given the same again after every step.
-        fair = (total - done) // (2 * max(active, self.facts.learners))  # others may be about to join
+        fair = (total - done) // (2 * max(active, self._expected_soon()))
         if backlog > fair // 2:
             return None
         wanted = min(samples, max((fair - backlog) // life.batch * life.batch, life.batch if backlog == 0 else 0))
         position = min(done + backlog * active, total - 1)
         return self.leases.grant(life.number, wanted, position=position, stride=active) if wanted else None
+
+    def _expected_soon(self) -> int:
+        """Learners that are here, come back or are being started: among them the rest will be shared."""
+        now, lives = time.time(), self.lives.all()
+        here = {life.name for life in lives if life.ended_at is None or now - life.ended_at < RETURNING_S}
+        is_beginning = time.monotonic() - self._began < RETURNING_S
+        return max(len(here), self.facts.learners if is_beginning else 0)
 
     def beat(self, number: int, beat: Mapping[str, Any]) -> dict[str, Any]:
         """What a life does now; the reply says whether it is still one."""
@@ -333,10 +348,21 @@ class Coordinator:
                 self.seal(life, f"no progress for {seconds:.1f} s")
                 self.recorder.say("stalled", f"{life.name}: no progress for {seconds:.1f} s", life=number)
             self._conclude()
+            self._note_steps()
             if not self.finished and self.draining():
                 mark = self.leases.progress().granted
                 if all(shard.is_empty(mark) for shard in self.shards):
                     self._finish()
+
+    def _note_steps(self) -> None:
+        """Put on disk how far each life is: when this process dies too, it can be told what was lost."""
+        if time.monotonic() - self._noted_at < NOTED_S:
+            return
+        self._noted_at = time.monotonic()
+        steps = {life.number: self._pulse(life.number).step for life in self.lives.active()}
+        if steps != self._noted:
+            self.lives.note_steps(steps)
+            self._noted = steps
 
     def _finish(self) -> None:
         for life in self.lives.active():
@@ -422,7 +448,9 @@ class Coordinator:
         return self._samples_after(life, self._pulse(life.number).step)
 
     def _done(self) -> int:
-        return self.leases.progress().settled + sum(self._done_by(life) for life in self.lives.active())
+        """Lives whose end is under way count as they were: what they lose of it is little."""
+        unsettled = (*self.lives.active(), *self.lives.ending())
+        return self.leases.progress().settled + sum(self._done_by(life) for life in unsettled)
 
     def status(self) -> dict[str, Any]:
         """For people and for the supervisor."""

@@ -41,8 +41,8 @@ class Members(Protocol):
     def draining(self) -> bool:
         """Whether all samples are trained, so that what waits is merged without waiting for anybody."""
 
-    def done(self) -> int:
-        """Samples of the run that are trained, as far as is known."""
+    def done(self) -> int | None:
+        """Samples of the run that are trained; None when that is not known just now."""
 
     def quarantine(self, life: int, reason: str) -> None:
         """A life sent something bad: end it and count a strike."""
@@ -81,14 +81,13 @@ class Shard:
         self._norms = NormGuard(settings.norm_limit)
         self._arrived: dict[int, dict[int, float]] = {index: {} for index in fragments}
         self._handed_out: deque[tuple[int, int, str]] = deque(maxlen=HANDED_OUT)
-        self._done = shelf.furthest()
         self._state = {index: self._restore(fragment, initial) for index, fragment in fragments.items()}
 
     def _restore(self, fragment: Fragment, initial: Callable[[Fragment], Tensor]) -> FragmentState:
         state = self.shelf.newest(fragment.index)
         if state is None:
             state = FragmentState.first(initial(fragment))
-            self.shelf.publish(fragment.index, state, None, [], Published(0, 0), digest_of(state.values))
+            self.shelf.publish(fragment.index, state, None, [], Published(None, 0), digest_of(state.values))
         for rank, ranks, norm, tokens in self.shelf.recent_norms(fragment.index, REMEMBERED):
             self._norms.note((fragment.index, rank, ranks), norm, tokens)
         for life, at, tokens in self.shelf.recent_arrivals(fragment.index, RESTORED):
@@ -252,7 +251,7 @@ class Shard:
 
     def _merge(self, index: int) -> None:
         """All that waits for a fragment becomes its next version."""
-        self._done = max(self._done, self._members.done())  # after a restart it is known again only later
+        done = self._members.done()
         with self._changed:
             waiting = self.shelf.waiting(index)
             alive = set(self._members.expected()) | {each.what.life for each in waiting}
@@ -260,7 +259,7 @@ class Shard:
             movements = [(weight, self.movement_of(each)) for weight, each in zip(weights, waiting, strict=True)]
             following, difference = self.settings.optimizer.step(state, movements)
             made_of = list(zip(waiting, weights, strict=True))
-            published = Published(self._done, len(alive))
+            published = Published(done, len(alive))
             self.shelf.publish(index, following, difference, made_of, published, digest_of(following.values))
             self._state[index] = following
             self._arrived[index] = {}

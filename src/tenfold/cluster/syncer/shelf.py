@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS contributions (
 CREATE INDEX IF NOT EXISTS by_version ON contributions (fragment, version);
 CREATE TABLE IF NOT EXISTS versions (
     fragment INTEGER NOT NULL, version INTEGER NOT NULL, state_sha256 TEXT NOT NULL, difference_sha256 TEXT,
-    values_sha256 TEXT NOT NULL, learners INTEGER NOT NULL, alive INTEGER NOT NULL, done INTEGER NOT NULL,
+    values_sha256 TEXT NOT NULL, learners INTEGER NOT NULL, alive INTEGER NOT NULL, done INTEGER,
     generation INTEGER NOT NULL, published_at REAL NOT NULL, PRIMARY KEY (fragment, version));
 CREATE TABLE IF NOT EXISTS sealed (life INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS refusals (
@@ -268,12 +268,7 @@ class Shelf:
     def published(self, fragment: int, version: int) -> Published:
         """What was known when a version was published. Raises IndexError when there was no such version."""
         sql = "SELECT done, alive FROM versions WHERE fragment = ? AND version = ?"
-        done, learners = self.book.read(sql, (fragment, version))[0]
-        return Published(int(done), int(learners))
-
-    def furthest(self) -> int:
-        """Samples that were done when the newest version was published; 0 before the first."""
-        return int(self.book.read("SELECT coalesce(max(done), 0) FROM versions")[0][0])
+        return Published(*self.book.read(sql, (fragment, version))[0])
 
     def values_digest(self, fragment: int, version: int) -> str | None:
         """Digest of a version's values; None when there was no such version."""

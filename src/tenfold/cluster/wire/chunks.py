@@ -11,7 +11,8 @@ from typing import Any
 from tenfold.cluster.wire.answers import Refused
 from tenfold.errors import TenfoldError
 
-SMALLEST_CHUNK, LARGEST_CHUNK = 128 * 1024, 512 * 1024
+SMALLEST_CHUNK, LARGEST_CHUNK = 16 * 1024, 512 * 1024
+UNDIVIDED = 128 * 1024  # a blob of so few bytes goes in one call: each costs a round trip and more time than the bytes
 HALF_RECEIVED = 64  # blobs under way at a time
 HALF_RECEIVED_BYTES = 4 * 1024**3
 MISMATCHES = 3  # times that a blob may come whole and yet not be the one that was announced
@@ -25,6 +26,8 @@ def chunks_of(total: int, streams: int) -> list[Range]:
     Guided self-scheduling (Polychronopoulos & Kuck 1987, IEEE Trans. Computers C-36): a piece is an eighth of
     what is left for each stream, within bounds: a stream that loses more packets may be several times slower.
     """
+    if 0 < total <= UNDIVIDED:
+        return [(0, total)]
     smallest = max(SMALLEST_CHUNK, total // (32 * streams))
     chunks: list[Range] = []
     start = 0

@@ -8,9 +8,9 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from tenfold.cluster.wire.answers import NotAdmitted, Refused, Unreachable
-from tenfold.cluster.wire.chunks import MISMATCHES, Range, chunks_of, missing
+from tenfold.cluster.wire.chunks import MISMATCHES, UNDIVIDED, Range, chunks_of, missing
 from tenfold.cluster.wire.measure import LinkMeasure
 from tenfold.cluster.wire.security import Security, call_headers, check_client, client_options, scheme
-from tenfold.cluster.wire.server import BYTES
+from tenfold.cluster.wire.server import ABOUT, BYTES
 from tenfold.errors import InputError, TenfoldError
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 1.0
 IN_FLIGHT = 2  # pieces of a stream at a time: one is sent while another is being acknowledged
-PIECE_TIMEOUT_S = 30.0  # a piece is at most a mebibyte: slower than this is a link that is down
+PIECE_TIMEOUT_S = 30.0  # a piece is at most half a mebibyte: slower than this is a link that is down
 CONTROL_TIMEOUT_S = 10.0
 CHANNEL = [
     ("grpc.use_local_subchannel_pool", 1),  # each client its own TCP connection
@@ -117,6 +117,8 @@ class Link:
         return self._persist(lambda left: self._put_once(announcement, view, left), patience)
 
     def _put_once(self, announcement: dict[str, Any], view: memoryview, left: float) -> dict[str, Any]:
+        if 0 < len(view) <= UNDIVIDED and self._bulk_port:
+            return self._put_whole(announcement, view, self._options(min(left, PIECE_TIMEOUT_S)))
         begun = self._ask("_begin", json.dumps(announcement).encode(), min(left, CONTROL_TIMEOUT_S))
         if "reply" not in begun:
             self._learn_bulk_port(begun)
@@ -132,9 +134,36 @@ class Link:
         reply: dict[str, Any] = done["reply"]
         return reply
 
+    def _put_whole(self, announcement: dict[str, Any], view: memoryview, options: Any) -> dict[str, Any]:
+        """A small blob in one call, as soon as it is known where to."""
+        began = time.monotonic()
+        with self._at_once():
+            done = self._write(0, {"whole": announcement}, bytes(view), options)
+        self.measure.moved(len(view), 0, time.monotonic() - began - float(done.get("seconds", 0.0)))
+        if "reply" not in done:
+            raise _Failed("not all of it arrived whole")
+        reply: dict[str, Any] = done["reply"]
+        return reply
+
+    @contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """A call on the first stream, by the thread that asks. Where it fails, the next attempt asks for the port."""
+        try:
+            yield
+        except (*BROKEN, *DAMAGED) as error:
+            if refusal := _as_refusal(error):
+                raise refusal from error
+            self._drop_all_bulk()
+            self._bulk_port = 0
+            raise _Failed(_first_line(error)) from error
+        self._moved_at = time.monotonic()
+
     def _put_piece(self, number: int, key: str, view: memoryview, piece: Range, options: Any) -> None:
-        data = bytes(view[piece[0] : piece[1]])
-        command = json.dumps({"key": key, "offset": piece[0], "crc": zlib.crc32(data)}).encode()
+        self._write(number, {"key": key, "offset": piece[0]}, bytes(view[piece[0] : piece[1]]), options)
+
+    def _write(self, number: int, where: dict[str, Any], data: bytes, options: Any) -> dict[str, Any]:
+        """Bytes over one stream; what is answered."""
+        command = json.dumps(where | {"crc": zlib.crc32(data)}).encode()
         client = self._bulk_client(number)
         writer, reader = client.do_put(flight.FlightDescriptor.for_command(command), BYTES, options)
         with writer:
@@ -143,7 +172,7 @@ class Link:
             answer = reader.read()
         if answer is None:
             raise _Failed("no answer to a piece")
-        _opened(json.loads(answer.to_pybytes()))
+        return _opened(json.loads(answer.to_pybytes()))
 
     def get(self, key: str, *, patience: float | None = None) -> tuple[dict[str, Any], bytearray]:
         """Fetch a blob: its header and its bytes, digest checked. Pieces that arrived are kept over broken connections.
@@ -155,10 +184,8 @@ class Link:
         return header, partial.data
 
     def _get_once(self, key: str, partial: "_Partial", left: float) -> dict[str, Any]:
-        body = json.dumps({"key": key}).encode()
-        offer = self._ask("_describe", body, min(left, CONTROL_TIMEOUT_S))
+        offer = self._offered(key, partial, left)
         self._learn_bulk_port(offer)
-        partial.expect(str(offer["sha256"]), int(offer["total"]))
         wanted = missing(chunks_of(partial.total, self.streams), partial.held)
         options = self._options(min(left, PIECE_TIMEOUT_S))
         began = time.monotonic()
@@ -173,14 +200,31 @@ class Link:
         header: dict[str, Any] = offer["header"]
         return header
 
+    def _offered(self, key: str, partial: "_Partial", left: float) -> dict[str, Any]:
+        """What there is to be fetched: a small blob comes at once, where it is known whom to ask."""
+        if not self._bulk_port:
+            described = self._ask("_describe", json.dumps({"key": key}).encode(), min(left, CONTROL_TIMEOUT_S))
+            partial.expect(str(described["sha256"]), int(described["total"]))
+            return described
+        began = time.monotonic()
+        with self._at_once():
+            options = self._options(min(left, PIECE_TIMEOUT_S))
+            table = self._bulk_client(0).do_get(flight.Ticket(json.dumps({"whole": key}).encode()), options).read_all()
+            offer: dict[str, Any] = json.loads(table.schema.metadata[ABOUT])
+            partial.expect(str(offer["sha256"]), int(offer["total"]))
+            data = _checked(table)
+        if len(data) == partial.total and data and not partial.held:
+            partial.take((0, len(data)), data)
+            self.measure.moved(0, len(data), time.monotonic() - began)
+        return offer
+
     def _get_piece(self, number: int, key: str, sha256: str, piece: Range, options: Any) -> bytes:
         where = {"key": key, "sha256": sha256, "offset": piece[0], "length": piece[1] - piece[0]}
         client = self._bulk_client(number)
-        table = client.do_get(flight.Ticket(json.dumps(where).encode()), options).read_all()
-        (data,), (crc,) = (column.to_pylist() for column in table.columns)
-        if len(data) != piece[1] - piece[0] or zlib.crc32(data) != crc:
+        data = _checked(client.do_get(flight.Ticket(json.dumps(where).encode()), options).read_all())
+        if len(data) != piece[1] - piece[0]:
             raise _Failed("damaged on the way")
-        return bytes(data)
+        return data
 
     def _in_parallel(self, pieces: Sequence[Range], move: Callable[[int, Range], None]) -> None:
         """Every piece, over all streams. A stream that fails ends the attempt; pieces that arrived stay."""
@@ -312,6 +356,14 @@ def reached(address: str, host: str) -> str:
     """A server's address, by this host where it says that it listens on all of its machine's."""
     said, _, port = address.rpartition(":")
     return f"{host}:{port}" if said in ("0.0.0.0", "[::]") else address
+
+
+def _checked(table: pa.Table) -> bytes:
+    """The bytes that came, unless they were damaged."""
+    (data,), (crc,) = (column.to_pylist() for column in table.columns)
+    if zlib.crc32(data) != crc:
+        raise _Failed("damaged on the way")
+    return bytes(data)
 
 
 def _opened(answer: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from tenfold.cluster.wire.answers import Blob, Handler, Refused
-from tenfold.cluster.wire.chunks import HALF_RECEIVED_BYTES, LARGEST_CHUNK, Inbox
+from tenfold.cluster.wire.chunks import HALF_RECEIVED_BYTES, LARGEST_CHUNK, UNDIVIDED, Inbox
 from tenfold.cluster.wire.security import Security, TokenCheck, check_security, scheme, server_options
 from tenfold.errors import TenfoldError
 
@@ -24,6 +24,7 @@ LARGEST_MESSAGE = 16 * 1024 * 1024
 CLOSING_S = 2.0  # how long calls under way may take to end
 TAKEN_S, TAKEN_AGAIN_S = 5.0, 0.25  # a port may be that of a connection that just goes away
 BYTES = pa.schema([("bytes", pa.binary())])
+ABOUT = b"about"  # key of the metadata that describes a blob
 CHECKED_BYTES = pa.schema([("bytes", pa.binary()), ("crc", pa.uint32())])
 
 
@@ -100,6 +101,15 @@ class _Desk:
         self.handler.admit(key, header, total)
         return {"held": self.inbox.begin(key, header, total, sha256), "bulk_port": self.bulk_port}
 
+    def take_whole(self, r: Mapping[str, Any], data: bytes, crc: int) -> dict[str, Any]:
+        """A small blob in one call; the answer is that to `_complete`, with the seconds that handling it took."""
+        began = time.monotonic()
+        answer = self._begin(r)
+        if "reply" not in answer:
+            self.inbox.take(str(r["key"]), 0, data, crc)
+            answer = self._complete(r)
+        return answer | {"seconds": time.monotonic() - began}
+
     def _complete(self, r: Mapping[str, Any]) -> dict[str, Any]:
         key, sha256 = str(r["key"]), str(r["sha256"])
         with self._receiving[hash(key) % RECEIVING]:  # a sender that gave up waiting asks again meanwhile
@@ -125,7 +135,10 @@ class _Desk:
         return {"reply": reply}
 
     def _describe(self, r: Mapping[str, Any]) -> dict[str, Any]:
-        key = str(r["key"])
+        return self.offer(str(r["key"]))[0]
+
+    def offer(self, key: str) -> tuple[dict[str, Any], Blob]:
+        """A blob that may be fetched for a while, and its description."""
         blob = self.handler.blob(key)
         sha256 = hashlib.sha256(blob.data).hexdigest()
         with self._lock:
@@ -133,7 +146,8 @@ class _Desk:
             self._offered.move_to_end((key, sha256))
             while len(self._offered) > OFFERED:
                 self._offered.popitem(last=False)
-        return {"header": blob.header, "total": len(blob.data), "sha256": sha256, "bulk_port": self.bulk_port}
+        about = {"header": blob.header, "total": len(blob.data), "sha256": sha256, "bulk_port": self.bulk_port}
+        return about, blob
 
     def offered(self, key: str, sha256: str) -> Blob:
         """A blob that was described lately."""
@@ -194,17 +208,25 @@ class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
         def act() -> dict[str, Any]:
             piece = _read_piece(reader)  # first: an answer that is given while the other side still writes may be lost
             where = json.loads(descriptor.command)
+            if "whole" in where:
+                return self._desk.take_whole(where["whole"], piece, int(where["crc"]))
             self._desk.inbox.take(str(where["key"]), int(where["offset"]), piece, int(where["crc"]))
             return {}
 
         writer.write(json.dumps(self._desk.guarded("a piece", act)).encode())
 
     def do_get(self, context: Any, ticket: Any) -> Any:
-        """One piece of a blob that was described."""
+        """One piece of a blob that was described; or a description, and the blob itself if it is small."""
         found: list[bytes] = []
+        about: list[dict[str, Any]] = []
 
         def act() -> dict[str, Any]:
             where = json.loads(ticket.ticket)
+            if "whole" in where:
+                description, whole = self._desk.offer(str(where["whole"]))
+                about.append(description)
+                found.append(bytes(whole.data) if len(whole.data) <= UNDIVIDED else b"")
+                return {}
             blob, offset = self._desk.offered(str(where["key"]), str(where["sha256"])), int(where["offset"])
             length = int(where["length"])
             if not (offset >= 0 and 0 < length <= LARGEST_CHUNK and offset + length <= len(blob.data)):
@@ -216,7 +238,8 @@ class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
         if not found:
             raise flight.FlightServerError(json.dumps(answer))
         checked = [pa.array(found, pa.binary()), pa.array(map(zlib.crc32, found), pa.uint32())]
-        return flight.RecordBatchStream(pa.table(checked, schema=CHECKED_BYTES))
+        schema = CHECKED_BYTES.with_metadata({ABOUT: json.dumps(about[0]).encode()}) if about else CHECKED_BYTES
+        return flight.RecordBatchStream(pa.table(checked, schema=schema))
 
 
 def _read_piece(reader: Any) -> bytes:
