@@ -104,9 +104,15 @@ def train(campaign: Path, near: End, far: End, sets: Sequence[str]) -> None:
         )
         for name, end in zip(NAMES, (near, far), strict=True)
     ]
-    for process in (*learners, syncer):
-        if process.wait():
-            raise TenfoldError(f"{process.args}: exit status {process.returncode}")
+    try:
+        while any(process.poll() is None for process in (*learners, syncer)):
+            if failed := [process for process in (*learners, syncer) if process.poll()]:
+                raise TenfoldError(f"{failed[0].args}: exit status {failed[0].returncode}")
+            time.sleep(0.5)
+    finally:
+        for process in (*learners, syncer):
+            process.kill()
+            process.wait()
 
 
 def await_file(path: Path, process: subprocess.Popen[bytes]) -> None:

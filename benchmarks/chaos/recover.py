@@ -4,8 +4,9 @@
 
 Four learners. For each scenario: tokens per second of each learner before and during the fault (from the arrivals of
 contributions), and the same of all that it does not hit, together; inner steps that had to be trained again because
-they were not sent; whether every sample counts exactly once. Nobody helps, but that a machine that was lost is given
-the same command again. "syncer-away": killed, and for 30 s no learner reaches the one that comes instead.
+they were not sent; whether every sample counts exactly once (else exit status 1). Nobody helps, but that a machine that
+was lost is given the same command again. "syncer-away": syncer and learners started by hand, the syncer killed and
+started again 30 s later. What a learner trained while nothing could arrive is told by its first contribution after.
 """
 
 import argparse
@@ -30,8 +31,7 @@ SCENARIOS = {
     "none": "",
     "straggler": '{ kind = "slow", target = "learner-1", at_seconds = 15, seconds = 30, amount = 5 }',
     "partition": '{ kind = "partition", target = "learner-1", at_seconds = 15, seconds = 60 }',
-    "syncer-away": '{ kind = "kill", target = "syncer", at_seconds = 15 },'
-    '{ kind = "partition", target = "syncer", at_seconds = 15, seconds = 30 }',
+    "syncer-away": "",
     "syncer-stopped": '{ kind = "stop", target = "syncer", at_seconds = 15, seconds = 30 }',
     "syncer-killed": '{ kind = "kill", target = "syncer", at_seconds = 15 }',
     "all-learners": ",".join(
@@ -42,6 +42,8 @@ SCENARIOS = {
 HIT = {"straggler": {"learner-1"}, "partition": {"learner-1"}}
 WINDOW = {"straggler": 30.0, "partition": 60.0, "syncer-away": 30.0, "syncer-stopped": 30.0}
 TOKENS_PER_SECOND = 28_000  # of four learners here, about: sets the length of a run
+PORT = 7400
+STARTING_S = 60.0
 
 
 def main() -> None:
@@ -62,6 +64,7 @@ def main() -> None:
     print(text)
     if arguments.json:
         arguments.json.write_text(text + "\n")
+    sys.exit(not all(result["every_sample_once"] for result in results.values()))
 
 
 def measure(campaign: Path, corpus: Path, name: str) -> dict[str, Any]:
@@ -71,11 +74,15 @@ def measure(campaign: Path, corpus: Path, name: str) -> dict[str, Any]:
     with (campaign / "campaign.toml").open("a") as handle:
         handle.write(f"\n[chaos]\nfaults = [{SCENARIOS[name]}]\n")
     shutil.copytree(corpus / "data", campaign / "data")
+    fault = None
     if name == "machine":
         lose_machine(campaign)
-    train(campaign)
+    if name == "syncer-away":
+        fault = lose_syncer(campaign, window)
+    else:
+        train(campaign)
     events = events_of(campaign)
-    fault = next((event.at for event in events if event.kind == "chaos"), None)
+    fault = fault or next((event.at for event in events if event.kind == "chaos"), None)
     sealed = [event for event in events if event.kind == "sealed"]
     with RunLog.opened(campaign / "cluster") as log:
         total = log.total_samples()
@@ -102,16 +109,54 @@ def lose_machine(campaign: Path) -> None:
     process.wait()
 
 
+def lose_syncer(campaign: Path, seconds: float) -> float:
+    """Train by hand; the time at which the syncer was killed."""
+    sets = ["--set", 'cluster.launch="none"', "--set", f"cluster.port={PORT}"]
+    this = [sys.executable, "-m", "tenfold"]
+
+    def syncer() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*this, "syncer", str(campaign), *sets], stdout=sys.stderr)
+
+    first = syncer()
+    learners = [
+        subprocess.Popen(
+            [*this, "learner", str(campaign), "--name", f"learner-{n}", "--syncer", f"127.0.0.1:{PORT}", *sets],
+            stdout=sys.stderr,
+        )
+        for n in range(LEARNERS)
+    ]
+    await_healed(campaign)
+    time.sleep(BEGIN_S)
+    first.kill()
+    first.wait()
+    killed_at = time.time()
+    time.sleep(seconds)
+    second = syncer()
+    for process in (*learners, second):
+        process.wait()
+    return killed_at
+
+
+def await_healed(campaign: Path) -> None:
+    """Until every learner trains."""
+    deadline = time.monotonic() + STARTING_S
+    while time.monotonic() < deadline:
+        ledger = campaign / "ledger.sqlite"
+        if ledger.exists() and sum(event.kind == "healed" for event in events_of(campaign)) >= LEARNERS:
+            return
+        time.sleep(0.5)
+    sys.exit("the learners did not start")
+
+
 def learner_rates(log: RunLog, fault: float | None, window: float) -> dict[str, dict[str, float | None]]:
     """Tokens per second of each learner before the fault and while it lasts."""
     names = {life.number: life.name for life in log.lives()}
     found: dict[str, dict[str, float | None]] = {}
     for name in sorted(set(names.values())):
         mine = [(at, tokens) for at, life, tokens in log.arrivals() if names[life] == name]
-        spans = {"before": (mine[0][0], fault or mine[-1][0])}
+        found[name] = {"before": rate_within(mine, mine[0][0], fault or mine[-1][0])}
         if fault is not None:
-            spans["during"] = (fault, fault + window)
-        found[name] = {what: rate_within(mine, *span) for what, span in spans.items()}
+            found[name]["during"] = rate_across(mine, fault, fault + window)
     return found
 
 
@@ -121,6 +166,15 @@ def rate_within(arrivals: list[tuple[float, int]], begin: float, end: float) -> 
     if len(inside) < 3:
         return None
     return sum(tokens for (_, _), (_, tokens) in pairwise(inside)) / (inside[-1][0] - inside[0][0])
+
+
+def rate_across(arrivals: list[tuple[float, int]], begin: float, end: float) -> float | None:
+    """Tokens per second from the last arrival before a span to the first after it."""
+    before = [at for at, _ in arrivals if at <= begin]
+    after = [at for at, _ in arrivals if at >= end]
+    if not before or not after:
+        return None
+    return sum(tokens for at, tokens in arrivals if before[-1] < at <= after[0]) / (after[0] - before[-1])
 
 
 def others(rates: dict[str, dict[str, float | None]], hit: set[str]) -> float | None:

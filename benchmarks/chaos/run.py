@@ -2,11 +2,12 @@
 
     python benchmarks/chaos/run.py [--learners 4] [--faults-per-hour 160] [--tokens 2400000] [--json FILE]
 
-Two runs of the same campaign and length, one without faults and one with. Definitions, all from the merge log and the
+Three runs of the same campaign and length: one without faults, one with, and one without again, as a shared machine is
+not always equally fast; both those without count, and are given. Definitions, all from the merge log and the
 ledger; a run lasts from its first healed learner until all samples are trained:
 
 - capacity(k): tokens per second with k learners at work. Learners share this machine's cores, so fewer learners are
-  each faster: it is the rate of the run without faults times min(1, k / cores).
+  each faster: it is the mean rate of the runs without faults times min(1, k / cores).
 - surviving capacity: capacity(k) summed over time, k the learners that were neither dead, frozen nor hung then; a
   learner that was killed counts as dead until it trains again.
 - goodput: tokens that count (in the end all of the run's) / surviving capacity over the run. Share of fault-free:
@@ -94,7 +95,8 @@ class Outcome:
     faults_per_hour: float
     seconds: float
     tokens_per_second: float
-    fault_free_tokens_per_second: float
+    fault_free_tokens_per_second: tuple[float, float]
+    """Before and after."""
     longest_stall: float
     mean_step: float
     detection: list[float]
@@ -114,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--learners", type=int, default=4)
     parser.add_argument("--faults-per-hour", type=float, default=160.0)
-    parser.add_argument("--tokens", type=int, default=2_400_000, help="of each of the two runs")
+    parser.add_argument("--tokens", type=int, default=2_400_000, help="of each run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--replay", action="store_true", help="execute the run again from its merge log too")
     parser.add_argument("--directory", type=Path, help="new folder for the two campaigns, kept (default: deleted)")
@@ -129,8 +131,8 @@ def main() -> None:
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The run without faults, then the one with them."""
-    calm, stormy = folder / "calm", folder / "stormy"
+    """The run with faults between two without."""
+    calm, stormy, again = folder / "calm", folder / "stormy", folder / "again"
     write(calm, arguments.tokens, arguments.learners)
     tenfold("data", calm)
     train(calm)
@@ -138,7 +140,10 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     write_schedule(folder / "faults.json", load_campaign(stormy, ()), arguments.learners)
     shutil.copytree(calm / "data", stormy / "data")
     train(stormy)
-    outcome = asdict(judge(calm, stormy, arguments.learners))
+    write(again, arguments.tokens, arguments.learners)
+    shutil.copytree(calm / "data", again / "data")
+    train(again)
+    outcome = asdict(judge((calm, again), stormy, arguments.learners))
     if arguments.replay:
         tenfold("train", stormy, "--replay")
         outcome["replay"] = "same weights"
@@ -208,9 +213,10 @@ def mean_participation(campaign: Path) -> float:
     return sum(shares) / len(shares)
 
 
-def judge(calm: Path, stormy: Path, learners: int) -> Outcome:
+def judge(calm: tuple[Path, Path], stormy: Path, learners: int) -> Outcome:
     """Everything from the ledgers and the merge logs."""
-    events, rate = events_of(stormy), training_rate(calm)
+    events, rates = events_of(stormy), (training_rate(calm[0]), training_rate(calm[1]))
+    rate = sum(rates) / 2
     begin, end = training_span(events)
     faults = [event for event in events if event.kind == "chaos"]
     with RunLog.opened(stormy / "cluster") as log:
@@ -227,19 +233,19 @@ def judge(calm: Path, stormy: Path, learners: int) -> Outcome:
         faults_per_hour=len(faults) / (end - begin) * 3600,
         seconds=end - begin,
         tokens_per_second=training_rate(stormy),
-        fault_free_tokens_per_second=rate,
+        fault_free_tokens_per_second=rates,
         longest_stall=max(gaps_of_untouched(events, {d.name for d in down}), default=0.0) - step,
         mean_step=step,
         detection=detections(events, lives),
         heal=[float(e.data["seconds"]) for e in events if e.kind == "healed" and "initial" not in e.message],
         rejoin=[d.end - d.begin for d in down if d.end < end],
         participation=mean_participation(stormy),
-        participation_fault_free=mean_participation(calm),
+        participation_fault_free=mean_participation(calm[0]),
         steps_trained_again=sum(int(e.data["unsent_steps"]) for e in events if e.kind == "sealed"),
         committed_samples_lost=missing,
         samples_missing_or_twice=abs(len(counted) - total) + missing,
         bits_per_byte=bits_per_byte(stormy),
-        bits_per_byte_fault_free=bits_per_byte(calm),
+        bits_per_byte_fault_free=bits_per_byte(calm[0]),
     )
 
 

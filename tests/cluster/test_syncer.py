@@ -1,9 +1,10 @@
 """A real syncer on real sockets, and clients that do what they should not."""
 
 import math
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import torch
 
 from tenfold.cluster.coordinator import Fenced
 from tenfold.cluster.learner.downlink import fetch_all, fetch_fragment
-from tenfold.cluster.outer import FragmentState
+from tenfold.cluster.log import RunLog
+from tenfold.cluster.outer import FragmentState, apply_difference
 from tenfold.cluster.quantise import encode
 from tenfold.cluster.records import Contribution, Published
 from tenfold.cluster.syncer.handler import SyncerHandler
@@ -24,7 +26,9 @@ from tenfold.cluster.syncer.shard import Shard
 from tenfold.cluster.syncer.shelf import Shelf, digest_of
 from tenfold.cluster.wire import BlobServer, Link, Refused, Security
 from tenfold.config import Campaign
+from tenfold.errors import InputError
 from tenfold.ledger import Ledger
+from tests.cluster.waiting import until
 
 CAMPAIGN = Campaign.model_validate(
     {
@@ -249,6 +253,73 @@ def test_everything_accepted_survives_the_syncer_and_an_old_one_cannot_publish(t
     assert again is not None
     assert torch.equal(again.values, newest.values)
     shelf.close()
+
+
+def beat(learner: FakeLearner, step: int) -> None:
+    """What a learner says four times a second."""
+    vitals = {"step": step, "waits": 0, "idle": False, "flushed": False, "tokens_per_second": 1.0, "longest_gap": 0.1}
+    link = dict.fromkeys(LINK_FIGURES, 0.0)
+    learner.link.call("beat", {"life": learner.life, "beat": vitals | {"link": link, "losses": []}})
+
+
+def test_steps_that_were_not_sent_are_counted_by_the_next_syncer_too(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        first = open_syncer(tmp_path, stack)
+        learner = FakeLearner(first, "one")
+        learner.heal()
+        learner.link.call("lease", {"life": learner.life, "samples": 128, "backlog": 0, "received": 0})
+        learner.contribute(small_move(learner))  # after 8 steps
+        beat(learner, 11)
+        until(lambda: (first.coordinator.tick(), first.coordinator.lives.noted_steps())[1] == {learner.life: 11})
+    with ExitStack() as stack:
+        second = open_syncer(tmp_path, stack)
+        FakeLearner(second, "one")  # the machine was lost: the life before never says anything again
+        (sealed,) = [line for line in second.said if line.startswith("sealed")]
+        assert sealed.endswith("8 steps count, 3 trained again")
+
+
+def test_a_version_says_how_far_the_run_is_only_while_every_learner_is_heard_of(syncer: RunningSyncer) -> None:
+    one, two = FakeLearner(syncer, "one"), FakeLearner(syncer, "two")
+    one.heal()
+    two.heal()
+    one.link.call("lease", {"life": one.life, "samples": 128, "backlog": 0, "received": 0})
+    beat(one, 8)
+    one.contribute(small_move(one, 1))
+    syncer.shard.merge_due(time.monotonic())
+    assert syncer.shard.shelf.published(0, 1).done is None, "what two has done is not known"
+    beat(two, 0)
+    one.contribute(small_move(one, 2), sequence=1)
+    syncer.shard.merge_due(time.monotonic())
+    assert syncer.shard.shelf.published(0, 2) == Published(64, 2)
+
+
+def test_a_merge_log_of_another_format_is_refused_in_one_line(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        open_syncer(tmp_path, stack)
+    with closing(sqlite3.connect(tmp_path / "shard-0" / "merge-log.sqlite")) as db:
+        db.execute("PRAGMA user_version = 1")
+    with pytest.raises(InputError, match="merge log of format 1, this tenfold reads format 2"):
+        Shelf(tmp_path / "shard-0")
+    with pytest.raises(InputError, match="format 1"), RunLog.opened(tmp_path):
+        pass
+
+
+def test_differences_lead_from_one_version_to_another(syncer: RunningSyncer) -> None:
+    learner = FakeLearner(syncer, "one")
+    learner.heal()
+    for sequence in range(3):
+        learner.contribute(small_move(learner, sequence), sequence=sequence)
+        syncer.shard.merge_due(time.monotonic())
+    header, data = learner.link.get("differences/0/2/3")
+    assert header["digest"] == syncer.shard.shelf.values_digest(0, 3)
+    values, size = learner.values[0][1], len(data) // 2
+    _, first = learner.link.get("differences/0/1/1")
+    for difference in (first, data[:size], data[size:]):
+        values = apply_difference(values, difference, "int4")
+    assert digest_of(values) == header["digest"]
+    for wrong in ("0/3/2", "0/1/9", "0/3/4", "1/1/1", "7/1/1", "0/0/0"):
+        with pytest.raises(Refused, match="differences"):
+            learner.link.get(f"differences/{wrong}")
 
 
 def test_sealing_gives_back_what_is_not_committed(syncer: RunningSyncer) -> None:

@@ -52,6 +52,7 @@ JOIN_PATIENCE_S = 5.0
 SAY_AGAIN_S = 30.0  # between two lines that say why joining does not succeed
 GOODBYE_S = 5.0  # how long a learner that was asked to stop tries to send what it has
 SMOOTHING = 0.9  # of the pace
+SENT_AT_A_TIME = 4  # contributions to each shard: on a long line each takes several round trips
 WARM_UP_STEPS = 3
 T = TypeVar("T")
 
@@ -442,9 +443,11 @@ class _Connections(AbstractContextManager["_Connections"]):
         def links(measure: LinkMeasure) -> list[Link]:
             return [Link(address, site.security, streams=4, measure=measure) for address in owner.shards]
 
+        at_a_time = min(SENT_AT_A_TIME, len(owner.fragments))
+
         self._stack = ExitStack()
         up, down = LinkMeasure(), LinkMeasure()
-        self.uplink: Uplink = self._closing(Uplink(links(up)))
+        self.uplink: Uplink = self._closing(Uplink(list(zip(*(links(up) for _ in range(at_a_time)), strict=True))))
         self.downlink: Downlink = self._closing(
             Downlink(links(down), life.number, start, settings.precision, owner._part)
         )

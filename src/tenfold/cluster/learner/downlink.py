@@ -125,9 +125,10 @@ class Downlink:
             return at, values
         try:
             if self._part == (0, 1) and version - at <= KEPT_DIFFERENCES // 2:
-                for following in range(at + 1, version + 1):
-                    header, data = link.get(f"difference/{index}/{following}")
-                    values = apply_difference(values, data, self._precision)
+                header, data = link.get(f"differences/{index}/{at + 1}/{version}")
+                size = len(data) // (version - at)
+                for start in range(0, len(data), size):
+                    values = apply_difference(values, data[start : start + size], self._precision)
                 if digest_of(values) == header["digest"]:
                     return version, values
         except Refused:

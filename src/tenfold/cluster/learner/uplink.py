@@ -15,10 +15,10 @@ RETRY_S = 0.2
 
 
 class Uplink:
-    """Sends to each shard in order, as long as it takes. One at a time of each fragment is under way."""
+    """Sends to each shard, as long as it takes. One at a time of each fragment is under way, several fragments are."""
 
-    def __init__(self, links: Sequence[Link]) -> None:
-        """`links`: to each shard of the syncer; they are closed with this."""
+    def __init__(self, links: Sequence[Sequence[Link]]) -> None:
+        """`links`: those to each shard of the syncer, each with a thread that sends; they are closed with this."""
         self._links = links
         self._queues: list[queue.SimpleQueue[tuple[Contribution, bytes] | None]] = [queue.SimpleQueue() for _ in links]
         self._lock = threading.Lock()
@@ -26,7 +26,11 @@ class Uplink:
         self._acknowledged: list[Contribution] = []
         self._stopping = threading.Event()
         self.refused: str | None = None
-        self.threads = [Watched(f"uplink-{number}", partial(self._run, number)) for number in range(len(links))]
+        self.threads = [
+            Watched(f"uplink-{shard}-{number}", partial(self._run, shard, link))
+            for shard, of_shard in enumerate(links)
+            for number, link in enumerate(of_shard)
+        ]
 
     def send(self, contribution: Contribution, data: bytes) -> None:
         """Hand over and return."""
@@ -54,14 +58,15 @@ class Uplink:
     def close(self) -> None:
         """Give up what is not sent."""
         self._stopping.set()
-        for waiting, link in zip(self._queues, self._links, strict=True):
-            waiting.put(None)
-            link.close()
+        for waiting, of_shard in zip(self._queues, self._links, strict=True):
+            for link in of_shard:
+                waiting.put(None)
+                link.close()
 
-    def _run(self, number: int) -> None:
-        while (item := self._queues[number].get()) is not None and not self._stopping.is_set():
+    def _run(self, shard: int, link: Link) -> None:
+        while (item := self._queues[shard].get()) is not None and not self._stopping.is_set():
             contribution, data = item
-            if not self._delivered(self._links[number], contribution, data):
+            if not self._delivered(link, contribution, data):
                 return
             with self._lock:
                 self._under_way.discard(contribution.fragment)

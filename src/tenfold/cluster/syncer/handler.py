@@ -50,7 +50,7 @@ class ShardHandler:
         return self._shard.receive(header, data)
 
     def blob(self, key: str) -> Blob:
-        """fragment/INDEX/RANK/RANKS: its newest version; difference/INDEX/VERSION: what leads to it."""
+        """fragment/INDEX/RANK/RANKS: its newest version; differences/INDEX/FIRST/LAST: what leads to those."""
         kind, *rest = key.split("/")
         try:
             numbers = [int(part) for part in rest]
@@ -58,8 +58,8 @@ class ShardHandler:
             raise Refused(f"no blob {key[:80]!r}") from None
         if kind == "fragment" and len(numbers) == 3:
             return self._shard.values(*numbers)
-        if kind == "difference" and len(numbers) == 2:
-            return self._shard.difference(*numbers)
+        if kind == "differences" and len(numbers) == 3:
+            return self._shard.differences(*numbers)
         raise Refused(f"no blob {key[:80]!r}")
 
     def rejected(self, reason: str) -> None:

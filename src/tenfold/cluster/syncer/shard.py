@@ -18,7 +18,7 @@ from tenfold.cluster.records import Contribution, Published
 from tenfold.cluster.syncer.guards import REMEMBERED, NormGuard, not_finite, root_mean_square
 from tenfold.cluster.syncer.pace import Pace
 from tenfold.cluster.syncer.round import AdaptiveGrace, merge_time
-from tenfold.cluster.syncer.shelf import Shelf, Waiting, digest_of
+from tenfold.cluster.syncer.shelf import KEPT_DIFFERENCES, Shelf, Waiting, digest_of
 from tenfold.cluster.wire import Blob, Refused
 from tenfold.errors import TenfoldError
 
@@ -303,12 +303,15 @@ class Shard:
             for index, version in newer.items()
         }
 
-    def difference(self, index: int, version: int) -> Blob:
-        """What leads from the version before to this one."""
-        data = self.shelf.difference(index, version) if index in self.fragments else None
-        if data is None:
-            raise Refused(f"no difference of fragment {index}, version {version}; take the whole fragment")
-        return Blob({"digest": self.shelf.values_digest(index, version)}, data)
+    def differences(self, index: int, first: int, last: int) -> Blob:
+        """What leads from the version before `first` to `last`, version by version, each as long as the others."""
+        if not 0 < last - first + 1 <= KEPT_DIFFERENCES:
+            raise Refused(f"differences {first} to {last}: at most {KEPT_DIFFERENCES} are kept")
+        found = [self.shelf.difference(index, version) for version in range(first, last + 1)]
+        kept = [difference for difference in found if difference is not None]
+        if index not in self.fragments or len(kept) < len(found):
+            raise Refused(f"no differences {first} to {last} of fragment {index}; take the whole fragment")
+        return Blob({"digest": self.shelf.values_digest(index, last)}, b"".join(kept))
 
     def values(self, index: int, rank: int, ranks: int) -> Blob:
         """The newest version of a fragment, or of a rank's part of it, in float32."""
