@@ -41,6 +41,7 @@ SCENARIOS = {
 }
 HIT = {"straggler": {"learner-1"}, "partition": {"learner-1"}}
 WINDOW = {"straggler": 30.0, "partition": 60.0, "syncer-away": 30.0, "syncer-stopped": 30.0}
+AFTER_S = {"syncer-away": 60}  # nobody has more in stock than half of its share of what is left
 TOKENS_PER_SECOND = 28_000  # of four learners here, about: sets the length of a run
 PORT = 7400
 STARTING_S = 60.0
@@ -70,7 +71,7 @@ def main() -> None:
 def measure(campaign: Path, corpus: Path, name: str) -> dict[str, Any]:
     """One run with the scenario's fault."""
     window = WINDOW.get(name, 15.0)
-    write(campaign, int(TOKENS_PER_SECOND * (BEGIN_S + window + 15)), LEARNERS)
+    write(campaign, int(TOKENS_PER_SECOND * (BEGIN_S + window + AFTER_S.get(name, 15))), LEARNERS)
     with (campaign / "campaign.toml").open("a") as handle:
         handle.write(f"\n[chaos]\nfaults = [{SCENARIOS[name]}]\n")
     shutil.copytree(corpus / "data", campaign / "data")
@@ -118,6 +119,10 @@ def lose_syncer(campaign: Path, seconds: float) -> float:
         return subprocess.Popen([*this, "syncer", str(campaign), *sets], stdout=sys.stderr)
 
     first = syncer()
+    while not (campaign / "cluster" / "syncer.json").exists():  # with it there is a token
+        if first.poll() is not None:
+            sys.exit("the syncer did not start")
+        time.sleep(0.2)
     learners = [
         subprocess.Popen(
             [*this, "learner", str(campaign), "--name", f"learner-{n}", "--syncer", f"127.0.0.1:{PORT}", *sets],
@@ -125,7 +130,10 @@ def lose_syncer(campaign: Path, seconds: float) -> float:
         )
         for n in range(LEARNERS)
     ]
-    await_healed(campaign)
+    if not are_healed(campaign):
+        for process in (*learners, first):
+            process.kill()
+        sys.exit("the learners did not start")
     time.sleep(BEGIN_S)
     first.kill()
     first.wait()
@@ -137,15 +145,15 @@ def lose_syncer(campaign: Path, seconds: float) -> float:
     return killed_at
 
 
-def await_healed(campaign: Path) -> None:
-    """Until every learner trains."""
+def are_healed(campaign: Path) -> bool:
+    """Whether every learner comes to train."""
     deadline = time.monotonic() + STARTING_S
     while time.monotonic() < deadline:
         ledger = campaign / "ledger.sqlite"
         if ledger.exists() and sum(event.kind == "healed" for event in events_of(campaign)) >= LEARNERS:
-            return
+            return True
         time.sleep(0.5)
-    sys.exit("the learners did not start")
+    return False
 
 
 def learner_rates(log: RunLog, fault: float | None, window: float) -> dict[str, dict[str, float | None]]:
@@ -169,12 +177,12 @@ def rate_within(arrivals: list[tuple[float, int]], begin: float, end: float) -> 
 
 
 def rate_across(arrivals: list[tuple[float, int]], begin: float, end: float) -> float | None:
-    """Tokens per second from the last arrival before a span to the first after it."""
+    """Tokens per second from the last arrival before a span to the second after: the first was under way, perhaps."""
     before = [at for at, _ in arrivals if at <= begin]
     after = [at for at, _ in arrivals if at >= end]
-    if not before or not after:
+    if not before or len(after) < 2:
         return None
-    return sum(tokens for at, tokens in arrivals if before[-1] < at <= after[0]) / (after[0] - before[-1])
+    return sum(tokens for at, tokens in arrivals if before[-1] < at <= after[1]) / (after[1] - before[-1])
 
 
 def others(rates: dict[str, dict[str, float | None]], hit: set[str]) -> float | None:
