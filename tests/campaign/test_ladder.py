@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,10 +29,11 @@ from tenfold.config import Campaign, load_campaign
 from tenfold.data import Manifest
 from tenfold.errors import InputError
 from tenfold.ledger import Ledger
+from tenfold.model import Transformer
 from tenfold.scaling.ladder import Trunk, design_ladder, rung_campaign, target_of, trunk_campaign
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.console import run_console
-from tenfold.train.learner import Learner, build_learner
+from tenfold.train.learner import build_learner
 from tenfold.train.loop import Loop, Part, TrainResult
 from tenfold.train.ranks import Ranks, choose_device
 from tests.campaign.small import copy_of, new_ladder_campaign
@@ -82,7 +84,7 @@ def without_other_rates(results: Results, tasks: Sequence[Task]) -> Results:
     return {name: result for name, result in results.items() if name.split("/")[1] in folders}
 
 
-def no_scores(_: Learner) -> dict[str, float]:
+def no_scores(_: Transformer, __: torch.device) -> dict[str, float]:
     return {}
 
 

@@ -452,7 +452,7 @@ faults = [
 
 @pytest.mark.slow
 def test_shard_and_coordinator_killed_while_learners_train(tmp_path: Path) -> None:
-    campaign = cluster_campaign(tmp_path, tokens=96_000, more=FAULTS)
+    campaign = cluster_campaign(tmp_path, tokens=240_000, more=FAULTS)
     result = train(campaign)
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
     with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
