@@ -1,0 +1,1 @@
+"""Plan a run: hardware, cost and memory of layouts, search, and the fleet that fails while it trains."""
