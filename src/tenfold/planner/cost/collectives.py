@@ -22,21 +22,18 @@ def gather_seconds(volume: Numbers, size: Numbers, stride: Numbers, device: Devi
     return seconds
 
 
-def all_reduce_seconds(
-    volume: Numbers, size: Numbers, stride: Numbers, device: Device, constants: Constants
+def dispatch_seconds(
+    volume: Numbers, copies: Numbers, size: Numbers, stride: Numbers, device: Device, constants: Constants
 ) -> Numbers:
-    """All-reduce: a reduce-scatter and an all-gather."""
-    return 2 * gather_seconds(volume, size, stride, device, constants)
+    """Each token sent to `copies` ranks drawn from `size`; `volume` bytes is what one rank holds of them.
 
-
-def all_to_all_seconds(
-    volume: Numbers, size: Numbers, stride: Numbers, device: Device, constants: Constants
-) -> Numbers:
-    """All-to-all in which every rank sends `volume` bytes, evenly to all `size` ranks."""
+    A token crosses a tier once for each unit that it is needed in, and is copied there (DeepEP; DeepSeek-V3, arXiv
+    2412.19437, section 3.2.2): of r units it reaches r · (1 − (1 − 1/r)^copies), and its own costs nothing.
+    """
     seconds: Numbers = 0.0
-    for units, below, bandwidth, latency in _crossed(size, stride, device, constants):
-        share = below * (units - 1) / size  # of the bytes of one rank that leave for another unit of this tier
-        seconds = seconds + volume * share / bandwidth + latency * np.log2(units)
+    for units, _, bandwidth, latency in _crossed(size, stride, device, constants):
+        reached = (units - 1) * (1 - (1 - 1 / units) ** copies)
+        seconds = seconds + volume * reached / bandwidth + latency * np.log2(units)
     return seconds
 
 

@@ -27,8 +27,12 @@ class Constants:
     """Times that a token goes through memory for each expert it is sent to."""
     launch: Numbers
     """Seconds that the host needs to launch the kernels of one layer's pass (forward; backward counts two)."""
+    expert_launch: Numbers
+    """Seconds more of a pass through a layer with experts: routing, permuting, many small products."""
     collective_launch: Numbers
     """Seconds that the host needs for each collective in a layer."""
+    pipeline_collective: Numbers
+    """Seconds for each rank of a tensor-parallel group that a collective waits for hosts while a pipeline runs."""
     link_efficiency: Numbers
     """Share of the scale-up bandwidth that collectives reach."""
     network_efficiency: Numbers
@@ -45,6 +49,8 @@ class Constants:
     """Share of the smaller of computing and gathering sharded weights that is not hidden behind the larger."""
     pipeline_send: Numbers
     """Sends between stages over the time that their bytes need."""
+    pipeline_launch: Numbers
+    """Seconds of a send between stages however small: kernels, and the host where it waits for them."""
     head: Numbers
     """Times that logits (4 bytes each) go through memory, forward and backward."""
     optimizer_bytes: Numbers

@@ -11,8 +11,9 @@ RECOMPUTATIONS = ("none", "selective", "full")
 
 @dataclass(frozen=True)
 class Layout:
-    """Degrees of parallelism and the batch. Fields are numbers or arrays; ranks are ordered tensor, context, data, pipeline.
+    """Degrees of parallelism and the batch. Fields are numbers or arrays.
 
+    Ranks are numbered through the tensor group first, then context, data, and the pipeline last, as Megatron-LM does.
     Expert parallelism shares out experts among devices of the same data-parallel group, so it takes none of its own.
     """
 
@@ -32,13 +33,17 @@ class Layout:
     sharding: Numbers = 1.0
     """ZeRO stage 0 to 3 (Rajbhandari et al., arXiv 1910.02054); 3 is FSDP."""
     shard_group: Numbers = 0.0
-    """Data-parallel ranks that share one copy under ZeRO; 0 for all (HSDP shards inside and replicates between groups)."""
+    """Data-parallel ranks that share one copy under ZeRO; 0 for all. HSDP shards inside, replicates between groups."""
     sequence_parallel: Numbers = 1.0
     """1 if norms and residuals are split over the tensor-parallel group too (Korthikanti et al., arXiv 2205.05198)."""
     recomputation: Numbers = 0.0
     """0 none, 1 selective (attention scores), 2 full."""
     fused_attention: Numbers = 1.0
     """1 if scores are never written to memory (Dao et al., arXiv 2205.14135)."""
+    reductions: Numbers = 1.0
+    """Times that gradients are summed in one step; as many as micro-batches where a framework does it after each."""
+    gradient_bytes: Numbers = 4.0
+    """Bytes of one element of the gradients when they are summed: 4 or 2."""
 
     @property
     def devices(self) -> Numbers:

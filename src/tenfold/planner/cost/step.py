@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from tenfold.planner.cost.collectives import all_to_all_seconds, gather_seconds, neighbour_bandwidth
+from tenfold.planner.cost.collectives import dispatch_seconds, gather_seconds, neighbour_bandwidth
 from tenfold.planner.cost.constants import Constants
 from tenfold.planner.cost.device import Device
 from tenfold.planner.cost.layout import Layout
@@ -16,7 +16,6 @@ from tenfold.planner.cost.numbers import Numbers
 from tenfold.planner.cost.shape import Shape
 
 ACTIVATION_BYTES = 2  # activations and weights travel at 16 bits
-GRADIENT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,8 @@ class StepTime:
 def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> StepTime:
     """Seconds of one step of each layout. Arrays broadcast against each other."""
     layer = layer_seconds(shape, layout, device, constants)
-    layers = np.ceil(shape.layers / layout.pipeline)
-    head = _head_seconds(shape, layout, device, constants)
+    layers = stage_layers(shape, layout)
+    head = _waited_for(_head_seconds(shape, layout, device, constants), layer.total, shape, layout)
     send = _send_seconds(shape, layout, device, constants)
     bubble = _bubble_seconds(layer.total * shape.layers / layout.pipeline + head / layout.pipeline + send, layout)
     rounds = layout.accumulation
@@ -107,6 +106,19 @@ def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Consta
     return _slowed(parts, layout, constants)
 
 
+def stage_layers(shape: Shape, layout: Layout) -> Numbers:
+    """Layers of the fullest stage. Where they do not divide, embedding and head take the place of a layer each."""
+    chunks = layout.pipeline * layout.interleaving
+    even = np.mod(shape.layers, chunks) == 0
+    return np.where(even, shape.layers / layout.pipeline, np.ceil((shape.layers + 2) / layout.pipeline))
+
+
+def _waited_for(head: Numbers, layer: Numbers, shape: Shape, layout: Layout) -> Numbers:
+    """What the head adds to the slowest stage: all of it, or what is more than the layer whose place it takes."""
+    even = np.mod(shape.layers, layout.pipeline * layout.interleaving) == 0
+    return np.where(even, head, np.maximum(head - layer, 0.0))
+
+
 def layer_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> LayerTime:
     """Seconds of one layer for one micro-batch."""
     tokens = layout.micro_batch * shape.context / layout.context
@@ -119,7 +131,10 @@ def layer_seconds(shape: Shape, layout: Layout, device: Device, constants: Const
     expert = _expert_seconds(shape, layout, device, constants, tokens)
     busy = matmul + attention + elementwise + tensor + context + expert
     collectives = 4 * passes / 3 * (np.asarray(layout.tensor) > 1) + 4 * (np.asarray(layout.expert) > 1)
-    host = constants.launch * passes + constants.collective_launch * collectives
+    routed = shape.expert_layers / shape.layers
+    piped = constants.pipeline_collective * layout.tensor * (np.asarray(layout.pipeline) > 1)
+    host = (constants.launch + constants.expert_launch * routed) * passes
+    host = host + (constants.collective_launch + piped) * collectives
     launch = _larger(busy, host) - busy
     gather = _shard_seconds(shape, layout, device, constants)
     computing = busy + launch
@@ -230,9 +245,9 @@ def _expert_seconds(shape: Shape, layout: Layout, device: Device, constants: Con
     """Tokens sent to their experts and back, forward and backward: four all-to-alls."""
     if not np.any(np.asarray(layout.expert) > 1):
         return 0.0
-    volume = tokens * shape.width * shape.experts_per_token * ACTIVATION_BYTES / layout.tensor
+    volume = tokens * shape.width * ACTIVATION_BYTES / layout.tensor
     passes = 4 + 2 * (np.asarray(layout.recomputation) == 2)
-    one = all_to_all_seconds(volume, layout.expert, layout.tensor, device, constants)
+    one = dispatch_seconds(volume, shape.experts_per_token, layout.expert, layout.tensor, device, constants)
     return constants.expert_exposed * passes * one * shape.expert_layers / shape.layers
 
 
@@ -243,7 +258,7 @@ def _shard_seconds(shape: Shape, layout: Layout, device: Device, constants: Cons
         return 0.0
     volume = layer_parameters(shape, layout) * ACTIVATION_BYTES
     one = gather_seconds(volume, layout.shards, layout.tensor * layout.context, device, constants)
-    return np.where(sharded, one * (2 + GRADIENT_BYTES / ACTIVATION_BYTES), 0.0)
+    return np.where(sharded, one * (2 + layout.gradient_bytes / ACTIVATION_BYTES), 0.0)
 
 
 def layer_parameters(shape: Shape, layout: Layout) -> Numbers:
@@ -257,7 +272,7 @@ def layer_parameters(shape: Shape, layout: Layout) -> Numbers:
 def stage_parameters(shape: Shape, layout: Layout) -> Numbers:
     """Parameters of the fullest pipeline stage in one part: its layers, and the embedding or the head."""
     matrices = np.where(np.asarray(layout.pipeline) > 1, 1.0, 2 - shape.tied_embeddings)
-    layers = np.ceil(shape.layers / layout.pipeline)
+    layers = stage_layers(shape, layout)
     return layers * layer_parameters(shape, layout) + matrices * shape.embedding_parameters / layout.tensor
 
 
@@ -276,15 +291,15 @@ def _send_seconds(shape: Shape, layout: Layout, device: Device, constants: Const
     split = np.where(np.asarray(layout.sequence_parallel) > 0, layout.tensor, 1.0)
     tokens = layout.micro_batch * shape.context / layout.context
     volume = tokens * shape.width * ACTIVATION_BYTES / split
-    one = volume / neighbour_bandwidth(stride, device, constants)
-    return np.where(np.asarray(layout.pipeline) > 1, 2 * one * layout.interleaving * constants.pipeline_send, 0.0)
+    one = volume / neighbour_bandwidth(stride, device, constants) * constants.pipeline_send + constants.pipeline_launch
+    return np.where(np.asarray(layout.pipeline) > 1, 2 * one * layout.interleaving, 0.0)
 
 
 def _bubble_seconds(stage: Numbers, layout: Layout) -> Numbers:
     """What stages wait while the pipeline fills and drains: (p − 1) / v micro-batches of a stage's mean time.
 
     Narayanan et al., arXiv 2104.04473, section 2.2. Weight gradients in the bubble leave a third of it (Qi et al., arXiv
-    2401.10241, ZB-H1).
+    2401.10241: ZB-H1).
     """
     left = np.where(np.asarray(layout.zero_bubble) > 0, 1 / 3, 1.0)
     return stage * left * (layout.pipeline - 1) / layout.interleaving
@@ -296,13 +311,13 @@ def _data_seconds(shape: Shape, layout: Layout, device: Device, constants: Const
     With ZeRO 1 and 2 a reduce-scatter and the all-gather of the new weights cost the same bytes as an all-reduce. Under
     FSDP in groups, the shards are summed over the groups.
     """
-    volume = stage_parameters(shape, layout) * GRADIENT_BYTES
+    volume = stage_parameters(shape, layout) * layout.gradient_bytes
     stride = layout.tensor * layout.context
     whole = 2 * gather_seconds(volume, layout.data, stride, device, constants)
     groups = layout.data / layout.shards
     between = 2 * gather_seconds(volume / layout.shards, groups, stride * layout.shards, device, constants)
     reduced = np.where(np.asarray(layout.sharding) == 3, between, whole)
-    return constants.data_exposed * reduced
+    return constants.data_exposed * reduced * layout.reductions
 
 
 def _optimizer_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
