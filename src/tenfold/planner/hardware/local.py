@@ -1,6 +1,7 @@
 """The machine at hand as a cluster, from what `tenfold doctor` measured."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def describe_local(machine: "MachineDescription") -> Cluster:
     count = max(1, len(gpus))
     latency = link_latency(device.link) if gpus else 0.0
     return Cluster(
-        name=f"this machine: {count} x {device.name}",
+        name=f"this machine: {count} x {device.name}" if gpus else f"this machine: {device.name}",
         accelerator=device,
         devices=count,
         node_devices=count,
@@ -69,19 +70,24 @@ def _cpu(machine: "MachineDescription") -> Accelerator:
 
 
 def _gpu(name: str, machine: "MachineDescription", count: int) -> Accelerator:
+    """All GPUs are taken to be like the first."""
     import torch  # here, so that planning for another machine starts at once
 
-    peaks = _peaks(machine)
     memory = float(torch.cuda.get_device_properties(0).total_memory)
     try:
-        known = accelerator(name)
+        return as_measured(accelerator(name), _peaks(machine), memory)
     except InputError:
-        return _unknown_gpu(name, peaks, memory, count)
-    achieved = {
-        kind: _rounded(min(1.0, peaks[kind] / known.peak_flops[kind])) for kind in peaks if kind in known.peak_flops
-    }
+        return _unknown_gpu(name, _peaks(machine), memory, count)
+
+
+def as_measured(known: Accelerator, measured: Mapping[Precision, float], memory_bytes: float) -> Accelerator:
+    """`known` with the memory there is and the share of its peaks that `measured` FLOP/s are."""
+    shares = {kind: flops / known.peak_flops[kind] for kind, flops in measured.items() if kind in known.peak_flops}
     return replace(
-        known, achievable={**known.achievable, **achieved}, memory_bytes=memory, source=f"{known.source}; {MEASURED}"
+        known,
+        achievable={**known.achievable, **{kind: _rounded(min(1.0, share)) for kind, share in shares.items()}},
+        memory_bytes=memory_bytes,
+        source=f"{known.source}; {MEASURED}",
     )
 
 

@@ -2,14 +2,25 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tenfold.config.base import Section
 
+SMALLEST, LARGEST = 1e-9, 1e12
+"""In the units of the keys: beyond any machine, and far enough from where floating point ends."""
+
+
+def _not_tiny(value: float) -> float:
+    if value < SMALLEST:
+        raise ValueError(f"input should be at least {SMALLEST:g}")
+    return value
+
+
 Count = Annotated[int, Field(gt=0, le=10**9)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(gt=0, le=100)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST), AfterValidator(_not_tiny)]
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Share = Annotated[float, Field(gt=0, le=100), AfterValidator(_not_tiny)]
+Ratio = Annotated[float, Field(ge=1, le=1e6)]
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -71,7 +82,7 @@ class TierSection(Section):
     """Devices that one unit of this level joins: a multiple of the level before."""
     bandwidth_gb_per_s: Positive
     """Of one device in each direction, before oversubscription."""
-    oversubscription: Annotated[float, Field(ge=1)] = 1.0
+    oversubscription: Ratio = 1.0
     """Bandwidth below the uplinks of a unit over theirs; 1 is non-blocking."""
     latency_us: NotNegative
     """Of one message between two devices that only this level joins."""
@@ -119,7 +130,7 @@ class ClusterSection(Section):
     """What all devices together can write to checkpoints. Default: 1 GB/s a host."""
     price_dollars_per_device_hour: NotNegative = 0.0
     """Price of one device for an hour; 0 shows no costs."""
-    power_usage_effectiveness: Annotated[float, Field(ge=1)] = 1.1
+    power_usage_effectiveness: Ratio = 1.1
     """Power of the site over power of its devices."""
     device: DeviceSection | None = None
     tiers: list[TierSection] = Field(default_factory=list)
