@@ -9,6 +9,7 @@ from importlib import resources
 
 from tenfold.errors import InputError
 from tenfold.planner.hardware.accelerator import PRECISIONS, Accelerator, Precision
+from tenfold.planner.hardware.units import GIGA, PERCENT, TERA, scaled
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _hosts() -> dict[str, Host]:
     """Of the table: name or alias → host."""
     entries = {}
     for row in rows("accelerators.csv"):
-        entry = Host(_accelerator(row), int(row["node_devices"]), _figure(row, "host_memory_gb", 1e9))
+        entry = Host(_accelerator(row), int(row["node_devices"]), _figure(row, "host_memory_gb", GIGA))
         for name in (row["name"], *filter(None, row["aliases"].split(";"))):
             entries[_key(name)] = entry
     return entries
@@ -77,7 +78,7 @@ def _systems() -> dict[str, Host]:
         device = replace(
             usual.accelerator,
             domain_devices=int(row["domain_devices"]),
-            nic_bandwidth=_figure(row, "nic_gb_per_s", 1e9),
+            nic_bandwidth=_figure(row, "nic_gb_per_s", GIGA),
         )
         entries[_key(row["name"])] = replace(usual, accelerator=device, devices=int(row["node_devices"]))
     return entries
@@ -94,29 +95,29 @@ def _accelerator(row: Mapping[str, str]) -> Accelerator:
         name=row["name"],
         vendor=row["vendor"],
         announced=row["status"] == "announced",
-        peak_flops=_by_precision(row, "{}_tflops", 1e12),
-        achievable={key: percent / 100 for key, percent in _by_precision(row, "achieved_{}_percent", 1.0).items()},
-        memory_bytes=_figure(row, "memory_gb", 1e9),
-        memory_bandwidth=_figure(row, "memory_tb_per_s", 1e12),
+        peak_flops=_by_precision(row, "{}_tflops", TERA),
+        achievable=_by_precision(row, "achieved_{}_percent", PERCENT),
+        memory_bytes=_figure(row, "memory_gb", GIGA),
+        memory_bandwidth=_figure(row, "memory_tb_per_s", TERA),
         link=row["link"],
-        link_bandwidth=_figure(row, "link_gb_per_s", 1e9),
+        link_bandwidth=_figure(row, "link_gb_per_s", GIGA),
         domain_devices=int(row["domain_devices"]),
-        nic_bandwidth=_figure(row, "nic_gb_per_s", 1e9),
-        power_watts=_figure(row, "power_w", 1.0),
+        nic_bandwidth=_figure(row, "nic_gb_per_s", GIGA),
+        power_watts=_figure(row, "power_w", 0),
         source=row["source"],
         notes=row["notes"],
     )
 
 
-def _by_precision(row: Mapping[str, str], column: str, unit: float) -> dict[Precision, float]:
+def _by_precision(row: Mapping[str, str], column: str, power: int) -> dict[Precision, float]:
     """What is published, in the order of PRECISIONS."""
     return {
-        precision: float(row[column.format(precision)]) * unit
+        precision: scaled(float(row[column.format(precision)]), power)
         for precision in PRECISIONS
         if row.get(column.format(precision))
     }
 
 
-def _figure(row: Mapping[str, str], column: str, unit: float) -> float:
+def _figure(row: Mapping[str, str], column: str, power: int) -> float:
     """In base units; 0 where the table is blank."""
-    return float(row[column] or 0) * unit
+    return scaled(float(row[column] or 0), power)
