@@ -1,14 +1,15 @@
 """Fit of the constants: a hierarchy of means and deviations, found as the most probable one given measured runs.
 
-Each run's constants are the means, times what its framework, site, accelerator and release deviate. As these are sums in
-logarithms, one derivative for each constant and run serves all levels, so a fit costs some tens of evaluations of
-the cost model.
+Each run's constants are the means, times what its framework, site, accelerator and release deviate. As these are sums
+in logarithms, one derivative for each constant and run serves all levels, so a fit costs some hundreds of evaluations
+of the cost model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import scipy.linalg
 
 from tenfold.planner.calibration.prior import LEVELS, means, spreads
@@ -34,7 +35,7 @@ class Levels:
     def __len__(self) -> int:
         return len(self.labels[LEVELS[0]])
 
-    def take(self, chosen: Array) -> "Levels":
+    def take(self, chosen: npt.NDArray[np.bool_]) -> "Levels":
         """Some of the runs, by a mask."""
         kept = {
             level: [x for x, keep in zip(labels, chosen, strict=True) if keep] for level, labels in self.labels.items()
@@ -73,12 +74,14 @@ def constants_from(logarithms: Array) -> Constants:
     return Constants(**{name: values[..., number] for number, name in enumerate(NAMES)})
 
 
-def fit(model: Model, seconds: Array, levels: Levels, weights: Array, start: Calibration | None = None) -> Calibration:
-    """The most probable calibration. `weights` (runs,) say how much each run counts; 1 is one measurement."""
+def fit(model: Model, seconds: Array, levels: Levels, weights: Array) -> Calibration:
+    """The most probable calibration. `weights` (runs,) say how much each run counts; 1 is one measurement.
+
+    It always starts from the priors: started from a calibration that had seen held-out runs, it would stop near it.
+    """
     space = _Space(levels)
-    x = space.pack(start) if start is not None else space.origin()
     damping = 1e-3
-    best = _Point(x, space, model, seconds, weights)
+    best = _Point(space.mean.copy(), space, model, seconds, weights)
     for _ in range(ROUNDS):
         step = best.step(damping)
         tried = _Point(best.x + step, space, model, seconds, weights)
@@ -115,9 +118,6 @@ class _Space:
         self.member = np.stack(members, axis=1).astype(np.float64)
         self.mean = np.concatenate([means(), np.zeros(len(constants) - len(NAMES))])
 
-    def origin(self) -> Array:
-        return self.mean.copy()
-
     def logarithms(self, x: Array) -> Array:
         """Of each run's constants: shape (runs, constants)."""
         each = np.zeros((len(self.member), len(NAMES)))
@@ -136,15 +136,6 @@ class _Space:
             if level:
                 deviations[level].setdefault(label, np.zeros(len(NAMES)))[number] = value
         return Calibration(x[: len(NAMES)].copy(), deviations)
-
-    def pack(self, calibration: Calibration) -> Array:
-        x = self.mean.copy()
-        for place, (number, (level, label)) in enumerate(zip(self.constant, self.owners, strict=True)):
-            if not level:
-                x[place] = calibration.mean[number]
-            else:
-                x[place] = calibration.deviations.get(level, {}).get(label, np.zeros(len(NAMES)))[number]
-        return x
 
 
 class _Point:

@@ -30,6 +30,8 @@ class Layout:
     """Model chunks on each pipeline stage (Narayanan et al., arXiv 2104.04473, section 2.2)."""
     zero_bubble: Numbers = 0.0
     """1 if weight gradients fill the bubble (Qi et al., arXiv 2401.10241)."""
+    balanced_stages: Numbers = 0.0
+    """1 if stages are filled by what layers and head cost; 0 if layers are shared out evenly."""
     sharding: Numbers = 1.0
     """ZeRO stage 0 to 3 (Rajbhandari et al., arXiv 1910.02054); 3 is FSDP."""
     shard_group: Numbers = 0.0

@@ -12,8 +12,10 @@ from tenfold.planner.cost.collectives import dispatch_seconds, gather_seconds, n
 from tenfold.planner.cost.constants import Constants
 from tenfold.planner.cost.device import Device
 from tenfold.planner.cost.layout import Layout
+from tenfold.planner.cost.memory import layer_parameters
 from tenfold.planner.cost.numbers import Numbers
 from tenfold.planner.cost.shape import Shape
+from tenfold.planner.cost.stages import share_out
 
 ACTIVATION_BYTES = 2  # activations and weights travel at 16 bits
 
@@ -80,8 +82,10 @@ class StepTime:
 def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> StepTime:
     """Seconds of one step of each layout. Arrays broadcast against each other."""
     layer = layer_seconds(shape, layout, device, constants)
-    layers = stage_layers(shape, layout)
-    head = _waited_for(_head_seconds(shape, layout, device, constants), layer.total, shape, layout)
+    stages = share_out(shape, layout)
+    head = _head_seconds(shape, layout, device, constants)
+    last_is_slowest = stages.last * layer.total + head >= stages.fullest * layer.total
+    layers = np.where(last_is_slowest, stages.last, stages.fullest)
     send = _send_seconds(shape, layout, device, constants)
     bubble = _bubble_seconds(layer.total * shape.layers / layout.pipeline + head / layout.pipeline + send, layout)
     rounds = layout.accumulation
@@ -90,7 +94,7 @@ def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Consta
         matmul=layer.matmul * busy,
         attention=layer.attention * busy,
         elementwise=layer.elementwise * busy,
-        head=head * rounds,
+        head=np.where(last_is_slowest, head, 0.0) * rounds,
         tensor=layer.tensor * busy,
         context=layer.context * busy,
         expert=layer.expert * busy,
@@ -104,19 +108,6 @@ def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Consta
         scale=0.0,
     )
     return _slowed(parts, layout, constants)
-
-
-def stage_layers(shape: Shape, layout: Layout) -> Numbers:
-    """Layers of the fullest stage. Where they do not divide, embedding and head take the place of a layer each."""
-    chunks = layout.pipeline * layout.interleaving
-    even = np.mod(shape.layers, chunks) == 0
-    return np.where(even, shape.layers / layout.pipeline, np.ceil((shape.layers + 2) / layout.pipeline))
-
-
-def _waited_for(head: Numbers, layer: Numbers, shape: Shape, layout: Layout) -> Numbers:
-    """What the head adds to the slowest stage: all of it, or what is more than the layer whose place it takes."""
-    even = np.mod(shape.layers, layout.pipeline * layout.interleaving) == 0
-    return np.where(even, head, np.maximum(head - layer, 0.0))
 
 
 def layer_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> LayerTime:
@@ -205,7 +196,8 @@ def _attention_seconds(shape: Shape, layout: Layout, device: Device, constants: 
     unfused = flops / (device.attention_flops * constants.matmul_efficiency) + moved / (
         device.memory_bandwidth * constants.memory_efficiency
     )
-    return np.where(np.asarray(layout.fused_attention) > 0, fused * (3.5 + again), unfused * (3.0 + again))
+    seconds: Numbers = np.where(np.asarray(layout.fused_attention) > 0, fused * (3.5 + again), unfused * (3.0 + again))
+    return seconds
 
 
 def _elementwise_seconds(
@@ -226,7 +218,7 @@ def _elementwise_seconds(
 def _tensor_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants, tokens: Numbers) -> Numbers:
     """Two all-reduces forward and two backward, or as many reduce-scatters and all-gathers (Korthikanti et al.)."""
     volume = tokens * shape.width * ACTIVATION_BYTES
-    reduces = 4 + 2 * (np.asarray(layout.recomputation) == 2)
+    reduces: Numbers = 4 + 2 * (np.asarray(layout.recomputation) == 2)
     one = 2 * gather_seconds(volume, layout.tensor, 1.0, device, constants)
     return constants.tensor_exposed * reduces * one
 
@@ -236,7 +228,7 @@ def _context_seconds(shape: Shape, layout: Layout, device: Device, constants: Co
     if not np.any(np.asarray(layout.context) > 1):
         return 0.0
     volume = 2 * tokens * layout.context * shape.kv_heads * shape.head_dim / layout.tensor * ACTIVATION_BYTES
-    passes = 3 + (np.asarray(layout.recomputation) == 2)
+    passes: Numbers = 3 + (np.asarray(layout.recomputation) == 2)
     one = gather_seconds(volume, layout.context, layout.tensor, device, constants)
     return constants.context_exposed * passes * one
 
@@ -246,7 +238,7 @@ def _expert_seconds(shape: Shape, layout: Layout, device: Device, constants: Con
     if not np.any(np.asarray(layout.expert) > 1):
         return 0.0
     volume = tokens * shape.width * ACTIVATION_BYTES / layout.tensor
-    passes = 4 + 2 * (np.asarray(layout.recomputation) == 2)
+    passes: Numbers = 4 + 2 * (np.asarray(layout.recomputation) == 2)
     one = dispatch_seconds(volume, shape.experts_per_token, layout.expert, layout.tensor, device, constants)
     return constants.expert_exposed * passes * one * shape.expert_layers / shape.layers
 
@@ -261,19 +253,13 @@ def _shard_seconds(shape: Shape, layout: Layout, device: Device, constants: Cons
     return np.where(sharded, one * (2 + layout.gradient_bytes / ACTIVATION_BYTES), 0.0)
 
 
-def layer_parameters(shape: Shape, layout: Layout) -> Numbers:
-    """Parameters of one layer (the mean of all) in one tensor- and expert-parallel part."""
-    mlp = shape.mlp_parameters
-    if np.any(np.asarray(shape.experts) > 0):
-        mlp = _mixed(shape, mlp, (shape.experts / layout.expert + shape.shared_experts) * shape.expert_parameters)
-    return (shape.attention_parameters + mlp) / layout.tensor
-
-
 def stage_parameters(shape: Shape, layout: Layout) -> Numbers:
     """Parameters of the fullest pipeline stage in one part: its layers, and the embedding or the head."""
     matrices = np.where(np.asarray(layout.pipeline) > 1, 1.0, 2 - shape.tied_embeddings)
-    layers = stage_layers(shape, layout)
-    return layers * layer_parameters(shape, layout) + matrices * shape.embedding_parameters / layout.tensor
+    return (
+        share_out(shape, layout).fullest * layer_parameters(shape, layout)
+        + matrices * shape.embedding_parameters / layout.tensor
+    )
 
 
 def _head_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
@@ -298,8 +284,8 @@ def _send_seconds(shape: Shape, layout: Layout, device: Device, constants: Const
 def _bubble_seconds(stage: Numbers, layout: Layout) -> Numbers:
     """What stages wait while the pipeline fills and drains: (p − 1) / v micro-batches of a stage's mean time.
 
-    Narayanan et al., arXiv 2104.04473, section 2.2. Weight gradients in the bubble leave a third of it (Qi et al., arXiv
-    2401.10241: ZB-H1).
+    Narayanan et al., arXiv 2104.04473, section 2.2. Weight gradients in the bubble leave a third of it (ZB-H1 of Qi et
+    al., arXiv 2401.10241).
     """
     left = np.where(np.asarray(layout.zero_bubble) > 0, 1 / 3, 1.0)
     return stage * left * (layout.pipeline - 1) / layout.interleaving

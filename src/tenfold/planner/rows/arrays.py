@@ -44,6 +44,7 @@ def layout_of(runs: Sequence[Run]) -> Layout:
         context=_column(runs, "context"),
         expert=_column(runs, "expert"),
         interleaving=_column(runs, "interleaving"),
+        balanced_stages=_column(runs, "balanced_stages"),
         sharding=_column(runs, "sharding"),
         shard_group=_column(runs, "shard_group"),
         sequence_parallel=_column(runs, "sequence_parallel"),

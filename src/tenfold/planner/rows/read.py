@@ -112,6 +112,7 @@ class _Row:
             expert=self.count("ep", 1) if experts else 1.0,
             micro_batch=micro_batch,
             accumulation=self.accumulation(data, micro_batch),
+            balanced_stages=float(family.get("balanced_stages", 0)),
             sharding=self.sharding(family),
             shard_group=self.shard_group(data),
             sequence_parallel=float(family.get("sequence_parallel", 1)),
@@ -188,7 +189,7 @@ class _Row:
         return float(digits) if digits.isdigit() and 1 <= int(digits) <= data and data % int(digits) == 0 else 0.0
 
     def reductions(self, family: Cells, pipeline: float, data: float, micro_batch: float) -> float:
-        """Times a step sums gradients: after each micro-batch in a framework that does so in a pipeline without ZeRO."""
+        """Times a step sums gradients: after each micro-batch where a framework does so in a pipeline without ZeRO."""
         each = family.get("pipeline_reduces_each") == "1" and pipeline > 1 and self.sharding(family) == 0
         return self.accumulation(data, micro_batch) if each else 1.0
 

@@ -43,6 +43,7 @@ class Run:
     expert: float
     micro_batch: float
     accumulation: float
+    balanced_stages: float
     sharding: float
     shard_group: float
     sequence_parallel: float
