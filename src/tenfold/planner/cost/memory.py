@@ -60,14 +60,30 @@ class Memory:
 
 def memory_bytes(shape: Shape, layout: Layout, constants: MemoryConstants) -> Memory:
     """Peak bytes on the fullest device of each layout."""
+    first, middle, last = _stages(shape, layout, constants)
+    return _fullest(_fullest(first, middle), last)
+
+
+def total_bytes(shape: Shape, layout: Layout, constants: MemoryConstants) -> Numbers:
+    """`memory_bytes(...).total`, for many layouts at once: parts that vary least are added up first."""
+    first, middle, last = (
+        each.weights + each.gradients + each.optimizer + (each.logits + each.buffers) + each.activations
+        for each in _stages(shape, layout, constants)
+    )
+    return np.maximum(np.maximum(first, middle), last)
+
+
+def _stages(shape: Shape, layout: Layout, constants: MemoryConstants) -> tuple[Memory, Memory, Memory]:
+    """The first stage, the first of those with the most layers, and the last."""
     stages = share_out(shape, layout)
     ends = np.asarray(layout.pipeline) == 1
     embedding = shape.embedding_parameters / layout.tensor
     both = np.where(ends, embedding * (2 - shape.tied_embeddings), embedding)
-    fullest = _stage(shape, layout, constants, stages.first, 0.0, both, ends)
-    middle = _stage(shape, layout, constants, stages.fullest, stages.fullest_at, np.where(ends, both, 0.0), ends)
-    last = _stage(shape, layout, constants, stages.last, layout.pipeline - 1, both, True)
-    return _fullest(_fullest(fullest, middle), last)
+    return (
+        _stage(shape, layout, constants, stages.first, 0.0, both, ends),
+        _stage(shape, layout, constants, stages.fullest, stages.fullest_at, np.where(ends, both, 0.0), ends),
+        _stage(shape, layout, constants, stages.last, layout.pipeline - 1, both, True),
+    )
 
 
 def _stage(

@@ -15,7 +15,7 @@ from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.memory import layer_parameters
 from tenfold.planner.cost.numbers import Numbers
 from tenfold.planner.cost.shape import Shape
-from tenfold.planner.cost.stages import share_out
+from tenfold.planner.cost.stages import Stages, share_out
 
 ACTIVATION_BYTES = 2  # activations and weights travel at 16 bits
 
@@ -82,14 +82,15 @@ class StepTime:
 def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> StepTime:
     """Seconds of one step of each layout. Arrays broadcast against each other."""
     layer = layer_seconds(shape, layout, device, constants)
+    one = layer.total
     stages = share_out(shape, layout)
     head = _head_seconds(shape, layout, device, constants)
-    last_is_slowest = stages.last * layer.total + head >= stages.fullest * layer.total
+    last_is_slowest = stages.last * one + head >= stages.fullest * one
     layers = np.where(last_is_slowest, stages.last, stages.fullest)
     send = _send_seconds(shape, layout, device, constants)
-    bubble = _bubble_seconds(layer.total * shape.layers / layout.pipeline + head / layout.pipeline + send, layout)
     rounds = layout.accumulation
     busy = layers * rounds
+    parameters = stage_parameters(shape, layout, stages)
     parts = StepTime(
         matmul=layer.matmul * busy,
         attention=layer.attention * busy,
@@ -100,14 +101,32 @@ def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Consta
         expert=layer.expert * busy,
         shard=layer.shard * busy,
         pipeline=send * rounds,
-        bubble=bubble,
-        data=_data_seconds(shape, layout, device, constants),
-        optimizer=_optimizer_seconds(shape, layout, device, constants),
+        bubble=_bubble_seconds(one * shape.layers / layout.pipeline + head / layout.pipeline + send, layout),
+        data=_data_seconds(layout, device, constants, parameters),
+        optimizer=_optimizer_seconds(layout, device, constants, parameters),
         launch=layer.launch * busy,
         fixed=constants.step_seconds,
         scale=0.0,
     )
     return _slowed(parts, layout, constants)
+
+
+def total_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
+    """`step_seconds(...).total`, for many layouts at once: parts are added up before they are multiplied out.
+
+    Where fields of `layout` vary along axes of their own, most of it is computed on the small arrays.
+    """
+    one = layer_seconds(shape, layout, device, constants).total
+    stages = share_out(shape, layout)
+    head = _head_seconds(shape, layout, device, constants)
+    send = _send_seconds(shape, layout, device, constants)
+    parameters = stage_parameters(shape, layout, stages)
+    after = _data_seconds(layout, device, constants, parameters)
+    after = after + _optimizer_seconds(layout, device, constants, parameters) + constants.step_seconds
+    bubble = _bubble_seconds(one * shape.layers / layout.pipeline + head / layout.pipeline + send, layout)
+    slowest = np.maximum(stages.last * one + head, stages.fullest * one)
+    slowed = constants.slowness * (1 + constants.scale_loss * _doublings(layout))
+    return ((slowest + send) * layout.accumulation + bubble + after) * slowed
 
 
 def layer_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> LayerTime:
@@ -253,13 +272,10 @@ def _shard_seconds(shape: Shape, layout: Layout, device: Device, constants: Cons
     return np.where(sharded, one * (2 + layout.gradient_bytes / ACTIVATION_BYTES), 0.0)
 
 
-def stage_parameters(shape: Shape, layout: Layout) -> Numbers:
+def stage_parameters(shape: Shape, layout: Layout, stages: Stages) -> Numbers:
     """Parameters of the fullest pipeline stage in one part: its layers, and the embedding or the head."""
     matrices = np.where(np.asarray(layout.pipeline) > 1, 1.0, 2 - shape.tied_embeddings)
-    return (
-        share_out(shape, layout).fullest * layer_parameters(shape, layout)
-        + matrices * shape.embedding_parameters / layout.tensor
-    )
+    return stages.fullest * layer_parameters(shape, layout) + matrices * shape.embedding_parameters / layout.tensor
 
 
 def _head_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
@@ -291,13 +307,13 @@ def _bubble_seconds(stage: Numbers, layout: Layout) -> Numbers:
     return stage * left * (layout.pipeline - 1) / layout.interleaving
 
 
-def _data_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
+def _data_seconds(layout: Layout, device: Device, constants: Constants, parameters: Numbers) -> Numbers:
     """Gradients summed over the data-parallel group, as far as the backward pass does not hide it.
 
     With ZeRO 1 and 2 a reduce-scatter and the all-gather of the new weights cost the same bytes as an all-reduce. Under
     FSDP in groups, the shards are summed over the groups.
     """
-    volume = stage_parameters(shape, layout) * layout.gradient_bytes
+    volume = parameters * layout.gradient_bytes
     stride = layout.tensor * layout.context
     whole = 2 * gather_seconds(volume, layout.data, stride, device, constants)
     groups = layout.data / layout.shards
@@ -306,15 +322,19 @@ def _data_seconds(shape: Shape, layout: Layout, device: Device, constants: Const
     return constants.data_exposed * reduced * layout.reductions
 
 
-def _optimizer_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
+def _optimizer_seconds(layout: Layout, device: Device, constants: Constants, parameters: Numbers) -> Numbers:
     shards = np.where(np.asarray(layout.sharding) >= 1, layout.shards, 1.0)
-    moved = stage_parameters(shape, layout) / shards * constants.optimizer_bytes
+    moved = parameters / shards * constants.optimizer_bytes
     return moved / (device.memory_bandwidth * constants.memory_efficiency)
 
 
 def _slowed(parts: StepTime, layout: Layout, constants: Constants) -> StepTime:
     """Jitter grows with the devices; slowness holds for every part."""
-    doublings = np.log2(np.maximum(layout.devices / 8, 1.0))
     slowed = {each.name: getattr(parts, each.name) * constants.slowness for each in fields(parts)}
-    slowed["scale"] = parts.total * constants.slowness * constants.scale_loss * doublings
+    slowed["scale"] = parts.total * constants.slowness * constants.scale_loss * _doublings(layout)
     return StepTime(**slowed)
+
+
+def _doublings(layout: Layout) -> Numbers:
+    """Of the devices beyond 8."""
+    return np.log2(np.maximum(layout.devices / 8, 1.0))

@@ -1,9 +1,8 @@
 """The fastest layouts of a question, among all."""
 
-import heapq
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
@@ -14,9 +13,9 @@ from scipy.special import ndtr
 from tenfold.errors import InputError
 from tenfold.planner.calibration import MOST_MEASURED, Calibrated
 from tenfold.planner.cost.layout import Layout
-from tenfold.planner.cost.memory import Memory, memory_bytes
+from tenfold.planner.cost.memory import Memory, memory_bytes, total_bytes
 from tenfold.planner.cost.numbers import Array
-from tenfold.planner.cost.step import StepTime, step_seconds
+from tenfold.planner.cost.step import StepTime, step_seconds, total_seconds
 from tenfold.planner.search.figures import hardware_flops, model_flops
 from tenfold.planner.search.grid import Grid, grids
 from tenfold.planner.search.question import Question, check, device_of
@@ -56,7 +55,7 @@ class Found:
     """Outcome of a search."""
 
     best: tuple[Choice, ...]
-    """The fastest first. Of layouts that differ only in sharding, schedule and recomputation the fastest stands here."""
+    """The fastest first; of those that differ only in sharding, schedule and recomputation the fastest stands here."""
     searched: int
     """Layouts whose memory was computed."""
     feasible: int
@@ -83,9 +82,8 @@ def search_layouts(question: Question, calibrated: Calibrated, *, top: int = 10)
     refused["memory"] = searched - feasible
     if not feasible:
         raise InputError(_what_binds(question, tables, refused))
-    best = heapq.nsmallest(top, _candidates(tables, top), key=lambda pair: pair[0])
     return Found(
-        best=tuple(assess(question, layout, calibrated) for _, layout in best),
+        best=tuple(assess(question, layout, calibrated) for layout in _fastest(tables, top)),
         searched=searched,
         feasible=feasible,
         refused=dict(refused),
@@ -139,12 +137,12 @@ class _Table:
 
 def _evaluate(question: Question, calibrated: Calibrated, grid: Grid) -> _Table:
     shape = grid.allowed.shape
-    memory = np.broadcast_to(memory_bytes(question.shape, grid.layout, calibrated.memory).total, shape)
+    memory = np.broadcast_to(total_bytes(question.shape, grid.layout, calibrated.memory), shape)
     fits = grid.allowed & (memory <= question.memory_limit)
     seconds = np.full(shape, np.inf)
     if fits.any():
         constants = calibrated.constants(question.framework, question.cluster.accelerator.name)
-        total = step_seconds(question.shape, grid.layout, device_of(question), constants).total
+        total = total_seconds(question.shape, grid.layout, device_of(question), constants)
         total = total + synchronous_seconds(question, constants)
         np.copyto(seconds, total, where=fits)
     flat = seconds.reshape(shape[0], -1)
@@ -162,14 +160,17 @@ def _evaluate(question: Question, calibrated: Calibrated, grid: Grid) -> _Table:
     )
 
 
-def _candidates(tables: Iterable[_Table], top: int) -> Iterable[tuple[float, Layout]]:
-    """Of each table the `top` fastest."""
-    for table in tables:
-        for number in np.argsort(table.seconds)[:top]:
-            yield float(table.seconds[number]), table.grid.one(int(table.bases[number]), int(table.variants[number]))
+def _fastest(tables: Sequence[_Table], top: int) -> Iterator[Layout]:
+    """The `top` fastest of all tables, in order."""
+    seconds = np.concatenate([table.seconds for table in tables])
+    owner = np.repeat(np.arange(len(tables)), [len(table.seconds) for table in tables])
+    row = np.concatenate([np.arange(len(table.seconds)) for table in tables])
+    for number in np.argsort(seconds, kind="stable")[:top]:
+        table = tables[owner[number]]
+        yield table.grid.one(int(table.bases[row[number]]), int(table.variants[row[number]]))
 
 
-def _what_binds(question: Question, tables: list[_Table], refused: Counter[str]) -> str:
+def _what_binds(question: Question, tables: Sequence[_Table], refused: Counter[str]) -> str:
     where = f"{question.cluster.devices:,} devices"
     if not tables:
         reasons = ", ".join(f"{why} ({count})" for why, count in refused.most_common() if count)
