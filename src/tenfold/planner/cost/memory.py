@@ -96,18 +96,18 @@ def _stage(
     has_head: Numbers | bool,
 ) -> Memory:
     """Of stage `number`, which holds so many layers and embedding parameters."""
-    parameters = layers * layer_parameters(shape, layout) + embedding
+    routed = layers * routed_parameters(shape, layout)
+    others = layers * layer_parameters(shape, layout) - routed + embedding
     sharding = np.asarray(layout.sharding)
-    shards = layout.shards
     tokens = layout.micro_batch * shape.context / layout.context
     one_after_another: Numbers = np.asarray(layout.accumulation) > 1
     logits = tokens * shape.vocabulary / layout.tensor * constants.logits
     logits = logits * (1 + constants.logits_again * one_after_another)
     gathered = 2 * layer_parameters(shape, layout) * WEIGHT_BYTES * (sharding == 3)  # one in use, one on its way
     return Memory(
-        weights=WEIGHT_BYTES * parameters / np.where(sharding == 3, shards, 1.0),
-        gradients=constants.gradient_bytes * parameters / np.where(sharding >= 2, shards, 1.0),
-        optimizer=constants.optimizer_bytes * parameters / np.where(sharding >= 1, shards, 1.0),
+        weights=WEIGHT_BYTES * _kept(others, routed, layout, sharding == 3),
+        gradients=constants.gradient_bytes * _kept(others, routed, layout, sharding >= 2),
+        optimizer=constants.optimizer_bytes * _kept(others, routed, layout, sharding >= 1),
         activations=_activation_bytes(shape, layout, constants, layers, number),
         logits=np.where(has_head, logits, 0.0),
         buffers=constants.base + gathered,
@@ -136,6 +136,19 @@ def _activation_bytes(
     inputs = tokens * shape.width / split * layers * under_way
     held: Numbers = np.where(full, inputs + tokens * kept, tokens * kept * layers * under_way)
     return held
+
+
+def _kept(others: Numbers, routed: Numbers, layout: Layout, sharded: Numbers) -> Numbers:
+    """Parameters that one device holds. Of a group's ranks only those that hold the same experts share these out."""
+    shards = np.where(sharded, layout.shards, 1.0)
+    same = np.maximum(shards / layout.expert, 1.0)
+    return others / shards + routed / same
+
+
+def routed_parameters(shape: Shape, layout: Layout) -> Numbers:
+    """Parameters of the routed experts of one layer (the mean of all) in one tensor- and expert-parallel part."""
+    share = shape.expert_layers / shape.layers
+    return share * shape.experts / layout.expert * shape.expert_parameters / layout.tensor
 
 
 def layer_parameters(shape: Shape, layout: Layout) -> Numbers:

@@ -165,7 +165,7 @@ def _schedules(question: Question, pipeline: int) -> list[tuple[int, int]]:
     """
     if pipeline == 1:
         return [(1, 0)]
-    plain = [(1, 0), (1, 1)] if question.zero_bubble else [(1, 0)]
+    plain = [(1, 0), (1, 1)] if question.has_zero_bubble else [(1, 0)]
     if not question.interleaved:
         return plain
     layers = int(question.shape.layers)
