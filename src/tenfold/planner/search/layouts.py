@@ -66,6 +66,10 @@ class Found:
     """Seconds."""
     seconds: Array
     """Step time of all combinations of degrees and micro-batch that fit, each in its fastest variant, sorted."""
+    tensor: Array
+    """Tensor-parallel degree of each of `seconds`."""
+    micro_batch: Array
+    """Micro-batch of each of `seconds`."""
 
 
 def search_layouts(question: Question, calibrated: Calibrated, *, top: int = 10) -> Found:
@@ -82,13 +86,16 @@ def search_layouts(question: Question, calibrated: Calibrated, *, top: int = 10)
     refused["memory"] = searched - feasible
     if not feasible:
         raise InputError(_what_binds(question, tables, refused))
+    ranked = _rank(tables)
     return Found(
-        best=tuple(assess(question, layout, calibrated) for layout in _fastest(tables, top)),
+        best=tuple(assess(question, layout, calibrated) for layout in ranked.layouts(top)),
         searched=searched,
         feasible=feasible,
         refused=dict(refused),
         elapsed=time.perf_counter() - begin,
-        seconds=np.sort(np.concatenate([table.seconds for table in tables])),
+        seconds=ranked.seconds,
+        tensor=ranked.field("tensor"),
+        micro_batch=ranked.field("micro_batch"),
     )
 
 
@@ -160,14 +167,37 @@ def _evaluate(question: Question, calibrated: Calibrated, grid: Grid) -> _Table:
     )
 
 
-def _fastest(tables: Sequence[_Table], top: int) -> Iterator[Layout]:
-    """The `top` fastest of all tables, in order."""
+@dataclass(frozen=True)
+class _Ranking:
+    """Bases of all tables, the fastest first."""
+
+    tables: Sequence[_Table]
+    seconds: Array
+    owner: npt.NDArray[np.intp]
+    """Number of the table that each lies in."""
+    row: npt.NDArray[np.intp]
+    """Its place among those of the table that fit."""
+
+    def layouts(self, top: int) -> Iterator[Layout]:
+        """The first ones, in order."""
+        for owner, row in zip(self.owner[:top], self.row[:top], strict=True):
+            table = self.tables[owner]
+            yield table.grid.one(int(table.bases[row]), int(table.variants[row]))
+
+    def field(self, name: str) -> Array:
+        """A degree of each."""
+        values = [np.ravel(getattr(table.grid.layout, name))[table.bases] for table in self.tables]
+        begins = np.cumsum([0] + [len(each) for each in values])
+        return np.asarray(np.concatenate(values)[begins[self.owner] + self.row])
+
+
+def _rank(tables: Sequence[_Table]) -> _Ranking:
     seconds = np.concatenate([table.seconds for table in tables])
-    owner = np.repeat(np.arange(len(tables)), [len(table.seconds) for table in tables])
-    row = np.concatenate([np.arange(len(table.seconds)) for table in tables])
-    for number in np.argsort(seconds, kind="stable")[:top]:
-        table = tables[owner[number]]
-        yield table.grid.one(int(table.bases[row[number]]), int(table.variants[row[number]]))
+    sizes = [len(table.seconds) for table in tables]
+    order = np.argsort(seconds, kind="stable")
+    owner = np.repeat(np.arange(len(tables)), sizes)
+    row = np.concatenate([np.arange(size) for size in sizes])
+    return _Ranking(tables, seconds[order], owner[order], row[order])
 
 
 def _what_binds(question: Question, tables: Sequence[_Table], refused: Counter[str]) -> str:

@@ -1,9 +1,8 @@
 """How far to trust the order of layouts.
 
 Whoever takes the fastest forecast of thousands takes one whose error happens to flatter it. An error has a part that
-all layouts of a shape share, which changes no order, and a part of each layout's own. Here own errors are drawn, and
-the outcomes counted. They are drawn independently, though layouts that differ little err alike: so the chances of the
-first are rather better than said, and fewer trials are needed.
+all layouts of a shape share, which changes no order, parts that layouts with the same tensor-parallel degree or the same
+micro-batch share, and a part of each layout's own. Here they are drawn, and the outcomes counted.
 """
 
 from dataclasses import dataclass
@@ -15,13 +14,17 @@ from tenfold.planner.cost.numbers import Array
 from tenfold.planner.search.layouts import NINETY, Found
 from tenfold.planner.search.question import Question
 
-OWN_SPREAD = 0.09
-"""Standard deviation of the logarithm of forecast over measured, among layouts of one shape on one machine with one
-batch: 1,376 runs in 120 such groups of vTrain (arXiv 2312.12391) on one node 0.090, 48 of InternEvo 0.090, 145 of
-Megatron-Bridge 0.103, 109 of vTrain on several nodes 0.124 (`benchmarks/plan_search.py --rows`)."""
+TENSOR_SPREAD, MICRO_BATCH_SPREAD, OWN_SPREAD = 0.07, 0.05, 0.04
+"""Standard deviations of the parts, in logarithms of forecast over measured.
+
+From pairs of runs with one shape, machine and batch, both within 1.5 times of the fastest there: vTrain (arXiv
+2312.12391) on one node and on several. Where only the pipeline differs, one run's error differs by 0.043 and 0.043 (the
+root of half the mean square), where only the micro-batch does by 0.063 and 0.042, where tensor, pipeline and micro-batch
+do by 0.092 and 0.088 (`benchmarks/plan_search.py --rows`)."""
 ENOUGH = 0.01
 """Regret that is as good as none."""
-POOL = 1000
+POOL, FARTHEST = 1000, 2.0
+"""Layouts that might be the fastest: the first ones, forecast at no more than twice the time of the first."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,9 @@ class Regret:
     """What errors of the forecast do to the choice of a layout."""
 
     own_spread: float
+    """Of the error that differs between layouts, in logarithms."""
     common_spread: float
-    """Of the error that all layouts share, in logarithms: what is left of the interval."""
+    """Of the error that all layouts share: what is left of the interval."""
     chances: tuple[float, ...]
     """That each of `Found.best` is the fastest of all."""
     after: tuple[float, ...]
@@ -46,36 +50,41 @@ class Regret:
         return self.after[0]
 
 
-def regret(
-    found: Found,
-    question: Question,
-    calibrated: Calibrated,
-    *,
-    own_spread: float = OWN_SPREAD,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Regret:
+def regret(found: Found, question: Question, calibrated: Calibrated, *, draws: int = 1000, seed: int = 0) -> Regret:
     """Draw the errors of all layouts that might be the fastest, `draws` times."""
-    pool = _pool(found.seconds, own_spread)
-    random = np.random.default_rng(seed)
-    true = pool * np.exp(own_spread * random.standard_normal((draws, len(pool))))
+    pool = min(POOL, int(np.searchsorted(found.seconds, found.seconds[0] * FARTHEST)))
+    forecast = found.seconds[:pool]
+    errors = draw_errors(found.tensor[:pool], found.micro_batch[:pool], draws, np.random.default_rng(seed))
+    true = forecast * np.exp(errors)
     kept = len(found.best)
     won = np.bincount(np.argmin(true, axis=1), minlength=kept)
     after = np.mean(np.minimum.accumulate(true, axis=1) / np.min(true, axis=1, keepdims=True), axis=0) - 1
+    own = float(np.sqrt(TENSOR_SPREAD**2 + MICRO_BATCH_SPREAD**2 + OWN_SPREAD**2))
     width = calibrated.half_width(question.framework, question.cluster.devices, experts=question.experts) / NINETY
     return Regret(
-        own_spread=own_spread,
-        common_spread=float(np.sqrt(max(width**2 - own_spread**2, 0.0))),
+        own_spread=own,
+        common_spread=float(np.sqrt(max(width**2 - own**2, 0.0))),
         chances=tuple(float(each) for each in won[:kept] / draws),
         after=tuple(float(each) for each in after[:kept]),
         tries=int(np.argmax(after <= ENOUGH)) + 1,
-        optimism=_optimism(pool, true),
+        optimism=_optimism(forecast, true),
     )
 
 
-def _pool(seconds: Array, own_spread: float) -> Array:
-    """Those that are not too slow to be the fastest: six standard deviations of a difference."""
-    return seconds[seconds <= seconds[0] * np.exp(6 * np.sqrt(2) * own_spread)][:POOL]
+def draw_errors(tensor: Array, micro_batch: Array, draws: int, random: np.random.Generator) -> Array:
+    """Errors of each layout that change the order, in logarithms: shape (draws, layouts)."""
+    return (
+        _shared(tensor, TENSOR_SPREAD, draws, random)
+        + _shared(micro_batch, MICRO_BATCH_SPREAD, draws, random)
+        + OWN_SPREAD * random.standard_normal((draws, len(tensor)))
+    )
+
+
+def _shared(labels: Array, spread: float, draws: int, random: np.random.Generator) -> Array:
+    """One error for each different label."""
+    different, which = np.unique(labels, return_inverse=True)
+    errors: Array = spread * random.standard_normal((draws, len(different)))[:, which]
+    return errors
 
 
 def _optimism(true: Array, forecasts: Array) -> float:

@@ -63,9 +63,7 @@ def say(effect: Effect) -> str:
     return f"{effect.change} {effect.what} = {effect.days:+.1%} days"
 
 
-def _lever(
-    what: str, change: Change, factor: float, question: Question, base: Choice, calibrated: Calibrated
-) -> Lever:
+def _lever(what: str, change: Change, factor: float, question: Question, base: Choice, calibrated: Calibrated) -> Lever:
     return Lever(
         what,
         better=_effect(what, change, factor, question, base, calibrated),
@@ -104,7 +102,9 @@ def _levers(question: Question) -> list[tuple[str, Change, float]]:
         ]
     if len(cluster.tiers) > 1:
         end = len(cluster.tiers)
-        levers.append(("network bandwidth", _cluster(lambda cluster, factor: _bandwidth(cluster, factor, 1, end)), STEP))
+        levers.append(
+            ("network bandwidth", _cluster(lambda cluster, factor: _bandwidth(cluster, factor, 1, end)), STEP)
+        )
     if len(cluster.tiers) > 2:  # noqa: PLR2004
         levers.append(("bandwidth of the outermost tier", _cluster(_outermost), STEP))
     if cluster.wide is not None and question.sites > 1:
