@@ -126,6 +126,12 @@ def assess(question: Question, layout: Layout, calibrated: Calibrated) -> Choice
     )
 
 
+def alone(choice: Choice, question: Question, calibrated: Calibrated) -> float:
+    """Seconds of a step of one site that waits for no other."""
+    constants = calibrated.constants(question.framework, question.cluster.accelerator.name)
+    return choice.seconds - synchronous_seconds(question, constants)
+
+
 @dataclass(frozen=True)
 class _Table:
     """One grid, evaluated."""

@@ -1,8 +1,8 @@
 """How far to trust the order of layouts.
 
 Whoever takes the fastest forecast of thousands takes one whose error happens to flatter it. An error has a part that
-all layouts of a shape share, which changes no order, parts that layouts with the same tensor-parallel degree or the same
-micro-batch share, and a part of each layout's own. Here they are drawn, and the outcomes counted.
+all layouts of a shape share, which changes no order, parts that layouts share which have the same tensor-parallel
+degree or micro-batch, and a part of each layout's own. Here they are drawn, and the outcomes counted.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ TENSOR_SPREAD, MICRO_BATCH_SPREAD, OWN_SPREAD = 0.07, 0.05, 0.04
 """Standard deviations of the parts, in logarithms of forecast over measured.
 
 From pairs of runs with one shape, machine and batch, both within 1.5 times of the fastest there: vTrain (arXiv
-2312.12391) on one node and on several. Where only the pipeline differs, one run's error differs by 0.043 and 0.043 (the
-root of half the mean square), where only the micro-batch does by 0.063 and 0.042, where tensor, pipeline and micro-batch
-do by 0.092 and 0.088 (`benchmarks/plan_search.py --rows`)."""
+2312.12391) on one node and on several. Half the mean square of how their errors differ has the root 0.043 and 0.043
+where only the pipeline differs, 0.063 and 0.042 where only the micro-batch does, 0.092 and 0.088 where tensor, pipeline
+and micro-batch do (`benchmarks/plan_search.py --rows`)."""
 ENOUGH = 0.01
 """Regret that is as good as none."""
 POOL, FARTHEST = 1000, 2.0

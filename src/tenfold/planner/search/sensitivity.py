@@ -105,7 +105,7 @@ def _levers(question: Question) -> list[tuple[str, Change, float]]:
         levers.append(
             ("network bandwidth", _cluster(lambda cluster, factor: _bandwidth(cluster, factor, 1, end)), STEP)
         )
-    if len(cluster.tiers) > 2:  # noqa: PLR2004
+    if len(cluster.tiers) > 2:
         levers.append(("bandwidth of the outermost tier", _cluster(_outermost), STEP))
     if cluster.wide is not None and question.sites > 1:
         levers.append(("bandwidth between sites", _cluster(_wide), STEP))

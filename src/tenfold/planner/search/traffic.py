@@ -8,6 +8,7 @@ from tenfold.planner.cost.collectives import crossed, neighbour_bandwidth
 from tenfold.planner.cost.constants import Constants
 from tenfold.planner.cost.device import Device
 from tenfold.planner.cost.layout import Layout
+from tenfold.planner.cost.numbers import Numbers
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.cost.stages import share_out
 from tenfold.planner.cost.step import product_seconds, stage_parameters
@@ -21,6 +22,7 @@ from tenfold.planner.cost.volumes import (
 )
 from tenfold.planner.search.layouts import Choice
 from tenfold.planner.search.question import Question, device_of
+from tenfold.planner.search.sites import synchronous_seconds, wide_bandwidth
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Traffic:
     times: float
     """In one step, on the stage that all others wait for."""
     exposed: float
-    """Seconds of a step that computing does not hide: the part of this name in the step's time."""
+    """Seconds of a step that computing does not hide: the part of this name in the step's time; "sites" is part of
+    `StepTime.data`."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def _sizes(shape: Shape, layout: Layout) -> dict[str, tuple[float, float, float]
     """Rows, inner and columns by name."""
     tokens, split = float(device_tokens(shape, layout)), float(layout.tensor)
     queries = shape.heads * shape.head_dim / split
-    sizes = {
+    sizes: dict[str, tuple[Numbers, Numbers, Numbers]] = {
         "queries, keys, values": (tokens, shape.width, queries * (1 + 2 * shape.kv_heads / shape.heads)),
         "attention output": (tokens, queries, shape.width),
     }
@@ -120,13 +123,13 @@ def _sizes(shape: Shape, layout: Layout) -> dict[str, tuple[float, float, float]
     if shape.dense_layers or not shape.experts:
         sizes |= _mlp("MLP", tokens, shape.mlp_width / split, shape)
     sizes["head"] = (tokens, shape.width, shape.vocabulary / split)
-    return {name: tuple(map(float, size)) for name, size in sizes.items()}  # type: ignore[misc]
+    return {name: (float(rows), float(inner), float(columns)) for name, (rows, inner, columns) in sizes.items()}
 
 
-def _mlp(name: str, tokens: float, hidden: float, shape: Shape) -> dict[str, tuple[float, float, float]]:
+def _mlp(name: str, tokens: Numbers, hidden: Numbers, shape: Shape) -> dict[str, tuple[Numbers, Numbers, Numbers]]:
     return {
-        f"{name} inwards": (tokens, float(shape.width), hidden * (float(shape.mlp_matrices) - 1)),
-        f"{name} outwards": (tokens, hidden, float(shape.width)),
+        f"{name} inwards": (tokens, shape.width, hidden * (shape.mlp_matrices - 1)),
+        f"{name} outwards": (tokens, hidden, shape.width),
     }
 
 
@@ -137,21 +140,25 @@ def _traffic(site: _Site, choice: Choice) -> Iterator[Traffic]:
     passes = float(share_out(shape, layout).fullest * layout.accumulation)
     if tensor > 1:
         volume, times = float(tensor_bytes(shape, layout)), (6 if full else 4) * passes
-        yield Traffic("tensor", "all-reduce", volume, tensor, site.crossings(tensor, 1.0), times, time.tensor)
+        yield Traffic("tensor", "all-reduce", volume, tensor, site.crossings(tensor, 1.0), times, float(time.tensor))
     if context > 1:
         volume, times = float(context_bytes(shape, layout)), (4 if full else 3) * passes
-        yield Traffic("context", "gather", volume, context, site.crossings(context, tensor), times, time.context)
+        yield Traffic("context", "gather", volume, context, site.crossings(context, tensor), times, float(time.context))
     if layout.expert > 1:
         volume, ranks = float(expert_bytes(shape, layout)), float(layout.expert)
         times = (6 if full else 4) * passes * float(shape.expert_layers / shape.layers)
-        yield Traffic("expert", "all-to-all", volume, ranks, site.crossings(ranks, tensor), times, time.expert)
+        yield Traffic("expert", "all-to-all", volume, ranks, site.crossings(ranks, tensor), times, float(time.expert))
     if layout.sharding == 3 and layout.shards > 1:
         volume, ranks, times = float(shard_bytes(shape, layout)), float(layout.shards), 3 * passes
-        yield Traffic("shard", "gather", volume, ranks, site.crossings(ranks, tensor * context), times, time.shard)
+        yield Traffic(
+            "shard", "gather", volume, ranks, site.crossings(ranks, tensor * context), times, float(time.shard)
+        )
     if layout.pipeline > 1:
         yield _sends(site, choice)
     if data > 1:
         yield _gradients(site, choice)
+    if site.question.sites > 1:
+        yield _between_sites(site)
 
 
 def _sends(site: _Site, choice: Choice) -> Traffic:
@@ -167,7 +174,7 @@ def _sends(site: _Site, choice: Choice) -> Traffic:
         2.0,
         (Crossing(tier.name, 2.0, bandwidth),),
         float(2 * layout.interleaving * layout.accumulation),
-        choice.time.pipeline,
+        float(choice.time.pipeline),
     )
 
 
@@ -180,4 +187,14 @@ def _gradients(site: _Site, choice: Choice) -> Traffic:
         shards = float(layout.shards)
         volume, ranks, stride = volume / shards, ranks / shards, stride * shards
     times = float(layout.reductions)
-    return Traffic("data", "all-reduce", volume, ranks, site.crossings(ranks, stride), times, choice.time.data)
+    exposed = float(choice.time.data) - synchronous_seconds(site.question, site.constants)
+    return Traffic("data", "all-reduce", volume, ranks, site.crossings(ranks, stride), times, exposed)
+
+
+def _between_sites(site: _Site) -> Traffic:
+    question, ranks = site.question, float(site.question.sites)
+    volume = float(site.shape.parameters) * question.gradient_bytes
+    crossing = Crossing("sites, all devices of one together", ranks, wide_bandwidth(question, site.constants))
+    return Traffic(
+        "sites", "all-reduce", volume, ranks, (crossing,), 1.0, synchronous_seconds(question, site.constants)
+    )
