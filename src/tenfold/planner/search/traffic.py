@@ -137,7 +137,8 @@ def _traffic(site: _Site, choice: Choice) -> Iterator[Traffic]:
     shape, layout, time = site.shape, site.layout, choice.time
     tensor, context, data = float(layout.tensor), float(layout.context), float(layout.data)
     full = float(layout.recomputation) == 2
-    passes = float(share_out(shape, layout).fullest * layout.accumulation)
+    stages = share_out(shape, layout)
+    passes = float((stages.last if time.head > 0 else stages.fullest) * layout.accumulation)
     if tensor > 1:
         volume, times = float(tensor_bytes(shape, layout)), (6 if full else 4) * passes
         yield Traffic("tensor", "all-reduce", volume, tensor, site.crossings(tensor, 1.0), times, float(time.tensor))
