@@ -17,7 +17,7 @@ from tenfold.planner.cost.memory import Memory, memory_bytes, total_bytes
 from tenfold.planner.cost.numbers import Array
 from tenfold.planner.cost.step import StepTime, step_seconds, total_seconds
 from tenfold.planner.search.figures import hardware_flops, model_flops
-from tenfold.planner.search.grid import Grid, grids
+from tenfold.planner.search.grid import Grid, degrees, grids
 from tenfold.planner.search.question import Question, check, device_of
 from tenfold.planner.search.sites import synchronous_seconds
 
@@ -85,7 +85,7 @@ def search_layouts(question: Question, calibrated: Calibrated, *, top: int = 10)
     feasible = sum(table.feasible for table in tables)
     refused["memory"] = searched - feasible
     if not feasible:
-        raise InputError(_what_binds(question, tables, refused))
+        raise InputError(_what_binds(question, tables))
     ranked = _rank(tables)
     return Found(
         best=tuple(assess(question, layout, calibrated) for layout in ranked.layouts(top)),
@@ -206,17 +206,28 @@ def _rank(tables: Sequence[_Table]) -> _Ranking:
     return _Ranking(tables, seconds[order], owner[order], row[order])
 
 
-def _what_binds(question: Question, tables: Sequence[_Table], refused: Counter[str]) -> str:
+def _what_binds(question: Question, tables: Sequence[_Table]) -> str:
     where = f"{question.cluster.devices:,} devices"
     if not tables:
-        reasons = ", ".join(f"{why} ({count})" for why, count in refused.most_common() if count)
-        return f"no layout shares out a batch of {question.sequences} sequences over {where}: {reasons}"
+        return _batch_binds(question, where)
     least = min(table.least_memory for table in tables)
     chip = question.cluster.accelerator
     return (
         f"nothing fits: on {where} the leanest layout needs {least / 1e9:.1f} GB a device, of {chip.name}'s "
         f"{chip.memory_bytes / 1e9:g} GB a forecast may fill {question.memory_limit / 1e9:.1f}"
     )
+
+
+def _batch_binds(question: Question, where: str) -> str:
+    """Degrees there are always some, as each may be 1; but each asks for a batch that its data-parallel ranks share."""
+    ranks = sorted({each.data * question.sites for each in degrees(question, Counter())})
+    if ranks[0] > question.sequences:
+        return (
+            f"a batch of {question.sequences} sequences is too small for {where}: with this shape at least "
+            f"{ranks[0]:,} of them work on sequences of their own"
+        )
+    several = " or ".join(f"{each:,}" for each in ranks if each <= question.sequences)
+    return f"a batch of {question.sequences} sequences does not divide over {where}: it must be a multiple of {several}"
 
 
 Record = TypeVar("Record", StepTime, Memory)
