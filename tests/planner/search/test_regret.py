@@ -41,7 +41,7 @@ def test_a_layout_far_ahead_is_taken_without_regret(found: Found) -> None:
 
 
 def test_two_alike_are_a_coin_toss(found: Found) -> None:
-    """Two layouts of different degrees and one forecast: regret is the mean of exp(d) − 1 where d, normal, is positive."""
+    """Two layouts of different degrees and one forecast: the mean of exp(d) − 1 for positive, normal d."""
     two = replace(
         found,
         best=found.best[:2],
