@@ -1,0 +1,1 @@
+"""The fleet that fails while it trains."""
