@@ -66,7 +66,7 @@ def draw_events(run: FleetRun, causes: Causes, random: np.random.Generator) -> E
     silent = _corruptions(run, causes, factor, random)
     time = np.concatenate([np.repeat(times, many), silent.time])
     unit = np.concatenate([unit, silent.unit])
-    order = np.lexsort((time, unit)) if run.units > 1 else np.argsort(time)
+    order = np.argsort(time + unit * 2 * run.horizon_s)
     return Events(
         time[order],
         np.concatenate([np.repeat(kinds, many), silent.cause])[order],
@@ -111,7 +111,9 @@ def _early_times(run: FleetRun, factor: float, random: np.random.Generator) -> F
     return np.clip(times, 0.0, run.horizon_s)
 
 
-def _struck_units(run: FleetRun, causes: Causes, kinds: IntArray, nodes: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+def _struck_units(
+    run: FleetRun, causes: Causes, kinds: IntArray, nodes: IntArray
+) -> tuple[IntArray, IntArray, IntArray]:
     """Units that each failure strikes (repeated), its hosts in each, and how many units it strikes."""
     group = np.minimum(causes.group[kinds], run.nodes)
     last_node = np.minimum(nodes + group - 1, run.nodes - 1)

@@ -137,7 +137,8 @@ class FleetResult:
             shown = sorted(table.items(), key=lambda item: -item[1].mean)[:SHOWN_CAUSES]
             lines += [f"  {title}"] if shown else []
             lines += [
-                f"    {name:<34} {lost.mean:14,.0f} device-hours  {100 * lost.mean / hours:6.2f}%" for name, lost in shown
+                f"    {name:<34} {lost.mean:14,.0f} device-hours  {100 * lost.mean / hours:6.2f}%"
+                for name, lost in shown
             ]
         return lines
 

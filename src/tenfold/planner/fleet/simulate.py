@@ -122,9 +122,9 @@ def _replicas_out(run: FleetRun, causes: Causes, events: Events, segments: Segme
     struck = np.ceil(events.nodes[index] * run.node_devices / run.replica_devices)
     away = np.minimum(segments.outage[begun], run.horizon_s - segments.start[begun])
     all_replicas = run.devices / run.replica_devices * run.horizon_s
-    return np.bincount(events.cause[index], np.where(partial(run, causes, events)[index], struck * away, 0.0), count) / (
-        all_replicas
-    )
+    return np.bincount(
+        events.cause[index], np.where(partial(run, causes, events)[index], struck * away, 0.0), count
+    ) / (all_replicas)
 
 
 def _straggling(run: FleetRun, random: np.random.Generator) -> float:

@@ -37,13 +37,29 @@ def useful_share(run: FleetRun) -> float:
     return share
 
 
+def _progress(run: FleetRun, training: FloatArray) -> FloatArray:
+    """Useful seconds of each segment: exact where the clock of stalls starts anew with it, else at the mean rate."""
+    checkpoint = run.checkpoint
+    if run.mode != "synchronous":
+        return training * useful_share(run)
+    if checkpoint.peer_interval_s is None:
+        return _without_stalls(training, checkpoint.interval_s, checkpoint.stall_s)
+    durable = checkpoint.interval_s / (checkpoint.interval_s + checkpoint.stall_s)
+    return _without_stalls(training * durable, checkpoint.peer_interval_s, checkpoint.peer_stall_s)
+
+
+def _without_stalls(training: FloatArray, interval: float, stall: float) -> FloatArray:
+    whole = np.floor(training / (interval + stall))
+    return np.asarray(whole * interval + np.minimum(training - whole * (interval + stall), interval))
+
+
 def count_work(run: FleetRun, causes: Causes, events: Events, segments: Segments) -> Work:
     """Stalls, rework and corrupted work of all segments of one replica."""
-    progress = segments.training * useful_share(run)
+    progress = _progress(run, segments.training)
     ends = np.where(segments.ended, np.append(segments.event[1:], -1), -1)
     undone = _Undone.of(run, causes, events, ends)
     near = _near_interval(run)
-    rework = np.where(undone.near, np.mod(progress, near) if near else 0.0, 0.0)
+    rework = np.where(undone.near, np.mod(progress, near or 1.0), 0.0)
     made = np.cumsum(progress - rework)
     before = made - (progress - rework)
     base = _since_reset(undone.durable | undone.silent, segments.unit, before)
