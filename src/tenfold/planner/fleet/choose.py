@@ -47,7 +47,7 @@ def returns_to_durable(run: FleetRun, cause: Cause) -> bool:
 def first_interval(run: FleetRun) -> float:
     """Daly's interval for the failures that go back to durable checkpoints, no shorter than writing allows.
 
-    The whole run when no failure does; and when training never stands still for a checkpoint, as short as writing allows.
+    The whole run when no failure does; as short as writing allows when training never stands still for a checkpoint.
     """
     rate = sum(c.per_day * run.components(c) for c in run.causes if returns_to_durable(run, c)) / DAY
     if not rate:
@@ -60,8 +60,8 @@ def expected_goodput(run: FleetRun) -> float:
     """Goodput of a synchronous run in closed form: steady rates, durable checkpoints, spares enough.
 
     After Daly (2006): of a time to failure X (exponential, rate r) the useful part is interval * floor(X / cycle), and
-    recovery D starts over when it is hit: r * interval * exp(-r * (D + lag)) / (exp(r * cycle) - 1). Corrupt work that is
-    found late is left out.
+    recovery D starts over when it is hit: r * interval * exp(-r * (D + lag)) / (exp(r * cycle) - 1). Work that silent
+    corruption spoils is left out.
     """
     rate = run.failures_per_s()
     cycle = run.checkpoint.interval_s + run.checkpoint.stall_s
@@ -122,8 +122,8 @@ class SparesTried:
     goodput: Interval
     paid: float
     """Useful time over the time of all hosts, spares counted."""
-    worth: float
-    """Hosts' worth of useful time that each host gives beyond the number before; above 1 it pays. NaN for the first."""
+    worth: float | None
+    """Hosts' worth of useful time that each host beyond the number before gives; above 1 it pays. None at first."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,9 @@ def best_spares(run: FleetRun, replicas: int = 20, seed: int = 0) -> SparesChoic
 
 
 def _worth(runs: list[FleetRun], results: Iterable[FleetResult]) -> Iterable[SparesTried]:
-    before, goodput_before = 0, math.nan
+    before, goodput_before = 0, None
     for run, result in zip(runs, results, strict=True):
         spares, goodput = run.recovery.spares, result.goodput
-        gained = (goodput.mean - goodput_before) * run.nodes / max(1, spares - before)
-        yield SparesTried(spares, goodput, goodput.mean * run.nodes / (run.nodes + spares), gained)
+        worth = None if goodput_before is None else (goodput.mean - goodput_before) * run.nodes / (spares - before)
+        yield SparesTried(spares, goodput, goodput.mean * run.nodes / (run.nodes + spares), worth)
         before, goodput_before = spares, goodput.mean

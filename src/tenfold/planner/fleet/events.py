@@ -149,7 +149,7 @@ def _corruptions(run: FleetRun, causes: Causes, factor: float, random: np.random
 def _corruption_chain(
     chains: int, rate: float, run: FleetRun, random: np.random.Generator
 ) -> tuple[FloatArray, FloatArray, IntArray]:
-    """Clean, corrupted, found, clean again: times found, times corrupted and chain of each, all chains stepped at once."""
+    """Clean, corrupted, found, clean again, in all chains at once: times found, times corrupted, and chain of each."""
     found, since, chain = [np.zeros(0)], [np.zeros(0)], [np.zeros(0, np.int64)]
     clock = np.zeros(chains)
     running = np.arange(chains)

@@ -25,7 +25,7 @@ class Cause:
     group_nodes: int = 1
     """Hosts that go at once: 1 for a device or a host, more for a rack or switch; 0 is the whole site."""
     replaced: bool = True
-    """Whether the hosts leave for repair, so that a spare has to stand in; otherwise they are back after the restart."""
+    """Whether the hosts leave for repair, so that a spare has to stand in; else they are back after the restart."""
     silent: bool = False
     """Whether it corrupts the training unseen and is found only later."""
 

@@ -7,6 +7,7 @@ import random as random_module
 from dataclasses import dataclass, field
 
 from tenfold.planner.fleet.rates import COMPONENTS, DAY, Cause
+from tenfold.planner.fleet.result import KINDS, Kind
 from tenfold.planner.fleet.run import INFANT_CAUSE, FleetRun
 
 
@@ -28,7 +29,7 @@ class Unit:
 
     run: FleetRun
     now: float = 0.0
-    phases: dict[str, float] = field(default_factory=dict)
+    phases: dict[Kind, float] = field(default_factory=dict)
     """Seconds left of detection and restart."""
     ready: float = 0.0
     """When the spares it needs are at hand."""
@@ -43,7 +44,7 @@ class Unit:
     """Progress at which the state became wrong."""
     away: dict[int, float] = field(default_factory=dict)
     """Replica to the time it comes back."""
-    lost: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LOST, 0.0))
+    lost: dict[Kind, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))
     intervals: list[tuple[float, float]] = field(default_factory=list)
     """When it trained."""
 
@@ -87,7 +88,7 @@ class Unit:
             self._train(until - self.now)
             self.now = until
 
-    def _spend(self, phase: str, until: float) -> None:
+    def _spend(self, phase: Kind, until: float) -> None:
         left = self.phases.get(phase, 0.0)
         spent = min(left, until - self.now)
         self.lost[phase] += spent
@@ -132,7 +133,7 @@ class Unit:
         self.phases = {"detection": seen, "restart": restart}
         self.ready = max(self.ready, ready)
 
-    def go_back(self, copy: Copy, why: str) -> None:
+    def go_back(self, copy: Copy, why: Kind) -> None:
         """Take up an earlier state."""
         self.lost[why] += self.state.progress - copy.progress
         self.state = Copy(copy.progress, copy.goods)
@@ -148,22 +149,11 @@ class Unit:
         return safe[-1]
 
 
-LOST = (
-    "detection",
-    "waiting_for_spares",
-    "restart",
-    "checkpoint_stall",
-    "rework",
-    "silent_corruption",
-    "replicas_out",
-    "straggling",
-    "merging",
-    "idle_learners",
-)
-
-
 def simulate_reference(run: FleetRun, seed: int) -> dict[str, float]:
-    """Shares of all device time: `goodput` and every kind of loss. Hardware must fail while stopped, or need no spares."""
+    """Shares of all device time: `goodput` and every kind of loss.
+
+    Where hardware fails only while training, give spares enough: they are planned before it is known what trains.
+    """
     random = random_module.Random(seed)
     failures = _failures(run, random)
     units = [Unit(run) for _ in range(run.units)]
@@ -278,16 +268,21 @@ def _discover(
 
 def _totals(run: FleetRun, units: list[Unit], random: random_module.Random) -> dict[str, float]:
     total = run.horizon_s * run.units
-    shares = {kind: sum(unit.lost[kind] for unit in units) / total for kind in LOST}
+    shares = {kind: sum(unit.lost[kind] for unit in units) / total for kind in KINDS}
     progress, goods = (
         sum(values) / total for values in zip(*((u.state.progress, u.state.goods) for u in units), strict=True)
     )
     shares["replicas_out"] = progress - goods
     slow, idle = _slow_share(run, random), _idle_share(run, units)
-    for kind, share in (("straggling", slow), ("merging", run.merge_share), ("idle_learners", idle)):
+    after: tuple[tuple[Kind, float], ...] = (
+        ("straggling", slow),
+        ("merging", run.merge_share),
+        ("idle_learners", idle),
+    )
+    for kind, share in after:
         shares[kind] = goods * share
         goods -= shares[kind]
-    return {"goodput": goods, **shares}
+    return {"goodput": goods} | {str(kind): share for kind, share in shares.items()}
 
 
 def _slow_share(run: FleetRun, random: random_module.Random) -> float:

@@ -107,7 +107,7 @@ class FleetSection(Section):
     """Mean time until it is found."""
     rate_log_sd: NotNegative = 0.0
     """Doubt about the rates: standard deviation of their common factor's logarithm."""
-    cause: list[FleetCause] = []
+    cause: list[FleetCause] = Field(default_factory=list)
     """Causes beside those of the profile."""
 
 
@@ -127,7 +127,7 @@ def load_fleet(path: Path, cluster: Cluster) -> FleetRun:
 
 
 def parse_fleet(document: dict[str, Any], where: str) -> FleetSection:
-    """The `[fleet]` table of a parsed TOML document called `where`; all defaults when there is none. Raises InputError."""
+    """`[fleet]` of a parsed TOML document called `where`; all defaults when there is none. Raises InputError."""
     try:
         return _File.model_validate({"fleet": document.get("fleet", {})}).fleet
     except ValidationError as error:

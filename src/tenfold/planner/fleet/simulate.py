@@ -69,12 +69,13 @@ def simulate_once(run: FleetRun, causes: Causes, random: np.random.Generator) ->
     away = _replicas_out(run, causes, events, segments)
     out = 1.0 - np.exp(-away.sum())
     by_cause += useful * out * (away / away.sum() if away.sum() else away)
-    for kind, share in (
+    after: tuple[tuple[Kind, float], ...] = (
         ("replicas_out", out),
         ("straggling", _straggling(run, random)),
         ("merging", run.merge_share if run.units > 1 else 0.0),
         ("idle_learners", _idle(run, segments)),
-    ):
+    )
+    for kind, share in after:
         lost[kind] = useful * share
         useful -= lost[kind]
     shown = int((segments.event >= 0).sum()) if not run.fails_while_stopped and run.units == 1 else events.failures

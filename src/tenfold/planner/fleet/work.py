@@ -107,7 +107,7 @@ def _near_copy_survives(run: FleetRun, causes: Causes, events: Events) -> BoolAr
 
 
 def _since_reset(resets: BoolArray, unit: IntArray, before: FloatArray) -> FloatArray:
-    """Progress at which the current stretch began: after the last return to a durable checkpoint, or the unit's start."""
+    """Progress at which the current stretch began: at the last return to a durable checkpoint or the unit's start."""
     first = np.append(True, unit[1:] != unit[:-1]) | np.append(False, resets[:-1])
     return np.asarray(before[np.maximum.accumulate(np.where(first, np.arange(len(before)), 0))])
 
