@@ -78,8 +78,8 @@ def simulate_once(run: FleetRun, causes: Causes, random: np.random.Generator) ->
     for kind, share in after:
         lost[kind] = useful * share
         useful -= lost[kind]
-    shown = int((segments.event >= 0).sum()) if not run.fails_while_stopped and run.units == 1 else events.failures
-    return Replica(useful, np.array([lost[kind] for kind in KINDS]), by_cause, shown)
+    share = (segments.event >= 0).sum() / max(1, len(events.time))  # those that struck before the run was over
+    return Replica(useful, np.array([lost[kind] for kind in KINDS]), by_cause, round(events.failures * share))
 
 
 def _stopped(run: FleetRun, segments: Segments, work: Work) -> dict[Kind, float]:
