@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import poisson
+from scipy.special import pdtrik
 
 from tenfold.planner.fleet.rates import COMPONENTS, DAY, Cause
 from tenfold.planner.fleet.result import FleetResult, Interval
@@ -144,7 +144,12 @@ def best_spares(run: FleetRun, replicas: int = 20, seed: int = 0) -> SparesChoic
     runs = [replace(run, recovery=replace(run.recovery, spares=count)) for count in counts]
     tried = tuple(_worth(runs, (simulate_fleet(each, replicas, seed) for each in runs)))
     best = max(tried, key=lambda point: point.paid)
-    return SparesChoice(best.spares, int(poisson.ppf(STANDBY_QUANTILE, away)), tried)
+    return SparesChoice(best.spares, _standby(away), tried)
+
+
+def _standby(mean: float) -> int:
+    """Quantile of a Poisson number; the hosts in repair at once are one when each stays away for a time of its own."""
+    return max(0, math.ceil(pdtrik(STANDBY_QUANTILE, mean))) if mean else 0
 
 
 def _worth(runs: list[FleetRun], results: Iterable[FleetResult]) -> Iterable[SparesTried]:
