@@ -43,4 +43,15 @@ RUNS = {
     "learners, corruption spreads": replace(LEARNERS, quorum=1, causes=WITH_CORRUPTION),
     "learners, corruption contained": replace(LEARNERS, quorum=1, causes=WITH_CORRUPTION, corruption_contained=True),
     "elastic learners": replace(LEARNERS, learners=4, quorum=2, learner_elastic=True, replica_devices=8),
+    "hardly ever up": replace(SMALL, causes=(replace(GPU, per_day=0.5),), days=3),
+    "hardly ever up, silent corruption": replace(
+        SMALL, causes=(replace(GPU, per_day=0.2), replace(CORRUPT, per_day=1 / 30)), days=5
+    ),
+    "always corrupt": replace(SMALL, causes=(replace(CORRUPT, per_day=0.5),), days=5),
+    "elastic, a third away": replace(
+        ELASTIC, causes=(replace(GPU, per_day=0.5),), days=3, recovery=replace(SMALL.recovery, restart_s=3600)
+    ),
+    "learners, often without quorum": replace(
+        LEARNERS, quorum=6, causes=(replace(GPU, per_day=0.5), replace(CORRUPT, per_day=1 / 60)), days=4
+    ),
 }

@@ -224,10 +224,11 @@ def _leave(run: FleetRun, unit: Unit, time: float, node: int, hosts: int, ready:
     """Replicas of an elastic unit go; the others reconfigure."""
     first = node * run.node_devices // run.replica_devices
     last = ((node + hosts) * run.node_devices - 1) // run.replica_devices
+    if any(replica not in unit.away for replica in range(first, last + 1)):
+        unit.phases["restart"] = run.recovery.reconfigure_s
     for replica in range(first, last + 1):
         known = time + run.recovery.detect_s
         unit.away[replica] = max(known, ready) + run.restart_s
-    unit.phases["restart"] = run.recovery.reconfigure_s
 
 
 def _corrupt(

@@ -11,7 +11,7 @@ from tenfold.errors import InputError
 from tenfold.planner.fleet.events import Causes, Events, FloatArray, draw_events
 from tenfold.planner.fleet.result import KINDS, FleetResult, Kind
 from tenfold.planner.fleet.run import FleetRun
-from tenfold.planner.fleet.timeline import Segments, lay_out, partial
+from tenfold.planner.fleet.timeline import Segments, away_share, lay_out
 from tenfold.planner.fleet.work import Work, count_work
 
 EVENTS_LIMIT = 10_000_000
@@ -152,12 +152,8 @@ def _replicas_out(run: FleetRun, causes: Causes, events: Events, segments: Segme
         return np.zeros(count)
     begun = segments.event >= 0
     index = segments.event[begun]
-    struck = np.ceil(events.nodes[index] * run.node_devices / run.replica_devices)
-    away = np.minimum(segments.outage[begun], run.horizon_s - segments.start[begun])
-    all_replicas = run.devices / run.replica_devices * run.horizon_s
-    return np.bincount(
-        events.cause[index], np.where(partial(run, causes, events)[index], struck * away, 0.0), count
-    ) / (all_replicas)
+    share = away_share(run, events.nodes[index], segments.start[begun], segments.outage[begun])
+    return np.asarray(np.bincount(events.cause[index], share, count), np.float64)
 
 
 def _straggling(run: FleetRun, random: np.random.Generator) -> float:

@@ -6,6 +6,7 @@ the segment is simply too short to reach training. No loop over failures is need
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,11 +46,12 @@ def partial(run: FleetRun, causes: Causes, events: Events) -> BoolArray:
 def lay_out(run: FleetRun, causes: Causes, events: Events, random: np.random.Generator) -> Segments:
     """Segments of one replica."""
     repair = random.exponential(1.0, int(_replaced_nodes(causes, events).sum())) * run.recovery.repair_s
+    luck = random.random(len(events.time))
     if run.fails_while_stopped:
-        return _segments(run, causes, events, _ready(run, causes, events, events.time, repair))
+        return _segments(run, causes, events, _recovery(run, causes, events, events.time, repair, luck))
     wall = events.time
     for _ in range(PASSES):
-        segments = _segments(run, causes, events, _ready(run, causes, events, wall, repair), wall)
+        segments = _segments(run, causes, events, _recovery(run, causes, events, wall, repair, luck), wall)
         wall = np.zeros_like(events.time)
         kept = segments.event >= 0
         wall[segments.event[kept]] = segments.start[kept]
@@ -81,16 +83,47 @@ def _ready(run: FleetRun, causes: Causes, events: Events, wall: FloatArray, repa
     return np.asarray(np.maximum.accumulate(ready + shift) - shift)
 
 
+class _Recovery(NamedTuple):
+    """Seconds after each failure, if nothing cuts them short. (E,)"""
+
+    detection: FloatArray
+    waiting: FloatArray
+    restart: FloatArray
+    """Or, when only replicas leave, the stalls of the others."""
+    outage: FloatArray
+
+
+def _recovery(
+    run: FleetRun, causes: Causes, events: Events, wall: FloatArray, repair: FloatArray, luck: FloatArray
+) -> _Recovery:
+    """Recovery of failures at these times. `luck` (uniform) says which strike a replica that is away already."""
+    recovery = run.recovery
+    some = partial(run, causes, events)
+    seen = np.where(causes.silent[events.cause], 0.0, recovery.detect_s)
+    wait = np.maximum(0.0, _ready(run, causes, events, wall, repair) - wall - seen)
+    away = np.where(some, recovery.detect_s + wait + run.restart_s, 0.0)
+    stall = np.full(len(wall), recovery.reconfigure_s + recovery.rejoin_s)
+    if run.elastic:
+        stall[luck < -np.expm1(-away_share(run, events.nodes, wall, away).sum())] = 0.0
+    return _Recovery(np.where(some, 0.0, seen), np.where(some, 0.0, wait), np.where(some, stall, run.restart_s), away)
+
+
+def away_share(run: FleetRun, nodes: IntArray, start: FloatArray, outage: FloatArray) -> FloatArray:
+    """Share of all replicas' time that each failure would take if none were away already. (E,)"""
+    struck = np.ceil(nodes * run.node_devices / run.replica_devices)
+    within = np.clip(run.horizon_s - start, 0.0, outage)
+    return np.asarray(struck * within / (run.devices / run.replica_devices * run.horizon_s))
+
+
 def _segments(
-    run: FleetRun, causes: Causes, events: Events, ready: FloatArray, wall: FloatArray | None = None
+    run: FleetRun, causes: Causes, events: Events, recovery: _Recovery, wall: FloatArray | None = None
 ) -> Segments:
     event, unit = _with_starts(events.unit, run.units)
     begins = event >= 0
     time = np.where(begins, events.time[event], 0.0) if len(events.time) else np.zeros(len(event))
     last = np.append(unit[1:] != unit[:-1], True)
     gap = np.where(last, run.horizon_s, np.append(time[1:], 0.0)) - time
-    here = events.time if wall is None else wall
-    detect, wait, restart, outage = (_spread(part, event) for part in _recovery(run, causes, events, ready, here))
+    detect, wait, restart, outage = (_spread(part, event) for part in recovery)
     if wall is None:
         start, length, clock = time, gap, time
     else:
@@ -115,23 +148,6 @@ def _with_starts(unit: IntArray, units: int) -> tuple[IntArray, IntArray]:
 def _spread(part: FloatArray, event: IntArray) -> FloatArray:
     """Values by event laid on segments; 0 at a unit's start."""
     return np.append(part, 0.0)[event]
-
-
-def _recovery(
-    run: FleetRun, causes: Causes, events: Events, ready: FloatArray, wall: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Seconds of detection, waiting, restart (or reconfiguration), and absence of lost replicas, for each failure."""
-    recovery = run.recovery
-    some = partial(run, causes, events)
-    seen = np.where(causes.silent[events.cause], 0.0, recovery.detect_s)
-    wait = np.maximum(0.0, ready - wall - seen)
-    away = recovery.detect_s + wait + run.restart_s
-    return (
-        np.where(some, 0.0, seen),
-        np.where(some, 0.0, wait),
-        np.where(some, recovery.reconfigure_s + recovery.rejoin_s, run.restart_s),
-        np.where(some, away, 0.0),
-    )
 
 
 def _running_start(length: FloatArray, unit: IntArray) -> FloatArray:

@@ -139,10 +139,16 @@ def _corrupted(
     if not run.corruption_contained:
         base = _since_reset(undone.durable | undone.silent, segments.unit, before)[inside]
         lost = lost + _to_durable(run, then - base)
-    healed = (inside < at) & (share > progress[inside] - rework[inside])  # went back to before it all the same
+    healed = _went_back(np.where(undone.near | undone.durable, after, np.inf), inside, at, then)
     corrupted = np.zeros_like(progress)
     corrupted[at] = np.where(healed, 0.0, np.maximum(lost, 0.0))
     return corrupted
+
+
+def _went_back(after: FloatArray, first: IntArray, last: IntArray, to: FloatArray) -> BoolArray:
+    """Whether a failure between segments went back to this progress or before, and so undid the corruption unseen."""
+    between = np.minimum.reduceat(after, np.column_stack([first, last]).ravel())[::2]
+    return np.asarray((first < last) & (between <= to))
 
 
 def _place(run: FleetRun, segments: Segments, at: IntArray, began: FloatArray) -> tuple[IntArray, FloatArray]:
