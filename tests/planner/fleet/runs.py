@@ -26,6 +26,9 @@ RUNS = {
     "synchronous": SMALL,
     "few spares": replace(SMALL, recovery=replace(SMALL.recovery, spares=1, repair_s=4000)),
     "no spares": replace(SMALL, recovery=replace(SMALL.recovery, spares=0, repair_s=1000)),
+    "long repairs": replace(
+        SMALL, causes=(GPU, replace(BUG, per_day=0.5)), recovery=replace(SMALL.recovery, spares=1, repair_s=20_000)
+    ),
     "copies on peers": replace(
         SMALL, checkpoint=Checkpoint(7200, 60, 300, peer_interval_s=120, peer_stall_s=2), causes=(GPU, BUG, RACK)
     ),

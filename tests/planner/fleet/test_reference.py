@@ -9,7 +9,7 @@ from tests.planner.fleet.runs import RUNS
 
 PLAIN, FAST = 48, 300
 APPROXIMATE = {"checkpoint_stall": 0.12, "replicas_out": 0.05, "restart": 0.04}
-"""Relative difference that the documented approximations may make: stalls at the mean rate, replicas struck at random."""
+"""Relative difference that the documented approximations may make: mean stalls, replicas struck at random."""
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -136,11 +136,13 @@ def _corruptions(run: FleetRun, causes: Causes, factor: float, random: np.random
     kinds = random.choice(len(rates), len(found), p=rates / rates.sum())
     struck = 1 if run.corruption_contained else run.units
     unit = chain.repeat(struck) if struck == 1 else np.tile(np.arange(run.units), len(found))
+    nodes = np.zeros((len(found), struck), np.int64)  # it may strike every unit, but only one of them loses hosts
+    nodes[np.arange(len(found)), random.integers(0, struck, len(found))] = causes.group[kinds]
     return Events(
         found.repeat(struck),
         kinds.repeat(struck),
         unit,
-        causes.group[kinds].repeat(struck),
+        nodes.ravel(),
         since.repeat(struck),
         len(found),
     )

@@ -29,11 +29,6 @@ class Cause:
     silent: bool = False
     """Whether it corrupts the training unseen and is found only later."""
 
-    @property
-    def grouped(self) -> bool:
-        """Whether more than one host goes at once."""
-        return self.group_nodes != 1
-
 
 @dataclass(frozen=True)
 class Profile:

@@ -179,7 +179,7 @@ def _idle(run: FleetRun, segments: Segments) -> float:
     end = segments.start + segments.detection + segments.waiting + segments.restart + segments.training
     begin = end - segments.training
     time = np.concatenate([begin, end])
-    order = np.argsort(time, kind="stable")
+    order = np.argsort(time, kind="stable")  # two sorted runs for each unit, and many ties
     up = np.cumsum(np.repeat([1, -1], len(begin))[order])[:-1]
     between = np.diff(time[order])
     training = float((up * between).sum())

@@ -68,15 +68,14 @@ def _ready(run: FleetRun, causes: Causes, events: Events, wall: FloatArray, repa
     First come, first served: the k-th host lost in the fleet is replaced once spares and hosts repaired so far are k.
     """
     lost = _replaced_nodes(causes, events)
-    order = np.argsort(wall, kind="stable") if run.units > 1 else np.arange(len(wall))
-    demand = np.cumsum(lost[order])
-    back = np.sort(np.repeat(wall[order], lost[order]) + repair)
-    place = demand - run.recovery.spares - 1
-    needs = (lost[order] > 0) & (place >= 0)
-    served = wall[order].copy()
-    served[needs] = np.maximum(served[needs], back[np.minimum(place[needs], len(back) - 1)])
-    ready = np.empty_like(wall)
-    ready[order] = np.minimum(served, run.horizon_s)
+    asks = np.flatnonzero(lost)
+    asks = asks[np.argsort(wall[asks])] if run.units > 1 else asks
+    place = np.cumsum(lost[asks]) - run.recovery.spares - 1
+    back = np.sort(np.repeat(wall[asks], lost[asks]) + repair)
+    short = place >= 0
+    ready = wall.copy()
+    ready[asks[short]] = np.maximum(wall[asks[short]], back[place[short]]) if short.any() else 0.0
+    ready = np.minimum(ready, run.horizon_s)
     if run.elastic:
         return ready
     shift = events.unit * 2 * run.horizon_s
