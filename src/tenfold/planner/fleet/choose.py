@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import pdtrik
 
+from tenfold.planner.fleet.events import NEVER
 from tenfold.planner.fleet.rates import COMPONENTS, DAY, Cause
 from tenfold.planner.fleet.result import FleetResult, Interval
 from tenfold.planner.fleet.run import FleetRun
@@ -50,7 +51,7 @@ def first_interval(run: FleetRun) -> float:
     The whole run when no failure does; as short as writing allows when training never stands still for a checkpoint.
     """
     rate = sum(c.per_day * run.components(c) for c in run.causes if returns_to_durable(run, c)) / DAY
-    if not rate:
+    if rate * run.horizon_s < NEVER:
         return run.horizon_s
     guess = daly_interval(run.checkpoint.stall_s, 1 / rate)
     return min(run.horizon_s, max(guess, run.checkpoint.write_s, 1.0))
@@ -95,7 +96,7 @@ def best_interval(run: FleetRun, replicas: int = 20, seed: int = 0) -> IntervalC
     results = [simulate_fleet(_saving_every(run, interval), replicas, seed) for interval in intervals]
     goodput = np.array([result.goodput.mean for result in results])
     rate = run.failures_per_s()
-    young = young_interval(run.checkpoint.stall_s, 1 / rate) if rate else run.horizon_s
+    young = young_interval(run.checkpoint.stall_s, 1 / rate) if rate * run.horizon_s > NEVER else run.horizon_s
     tried = tuple(zip(intervals, (result.goodput for result in results), strict=True))
     return IntervalChoice(young, guess, _peak(np.log(intervals), goodput), tried)
 

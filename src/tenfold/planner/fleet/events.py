@@ -19,6 +19,10 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 
+NEVER = 1e-12
+"""Failures expected in a run below which there are none: the reciprocal of a smaller rate may overflow."""
+
+
 @dataclass(frozen=True)
 class Causes:
     """The causes of a run as arrays, (C,): those of the run, then early failures."""
@@ -130,7 +134,7 @@ def _corruptions(run: FleetRun, causes: Causes, factor: float, random: np.random
     """Discoveries of silent corruption, each with the time since which work was wrong, unordered."""
     chains = run.units if run.corruption_contained else 1
     rates = np.array([c.per_day * run.components(c) if c.silent else 0.0 for c in run.causes]) * factor / DAY
-    if not rates.sum():
+    if rates.sum() * run.horizon_s < NEVER:
         return _no_events()
     found, since, chain = _corruption_chain(chains, rates.sum() / chains, run, random)
     kinds = random.choice(len(rates), len(found), p=rates / rates.sum())
