@@ -255,12 +255,19 @@ def export(
 @app.command()
 def doctor(
     directory: Annotated[Path, typer.Argument(help="Where checkpoints would be written.")] = HERE,
+    write: Annotated[
+        Path | None, typer.Option(metavar="CLUSTER.toml", help="Also write the machine down as a cluster to plan for.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure what this machine can do: peak FLOP/s, bandwidth, disk, deterministic kernels."""
     from tenfold.machine import describe_machine
 
     description = describe_machine(directory)
+    if write is not None:
+        from tenfold.planner.hardware import describe_local, write_cluster
+
+        write_cluster(describe_local(description), write)
     if as_json:
         print(json.dumps(description.to_dict(), sort_keys=True))
     else:

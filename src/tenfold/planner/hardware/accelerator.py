@@ -27,7 +27,8 @@ class Accelerator:
     domain_devices: int
     """Devices that the scale-up link joins."""
     nic_bandwidth: float
-    """Of the network, for each device."""
+    """Of the network, for each device; 0 where there is none or nobody published it."""
     power_watts: float
+    """0 where nobody published it."""
     source: str
     notes: str

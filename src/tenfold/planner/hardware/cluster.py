@@ -54,7 +54,7 @@ class Cluster:
     sites: tuple[Site, ...]
     wide: Wide | None
     host_memory_bytes: float
-    """Of one node."""
+    """Of one node; 0 where it is not known."""
     storage_bandwidth: float
     """Bytes/s that all devices together can write to checkpoints."""
     price_per_device_hour: float

@@ -1,0 +1,140 @@
+"""Memory of one device at its fullest moment, part by part.
+
+The fullest of three stages counts: the first, which holds activations of the most micro-batches; the first with the
+most layers; and the last, which holds the logits.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from tenfold.planner.cost.layout import Layout
+from tenfold.planner.cost.numbers import Numbers
+from tenfold.planner.cost.shape import Shape
+from tenfold.planner.cost.stages import share_out
+
+WEIGHT_BYTES = 2  # of a weight, and of an activation
+
+
+@dataclass(frozen=True)
+class MemoryConstants:
+    """Calibrated constants of memory."""
+
+    width: Numbers
+    """Tensors as wide as the model that a layer keeps for its backward pass."""
+    hidden: Numbers
+    """Tensors as wide as the MLP's inner one, gate included."""
+    gathered: Numbers
+    """Tensors as wide as the model that tensor parallelism keeps whole on each device, without a pipeline."""
+    logits: Numbers
+    """Bytes for each logit of a micro-batch."""
+    logits_again: Numbers
+    """Share of that once more where micro-batches follow one another."""
+    gradient_bytes: Numbers
+    """Bytes for each parameter, buffers of the reduction included."""
+    optimizer_bytes: Numbers
+    """Bytes for each parameter before sharding: fp32 weight, two moments, temporaries."""
+    base: Numbers
+    """Bytes that are there in any case: context, communication buffers, workspace."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by part; they sum to `total`."""
+
+    weights: Numbers
+    gradients: Numbers
+    optimizer: Numbers
+    activations: Numbers
+    logits: Numbers
+    buffers: Numbers
+
+    @property
+    def total(self) -> Numbers:
+        """Of all parts."""
+        total: Numbers = 0.0
+        for each in fields(self):
+            total = total + getattr(self, each.name)
+        return total
+
+
+def memory_bytes(shape: Shape, layout: Layout, constants: MemoryConstants) -> Memory:
+    """Peak bytes on the fullest device of each layout."""
+    stages = share_out(shape, layout)
+    ends = np.asarray(layout.pipeline) == 1
+    embedding = shape.embedding_parameters / layout.tensor
+    both = np.where(ends, embedding * (2 - shape.tied_embeddings), embedding)
+    fullest = _stage(shape, layout, constants, stages.first, 0.0, both, ends)
+    middle = _stage(shape, layout, constants, stages.fullest, stages.fullest_at, np.where(ends, both, 0.0), ends)
+    last = _stage(shape, layout, constants, stages.last, layout.pipeline - 1, both, True)
+    return _fullest(_fullest(fullest, middle), last)
+
+
+def _stage(
+    shape: Shape,
+    layout: Layout,
+    constants: MemoryConstants,
+    layers: Numbers,
+    number: Numbers,
+    embedding: Numbers,
+    has_head: Numbers | bool,
+) -> Memory:
+    """Of stage `number`, which holds so many layers and embedding parameters."""
+    parameters = layers * layer_parameters(shape, layout) + embedding
+    sharding = np.asarray(layout.sharding)
+    shards = layout.shards
+    tokens = layout.micro_batch * shape.context / layout.context
+    one_after_another: Numbers = np.asarray(layout.accumulation) > 1
+    logits = tokens * shape.vocabulary / layout.tensor * constants.logits
+    logits = logits * (1 + constants.logits_again * one_after_another)
+    gathered = 2 * layer_parameters(shape, layout) * WEIGHT_BYTES * (sharding == 3)  # one in use, one on its way
+    return Memory(
+        weights=WEIGHT_BYTES * parameters / np.where(sharding == 3, shards, 1.0),
+        gradients=constants.gradient_bytes * parameters / np.where(sharding >= 2, shards, 1.0),
+        optimizer=constants.optimizer_bytes * parameters / np.where(sharding >= 1, shards, 1.0),
+        activations=_activation_bytes(shape, layout, constants, layers, number),
+        logits=np.where(has_head, logits, 0.0),
+        buffers=constants.base + gathered,
+    )
+
+
+def _activation_bytes(
+    shape: Shape, layout: Layout, constants: MemoryConstants, layers: Numbers, number: Numbers
+) -> Numbers:
+    """What a stage's layers keep for the micro-batches under way: pipeline − number of them in 1F1B, and with
+    interleaving (p − 1) / v of a stage more (Korthikanti et al., arXiv 2205.05198, section 4.2 and appendix)."""
+    tokens = layout.micro_batch * shape.context / layout.context * WEIGHT_BYTES
+    split = np.where(np.asarray(layout.sequence_parallel) > 0, layout.tensor, 1.0)
+    hidden = shape.mlp_width * (shape.mlp_matrices - 1)
+    if np.any(np.asarray(shape.experts) > 0):
+        share = shape.expert_layers / shape.layers
+        used = (shape.experts_per_token + shape.shared_experts) * shape.expert_width * (shape.mlp_matrices - 1)
+        hidden = hidden * (1 - share) + used * share
+    unfused = 2.5 * shape.heads * shape.context / layout.tensor * (np.asarray(layout.fused_attention) == 0)
+    unfused = unfused * (np.asarray(layout.recomputation) == 0)
+    gathered = constants.gathered * shape.width * ((np.asarray(layout.tensor) > 1) & (np.asarray(layout.pipeline) == 1))
+    kept = constants.width * shape.width / split + constants.hidden * hidden / layout.tensor + unfused + gathered
+    more = np.where(np.asarray(layout.interleaving) > 1, (layout.pipeline - 1) / layout.interleaving, 0.0)
+    under_way = np.minimum(layout.pipeline - number + more, layout.accumulation)
+    full = np.asarray(layout.recomputation) == 2
+    inputs = tokens * shape.width / split * layers * under_way
+    held: Numbers = np.where(full, inputs + tokens * kept, tokens * kept * layers * under_way)
+    return held
+
+
+def layer_parameters(shape: Shape, layout: Layout) -> Numbers:
+    """Parameters of one layer (the mean of all) in one tensor- and expert-parallel part."""
+    mlp = shape.mlp_parameters
+    if np.any(np.asarray(shape.experts) > 0):
+        share = shape.expert_layers / shape.layers
+        experts = (shape.experts / layout.expert + shape.shared_experts) * shape.expert_parameters
+        mlp = mlp * (1 - share) + experts * share
+    return (shape.attention_parameters + mlp) / layout.tensor
+
+
+def _fullest(first: Memory, second: Memory) -> Memory:
+    """Of two stages the one that holds more, for each layout."""
+    more = np.asarray(first.total) >= np.asarray(second.total)
+    return Memory(
+        **{each.name: np.where(more, getattr(first, each.name), getattr(second, each.name)) for each in fields(Memory)}
+    )

@@ -1,0 +1,320 @@
+"""Time of one training step, part by part.
+
+First read `step_seconds`: stages of the pipeline work through micro-batches, then gradients are reduced and the
+optimizer steps. `layer_seconds` is what one layer needs for one micro-batch.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from tenfold.planner.cost.collectives import dispatch_seconds, gather_seconds, neighbour_bandwidth
+from tenfold.planner.cost.constants import Constants
+from tenfold.planner.cost.device import Device
+from tenfold.planner.cost.layout import Layout
+from tenfold.planner.cost.memory import layer_parameters
+from tenfold.planner.cost.numbers import Numbers
+from tenfold.planner.cost.shape import Shape
+from tenfold.planner.cost.stages import share_out
+
+ACTIVATION_BYTES = 2  # activations and weights travel at 16 bits
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """Seconds of one layer for one micro-batch, forward and backward with what is computed again."""
+
+    matmul: Numbers
+    attention: Numbers
+    elementwise: Numbers
+    tensor: Numbers
+    context: Numbers
+    expert: Numbers
+    launch: Numbers
+    """What the device waits for the host."""
+    shard: Numbers
+    """Gathering of sharded weights that computing does not hide."""
+
+    @property
+    def total(self) -> Numbers:
+        """Of all parts."""
+        return (
+            self.matmul
+            + self.attention
+            + self.elementwise
+            + self.tensor
+            + self.context
+            + self.expert
+            + self.launch
+            + self.shard
+        )
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of one step by part; they sum to `total`."""
+
+    matmul: Numbers
+    attention: Numbers
+    elementwise: Numbers
+    head: Numbers
+    tensor: Numbers
+    context: Numbers
+    expert: Numbers
+    shard: Numbers
+    pipeline: Numbers
+    bubble: Numbers
+    data: Numbers
+    optimizer: Numbers
+    launch: Numbers
+    fixed: Numbers
+    scale: Numbers
+
+    @property
+    def total(self) -> Numbers:
+        """Of all parts."""
+        total: Numbers = 0.0
+        for each in fields(self):
+            total = total + getattr(self, each.name)
+        return total
+
+
+def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> StepTime:
+    """Seconds of one step of each layout. Arrays broadcast against each other."""
+    layer = layer_seconds(shape, layout, device, constants)
+    stages = share_out(shape, layout)
+    head = _head_seconds(shape, layout, device, constants)
+    last_is_slowest = stages.last * layer.total + head >= stages.fullest * layer.total
+    layers = np.where(last_is_slowest, stages.last, stages.fullest)
+    send = _send_seconds(shape, layout, device, constants)
+    bubble = _bubble_seconds(layer.total * shape.layers / layout.pipeline + head / layout.pipeline + send, layout)
+    rounds = layout.accumulation
+    busy = layers * rounds
+    parts = StepTime(
+        matmul=layer.matmul * busy,
+        attention=layer.attention * busy,
+        elementwise=layer.elementwise * busy,
+        head=np.where(last_is_slowest, head, 0.0) * rounds,
+        tensor=layer.tensor * busy,
+        context=layer.context * busy,
+        expert=layer.expert * busy,
+        shard=layer.shard * busy,
+        pipeline=send * rounds,
+        bubble=bubble,
+        data=_data_seconds(shape, layout, device, constants),
+        optimizer=_optimizer_seconds(shape, layout, device, constants),
+        launch=layer.launch * busy,
+        fixed=constants.step_seconds,
+        scale=0.0,
+    )
+    return _slowed(parts, layout, constants)
+
+
+def layer_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> LayerTime:
+    """Seconds of one layer for one micro-batch."""
+    tokens = layout.micro_batch * shape.context / layout.context
+    passes = 3.0 + (np.asarray(layout.recomputation) == 2)
+    matmul = _matmul_seconds(shape, layout, device, constants, tokens) * passes
+    attention = _attention_seconds(shape, layout, device, constants, tokens)
+    elementwise = _elementwise_seconds(shape, layout, device, constants, tokens) * passes
+    tensor = _tensor_seconds(shape, layout, device, constants, tokens)
+    context = _context_seconds(shape, layout, device, constants, tokens)
+    expert = _expert_seconds(shape, layout, device, constants, tokens)
+    busy = matmul + attention + elementwise + tensor + context + expert
+    collectives = 4 * passes / 3 * (np.asarray(layout.tensor) > 1) + 4 * (np.asarray(layout.expert) > 1)
+    routed = shape.expert_layers / shape.layers
+    piped = constants.pipeline_collective * layout.tensor * (np.asarray(layout.pipeline) > 1)
+    host = (constants.launch + constants.expert_launch * routed) * passes
+    host = host + (constants.collective_launch + piped) * collectives
+    launch = _larger(busy, host) - busy
+    gather = _shard_seconds(shape, layout, device, constants)
+    computing = busy + launch
+    shard = np.maximum(gather - computing, 0) + constants.shard_exposed * np.minimum(gather, computing)
+    return LayerTime(matmul, attention, elementwise, tensor, context, expert, launch, shard)
+
+
+def _larger(first: Numbers, second: Numbers) -> Numbers:
+    """A maximum without a corner: where host and device are about as fast, each sometimes waits for the other."""
+    high, low = np.maximum(first, second), np.minimum(first, second)
+    return high * np.sqrt(np.sqrt(1 + (low / high) ** 4))
+
+
+def _product(rows: Numbers, inner: Numbers, columns: Numbers, device: Device, constants: Constants) -> Numbers:
+    """Seconds of a matrix product at 16 bits. Short dimensions cost what the memory traffic of its operands does."""
+    short = constants.matmul_half * (1 / rows + 1 / inner + 1 / columns)
+    return 2 * rows * inner * columns / (device.attention_flops * constants.matmul_efficiency) * (1 + short)
+
+
+def _matmul_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants, tokens: Numbers) -> Numbers:
+    """The products of one layer, forward: queries, keys and values; output; MLP or experts."""
+    width, split = shape.width, layout.tensor
+    queries = shape.heads * shape.head_dim / split
+    attention = _product(tokens, width, queries * (1 + 2 * shape.kv_heads / shape.heads), device, constants)
+    attention = attention + _product(tokens, queries, width, device, constants)
+    dense = _mlp_seconds(tokens, shape.mlp_width / split, shape, device, constants)
+    if np.any(np.asarray(shape.experts) > 0):
+        dense = _mixed(shape, dense, _experts_seconds(shape, layout, device, constants, tokens))
+    return (attention + dense) * _low_precision(device, constants)
+
+
+def _mlp_seconds(tokens: Numbers, hidden: Numbers, shape: Shape, device: Device, constants: Constants) -> Numbers:
+    inwards = _product(tokens, shape.width, hidden * (shape.mlp_matrices - 1), device, constants)
+    return inwards + _product(tokens, hidden, shape.width, device, constants)
+
+
+def _experts_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants, tokens: Numbers) -> Numbers:
+    """Products of the experts that one device holds, each on its share of the tokens, evenly spread."""
+    experts = np.maximum(shape.experts, 1.0)
+    here = experts / layout.expert
+    each = tokens * layout.expert * shape.experts_per_token / experts
+    hidden = np.maximum(shape.expert_width, 1.0) / layout.tensor
+    routed = here * _mlp_seconds(np.maximum(each, 1e-9), hidden, shape, device, constants)
+    return routed + shape.shared_experts * _mlp_seconds(tokens, hidden, shape, device, constants)
+
+
+def _mixed(shape: Shape, dense: Numbers, experts: Numbers) -> Numbers:
+    """The mean over a model's layers, of which some may be dense and some have experts."""
+    share = shape.expert_layers / shape.layers
+    return dense * (1 - share) + experts * share
+
+
+def _low_precision(device: Device, constants: Constants) -> Numbers:
+    """Time of products in fewer bits over that at 16, of whose nominal gain quantising takes some back."""
+    nominal = device.attention_flops / device.matmul_flops
+    return nominal + (1 - nominal) * (1 - np.minimum(constants.low_precision, 1.0))
+
+
+def _attention_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants, tokens: Numbers) -> Numbers:
+    """Scores and their product with the values. Fused attention skips what the causal mask hides; its backward pass
+    computes the scores again, 5 products for 2 (Dao, arXiv 2307.08691, section 3.1). Unfused scores are computed
+    whole, and written and read."""
+    heads = shape.heads / layout.tensor
+    flops = 4 * tokens * shape.context * shape.head_dim * heads
+    again = np.asarray(layout.recomputation) > 0
+    fused = flops / 2 / (device.attention_flops * constants.attention_efficiency)
+    moved = 2 * tokens * shape.context * heads * constants.scores
+    unfused = flops / (device.attention_flops * constants.matmul_efficiency) + moved / (
+        device.memory_bandwidth * constants.memory_efficiency
+    )
+    seconds: Numbers = np.where(np.asarray(layout.fused_attention) > 0, fused * (3.5 + again), unfused * (3.0 + again))
+    return seconds
+
+
+def _elementwise_seconds(
+    shape: Shape, layout: Layout, device: Device, constants: Constants, tokens: Numbers
+) -> Numbers:
+    """Norms and residuals, which only sequence parallelism splits, and activations, which tensor parallelism does."""
+    split = np.where(np.asarray(layout.sequence_parallel) > 0, layout.tensor, 1.0)
+    hidden = shape.mlp_width * (shape.mlp_matrices - 1) / layout.tensor
+    routed: Numbers = 0.0
+    if np.any(np.asarray(shape.experts) > 0):
+        used = shape.experts_per_token + shape.shared_experts
+        hidden = _mixed(shape, hidden, used * shape.expert_width * (shape.mlp_matrices - 1) / layout.tensor)
+        routed = constants.routing * shape.experts_per_token * shape.width * shape.expert_layers / shape.layers
+    read = constants.elementwise * (shape.width / split + hidden / 4) + routed
+    return tokens * read * ACTIVATION_BYTES / (device.memory_bandwidth * constants.memory_efficiency)
+
+
+def _tensor_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants, tokens: Numbers) -> Numbers:
+    """Two all-reduces forward and two backward, or as many reduce-scatters and all-gathers (Korthikanti et al.)."""
+    volume = tokens * shape.width * ACTIVATION_BYTES
+    reduces: Numbers = 4 + 2 * (np.asarray(layout.recomputation) == 2)
+    one = 2 * gather_seconds(volume, layout.tensor, 1.0, device, constants)
+    return constants.tensor_exposed * reduces * one
+
+
+def _context_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants, tokens: Numbers) -> Numbers:
+    """Keys and values of the whole context, gathered forward and backward, their gradients scattered."""
+    if not np.any(np.asarray(layout.context) > 1):
+        return 0.0
+    volume = 2 * tokens * layout.context * shape.kv_heads * shape.head_dim / layout.tensor * ACTIVATION_BYTES
+    passes: Numbers = 3 + (np.asarray(layout.recomputation) == 2)
+    one = gather_seconds(volume, layout.context, layout.tensor, device, constants)
+    return constants.context_exposed * passes * one
+
+
+def _expert_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants, tokens: Numbers) -> Numbers:
+    """Tokens sent to their experts and back, forward and backward: four all-to-alls."""
+    if not np.any(np.asarray(layout.expert) > 1):
+        return 0.0
+    volume = tokens * shape.width * ACTIVATION_BYTES / layout.tensor
+    passes: Numbers = 4 + 2 * (np.asarray(layout.recomputation) == 2)
+    one = dispatch_seconds(volume, shape.experts_per_token, layout.expert, layout.tensor, device, constants)
+    return constants.expert_exposed * passes * one * shape.expert_layers / shape.layers
+
+
+def _shard_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
+    """FSDP: a layer's weights gathered forward and backward and its gradients scattered, for each micro-batch."""
+    sharded = np.asarray(layout.sharding) == 3
+    if not np.any(sharded):
+        return 0.0
+    volume = layer_parameters(shape, layout) * ACTIVATION_BYTES
+    one = gather_seconds(volume, layout.shards, layout.tensor * layout.context, device, constants)
+    return np.where(sharded, one * (2 + layout.gradient_bytes / ACTIVATION_BYTES), 0.0)
+
+
+def stage_parameters(shape: Shape, layout: Layout) -> Numbers:
+    """Parameters of the fullest pipeline stage in one part: its layers, and the embedding or the head."""
+    matrices = np.where(np.asarray(layout.pipeline) > 1, 1.0, 2 - shape.tied_embeddings)
+    return (
+        share_out(shape, layout).fullest * layer_parameters(shape, layout)
+        + matrices * shape.embedding_parameters / layout.tensor
+    )
+
+
+def _head_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
+    """Logits and loss of one micro-batch, forward and backward, on the last stage, for which the others wait."""
+    tokens = layout.micro_batch * shape.context / layout.context
+    columns = shape.vocabulary / layout.tensor
+    product = 3 * _product(tokens, shape.width, columns, device, constants)
+    moved = constants.head * 4 * tokens * columns
+    return product + moved / (device.memory_bandwidth * constants.memory_efficiency)
+
+
+def _send_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
+    """Activations to the next stage and gradients to the one before, of one micro-batch through all chunks."""
+    stride = layout.tensor * layout.context * layout.data
+    split = np.where(np.asarray(layout.sequence_parallel) > 0, layout.tensor, 1.0)
+    tokens = layout.micro_batch * shape.context / layout.context
+    volume = tokens * shape.width * ACTIVATION_BYTES / split
+    one = volume / neighbour_bandwidth(stride, device, constants) * constants.pipeline_send + constants.pipeline_launch
+    return np.where(np.asarray(layout.pipeline) > 1, 2 * one * layout.interleaving, 0.0)
+
+
+def _bubble_seconds(stage: Numbers, layout: Layout) -> Numbers:
+    """What stages wait while the pipeline fills and drains: (p − 1) / v micro-batches of a stage's mean time.
+
+    Narayanan et al., arXiv 2104.04473, section 2.2. Weight gradients in the bubble leave a third of it (ZB-H1 of Qi et
+    al., arXiv 2401.10241).
+    """
+    left = np.where(np.asarray(layout.zero_bubble) > 0, 1 / 3, 1.0)
+    return stage * left * (layout.pipeline - 1) / layout.interleaving
+
+
+def _data_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
+    """Gradients summed over the data-parallel group, as far as the backward pass does not hide it.
+
+    With ZeRO 1 and 2 a reduce-scatter and the all-gather of the new weights cost the same bytes as an all-reduce. Under
+    FSDP in groups, the shards are summed over the groups.
+    """
+    volume = stage_parameters(shape, layout) * layout.gradient_bytes
+    stride = layout.tensor * layout.context
+    whole = 2 * gather_seconds(volume, layout.data, stride, device, constants)
+    groups = layout.data / layout.shards
+    between = 2 * gather_seconds(volume / layout.shards, groups, stride * layout.shards, device, constants)
+    reduced = np.where(np.asarray(layout.sharding) == 3, between, whole)
+    return constants.data_exposed * reduced * layout.reductions
+
+
+def _optimizer_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
+    shards = np.where(np.asarray(layout.sharding) >= 1, layout.shards, 1.0)
+    moved = stage_parameters(shape, layout) / shards * constants.optimizer_bytes
+    return moved / (device.memory_bandwidth * constants.memory_efficiency)
+
+
+def _slowed(parts: StepTime, layout: Layout, constants: Constants) -> StepTime:
+    """Jitter grows with the devices; slowness holds for every part."""
+    doublings = np.log2(np.maximum(layout.devices / 8, 1.0))
+    slowed = {each.name: getattr(parts, each.name) * constants.slowness for each in fields(parts)}
+    slowed["scale"] = parts.total * constants.slowness * constants.scale_loss * doublings
+    return StepTime(**slowed)
