@@ -294,7 +294,8 @@ def speeds(replicas: int) -> Iterator[dict[str, object]]:
 
 def show(found: Row) -> None:
     """One line."""
-    simulated = f"{found.simulated:.3g} ({found.low:.3g} to {found.high:.3g})"
+    value, low, high = (f"{x:,.0f}" if x >= 1000 else f"{x:.3g}" for x in (found.simulated, found.low, found.high))
+    simulated = f"{value} ({low} to {high})"
     print(f"{found.quantity:<66} {found.reported:>18} {simulated:>26}  {found.basis}")
 
 

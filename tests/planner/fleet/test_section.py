@@ -22,6 +22,7 @@ from tenfold.planner.fleet import (
     load_fleet,
     parse_fleet,
     simulate_fleet,
+    standby_spares,
 )
 from tenfold.planner.hardware import Accelerator, Cluster, Site, Tier
 from tests.planner.fleet.runs import ELASTIC, GPU, LEARNERS, SMALL
@@ -74,7 +75,9 @@ def test_a_table_and_a_cluster_make_a_run(tmp_path: Path) -> None:
 def test_defaults_are_a_run_with_dalys_interval() -> None:
     run = fleet_run(parse_fleet({}, "plan.toml"), CLUSTER)
     assert run.causes
-    assert 0 < run.checkpoint.interval_s <= run.horizon_s
+    assert 100 < run.checkpoint.interval_s <= run.horizon_s
+    assert run.recovery.spares == standby_spares(run) > 0
+    assert fleet_run(FleetSection(spares=0), CLUSTER).recovery.spares == 0
     fixed = fleet_run(FleetSection(checkpoint_interval_s=777.0), CLUSTER)
     assert fixed.checkpoint.interval_s == 777.0
 

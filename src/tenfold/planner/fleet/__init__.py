@@ -13,6 +13,7 @@ from tenfold.planner.fleet.choose import (
     daly_interval,
     expected_goodput,
     first_interval,
+    standby_spares,
     young_interval,
 )
 from tenfold.planner.fleet.curves import CurvePoint, FleetCurves, goodput_curves
@@ -69,6 +70,7 @@ __all__ = [
     "parse_fleet",
     "profile_names",
     "simulate_fleet",
+    "standby_spares",
     "timings",
     "young_interval",
 ]

@@ -139,18 +139,27 @@ class SparesChoice:
 
 def best_spares(run: FleetRun, replicas: int = 20, seed: int = 0) -> SparesChoice:
     """Simulate numbers of spares around the hosts that are in repair at once; take the most useful time paid for."""
-    losses = sum(c.per_day * run.components(c) * run.group_nodes(c) for c in run.causes if c.replaced) / DAY
-    away = losses * run.recovery.repair_s
+    away = _hosts_in_repair(run)
     counts = sorted({0, 1, 2, *(max(0, round(away + z * math.sqrt(away))) for z in (-2, -1, 0, 1, 2, 3, 4, 6))})
     runs = [replace(run, recovery=replace(run.recovery, spares=count)) for count in counts]
     tried = tuple(_worth(runs, (simulate_fleet(each, replicas, seed) for each in runs)))
     best = max(tried, key=lambda point: point.paid)
-    return SparesChoice(best.spares, _standby(away), tried)
+    return SparesChoice(best.spares, standby_spares(run), tried)
 
 
-def _standby(mean: float) -> int:
-    """Quantile of a Poisson number; the hosts in repair at once are one when each stays away for a time of its own."""
-    return max(0, math.ceil(pdtrik(STANDBY_QUANTILE, mean))) if mean else 0
+def standby_spares(run: FleetRun) -> int:
+    """Spare hosts that are enough 99% of the time, as ByteRobust sizes its standbys.
+
+    The quantile of a Poisson number, which the hosts in repair are when each stays away for a time of its own.
+    """
+    away = _hosts_in_repair(run)
+    return max(0, math.ceil(pdtrik(STANDBY_QUANTILE, away))) if away > NEVER else 0
+
+
+def _hosts_in_repair(run: FleetRun) -> float:
+    """At one moment, on average."""
+    losses = sum(c.per_day * run.components(c) * run.group_nodes(c) for c in run.causes if c.replaced) / DAY
+    return losses * run.recovery.repair_s
 
 
 def _worth(runs: list[FleetRun], results: Iterable[FleetResult]) -> Iterable[SparesTried]:

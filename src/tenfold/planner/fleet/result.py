@@ -126,7 +126,7 @@ class FleetResult:
         """For people: the answer first, then where the rest went."""
         run, hours = self.run, self.run.devices * self.run.days * 24
         lines = [
-            f"{run.devices:,} devices, {run.mode}, {run.days:g} days ({self.replicas} replicas)"
+            f"{run.devices:,} devices, {_mode(run)}, {run.days:g} days ({self.replicas} replicas)"
             + (f" - extrapolation: nobody has measured beyond {MEASURED_DEVICES:,}" if self.extrapolation else ""),
             f"  goodput         {_percent(self.goodput)}",
             f"  effective days  {_numbers(self.effective_days)} of {run.days:g}",
@@ -141,6 +141,12 @@ class FleetResult:
                 for name, lost in shown
             ]
         return lines
+
+
+def _mode(run: FleetRun) -> str:
+    if run.mode == "semi-synchronous":
+        return f"{run.mode} ({run.learners:,} learners, quorum {run.quorum:,})"
+    return run.mode
 
 
 def _percent(interval: Interval) -> str:

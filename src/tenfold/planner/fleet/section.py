@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from tenfold.config.base import Section
 from tenfold.config.load import explain
 from tenfold.errors import InputError
-from tenfold.planner.fleet.choose import first_interval
+from tenfold.planner.fleet.choose import first_interval, standby_spares
 from tenfold.planner.fleet.rates import DAY, Cause, Component, seconds
 from tenfold.planner.fleet.run import Checkpoint, FleetRun, Infant, Mode, Recovery, Stragglers, causes_of
 from tenfold.planner.hardware import Cluster
@@ -52,7 +52,7 @@ class FleetSection(Section):
     checkpoint_interval_s: Positive | None = None
     """Training between durable checkpoints. Default: Daly's for these failures."""
     checkpoint_stall_s: NotNegative | None = None
-    """Training stands still so long for each. Default: as long as writing takes."""
+    """Training stands still so long for each. Default: what writing takes; without checkpoint_bytes BLOOM's 40 s."""
     peer_interval_s: Positive | None = None
     """Training between copies in the memory of other hosts. Default: no copies."""
     peer_stall_s: NotNegative = 0.0
@@ -71,8 +71,8 @@ class FleetSection(Section):
     """Elastic: stall of all replicas when one leaves."""
     rejoin_s: NotNegative = 30.0
     """Elastic: stall of all replicas when one comes back."""
-    spares: Count = 0
-    """Hot spare hosts beyond the cluster's devices."""
+    spares: Count | None = None
+    """Hot spare hosts beyond the cluster's devices. Default: enough for the hosts in repair 99% of the time."""
     repair_s: NotNegative | None = None
     """Mean repair of a host. Default: Delta's 2.2 hours."""
     corruption_s: NotNegative = 3600.0
@@ -157,16 +157,19 @@ def fleet_run(section: FleetSection, cluster: Cluster) -> FleetRun:
         stragglers=Stragglers(section.straggler_per_day, section.straggler_slowdown, section.straggler_hours * 3600),
         rate_log_sd=section.rate_log_sd,
     )
-    if section.checkpoint_interval_s is not None:
-        return run
-    return replace(run, checkpoint=replace(run.checkpoint, interval_s=first_interval(run)))
+    if section.spares is None:
+        run = replace(run, recovery=replace(run.recovery, spares=standby_spares(run)))
+    if section.checkpoint_interval_s is None:
+        run = replace(run, checkpoint=replace(run.checkpoint, interval_s=first_interval(run)))
+    return run
 
 
 def _checkpoint(section: FleetSection, cluster: Cluster) -> Checkpoint:
     if section.checkpoint_bytes and cluster.storage_bandwidth <= 0:
         raise InputError(f"fleet: checkpoint_bytes needs a storage bandwidth above 0 on cluster {cluster.name!r}")
     write = section.checkpoint_bytes / cluster.storage_bandwidth if section.checkpoint_bytes else 0.0
-    stall = write if section.checkpoint_stall_s is None else section.checkpoint_stall_s
+    measured = write if section.checkpoint_bytes else seconds("checkpoint-stall-bloom")
+    stall = measured if section.checkpoint_stall_s is None else section.checkpoint_stall_s
     return Checkpoint(
         section.checkpoint_interval_s or max(write, 1.0),
         stall,
@@ -188,7 +191,7 @@ def _recovery(section: FleetSection) -> Recovery:
         section.restart_growth,
         section.reconfigure_s,
         section.rejoin_s,
-        section.spares,
+        section.spares or 0,
         or_measured(section.repair_s, "repair-delta"),
         section.corruption_s,
     )
