@@ -10,7 +10,7 @@ from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.step import StepTime
 from tenfold.planner.search import Question, Traffic, assess, describe, explain, products, search_layouts, traffic
 from tenfold.planner.search.explain import PARTS
-from tenfold.planner.search.question import device_of
+from tenfold.planner.search.question import constants_of, device_of
 from tests.planner.search.examples import dense, routed, two_sites
 
 SPLIT = Layout(2.0, 2.0, 4.0, 1.0, 8.0, context=2.0, expert=1.0, interleaving=3.0, sharding=1.0)
@@ -24,7 +24,7 @@ def collectives(question: Question, layout: Layout) -> dict[str, Traffic]:
 def test_collectives_take_the_time_that_the_step_counts(recomputation: float) -> None:
     """Bytes × times, at the bandwidth that the model takes, are the part of the step that bears their name."""
     question, layout = routed(32, 32), replace(SPLIT, expert=4.0, recomputation=recomputation)
-    known = shipped().constants(question.framework, question.cluster.accelerator.name)
+    known = constants_of(question, shipped())
     device, every = device_of(question), collectives(question, layout)
     one = 2 * gather_seconds(every["tensor"].volume, 2.0, 1.0, device, known) * known.tensor_exposed
     assert every["tensor"].exposed == pytest.approx(every["tensor"].times * one * known.slowness)
@@ -50,7 +50,7 @@ def test_products_take_the_time_that_the_step_counts() -> None:
     question, layout = dense(), Layout(2.0, 1.0, 8.0, 1.0, 8.0)
     choice = assess(question, layout, shipped())
     one = sum(each.seconds for each in products(choice, question, shipped()) if each.name != "head")
-    slowness = shipped().constants(question.framework, question.cluster.accelerator.name).slowness
+    slowness = constants_of(question, shipped()).slowness
     assert 3 * one * 24 * 8 * slowness == pytest.approx(choice.time.matmul)
 
 

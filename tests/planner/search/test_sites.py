@@ -7,11 +7,12 @@ import pytest
 from tenfold.errors import InputError
 from tenfold.planner.calibration import shipped
 from tenfold.planner.search import Exchange, alone, choose_exchange, join_sites, search_layouts
+from tenfold.planner.search.question import constants_of
 from tenfold.planner.search.sites import wide_bandwidth
 from tests.planner.search.examples import DENSE, dense, two_sites
 
 QUESTION = two_sites(dense(), bandwidth=1e9, latency=0.05)
-CONSTANTS = shipped().constants(QUESTION.framework, QUESTION.cluster.accelerator.name)
+CONSTANTS = constants_of(QUESTION, shipped())
 REACHED = wide_bandwidth(QUESTION, CONSTANTS)
 PARAMETERS = float(DENSE.parameters)
 

@@ -18,7 +18,7 @@ from tenfold.planner.cost.numbers import Array
 from tenfold.planner.cost.step import StepTime, step_seconds, total_seconds
 from tenfold.planner.search.figures import hardware_flops, model_flops
 from tenfold.planner.search.grid import Grid, degrees, grids
-from tenfold.planner.search.question import Question, check, device_of
+from tenfold.planner.search.question import Question, check, constants_of, device_of
 from tenfold.planner.search.sites import synchronous_seconds
 
 NINETY = 1.645
@@ -102,7 +102,7 @@ def search_layouts(question: Question, calibrated: Calibrated, *, top: int = 10)
 def assess(question: Question, layout: Layout, calibrated: Calibrated) -> Choice:
     """The forecast of one layout of the whole cluster, whether it fits or not."""
     inside = replace(layout, data=layout.data / question.sites)
-    constants = calibrated.constants(question.framework, question.cluster.accelerator.name)
+    constants = constants_of(question, calibrated)
     times = _single(step_seconds(question.shape, inside, device_of(question), constants))
     times = replace(times, data=times.data + synchronous_seconds(question, constants))
     memory = _single(memory_bytes(question.shape, inside, calibrated.memory))
@@ -128,7 +128,7 @@ def assess(question: Question, layout: Layout, calibrated: Calibrated) -> Choice
 
 def alone(choice: Choice, question: Question, calibrated: Calibrated) -> float:
     """Seconds of a step of one site that waits for no other."""
-    constants = calibrated.constants(question.framework, question.cluster.accelerator.name)
+    constants = constants_of(question, calibrated)
     return choice.seconds - synchronous_seconds(question, constants)
 
 
@@ -154,7 +154,7 @@ def _evaluate(question: Question, calibrated: Calibrated, grid: Grid) -> _Table:
     fits = grid.allowed & (memory <= question.memory_limit)
     seconds = np.full(shape, np.inf)
     if fits.any():
-        constants = calibrated.constants(question.framework, question.cluster.accelerator.name)
+        constants = constants_of(question, calibrated)
         total = total_seconds(question.shape, grid.layout, device_of(question), constants)
         total = total + synchronous_seconds(question, constants)
         np.copyto(seconds, total, where=fits)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from tenfold.errors import InputError
+from tenfold.planner.calibration import Calibrated
+from tenfold.planner.cost.constants import Constants
 from tenfold.planner.cost.device import Device, Hop
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.hardware import Cluster, Precision
@@ -133,3 +135,8 @@ def device_of(question: Question) -> Device:
             Hop(float(tier.devices), tier.usable_bandwidth or np.inf, tier.latency) for tier in question.cluster.tiers
         ),
     )
+
+
+def constants_of(question: Question, calibrated: Calibrated) -> Constants:
+    """Of time, for the question's framework, accelerator and kind of model."""
+    return calibrated.constants(question.framework, question.cluster.accelerator.name, experts=question.experts)

@@ -13,7 +13,7 @@ from tenfold.errors import InputError
 from tenfold.planner.calibration import Calibrated
 from tenfold.planner.cost.constants import Constants
 from tenfold.planner.hardware import Wide
-from tenfold.planner.search.question import Question
+from tenfold.planner.search.question import Question, constants_of
 
 INNER_STEPS = (1, 2, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
 BITS = (32, 16, 8, 4)
@@ -88,7 +88,7 @@ def join_sites(question: Question, inner_seconds: float, calibrated: Calibrated,
     Raises InputError for one site, or for an exchange that cannot be.
     """
     _check(question, exchange)
-    constants = calibrated.constants(question.framework, question.cluster.accelerator.name)
+    constants = constants_of(question, calibrated)
     moved = exchanged_bytes(question, exchange.bits / 8)
     fragment = moved / exchange.fragments
     under_way = _under_way(question, fragment, constants)

@@ -21,7 +21,7 @@ from tenfold.planner.cost.volumes import (
     tensor_bytes,
 )
 from tenfold.planner.search.layouts import Choice
-from tenfold.planner.search.question import Question, device_of
+from tenfold.planner.search.question import Question, constants_of, device_of
 from tenfold.planner.search.sites import synchronous_seconds, wide_bandwidth
 
 
@@ -97,7 +97,7 @@ def traffic(choice: Choice, question: Question, calibrated: Calibrated) -> list[
 
 def _site(choice: Choice, question: Question, calibrated: Calibrated) -> _Site:
     inside = replace(choice.layout, data=choice.layout.data / question.sites)
-    constants = calibrated.constants(question.framework, question.cluster.accelerator.name)
+    constants = constants_of(question, calibrated)
     return _Site(question, question.shape, inside, device_of(question), constants)
 
 
