@@ -48,10 +48,12 @@ def explain(choice: Choice, question: Question, calibrated: Calibrated) -> list[
 def describe(layout: Layout) -> str:
     """A layout in one line, leaving out what is not split."""
     degrees = ("tensor", "context", "expert", "pipeline", "data")
-    words = [f"{name} {getattr(layout, name):g}" for name in degrees if getattr(layout, name) > 1]
+    words = [f"{name} {getattr(layout, name):,.0f}" for name in degrees if getattr(layout, name) > 1]
     words += [_schedule(layout)] if layout.pipeline > 1 else []
     words += [_sharding(layout)] if layout.data > 1 else []
-    words.append(f"{layout.accumulation:g} micro-batch{'es' * (layout.accumulation > 1)} of {layout.micro_batch:g}")
+    words.append(
+        f"{layout.accumulation:,.0f} micro-batch{'es' * (layout.accumulation > 1)} of {layout.micro_batch:,.0f}"
+    )
     words.append(f"recomputation {RECOMPUTATIONS[int(layout.recomputation)]}")
     return ", ".join(words)
 
@@ -65,7 +67,7 @@ def _schedule(layout: Layout) -> str:
 def _sharding(layout: Layout) -> str:
     if layout.sharding == 0:
         return "not sharded"
-    group = f" in groups of {layout.shard_group:g}" if layout.shard_group else ""
+    group = f" in groups of {layout.shard_group:,.0f}" if layout.shard_group else ""
     return ("FSDP" if layout.sharding == 3 else f"ZeRO-{layout.sharding:g}") + group
 
 
@@ -115,5 +117,5 @@ def _collectives(several: list[Traffic]) -> Iterator[str]:
         )
         yield (
             f"{each.name:9} {each.times:8,.0f} x {each.operation} of {each.volume / 1e6:,.1f} MB "
-            f"among {each.ranks:g} ({tiers}): {each.exposed:.3g} s not hidden"
+            f"among {each.ranks:,.0f} ({tiers}): {each.exposed:.3g} s not hidden"
         )

@@ -24,6 +24,9 @@ from tenfold.planner.search.sites import synchronous_seconds
 NINETY = 1.645
 """Standard deviations from the middle to the end of a 90% interval."""
 
+NAMED = 5
+"""Possibilities that a message names, at most."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -207,7 +210,7 @@ def _rank(tables: Sequence[_Table]) -> _Ranking:
 
 
 def _what_binds(question: Question, tables: Sequence[_Table]) -> str:
-    where = f"{question.cluster.devices:,} devices"
+    where = "one device" if question.cluster.devices == 1 else f"{question.cluster.devices:,} devices"
     if not tables:
         return _batch_binds(question, where)
     least = min(table.least_memory for table in tables)
@@ -226,8 +229,12 @@ def _batch_binds(question: Question, where: str) -> str:
             f"a batch of {question.sequences} sequences is too small for {where}: with this shape at least "
             f"{ranks[0]:,} of them work on sequences of their own"
         )
-    several = " or ".join(f"{each:,}" for each in ranks if each <= question.sequences)
-    return f"a batch of {question.sequences} sequences does not divide over {where}: it must be a multiple of {several}"
+    several = " or ".join(f"{each:,}" for each in ranks[:NAMED])
+    more = " or more" if len(ranks) > NAMED else ""
+    return (
+        f"a batch of {question.sequences} sequences does not divide over {where}: it must be a multiple of "
+        f"{several}{more}"
+    )
 
 
 Record = TypeVar("Record", StepTime, Memory)

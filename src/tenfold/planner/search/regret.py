@@ -17,10 +17,11 @@ from tenfold.planner.search.question import Question
 TENSOR_SPREAD, MICRO_BATCH_SPREAD, OWN_SPREAD = 0.07, 0.05, 0.04
 """Standard deviations of the parts, in logarithms of forecast over measured.
 
-From pairs of runs with one shape, machine and batch, both within 1.5 times of the fastest there: vTrain (arXiv
-2312.12391) on one node and on several. Half the mean square of how their errors differ has the root 0.043 and 0.043
-where only the pipeline differs, 0.063 and 0.042 where only the micro-batch does, 0.092 and 0.088 where tensor, pipeline
-and micro-batch do (`benchmarks/plan_search.py --rows`)."""
+From pairs of runs with one shape, machine and batch, both within 1.5 times of the fastest there, of vTrain (arXiv
+2312.12391) on one node and on several. Half the mean square of how their errors differ has the root 0.022 and 0.043
+where only the pipeline differs, 0.063 and 0.042 where only the micro-batch does, 0.144 and 0.065 where only tensor
+does, 0.091 and 0.087 where all three do (`benchmarks/plan_search.py --rows`, which also compares regret drawn and
+seen)."""
 ENOUGH = 0.01
 """Regret that is as good as none."""
 POOL, FARTHEST = 1000, 2.0
@@ -41,6 +42,9 @@ class Regret:
     """Expected regret when the first one, two... of `Found.best` are tried and the fastest of them is kept."""
     tries: int
     """Fewest that must be tried, from the first on, for an expected regret of at most ENOUGH."""
+    order: tuple[int, ...]
+    """Places in `Found.seconds`, from 0, of those to try, in turn, for the same: each next one leaves least regret, so that
+    few are tried of those that err alike."""
     optimism: float
     """Share by which the first takes longer than forecast, on average, because it was picked for its forecast."""
 
@@ -58,7 +62,8 @@ def regret(found: Found, question: Question, calibrated: Calibrated, *, draws: i
     true = forecast * np.exp(errors)
     kept = len(found.best)
     won = np.bincount(np.argmin(true, axis=1), minlength=kept)
-    after = np.mean(np.minimum.accumulate(true, axis=1) / np.min(true, axis=1, keepdims=True), axis=0) - 1
+    lost = true / np.min(true, axis=1, keepdims=True)
+    after = np.mean(np.minimum.accumulate(lost, axis=1), axis=0) - 1
     own = float(np.sqrt(TENSOR_SPREAD**2 + MICRO_BATCH_SPREAD**2 + OWN_SPREAD**2))
     width = calibrated.half_width(question.framework, question.cluster.devices, experts=question.experts) / NINETY
     return Regret(
@@ -67,6 +72,7 @@ def regret(found: Found, question: Question, calibrated: Calibrated, *, draws: i
         chances=tuple(float(each) for each in won[:kept] / draws),
         after=tuple(float(each) for each in after[:kept]),
         tries=int(np.argmax(after <= ENOUGH)) + 1,
+        order=_order(lost),
         optimism=_optimism(forecast, true),
     )
 
@@ -85,6 +91,16 @@ def _shared(labels: Array, spread: float, draws: int, random: np.random.Generato
     different, which = np.unique(labels, return_inverse=True)
     errors: Array = spread * random.standard_normal((draws, len(different)))[:, which]
     return errors
+
+
+def _order(lost: Array) -> tuple[int, ...]:
+    """Greedily, from `lost` (draws, layouts): time over that of the truly fastest."""
+    order: list[int] = []
+    kept = np.full(len(lost), np.inf)
+    while not order or np.mean(kept) > 1 + ENOUGH:
+        order.append(int(np.argmin(np.mean(np.minimum(lost, kept[:, None]), axis=0))))
+        kept = np.minimum(kept, lost[:, order[-1]])
+    return tuple(order)
 
 
 def _optimism(true: Array, forecasts: Array) -> float:
