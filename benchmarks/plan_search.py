@@ -30,7 +30,7 @@ from tenfold.planner.cost.memory import total_bytes
 from tenfold.planner.cost.numbers import Array
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.cost.step import total_seconds
-from tenfold.planner.hardware import default_cluster, example_cluster
+from tenfold.planner.hardware import example_cluster, example_text, parse_cluster
 from tenfold.planner.rows import Run, read_runs
 from tenfold.planner.search import Choice, Question, assess, describe, regret, say, search_layouts, sensitivity
 from tenfold.planner.search.grid import Grid, grids
@@ -41,7 +41,8 @@ LLAMA = Shape(126.0, 16384.0, 128.0, 8.0, 128.0, 53248.0, 3.0, 128256.0, 8192.0)
 CLUSTER = example_cluster("llama3-16k")
 QUESTION = Question(LLAMA, CLUSTER, 2048)
 LONG = Question(replace(LLAMA, context=131072.0), CLUSTER, 128)
-FEWER = replace(QUESTION, cluster=replace(default_cluster("H100-SXM", 8192), tiers=CLUSTER.tiers[:2]))
+HALF = parse_cluster(example_text("llama3-16k").replace("devices = 16384", "devices = 8192"), "half of llama3-16k")
+FEWER = replace(QUESTION, cluster=HALF)
 META = {
     "8,192 GPUs, sequences of 8,192": (FEWER, 64.0, 1.0, 0.43),
     "16,384 GPUs, sequences of 8,192": (QUESTION, 128.0, 1.0, 0.41),
@@ -163,9 +164,7 @@ def print_trust() -> None:
     told = regret(found, QUESTION, shipped())
     print(f"\n4. the first is the fastest with a chance of {told.chances[0]:.0%}; untried it costs {told.first:.1%}")
     print(f"   after trying the first 1, 2...: {', '.join(f'{each:.1%}' for each in told.after)}")
-    print(
-        f"   {told.tries} to try for 1%, or those in places {told.order} alone; picked forecasts flatter by {told.optimism:.1%}"
-    )
+    print(f"   {told.tries} to try for 1%; picked forecasts flatter by {told.optimism:.1%}")
     for lever in sensitivity(QUESTION, shipped()):
         print(f"   {say(lever.better):55} {say(lever.worse)}")
 

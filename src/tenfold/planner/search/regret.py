@@ -42,9 +42,6 @@ class Regret:
     """Expected regret when the first one, two... of `Found.best` are tried and the fastest of them is kept."""
     tries: int
     """Fewest that must be tried, from the first on, for an expected regret of at most ENOUGH."""
-    order: tuple[int, ...]
-    """Places in `Found.seconds`, from 0, of those to try, in turn, for the same: each next one leaves least regret, so that
-    few are tried of those that err alike."""
     optimism: float
     """Share by which the first takes longer than forecast, on average, because it was picked for its forecast."""
 
@@ -62,8 +59,7 @@ def regret(found: Found, question: Question, calibrated: Calibrated, *, draws: i
     true = forecast * np.exp(errors)
     kept = len(found.best)
     won = np.bincount(np.argmin(true, axis=1), minlength=kept)
-    lost = true / np.min(true, axis=1, keepdims=True)
-    after = np.mean(np.minimum.accumulate(lost, axis=1), axis=0) - 1
+    after = np.mean(np.minimum.accumulate(true, axis=1) / np.min(true, axis=1, keepdims=True), axis=0) - 1
     own = float(np.sqrt(TENSOR_SPREAD**2 + MICRO_BATCH_SPREAD**2 + OWN_SPREAD**2))
     width = calibrated.half_width(question.framework, question.cluster.devices, experts=question.experts) / NINETY
     return Regret(
@@ -72,7 +68,6 @@ def regret(found: Found, question: Question, calibrated: Calibrated, *, draws: i
         chances=tuple(float(each) for each in won[:kept] / draws),
         after=tuple(float(each) for each in after[:kept]),
         tries=int(np.argmax(after <= ENOUGH)) + 1,
-        order=_order(lost),
         optimism=_optimism(forecast, true),
     )
 
@@ -91,16 +86,6 @@ def _shared(labels: Array, spread: float, draws: int, random: np.random.Generato
     different, which = np.unique(labels, return_inverse=True)
     errors: Array = spread * random.standard_normal((draws, len(different)))[:, which]
     return errors
-
-
-def _order(lost: Array) -> tuple[int, ...]:
-    """Greedily, from `lost` (draws, layouts): time over that of the truly fastest."""
-    order: list[int] = []
-    kept = np.full(len(lost), np.inf)
-    while not order or np.mean(kept) > 1 + ENOUGH:
-        order.append(int(np.argmin(np.mean(np.minimum(lost, kept[:, None]), axis=0))))
-        kept = np.minimum(kept, lost[:, order[-1]])
-    return tuple(order)
 
 
 def _optimism(true: Array, forecasts: Array) -> float:
