@@ -223,6 +223,59 @@ def predict(
     print(json.dumps(result, sort_keys=True) if as_json else "\n".join(prediction_lines(result)))
 
 
+@app.command()
+def plan(
+    campaign: CampaignDirectory = HERE,
+    *,
+    model: Annotated[str | None, typer.Option(help="A known model: the best layouts of it on --cluster.")] = None,
+    goal: Annotated[Path | None, typer.Option(metavar="GOAL.toml", help="Choose model and layout for a goal.")] = None,
+    simulate: Annotated[
+        str | None, typer.Option(metavar="FLEET.toml", help="Failures while training; or a profile: llama3-h100, ….")
+    ] = None,
+    evaluate: Annotated[Path | None, typer.Option(metavar="ROWS.csv", help="Forecast runs that were measured.")] = None,
+    held_out: Annotated[
+        str | None, typer.Option(help="With --evaluate: fit to the other rows; shape, source or scale.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="CLUSTER.toml, an example (llama3-16k, …) or ACCELERATOR:DEVICES.")
+    ] = None,
+    batch_tokens: Annotated[int, typer.Option(help="With --model: tokens of one step.")] = 4_194_304,
+    context: Annotated[int | None, typer.Option(help="With --model: tokens of context. Default: the model's.")] = None,
+    precision: Annotated[str, typer.Option(help="With --model: bf16, fp16, fp8, fp4 or fp32.")] = "bf16",
+    framework: Annotated[str, typer.Option(help="With --model: whose measured speed counts.")] = "megatron-core",
+    top: Annotated[int, typer.Option(min=1, help="With --model: how many layouts to show.")] = 5,
+    explain: Annotated[bool, typer.Option("--explain", help="With --model: where time and memory go.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Of a campaign: measure this machine anew.")] = False,
+    to: Annotated[Path | None, typer.Option(help="Directory for the page, pictures and settings.")] = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Plan a campaign's run on this machine; or a model, a goal, failures on a cluster; or check the planner."""
+    from tenfold.campaign.plan.ask import PlanAsked, ask
+
+    shown = ask(
+        PlanAsked(
+            campaign=campaign,
+            model=model,
+            goal=goal,
+            simulate=simulate,
+            evaluate=evaluate,
+            held_out=held_out,
+            cluster=cluster,
+            batch_tokens=batch_tokens,
+            context=context,
+            precision=precision,
+            framework=framework,
+            top=top,
+            explain=explain,
+            again=again,
+            to=to,
+            overrides=tuple(set_ or ()),
+        )
+    )
+    print(json.dumps(shown.record, sort_keys=True) if as_json else "\n".join(shown.lines))
+
+
 @app.command(name="eval")
 def evaluate(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: AsJson = False) -> None:
     """Score the trained model on every holdout, in bits per byte."""

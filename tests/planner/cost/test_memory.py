@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenfold.planner.calibration.memory import PRIOR
+from tenfold.planner.calibration.memory import COUNTED
 from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.memory import Memory, memory_bytes, total_bytes
 from tenfold.planner.cost.shape import Shape
@@ -17,24 +17,24 @@ few = settings(max_examples=60)
 
 
 def held(shape: Shape, layout: Layout) -> float:
-    return float(memory_bytes(shape, layout, PRIOR).total)
+    return float(memory_bytes(shape, layout, COUNTED).total)
 
 
 @few
 @given(shapes(), st.data())
 def test_parts_sum_to_the_total(shape: Shape, data: st.DataObject) -> None:
     layout = data.draw(layouts(shape))
-    memory = memory_bytes(shape, layout, PRIOR)
+    memory = memory_bytes(shape, layout, COUNTED)
     parts = [float(getattr(memory, each.name)) for each in fields(Memory)]
     assert min(parts) >= 0
     assert float(memory.total) == pytest.approx(sum(parts), rel=1e-12)
-    assert float(total_bytes(shape, layout, PRIOR)) == pytest.approx(sum(parts), rel=1e-12)
+    assert float(total_bytes(shape, layout, COUNTED)) == pytest.approx(sum(parts), rel=1e-12)
 
 
 @few
 @given(st.lists(st.tuples(shapes(), layouts()), min_size=2, max_size=5))
 def test_arrays_give_what_numbers_give(pairs: list[tuple[Shape, Layout]]) -> None:
-    together = memory_bytes(stacked([s for s, _ in pairs]), stacked([each for _, each in pairs]), PRIOR).total
+    together = memory_bytes(stacked([s for s, _ in pairs]), stacked([each for _, each in pairs]), COUNTED).total
     alone = [held(shape, layout) for shape, layout in pairs]
     assert np.asarray(together) == pytest.approx(alone, rel=1e-12)
 
@@ -65,8 +65,8 @@ def test_somebody_holds_the_state_of_every_expert(shape: Shape, expert: float, s
     """Splitting experts over the ranks that share out optimizer state does not make state disappear."""
     layout = Layout(2.0, 1.0, 8.0, 1.0, 1.0, expert=expert, sharding=sharding)
     router = shape.expert_layers * shape.width * shape.experts
-    everywhere = float(memory_bytes(shape, layout, PRIOR).optimizer) * float(layout.devices)
-    assert everywhere == pytest.approx(PRIOR.optimizer_bytes * float(shape.parameters - router), rel=1e-9)
+    everywhere = float(memory_bytes(shape, layout, COUNTED).optimizer) * float(layout.devices)
+    assert everywhere == pytest.approx(COUNTED.optimizer_bytes * float(shape.parameters - router), rel=1e-9)
 
 
 @few

@@ -14,13 +14,13 @@ from tenfold.errors import InputError
 from tenfold.planner.calibration.fit import Calibration, fit
 from tenfold.planner.calibration.held_out import Told, half_width, half_widths, held_out
 from tenfold.planner.calibration.measured import Measured, measured
-from tenfold.planner.calibration.memory import fit_memory, memory_held_out
+from tenfold.planner.calibration.memory import COUNTED, fit_memory, forecast_memory, memory_held_out
 from tenfold.planner.calibration.prior import LEVELS
 from tenfold.planner.cost.constants import NAMES, Constants
 from tenfold.planner.cost.memory import MemoryConstants
 from tenfold.planner.rows import Run
 
-FORMAT = 1
+FORMAT = 2
 MOST_MEASURED = 50_000
 """Devices beyond which nobody has published a measurement: forecasts beyond say that they extrapolate."""
 WIDER_PER_DOUBLING = 0.05
@@ -33,10 +33,12 @@ class Calibrated:
     """Constants of time and memory, and how far forecasts with them were off on shapes that they had not seen."""
 
     time: Calibration
-    memory: MemoryConstants
+    memory: Mapping[str, MemoryConstants]
+    """Of each framework whose memory was measured."""
     widths: Mapping[str, float]
     """Half-width of the 90% interval, in logarithms, for each framework, with experts apart, and for NEVER_SEEN."""
-    memory_width: float
+    memory_widths: Mapping[str, float]
+    """Half-width of the 90% interval of memory for each of these frameworks, and for NEVER_SEEN."""
     most_devices: int
     """Devices of the largest run in it."""
 
@@ -49,6 +51,14 @@ class Calibrated:
         """Half-width of the 90% interval of step time, in logarithms: from t · exp(−w) to t · exp(w)."""
         width = self.widths.get(width_group(framework, experts), self.widths[NEVER_SEEN])
         return width + WIDER_PER_DOUBLING * max(0.0, float(np.log2(devices / self.most_devices)))
+
+    def memory_constants(self, framework: str) -> MemoryConstants:
+        """Constants of memory: fitted ones where its memory was measured, else counted ones."""
+        return self.memory.get(framework, COUNTED)
+
+    def memory_half_width(self, framework: str) -> float:
+        """Half-width of the 90% interval of memory, in logarithms."""
+        return self.memory_widths.get(framework, self.memory_widths[NEVER_SEEN])
 
     def frameworks(self) -> list[str]:
         """Those with deviations of their own."""
@@ -63,9 +73,9 @@ def calibrate(runs: Sequence[Run], told: Told = lambda done, of: None) -> Calibr
     widths = half_widths(unseen, known.seconds, [width_group(run.framework, run.experts > 0) for run in known.runs])
     return Calibrated(
         time=time,
-        memory=fit_memory(runs),
+        memory=_memory(runs),
         widths=widths | {NEVER_SEEN: _width_of_strangers(known)},
-        memory_width=_memory_width(runs),
+        memory_widths=_memory_widths(runs),
         most_devices=int(max(run.devices for run in known.runs)),
     )
 
@@ -82,13 +92,28 @@ def _width_of_strangers(known: Measured) -> float:
     return float(np.median(list(widths.values())))
 
 
-def _memory_width(runs: Sequence[Run]) -> float:
-    """Half-width of the 90% interval of memory, from shapes held out; as wide as twice where nothing was measured."""
-    known = [run for run in runs if run.memory_bytes is not None]
-    forecast = memory_held_out(known, lambda run: run.shape_key)
-    if not len(forecast):
-        return float(np.log(2))
-    return half_width(np.log(forecast / np.array([run.memory_bytes for run in known], dtype=np.float64)))
+def _with_memory(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs whose memory was measured, by framework."""
+    known: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.memory_bytes is not None:
+            known.setdefault(run.framework, []).append(run)
+    return known
+
+
+def _memory(runs: Sequence[Run]) -> dict[str, MemoryConstants]:
+    return {framework: fit_memory(known) for framework, known in _with_memory(runs).items()}
+
+
+def _memory_widths(runs: Sequence[Run]) -> dict[str, float]:
+    """From shapes held out; for other frameworks from what counting alone says of those that were measured."""
+    widths, counted = {}, [np.array([np.log(2)])]
+    for framework, known in _with_memory(runs).items():
+        seen = np.array([run.memory_bytes for run in known], dtype=np.float64)
+        counted.append(np.log(forecast_memory(known, COUNTED) / seen))
+        if len({run.shape_key for run in known}) > 1:
+            widths[framework] = half_width(np.log(memory_held_out(known, lambda run: run.shape_key) / seen))
+    return widths | {NEVER_SEEN: half_width(np.concatenate(counted))}
 
 
 def write(calibrated: Calibrated, path: Path) -> None:
@@ -101,9 +126,9 @@ def write(calibrated: Calibrated, path: Path) -> None:
             level: {label: _rounded(values) for label, values in labels.items()}
             for level, labels in calibrated.time.deviations.items()
         },
-        "memory": asdict(calibrated.memory),
+        "memory": {framework: asdict(constants) for framework, constants in calibrated.memory.items()},
         "widths": dict(calibrated.widths),
-        "memory_width": calibrated.memory_width,
+        "memory_widths": dict(calibrated.memory_widths),
         "most_devices": calibrated.most_devices,
     }
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -134,9 +159,9 @@ def _parse(text: str) -> Calibrated:
     }
     return Calibrated(
         time=Calibration(np.array(record["mean"]), deviations),
-        memory=MemoryConstants(**record["memory"]),
+        memory={framework: MemoryConstants(**values) for framework, values in record["memory"].items()},
         widths=record["widths"],
-        memory_width=record["memory_width"],
+        memory_widths=record["memory_widths"],
         most_devices=record["most_devices"],
     )
 

@@ -35,7 +35,7 @@ class Layout:
     sharding: Numbers = 1.0
     """ZeRO stage 0 to 3 (Rajbhandari et al., arXiv 1910.02054); 3 is FSDP."""
     shard_group: Numbers = 0.0
-    """Data-parallel ranks that share one copy under ZeRO; 0 for all. HSDP shards inside, replicates between groups."""
+    """Ranks with the same weights that share one copy under ZeRO; 0 for all. HSDP copies between such groups."""
     sequence_parallel: Numbers = 1.0
     """1 if norms and residuals are split over the tensor-parallel group too (Korthikanti et al., arXiv 2205.05198)."""
     recomputation: Numbers = 0.0
@@ -58,6 +58,11 @@ class Layout:
         return self.micro_batch * self.accumulation * self.data
 
     @property
+    def replicas(self) -> Numbers:
+        """Ranks that work with the same weights, whose gradients are summed: data- and context-parallel ones."""
+        return self.data * self.context
+
+    @property
     def shards(self) -> Numbers:
-        """Data-parallel ranks that one copy of sharded state is split over."""
-        return np.where(np.asarray(self.shard_group) > 0, self.shard_group, self.data)
+        """Ranks that one copy of sharded state is split over."""
+        return np.where(np.asarray(self.shard_group) > 0, self.shard_group, self.replicas)

@@ -58,6 +58,29 @@ class Memory:
         return total
 
 
+@dataclass(frozen=True)
+class Held:
+    """Parameters of one device: those that all replicas have too, and those of its routed experts, which fewer have."""
+
+    common: Numbers
+    routed: Numbers
+
+    def sharded(self, layout: Layout) -> Numbers:
+        """What is left for each rank when ranks with the same parameters share them out."""
+        return self.common / layout.shards + self.routed / same_experts(layout.shards, layout)
+
+
+def same_experts(ranks: Numbers, layout: Layout) -> Numbers:
+    """Of so many replicas those that hold the same experts."""
+    return np.maximum(ranks / layout.expert, 1.0)
+
+
+def held_parameters(shape: Shape, layout: Layout, layers: Numbers, embedding: Numbers) -> Held:
+    """Of a stage with so many layers and embedding parameters, on one device."""
+    routed = layers * routed_parameters(shape, layout)
+    return Held(layers * layer_parameters(shape, layout) - routed + embedding, routed)
+
+
 def memory_bytes(shape: Shape, layout: Layout, constants: MemoryConstants) -> Memory:
     """Peak bytes on the fullest device of each layout."""
     first, middle, last = _stages(shape, layout, constants)
@@ -96,8 +119,7 @@ def _stage(
     has_head: Numbers | bool,
 ) -> Memory:
     """Of stage `number`, which holds so many layers and embedding parameters."""
-    routed = layers * routed_parameters(shape, layout)
-    others = layers * layer_parameters(shape, layout) - routed + embedding
+    held = held_parameters(shape, layout, layers, embedding)
     sharding = np.asarray(layout.sharding)
     tokens = layout.micro_batch * shape.context / layout.context
     one_after_another: Numbers = np.asarray(layout.accumulation) > 1
@@ -105,9 +127,9 @@ def _stage(
     logits = logits * (1 + constants.logits_again * one_after_another)
     gathered = 2 * layer_parameters(shape, layout) * WEIGHT_BYTES * (sharding == 3)  # one in use, one on its way
     return Memory(
-        weights=WEIGHT_BYTES * _kept(others, routed, layout, sharding == 3),
-        gradients=constants.gradient_bytes * _kept(others, routed, layout, sharding >= 2),
-        optimizer=constants.optimizer_bytes * _kept(others, routed, layout, sharding >= 1),
+        weights=WEIGHT_BYTES * _kept(held, layout, sharding == 3),
+        gradients=constants.gradient_bytes * _kept(held, layout, sharding >= 2),
+        optimizer=constants.optimizer_bytes * _kept(held, layout, sharding >= 1),
         activations=_activation_bytes(shape, layout, constants, layers, number),
         logits=np.where(has_head, logits, 0.0),
         buffers=constants.base + gathered,
@@ -138,11 +160,9 @@ def _activation_bytes(
     return held
 
 
-def _kept(others: Numbers, routed: Numbers, layout: Layout, sharded: Numbers) -> Numbers:
-    """Parameters that one device holds. Of a group's ranks only those that hold the same experts share these out."""
-    shards = np.where(sharded, layout.shards, 1.0)
-    same = np.maximum(shards / layout.expert, 1.0)
-    return others / shards + routed / same
+def _kept(held: Held, layout: Layout, sharded: Numbers) -> Numbers:
+    """Parameters that one device keeps, where `sharded` says that ranks with the same ones share them out."""
+    return np.where(sharded, held.sharded(layout), held.common + held.routed)
 
 
 def routed_parameters(shape: Shape, layout: Layout) -> Numbers:

@@ -12,7 +12,7 @@ from tenfold.planner.cost.collectives import dispatch_seconds, gather_seconds, n
 from tenfold.planner.cost.constants import Constants
 from tenfold.planner.cost.device import Device
 from tenfold.planner.cost.layout import Layout
-from tenfold.planner.cost.memory import layer_parameters
+from tenfold.planner.cost.memory import Held, held_parameters, routed_parameters, same_experts
 from tenfold.planner.cost.numbers import Numbers
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.cost.stages import Stages, share_out
@@ -97,7 +97,7 @@ def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Consta
     send = _send_seconds(shape, layout, device, constants)
     rounds = layout.accumulation
     busy = layers * rounds
-    parameters = stage_parameters(shape, layout, stages)
+    held = stage_parameters(shape, layout, stages)
     parts = StepTime(
         matmul=layer.matmul * busy,
         attention=layer.attention * busy,
@@ -109,8 +109,8 @@ def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Consta
         shard=layer.shard * busy,
         pipeline=send * rounds,
         bubble=_bubble_seconds(one * shape.layers / layout.pipeline + head / layout.pipeline + send, layout),
-        data=_data_seconds(layout, device, constants, parameters),
-        optimizer=_optimizer_seconds(layout, device, constants, parameters),
+        data=_data_seconds(layout, device, constants, held),
+        optimizer=_optimizer_seconds(layout, device, constants, held),
         launch=layer.launch * busy,
         fixed=constants.step_seconds,
         scale=0.0,
@@ -127,9 +127,9 @@ def total_seconds(shape: Shape, layout: Layout, device: Device, constants: Const
     stages = share_out(shape, layout)
     head = _head_seconds(shape, layout, device, constants)
     send = _send_seconds(shape, layout, device, constants)
-    parameters = stage_parameters(shape, layout, stages)
-    after = _data_seconds(layout, device, constants, parameters)
-    after = after + _optimizer_seconds(layout, device, constants, parameters) + constants.step_seconds
+    held = stage_parameters(shape, layout, stages)
+    after = _data_seconds(layout, device, constants, held)
+    after = after + _optimizer_seconds(layout, device, constants, held) + constants.step_seconds
     bubble = _bubble_seconds(one * shape.layers / layout.pipeline + head / layout.pipeline + send, layout)
     slowest = np.maximum(stages.last * one + head, stages.fullest * one)
     slowed = constants.slowness * (1 + constants.scale_loss * _doublings(layout))
@@ -272,14 +272,20 @@ def _shard_seconds(shape: Shape, layout: Layout, device: Device, constants: Cons
     sharded = np.asarray(layout.sharding) == 3
     if not np.any(sharded):
         return 0.0
-    one = gather_seconds(shard_bytes(shape, layout), layout.shards, layout.tensor * layout.context, device, constants)
+    routed = routed_parameters(shape, layout) * ACTIVATION_BYTES
+    common = shard_bytes(shape, layout) - routed
+    one = gather_seconds(common, layout.shards, layout.tensor, device, constants)
+    if np.any(np.asarray(shape.experts) > 0):
+        ranks = same_experts(layout.shards, layout)
+        there = np.asarray(routed) > 0  # a dense shape among others has no such collective, and not its latency
+        one = one + there * gather_seconds(routed, ranks, layout.tensor * layout.expert, device, constants)
     return np.where(sharded, one * (2 + layout.gradient_bytes / ACTIVATION_BYTES), 0.0)
 
 
-def stage_parameters(shape: Shape, layout: Layout, stages: Stages) -> Numbers:
-    """Parameters of the fullest pipeline stage in one part: its layers, and the embedding or the head."""
+def stage_parameters(shape: Shape, layout: Layout, stages: Stages) -> Held:
+    """Parameters of the fullest pipeline stage on one device: its layers, and the embedding or the head."""
     matrices = np.where(np.asarray(layout.pipeline) > 1, 1.0, 2 - shape.tied_embeddings)
-    return stages.fullest * layer_parameters(shape, layout) + matrices * shape.embedding_parameters / layout.tensor
+    return held_parameters(shape, layout, stages.fullest, matrices * shape.embedding_parameters / layout.tensor)
 
 
 def _head_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
@@ -309,25 +315,37 @@ def _bubble_seconds(stage: Numbers, layout: Layout) -> Numbers:
     return stage * left * (layout.pipeline - 1) / layout.interleaving
 
 
-def _data_seconds(layout: Layout, device: Device, constants: Constants, parameters: Numbers) -> Numbers:
-    """Gradients summed over the data-parallel group, as far as the backward pass does not hide it.
+def _data_seconds(layout: Layout, device: Device, constants: Constants, held: Held) -> Numbers:
+    """Gradients summed over all ranks with the same weights, as far as the backward pass does not hide it."""
+    stride = layout.tensor
+    seconds = _summed(held.common, layout.replicas, stride, layout.shards, layout, device, constants)
+    if np.any(np.asarray(held.routed) > 0):
+        ranks, shards = same_experts(layout.replicas, layout), same_experts(layout.shards, layout)
+        routed = _summed(held.routed, ranks, stride * layout.expert, shards, layout, device, constants)
+        seconds = seconds + (np.asarray(held.routed) > 0) * routed
+    return constants.data_exposed * seconds * layout.reductions
 
-    With ZeRO 1 and 2 a reduce-scatter and the all-gather of the new weights cost the same bytes as an all-reduce. Under
-    FSDP in groups, the shards are summed over the groups.
-    """
+
+def _summed(
+    parameters: Numbers,
+    ranks: Numbers,
+    stride: Numbers,
+    shards: Numbers,
+    layout: Layout,
+    device: Device,
+    constants: Constants,
+) -> Numbers:
+    """With ZeRO 1 and 2 a reduce-scatter and the all-gather of the new weights cost the same bytes as an all-reduce.
+    Under FSDP in groups, the shards are summed over the groups."""
     volume = parameters * layout.gradient_bytes
-    stride = layout.tensor * layout.context
-    whole = 2 * gather_seconds(volume, layout.data, stride, device, constants)
-    groups = layout.data / layout.shards
-    between = 2 * gather_seconds(volume / layout.shards, groups, stride * layout.shards, device, constants)
-    reduced = np.where(np.asarray(layout.sharding) == 3, between, whole)
-    return constants.data_exposed * reduced * layout.reductions
+    whole = 2 * gather_seconds(volume, ranks, stride, device, constants)
+    between = 2 * gather_seconds(volume / shards, ranks / shards, stride * shards, device, constants)
+    return np.where(np.asarray(layout.sharding) == 3, between, whole)
 
 
-def _optimizer_seconds(layout: Layout, device: Device, constants: Constants, parameters: Numbers) -> Numbers:
-    shards = np.where(np.asarray(layout.sharding) >= 1, layout.shards, 1.0)
-    moved = parameters / shards * constants.optimizer_bytes
-    return moved / (device.memory_bandwidth * constants.memory_efficiency)
+def _optimizer_seconds(layout: Layout, device: Device, constants: Constants, held: Held) -> Numbers:
+    own = np.where(np.asarray(layout.sharding) >= 1, held.sharded(layout), held.common + held.routed)
+    return own * constants.optimizer_bytes / (device.memory_bandwidth * constants.memory_efficiency)
 
 
 def _slowed(parts: StepTime, layout: Layout, constants: Constants) -> StepTime:

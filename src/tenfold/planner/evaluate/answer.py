@@ -1,14 +1,14 @@
 """Forecasts of a table of runs, each beside what was measured."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from tenfold.planner.calibration import MOST_MEASURED, Calibrated
 from tenfold.planner.calibration.measured import family_of, levels_of
-from tenfold.planner.cost.memory import memory_bytes
+from tenfold.planner.cost.memory import Memory, MemoryConstants, memory_bytes
 from tenfold.planner.cost.numbers import Array
 from tenfold.planner.cost.step import step_seconds
 from tenfold.planner.hardware import accelerator
@@ -55,14 +55,22 @@ def forecast_seconds(runs: Sequence[Run], calibrated: Calibrated) -> Array:
     return np.asarray(step_seconds(shape_of(runs), layout_of(runs), device_of(runs), constants).total, dtype=np.float64)
 
 
+def forecast_memory(runs: Sequence[Run], calibrated: Calibrated) -> Memory:
+    """Peak memory of each run, by part."""
+    each = [calibrated.memory_constants(run.framework) for run in runs]
+    constants = MemoryConstants(
+        **{part.name: np.array([getattr(one, part.name) for one in each]) for part in fields(MemoryConstants)}
+    )
+    return memory_bytes(shape_of(runs), layout_of(runs), constants)
+
+
 def answer(runs: Sequence[Run], calibrated: Calibrated, seconds: Array | None = None) -> list[Answer]:
     """Forecast each run; `seconds` (runs,), made by another calibration, takes the place of `calibrated`'s."""
     if not runs:
         return []
     if seconds is None:
         seconds = forecast_seconds(runs, calibrated)
-    memory = vars(memory_bytes(shape_of(runs), layout_of(runs), calibrated.memory))
-    parts = {name: np.broadcast_to(part, len(runs)) for name, part in memory.items()}
+    parts = {name: np.broadcast_to(part, len(runs)) for name, part in vars(forecast_memory(runs, calibrated)).items()}
     return [
         _answer(run, float(seconds[number]), {name: float(part[number]) for name, part in parts.items()}, calibrated)
         for number, run in enumerate(runs)
@@ -73,7 +81,7 @@ def _answer(run: Run, seconds: float, parts: dict[str, float], calibrated: Calib
     width = np.exp(calibrated.half_width(run.framework, run.devices, experts=run.experts > 0))
     low, high = seconds / width, seconds * width
     held = sum(parts.values())
-    spread = np.exp(calibrated.memory_width)
+    spread = np.exp(calibrated.memory_half_width(run.framework))
     return Answer(
         row=run.name,
         family=family_of(run),

@@ -15,12 +15,11 @@ from tenfold.planner.calibration.held_out import Told, covered, held_out
 from tenfold.planner.calibration.measured import Measured, measured
 from tenfold.planner.calibration.memory import memory_held_out
 from tenfold.planner.calibration.stored import width_group
-from tenfold.planner.cost.memory import memory_bytes
 from tenfold.planner.cost.numbers import Array
-from tenfold.planner.evaluate.answer import Answer, answer
+from tenfold.planner.evaluate.answer import Answer, answer, forecast_memory
 from tenfold.planner.evaluate.baseline import constant_mfu_seconds
 from tenfold.planner.evaluate.summary import Errors, FamilySummary, errors, table
-from tenfold.planner.rows import Run, Skipped, layout_of, read_runs, shape_of
+from tenfold.planner.rows import Run, Skipped, read_runs
 
 HeldOut = Literal["shape", "source", "scale"]
 HELD_OUT: tuple[HeldOut, ...] = ("shape", "source", "scale")
@@ -159,5 +158,5 @@ def _memory(runs: Sequence[Run], calibrated: Calibrated, out: HeldOut | None) ->
     if out == "shape" and len({run.shape_key for run in seen}) > 1:
         forecast = memory_held_out(seen, lambda run: run.shape_key)
     else:
-        forecast = np.asarray(memory_bytes(shape_of(seen), layout_of(seen), calibrated.memory).total)
+        forecast = np.asarray(forecast_memory(seen, calibrated).total)
     return errors(forecast, np.array([run.memory_bytes for run in seen], dtype=np.float64))

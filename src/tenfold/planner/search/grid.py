@@ -42,7 +42,7 @@ class Grid:
         place = np.unravel_index(variant, self.allowed.shape[1:])
         single = {each.name: _at(getattr(self.layout, each.name), (base, *map(int, place))) for each in fields(Layout)}
         if self.sites > 1 and single["sharding"] > 0 and not single["shard_group"]:
-            single["shard_group"] = single["data"]
+            single["shard_group"] = single["data"] * single["context"]
         single["data"] *= self.sites
         return Layout(**single)
 

@@ -108,12 +108,13 @@ def assess(question: Question, layout: Layout, calibrated: Calibrated) -> Choice
     constants = constants_of(question, calibrated)
     times = _single(step_seconds(question.shape, inside, device_of(question), constants))
     times = replace(times, data=times.data + synchronous_seconds(question, constants))
-    memory = _single(memory_bytes(question.shape, inside, calibrated.memory))
+    memory = _single(memory_bytes(question.shape, inside, calibrated.memory_constants(question.framework)))
     seconds = float(times.total)
     devices = float(layout.devices)
     width = calibrated.half_width(question.framework, devices, experts=question.experts)
     peak = question.cluster.accelerator.peak_flops[question.precision] * devices * seconds
     capacity = question.cluster.accelerator.memory_bytes
+    spread = calibrated.memory_half_width(question.framework) / NINETY
     return Choice(
         layout=layout,
         seconds=seconds,
@@ -124,7 +125,7 @@ def assess(question: Question, layout: Layout, calibrated: Calibrated) -> Choice
         tokens_per_second=question.tokens / seconds,
         mfu=model_flops(question) / peak,
         hfu=hardware_flops(question, layout) / peak,
-        chance_to_fit=float(ndtr(np.log(capacity / float(memory.total)) / (calibrated.memory_width / NINETY))),
+        chance_to_fit=float(ndtr(np.log(capacity / float(memory.total)) / spread)),
         extrapolation=devices > MOST_MEASURED,
     )
 
@@ -153,7 +154,9 @@ class _Table:
 
 def _evaluate(question: Question, calibrated: Calibrated, grid: Grid) -> _Table:
     shape = grid.allowed.shape
-    memory = np.broadcast_to(total_bytes(question.shape, grid.layout, calibrated.memory), shape)
+    memory = np.broadcast_to(
+        total_bytes(question.shape, grid.layout, calibrated.memory_constants(question.framework)), shape
+    )
     fits = grid.allowed & (memory <= question.memory_limit)
     seconds = np.full(shape, np.inf)
     if fits.any():

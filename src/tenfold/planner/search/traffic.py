@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tenfold.planner.calibration import Calibrated
-from tenfold.planner.cost.collectives import crossed, neighbour_bandwidth
+from tenfold.planner.cost.collectives import crossed, gather_seconds, neighbour_bandwidth
 from tenfold.planner.cost.constants import Constants
 from tenfold.planner.cost.device import Device
 from tenfold.planner.cost.layout import Layout
+from tenfold.planner.cost.memory import same_experts
 from tenfold.planner.cost.numbers import Numbers
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.cost.stages import share_out
@@ -135,7 +136,7 @@ def _mlp(name: str, tokens: Numbers, hidden: Numbers, shape: Shape) -> dict[str,
 
 def _traffic(site: _Site, choice: Choice) -> Iterator[Traffic]:
     shape, layout, time = site.shape, site.layout, choice.time
-    tensor, context, data = float(layout.tensor), float(layout.context), float(layout.data)
+    tensor, context = float(layout.tensor), float(layout.context)
     full = float(layout.recomputation) == 2
     stages = share_out(shape, layout)
     passes = float((stages.last if time.head > 0 else stages.fullest) * layout.accumulation)
@@ -151,13 +152,11 @@ def _traffic(site: _Site, choice: Choice) -> Iterator[Traffic]:
         yield Traffic("expert", "all-to-all", volume, ranks, site.crossings(ranks, tensor), times, float(time.expert))
     if layout.sharding == 3 and layout.shards > 1:
         volume, ranks, times = float(shard_bytes(shape, layout)), float(layout.shards), 3 * passes
-        yield Traffic(
-            "shard", "gather", volume, ranks, site.crossings(ranks, tensor * context), times, float(time.shard)
-        )
+        yield Traffic("shard", "gather", volume, ranks, site.crossings(ranks, tensor), times, float(time.shard))
     if layout.pipeline > 1:
         yield _sends(site, choice)
-    if data > 1:
-        yield _gradients(site, choice)
+    if layout.replicas > 1:
+        yield from _gradients(site, choice)
     if site.question.sites > 1:
         yield _between_sites(site)
 
@@ -179,17 +178,29 @@ def _sends(site: _Site, choice: Choice) -> Traffic:
     )
 
 
-def _gradients(site: _Site, choice: Choice) -> Traffic:
-    """Over all data-parallel ranks; under FSDP over the groups, each of which holds its shard of the sums already."""
+def _gradients(site: _Site, choice: Choice) -> Iterator[Traffic]:
+    """Over all ranks with the same weights; those of experts over fewer. Under FSDP over the groups of shards."""
     layout = site.layout
-    volume = float(stage_parameters(site.shape, layout, share_out(site.shape, layout)) * layout.gradient_bytes)
-    ranks, stride = float(layout.data), float(layout.tensor * layout.context)
+    held = stage_parameters(site.shape, layout, share_out(site.shape, layout))
+    whole = float(choice.time.data) - synchronous_seconds(site.question, site.constants)
+    parts = [("data", held.common, layout.replicas, layout.shards, layout.tensor)]
+    if site.shape.experts:
+        ranks, shards = same_experts(layout.replicas, layout), same_experts(layout.shards, layout)
+        parts.append(("data, experts", held.routed, ranks, shards, layout.tensor * layout.expert))
+    sums = [_sum(site, name, *map(float, sizes)) for name, *sizes in parts]
+    counted = sum(each.exposed for each in sums)
+    for each in sums:
+        if each.ranks > 1:
+            yield replace(each, exposed=whole * each.exposed / counted if counted else 0.0)
+
+
+def _sum(site: _Site, name: str, parameters: float, ranks: float, shards: float, stride: float) -> Traffic:
+    layout = site.layout
+    volume = parameters * float(layout.gradient_bytes)
     if layout.sharding == 3:
-        shards = float(layout.shards)
         volume, ranks, stride = volume / shards, ranks / shards, stride * shards
-    times = float(layout.reductions)
-    exposed = float(choice.time.data) - synchronous_seconds(site.question, site.constants)
-    return Traffic("data", "all-reduce", volume, ranks, site.crossings(ranks, stride), times, exposed)
+    seconds = float(gather_seconds(volume, ranks, stride, site.device, site.constants))
+    return Traffic(name, "all-reduce", volume, ranks, site.crossings(ranks, stride), float(layout.reductions), seconds)
 
 
 def _between_sites(site: _Site) -> Traffic:
