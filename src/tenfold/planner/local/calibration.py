@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from tenfold.errors import InputError
@@ -22,6 +23,11 @@ from tenfold.planner.local.probes import Timed, time_probes
 FORMAT = 1  # of the kept file: another one is measured again
 NOISE = 0.05
 """Standard deviation of the logarithm of a step's time that no calibration knows: others at work, clocks that change."""
+OTHERS_COST = 0.5
+"""What a machine that others use altogether adds to that."""
+BUSY = 0.1
+USUAL = 1.04
+"""The median step of a machine left alone over the best of a few: found with the tuning configurations."""
 RESIDENT = (
     "import tenfold.campaign, tenfold.train.learner as learner; from tenfold.machine.memory import resident_bytes; "
     "learner.make_deterministic(1); print(resident_bytes())"
@@ -34,7 +40,7 @@ class Calibration:
 
     A step takes `factor` times the sum of its operations: between them Python and autograd are at work, and the best
     of a few times of each is not had by all at once. `spread` is the standard deviation of the logarithm of what is
-    left over on the probes.
+    left over on the probes, `others` the share of the machine's cores that other processes used meanwhile.
     """
 
     machine: str
@@ -42,6 +48,7 @@ class Calibration:
     costs: Costs
     factor: float
     spread: float
+    others: float
     process_bytes: int
     """Resident memory of a training process before it builds a model."""
     seconds: float
@@ -51,7 +58,13 @@ class Calibration:
     @property
     def uncertainty(self) -> float:
         """Standard deviation of the logarithm of a forecast step time."""
-        return float(np.hypot(self.spread, NOISE))
+        return float(np.linalg.norm([self.spread, NOISE, OTHERS_COST * self.others]))
+
+    def warnings(self) -> list[str]:
+        """What speaks against it."""
+        if self.others < BUSY:
+            return []
+        return [f"others used {self.others:.0%} of the cores during the calibration; calibrate again when they are idle"]
 
 
 def calibrate(threads: int, *, again: bool = False) -> Calibration:
@@ -71,11 +84,25 @@ def calibrate(threads: int, *, again: bool = False) -> Calibration:
 
 
 def _measure(key: str, threads: int) -> Calibration:
-    began = time.monotonic()
+    began, work = time.monotonic(), _cpu_seconds()
     timed = time_probes(threads)
+    others = _share_of_others(work, time.monotonic() - began)
     costs, factor, spread = fit_machine(timed)
     process = _process_bytes()
-    return Calibration(key, threads, costs, factor, spread, process, time.monotonic() - began, time.time())
+    return Calibration(
+        key, threads, costs, USUAL * factor, spread, others, process, time.monotonic() - began, time.time()
+    )
+
+
+def _cpu_seconds() -> tuple[float, float]:
+    """Worked by the whole machine and by this process, since they began."""
+    whole, mine = psutil.cpu_times(), os.times()
+    return whole.user + whole.system, mine.user + mine.system
+
+
+def _share_of_others(before: tuple[float, float], elapsed: float) -> float:
+    whole, mine = (now - then for now, then in zip(_cpu_seconds(), before, strict=True))
+    return min(1.0, max(0.0, (whole - mine) / elapsed / (psutil.cpu_count() or 1)))
 
 
 def fit_machine(timed: Sequence[Timed]) -> tuple[Costs, float, float]:
@@ -99,7 +126,8 @@ def _process_bytes() -> int:
 def _from_record(record: Any) -> Calibration | None:
     """None where there is none, or one that is not whole."""
     try:
-        costs = Costs({kind: tuple(found) for kind, found in record["costs"]["by_kind"].items()}, record["costs"]["fresh"])
+        by_kind = {kind: tuple(found) for kind, found in record["costs"]["by_kind"].items()}
+        costs = Costs(by_kind, record["costs"]["fresh"])
         return Calibration(**{**record, "costs": costs})
     except (KeyError, TypeError, AttributeError):
         return None

@@ -84,10 +84,12 @@ class LocalForecast:
         yield f"  {'phase':<9} {'part':<11} {'seconds':>9} {'share':>6}  products  elementwise  starting"
         for share in sorted(self.shares, key=lambda s: -s.seconds):
             if share.seconds >= SHARE_SHOWN * self.seconds:
-                each = (share.products / share.seconds, share.elementwise / share.seconds, share.starting / share.seconds)
+                products, elementwise, starting = (
+                    each / share.seconds for each in (share.products, share.elementwise, share.starting)
+                )
                 yield (
                     f"  {share.phase:<9} {share.part:<11} {share.seconds:>9.4f} {share.seconds / self.seconds:>6.1%}"
-                    f"  {each[0]:>8.0%}  {each[1]:>11.0%}  {each[2]:>8.0%}"
+                    f"  {products:>8.0%}  {elementwise:>11.0%}  {starting:>8.0%}"
                 )
 
     def _memory_lines(self) -> Iterator[str]:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from tenfold.config import Model, Optimizer, Train
@@ -20,8 +19,10 @@ from tenfold.train.learner import make_deterministic
 from tenfold.train.optimizers import build_optimizers
 from tenfold.train.step import train_step
 
-ROUNDS = 3
+FEWEST_ROUNDS, MOST_ROUNDS = 3, 10
 """Each goes through all probes, so that a busy moment does not spoil every measurement of one of them."""
+SETTLED = 0.02
+"""More rounds follow while one makes the best times better by more than this share."""
 
 
 @dataclass(frozen=True)
@@ -100,18 +101,28 @@ class Probe:
 
 
 def time_probes(threads: int, shapes: Sequence[Shape] = SHAPES) -> list[Timed]:
-    """Time all probes; the process keeps its number of threads."""
+    """Time all probes, until their best times hardly fall any more; the process keeps its number of threads."""
     before = torch.get_num_threads()
     try:
         probes = [Probe(shape, threads) for shape in shapes]
         for probe in probes:
             probe.step()
-        rounds = [[probe.timed() for probe in probes] for _ in range(ROUNDS)]
+        best = [probe.timed() for probe in probes]
+        for number in range(2, MOST_ROUNDS + 1):
+            better = [_better(so_far, probe.timed()) for so_far, probe in zip(best, probes, strict=True)]
+            settled = _total(better) > (1 - SETTLED) * _total(best)
+            best = better
+            if settled and number >= FEWEST_ROUNDS:
+                break
     finally:
         torch.set_num_threads(before)
-    return [_best(tries) for tries in zip(*rounds, strict=True)]
+    return best
 
 
-def _best(tries: Sequence[Timed]) -> Timed:
-    seconds = np.array([timed.seconds for timed in tries]).min(axis=0).tolist()
-    return Timed(tries[0].operations, seconds, min(timed.step_seconds for timed in tries))
+def _better(one: Timed, other: Timed) -> Timed:
+    seconds = [min(pair) for pair in zip(one.seconds, other.seconds, strict=True)]
+    return Timed(one.operations, seconds, min(one.step_seconds, other.step_seconds))
+
+
+def _total(timed: Sequence[Timed]) -> float:
+    return sum(each.step_seconds + sum(each.seconds) for each in timed)
