@@ -14,15 +14,17 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tenfold.config import Model, Train
+from tenfold.model import count_parameters
+from tenfold.planner.local import calibrate, forecast_local
 
 WARM_UP = 2
-FEWEST, LONGEST_S = 5, 12.0
+FEWEST, LONG_ENOUGH_S = 5, 4.0
 ROUNDS = 2
 
 
@@ -52,7 +54,9 @@ class Configuration:
         )
 
 
-def _of(depth: int, width: int, head: int, context: int, vocabulary: int, batch: int, threads: int, **more: Any) -> Any:
+def _of(
+    depth: int, width: int, head: int, context: int, vocabulary: int, batch: int, threads: int, **more: Any
+) -> Configuration:
     about_step = {key: more.pop(key) for key in ("micro_batch", "optimizer") if key in more}
     values = {"depth": depth, "width": width, "head_dim": head, "context": context, **more}
     return Configuration(Model.model_validate(values), vocabulary, batch // context, threads, **about_step)
@@ -89,49 +93,118 @@ HELD_OUT = (
 SETS = {"tuning": TUNING, "held-out": HELD_OUT}
 
 
-def measure_here(configuration: Configuration) -> dict[str, float]:
-    """Seconds of a step and bytes of resident memory; for a process that has done nothing else."""
-    from tenfold.machine.memory import peak_resident_bytes, resident_bytes
+def measure_here(configuration: Configuration) -> dict[str, Any]:
+    """Seconds of each step and bytes of resident memory; for a process that has done nothing else."""
+    import tenfold.campaign  # noqa: F401  as the trainer's process has
+    from tenfold.machine import peak_resident_bytes, resident_bytes
     from tenfold.planner.local.probes import Probe, Shape
+    from tenfold.planner.local.trace import micro_batches_of
     from tenfold.train.learner import make_deterministic
 
     make_deterministic(configuration.threads)
     before = resident_bytes()
-    size = configuration.micro_batch or configuration.sequences
-    whole, rest = divmod(configuration.sequences, size)
-    micro_batches = (size,) * whole + ((rest,) if rest else ())
-    probe = Probe(
-        Shape(configuration.model, configuration.vocabulary, micro_batches, configuration.train), configuration.threads
-    )
+    sizes = tuple(micro_batches_of(configuration.sequences, configuration.micro_batch))
+    shape = Shape(configuration.model, configuration.vocabulary, sizes, configuration.train)
+    probe = Probe(shape, configuration.threads)
     for _ in range(WARM_UP):
         probe.step()
     times = list(_timed(probe.step))
-    return {
-        "seconds": statistics.median(times),
-        "fastest": min(times),
-        "before": before,
-        "peak": peak_resident_bytes(),
-    }
+    return {"seconds": times, "before": before, "peak": peak_resident_bytes()}
 
 
-def _timed(step: Any) -> Iterator[float]:
+def _timed(step: Callable[[], float]) -> Iterator[float]:
     began, count = time.monotonic(), 0
-    while count < FEWEST or time.monotonic() - began < LONGEST_S / 2:
+    while count < FEWEST or time.monotonic() - began < LONG_ENOUGH_S:
         yield step()
         count += 1
-        if time.monotonic() - began > LONGEST_S and count >= 3:
-            return
 
 
-def measure(name: str, number: int) -> dict[str, float]:
+def measure(name: str, number: int) -> dict[str, Any]:
     """The same in a process of its own."""
     command = [sys.executable, __file__, "--set", name, "--only", str(number)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
+@dataclass(frozen=True)
+class Row:
+    """One configuration, forecast and measured."""
+
+    number: int
+    parameters: int
+    threads: int
+    step: float
+    step_interval: tuple[float, float]
+    measured_step: float
+    fastest_step: float
+    memory: float
+    """Bytes added."""
+    measured_memory: float
+    total: float
+    measured_total: float
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """(forecast - measured) / measured."""
+        return {
+            "step": self.step / self.measured_step - 1,
+            "step against the fastest": self.step / self.fastest_step - 1,
+            "memory added": self.memory / self.measured_memory - 1,
+            "memory in all": self.total / self.measured_total - 1,
+        }
+
+    def line(self) -> str:
+        """For people."""
+        error = self.errors
+        return (
+            f"{self.number:>2}  {self.parameters / 1e6:>6.2f} M  {self.threads} thr  "
+            f"step {self.step:>8.4f} s  measured {self.measured_step:>8.4f} s  {error['step']:>+6.1%}  "
+            f"added {self.memory / 2**20:>7.1f} MiB  measured {self.measured_memory / 2**20:>7.1f} MiB  "
+            f"{error['memory added']:>+6.1%}  in all {error['memory in all']:>+6.1%}"
+        )
+
+
+def forecast_and_measure(name: str, *, again: bool) -> Iterator[Row]:
+    """Forecast all, then measure all, twice over."""
+    threads = sorted({configuration.threads for configuration in SETS[name]})
+    calibrations = {count: calibrate(count, again=again, say=print) for count in threads}
+    for count, found in calibrations.items():
+        print(
+            f"calibration, {count} threads: {found.seconds:.0f} s, factor {found.factor:.3f}, "
+            f"spread {found.spread:.1%}, others used {found.others:.0%} of the cores"
+        )
+    forecasts = [forecast_local(c.model, c.train, c.vocabulary, calibrations[c.threads]) for c in SETS[name]]
+    rounds = [[measure(name, number) for number in range(len(SETS[name]))] for _ in range(ROUNDS)]
+    for number, (configuration, forecast, *runs) in enumerate(zip(SETS[name], forecasts, *rounds, strict=True)):
+        times = [seconds for run in runs for seconds in run["seconds"]]
+        yield Row(
+            number=number,
+            parameters=count_parameters(configuration.model, configuration.vocabulary).total,
+            threads=configuration.threads,
+            step=forecast.seconds,
+            step_interval=forecast.interval,
+            measured_step=statistics.median(times),
+            fastest_step=min(times),
+            memory=forecast.memory.added,
+            measured_memory=statistics.mean(run["peak"] - run["before"] for run in runs),
+            total=forecast.memory.total,
+            measured_total=statistics.mean(run["peak"] for run in runs),
+        )
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """Median and worst error of each quantity; how often the step lay in its 90% interval."""
+    names = rows[0].errors
+    sizes = {name: [abs(row.errors[name]) for row in rows] for name in names}
+    inside = sum(row.step_interval[0] <= row.measured_step <= row.step_interval[1] for row in rows)
+    return {name: {"median": statistics.median(each), "worst": max(each)} for name, each in sizes.items()} | {
+        "steps inside their 90% interval": inside / len(rows)
+    }
+
+
 def main() -> None:
+    """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", choices=SETS, default="held-out")
     parser.add_argument("--again", action="store_true", help="calibrate again even if a calibration is kept")
@@ -141,6 +214,17 @@ def main() -> None:
     if options.only is not None:
         print(json.dumps(measure_here(SETS[options.set][options.only])))
         return
+    rows = list(forecast_and_measure(options.set, again=options.again))
+    for row in rows:
+        print(row.line())
+    found = summary(rows)
+    for name, value in found.items():
+        print(
+            f"{name}: "
+            + (f"{value:.0%}" if isinstance(value, float) else "median {median:.1%}, worst {worst:.1%}".format(**value))
+        )
+    if options.json:
+        options.json.write_text(json.dumps({"rows": [asdict(row) for row in rows], "summary": found}, indent=1))
 
 
 if __name__ == "__main__":

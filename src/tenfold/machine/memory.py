@@ -2,11 +2,12 @@
 
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-STATUS = Path("/proc/self/status")
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def resident_bytes() -> int:
@@ -15,7 +16,7 @@ def resident_bytes() -> int:
 
 
 def peak_resident_bytes() -> int:
-    """The most it has held since it began.
+    """The most it has held since it began, or since `forget_peak`.
 
     Linux keeps this figure for the program that runs, in VmHWM; getrusage's also counts the process that started it.
     """
@@ -28,3 +29,9 @@ def peak_resident_bytes() -> int:
             return int(line.split()[1]) * 1024
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return highest if sys.platform == "darwin" else highest * 1024
+
+
+def forget_peak() -> None:
+    """Let the peak begin anew, where the kernel can (Linux: proc(5), clear_refs)."""
+    with suppress(OSError):
+        RESET.write_text("5")

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tenfold.planner.local.probes import Timed, time_probes
 
 FORMAT = 1  # of the kept file: another one is measured again
 NOISE = 0.05
-"""Standard deviation of the logarithm of a step's time that no calibration knows: others at work, clocks that change."""
+"""Standard deviation of the logarithm of a step's time that nobody knows beforehand: others at work, changing clocks."""
 OTHERS_COST = 0.5
 """What a machine that others use altogether adds to that."""
 BUSY = 0.1
@@ -64,13 +64,15 @@ class Calibration:
         """What speaks against it."""
         if self.others < BUSY:
             return []
-        return [f"others used {self.others:.0%} of the cores during the calibration; calibrate again when they are idle"]
+        return [
+            f"others used {self.others:.0%} of the cores during the calibration; calibrate again when they are idle"
+        ]
 
 
-def calibrate(threads: int, *, again: bool = False) -> Calibration:
-    """The calibration for so many threads, from the user's cache unless `again`; 10 to 30 s where it is measured.
+def calibrate(threads: int, *, again: bool = False, say: Callable[[str], None] | None = None) -> Calibration:
+    """The calibration for so many threads, from the user's cache unless `again`; 15 to 40 s where it is measured.
 
-    Raises InputError when the machine has fewer cores.
+    `say` is told before that begins. Raises InputError when the machine has fewer cores.
     """
     if not 1 <= threads <= usable_cores():
         raise InputError(f"train.threads = {threads}: this machine has {usable_cores()} cores to calibrate on")
@@ -78,6 +80,8 @@ def calibrate(threads: int, *, again: bool = False) -> Calibration:
     kept = None if again else _from_record(_read_cache().get(key))
     if kept is not None:
         return kept
+    if say:
+        say(f"measuring what this machine takes with {threads} threads: about half a minute, once")
     measured = _measure(key, threads)
     _write_cache(_read_cache() | {key: asdict(measured)})
     return measured

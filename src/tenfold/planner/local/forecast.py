@@ -1,6 +1,5 @@
 """Step time and memory of a training run on this machine, forecast from its shape."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import exp
@@ -14,6 +13,7 @@ from tenfold.errors import InputError
 from tenfold.model import choose_compute_dtype
 from tenfold.planner.local.calibration import Calibration
 from tenfold.planner.local.memory import LocalMemory, memory_of
+from tenfold.planner.local.places import Place
 from tenfold.planner.local.trace import StepTrace, trace_step
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -45,18 +45,24 @@ class LocalForecast:
 
     seconds: float
     """Of a step: forward and backward of every micro-batch, clipping, update."""
-    interval: tuple[float, float]
-    """90%."""
     tokens_per_step: int
     shares: tuple[TimeShare, ...]
     """They sum to `seconds`."""
     operations: int
     """Operations of a step."""
     memory: LocalMemory
-    memory_interval: tuple[float, float]
-    """Of the peak resident memory, 90%."""
     uncertainty: float
     """Standard deviation of the logarithm of the step's seconds."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the step's seconds, 90%."""
+        return _interval(self.seconds, self.uncertainty, 0.9)
+
+    @property
+    def memory_interval(self) -> tuple[float, float]:
+        """Of the peak resident memory in bytes, 90%."""
+        return _interval(self.memory.total, self.memory.spread, 0.9)
 
     @property
     def tokens_per_second(self) -> float:
@@ -97,7 +103,8 @@ class LocalForecast:
         has = psutil.virtual_memory().total
         yield f"memory at the peak: {_mib(self.memory.total)} (90%: {_mib(low)} to {_mib(high)}) of {_mib(has)} here"
         for part, size in self.memory.parts().items():
-            yield f"  {part:<11} {_mib(size):>11}"
+            if size:
+                yield f"  {part:<11} {_mib(size):>11}"
         if high > has:
             yield "  it may not fit: set train.micro_batch lower, or train a smaller model"
 
@@ -115,12 +122,10 @@ def forecast_local(model: Model, train: Train, vocab_size: int, calibration: Cal
     memory = memory_of(trace, calibration.process_bytes)
     return LocalForecast(
         seconds=seconds,
-        interval=_interval(seconds, calibration.uncertainty, 0.9),
         tokens_per_step=train.batch_tokens // model.context * model.context,
         shares=shares,
         operations=sum(trace.times),
         memory=memory,
-        memory_interval=_interval(memory.total, memory.spread, 0.9),
         uncertainty=calibration.uncertainty,
     )
 
@@ -136,17 +141,14 @@ def _check(model: Model, train: Train) -> None:
 
 def _shares(trace: StepTrace, calibration: Calibration) -> tuple[TimeShare, ...]:
     costs, factor = calibration.costs, calibration.factor
-    found: dict[tuple[str, str], Counter[str]] = {}
+    found: dict[Place, dict[str, float]] = {}
     for operation, times in zip(trace.operations, trace.times, strict=True):
-        share = found.setdefault(operation.place, Counter())
+        share = found.setdefault(operation.place, dict.fromkeys(("products", "elementwise", "starting"), 0.0))
         starting = costs.starting(operation)
         share["starting"] += factor * times * starting
         if operation.sizes:
             share[operation.group] += factor * times * (costs.seconds(operation) - starting)
-    return tuple(
-        TimeShare(phase, part, share["products"], share["elementwise"], share["starting"])
-        for (phase, part), share in found.items()
-    )
+    return tuple(TimeShare(phase, part, **share) for (phase, part), share in found.items())
 
 
 def _interval(middle: float, spread: float, level: float) -> tuple[float, float]:

@@ -41,6 +41,10 @@ class LocalMemory:
     """Holes of the heap."""
     process: int
     """Python, torch and what they need before and beside the model."""
+    checkpoint: int = 0
+    """The copy that is being written while training goes on."""
+    data: int = 0
+    """Pages of the corpus that have been read."""
 
     @property
     def added(self) -> int:
@@ -116,4 +120,3 @@ def _as_step(events: list[tuple[int, int]], offset: int) -> list[tuple[int, int]
             continue  # made before the step
         renumbered.append((number + offset, size))
     return renumbered + [(number + offset, -1) for number in alive]
-

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from tenfold.model import Transformer
+from tenfold.model.transformer import Block
 
 FORWARD, BACKWARD, UPDATE = "forward", "backward", "update"
 
@@ -92,6 +93,7 @@ def _named_parts(model: Transformer) -> Iterator[tuple[str, nn.Module]]:
     yield "embedding", model.embedding
     yield "norms", model.final_norm
     for block in model.blocks:
+        assert isinstance(block, Block)
         yield "residual", block
         yield "norms", block.attention_norm
         yield "attention", block.attention

@@ -28,23 +28,23 @@ class StepRecord:
     """Of each operation; they mean something where the step was a real one."""
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Fills a record, and a book of memory if there is one, while it is entered."""
 
     def __init__(self, model: Transformer, memory: "MemoryBook | None" = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.record, self.memory = StepRecord(), memory
         self._places = Places(model)
 
     def __enter__(self) -> "Recorder":
         self._places.attach()
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        super().__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         self._places.detach()
 
     def __torch_dispatch__(

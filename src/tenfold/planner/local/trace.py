@@ -35,11 +35,11 @@ class StepTrace:
     """Events of the book before the step."""
 
 
-class _Building(TorchDispatchMode):
+class _Building(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes in the book what the model and then the optimizer are made of."""
 
     def __init__(self, book: MemoryBook) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.book, self.what = book, "weights"
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
@@ -79,7 +79,10 @@ def trace_step(model: Model, train: Train, vocab_size: int) -> StepTrace:
 
 @contextmanager
 def _gradients_noted(network: Transformer, book: MemoryBook) -> Iterator[None]:
-    handles = [p.register_post_accumulate_grad_hook(book.note_gradient) for p in network.parameters()]
+    handles = [
+        p.register_post_accumulate_grad_hook(book.note_gradient)  # type: ignore[no-untyped-call]
+        for p in network.parameters()
+    ]
     yield
     for handle in handles:
         handle.remove()
