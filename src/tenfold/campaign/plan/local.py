@@ -25,6 +25,8 @@ STEP_TIME, PEAK_MEMORY = "planned step time", "planned peak memory"
 PLANNED, IDENTITY = "planned", "planned_identity"  # of the basis: recipe, and configuration and data of the first
 SHOWN = 12  # digits of the recipe's hash in a quantity's name
 MIB = 2**20
+RUN_BYTES = 18 * MIB
+"""What a run takes beside its steps: evaluation, tokenizer, ledger, the product that MFU is measured with."""
 SHORT, LONG = 2, 4  # bytes of a token in a shard
 LONG_FROM = 2**16  # tokens of a vocabulary
 
@@ -108,7 +110,7 @@ def _forecast(campaign: Campaign, manifest: Manifest | None, plan: RunPlan, cali
     saved = found.memory.weights + found.memory.optimizer if plan.steps > campaign.checkpoint.every else 0
     seen = plan.steps * plan.tokens_per_step
     read = min(seen, manifest.tokens if manifest else seen) * (SHORT if vocabulary <= LONG_FROM else LONG)
-    return replace(found, memory=replace(found.memory, checkpoint=saved, data=read))
+    return replace(found, memory=replace(found.memory, checkpoint=saved, data=read, run=RUN_BYTES))
 
 
 def _registered(

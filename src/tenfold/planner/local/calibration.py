@@ -22,7 +22,7 @@ from tenfold.planner.local.probes import Timed, time_probes
 
 FORMAT = 1  # of the kept file: another one is measured again
 NOISE = 0.05
-"""Standard deviation of the logarithm of a step's time that nobody knows beforehand: others at work, changing clocks."""
+"""Standard deviation of the logarithm of a step: others at work and changing clocks, which no calibration knows."""
 OTHERS_COST = 0.5
 """What a machine that others use altogether adds to that."""
 BUSY = 0.1

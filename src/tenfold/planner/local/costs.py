@@ -74,8 +74,12 @@ def fit_costs(timed: Iterable[tuple[Operation, float]]) -> Costs:
         row = (operation.sizes, max(seconds - fresh * fresh_elements(operation), 0.1 * seconds))
         kinds[f"{ANY} {operation.group}"].append(row)
         kinds[operation.kind].append(row)
-    enough = {kind: rows for kind, rows in kinds.items() if len({s for s, _ in rows}) >= FEWEST or rows[0][0] == ()}
+    enough = {kind: rows for kind, rows in kinds.items() if _is_enough(kind, rows)}
     return Costs({kind: _fit(rows) for kind, rows in enough.items()}, fresh)
+
+
+def _is_enough(kind: str, rows: Sequence[tuple[tuple[int, ...], float]]) -> bool:
+    return kind.startswith(ANY) or rows[0][0] == () or len({sizes for sizes, _ in rows}) >= FEWEST
 
 
 def _fresh(table: Sequence[tuple[Operation, float]]) -> float:

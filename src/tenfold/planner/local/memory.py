@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict, dataclass
+from math import hypot
 
 from tenfold.planner.local.allocator import Heap
 from tenfold.planner.local.recorder import MemoryBook
@@ -14,6 +15,8 @@ TORCH_BYTES = 20 * 10**6
 HEAP_FACTOR = 1.03
 SPREAD = 0.07
 """Standard deviation of the logarithm of added memory: half of it is the scatter of one configuration run again."""
+PROCESS_SPREAD = 10e6
+"""Standard deviation in bytes of what does not depend on the model."""
 PARTS = {
     "weights": "weights",
     "optimizer": "optimizer",
@@ -45,6 +48,8 @@ class LocalMemory:
     """The copy that is being written while training goes on."""
     data: int = 0
     """Pages of the corpus that have been read."""
+    run: int = 0
+    """Evaluation, ledger and whatever else goes on beside the steps."""
 
     @property
     def added(self) -> int:
@@ -63,7 +68,7 @@ class LocalMemory:
     @property
     def spread(self) -> float:
         """Standard deviation of the total, as a share of it."""
-        return SPREAD * self.added / self.total
+        return hypot(SPREAD * self.added, PROCESS_SPREAD) / self.total
 
 
 def memory_of(trace: StepTrace, process_bytes: int) -> LocalMemory:

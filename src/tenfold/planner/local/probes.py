@@ -56,7 +56,7 @@ def _shape(
 
 _ADAMW = Train(optimizer=Optimizer(kind="adamw"))
 SHAPES = (
-    _shape(2, 64, 16, 128, 512, [8]),
+    _shape(8, 64, 16, 128, 512, [16]),
     _shape(2, 128, 32, 256, 4096, [8]),
     _shape(2, 256, 64, 128, 2048, [4]),
     _shape(1, 384, 32, 64, 8192, [8]),
