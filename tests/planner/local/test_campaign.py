@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tenfold.campaign import run_data, run_evaluate, run_train
+from tenfold.campaign import run_data, run_evaluate, run_report, run_train
 from tenfold.campaign.files import CampaignFiles
 from tenfold.campaign.plan import local
 from tenfold.campaign.plan.local import PEAK_MEMORY, STEP_TIME, plan_locally, planned
@@ -48,6 +48,12 @@ def test_a_plan_is_registered_once_and_settled_after_training(built: Path, tmp_p
     time, memory = in_ledger(campaign)
     assert time.outcome is not None and 1 / 5 < time.outcome / time.median < 5
     assert memory.outcome is not None and memory.outcome > 0
+    run_report(campaign, ())
+    report = json.loads(CampaignFiles(campaign).report_json.read_text())
+    assert [(q["quantity"], q["outcome"]) for q in report["plan"]] == [
+        (STEP_TIME, time.outcome),
+        (PEAK_MEMORY, memory.outcome),
+    ]
 
 
 def test_nothing_is_registered_without_corpus_or_after_training(built: Path, tmp_path: Path) -> None:

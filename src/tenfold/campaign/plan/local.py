@@ -24,7 +24,7 @@ from tenfold.train.ranks import Ranks, choose_device
 STEP_TIME, PEAK_MEMORY = "planned step time", "planned peak memory"
 PLANNED, IDENTITY = "planned", "planned_identity"  # of the basis: recipe, and configuration and data of the first
 SHOWN = 12  # digits of the recipe's hash in a quantity's name
-MIB = 2**20
+MIB, MS = 2**20, 1000
 RUN_BYTES = 18 * MIB
 """What a run takes beside its steps: evaluation, tokenizer, ledger, the product that MFU is measured with."""
 SHORT, LONG = 2, 4  # bytes of a token in a shard
@@ -143,9 +143,10 @@ def _predictions(forecast: LocalForecast, plan: RunPlan, calibration: Calibratio
         },
     }
     memory = {level: (low / MIB, high / MIB) for level, (low, high) in forecast.memory_intervals().items()}
+    time = {level: (low * MS, high * MS) for level, (low, high) in forecast.time_intervals().items()}
     shares = {"shares": [asdict(share) for share in forecast.shares]}
     return [
-        Prediction(STEP_TIME, "seconds", forecast.seconds, forecast.time_intervals(), basis | shares),
+        Prediction(STEP_TIME, "ms", forecast.seconds * MS, time, basis | shares),
         Prediction(
             PEAK_MEMORY, "MiB", forecast.memory.total / MIB, memory, basis | {"memory": forecast.memory.parts()}
         ),
@@ -205,7 +206,7 @@ def _outcomes(ledger: Ledger, run: Run, plan: RunPlan) -> dict[str, float]:
         return {}
     rates = [rate for _, rate in ledger.metric(run.id, "train/tokens_per_second")]
     peaks = [peak for _, peak in ledger.metric(run.id, "train/peak_memory")]
-    time = {STEP_TIME: plan.tokens_per_step / statistics.median(rates)} if rates else {}
+    time = {STEP_TIME: plan.tokens_per_step / statistics.median(rates) * MS} if rates else {}
     return time | ({PEAK_MEMORY: max(peaks) / MIB} if peaks else {})
 
 
