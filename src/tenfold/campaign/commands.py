@@ -16,6 +16,7 @@ from tenfold.campaign.forecast.stage import forecast_lines, predict, predict_bef
 from tenfold.campaign.ladder.stage import join_ladder
 from tenfold.campaign.ladder.stage import run_ladder as train_ladder
 from tenfold.campaign.ladder.worker import work_for_parent
+from tenfold.campaign.plan.local import settle_plan
 from tenfold.campaign.report.stage import report as write_report
 from tenfold.campaign.trained import trained_as
 from tenfold.cluster.supervise import serve_forks
@@ -90,6 +91,7 @@ def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
         with run_console() as console:
             evaluation = stages.evaluate(campaign, files, console)
             settle_forecast(campaign, files, manifest, evaluation, console)
+            settle_plan(campaign, files, manifest, console)
             report = write_report(campaign, files, console)
     return asdict(result) | _bits_per_byte(evaluation) | report
 
@@ -211,7 +213,9 @@ def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Score the trained model on the holdouts, and what was forecast about it."""
     with _opened(directory, overrides) as (campaign, files, console):
         evaluation = stages.evaluate(campaign, files, console)
-        settle_forecast(campaign, files, stages.verified_manifest(campaign, files, hashes=False), evaluation, console)
+        manifest = stages.verified_manifest(campaign, files, hashes=False)
+        settle_forecast(campaign, files, manifest, evaluation, console)
+        settle_plan(campaign, files, manifest, console)
     return _bits_per_byte(evaluation) | evaluation
 
 

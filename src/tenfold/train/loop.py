@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 
 from tenfold.errors import Interrupted, NotFinite, TenfoldError
-from tenfold.machine import measured_peak
+from tenfold.machine import forget_peak, measured_peak, peak_resident_bytes
 from tenfold.model import Transformer
 from tenfold.train.batches import Batch, batches
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
@@ -110,6 +110,7 @@ class Loop:
         self.resume()
         self._peak = self._measure_peak()
         if not self.part.brief:
+            forget_peak()
             self.console.say(self._headline())
         with stop_on_signal() as stop:
             self._steps(stop)
@@ -242,6 +243,7 @@ class Loop:
             epochs=self.step * self.plan.sequences / self.learner.stream.samples_per_epoch,
         )
         if not self.part.brief:
+            self.journal.note(self.step, peak_memory=float(peak_resident_bytes()))
             self.console.say(report.line() + (f"  {self.watcher}" if self.watcher else ""))
         self.journal.flush()
         self._last_report = self.step

@@ -122,7 +122,7 @@ def forecast_record(
         "digest": main.basis["digest"],
         "trained_before": main.registered_at > began,
         "target": target,
-        "quantities": [_quantity(prediction) for prediction in predictions],
+        "quantities": [quantity_record(prediction) for prediction in predictions],
         "ribbon": _ribbon(law, target) if law else None,
         "curve": curve,
         **_live(predictions, plan, log_every, losses),
@@ -132,7 +132,8 @@ def forecast_record(
     }
 
 
-def _quantity(prediction: Prediction) -> Record:
+def quantity_record(prediction: Prediction) -> Record:
+    """One quantity, forecast and, where it is settled, measured."""
     settled = prediction.outcome is not None
     return {
         "quantity": prediction.quantity,

@@ -8,8 +8,9 @@ from tenfold.campaign.files import CampaignFiles, read_json, write_json, write_t
 from tenfold.campaign.forecast.make import fit_laws, target_plan
 from tenfold.campaign.forecast.register import registered, target_identity
 from tenfold.campaign.ladder.stage import finished_ladder
+from tenfold.campaign.plan.local import planned
 from tenfold.campaign.report.collect import collect
-from tenfold.campaign.report.forecasts import calibration_record, forecast_record, ladder_record
+from tenfold.campaign.report.forecasts import calibration_record, forecast_record, ladder_record, quantity_record
 from tenfold.campaign.report.learners import learners_record
 from tenfold.campaign.report.render import render
 from tenfold.campaign.stages import verified_manifest
@@ -53,13 +54,19 @@ def _forecasts(
         laws = fit_laws(ladder, manifest, campaign.seed) if ladder else None
     except InputError as error:
         console.say(f"warning: {error}; the report is without the ladder")
-    predictions = registered(ledger, target_identity(campaign, manifest))
+    target = target_identity(campaign, manifest)
+    predictions = registered(ledger, target)
+    plans = [quantity_record(prediction) for prediction in planned(ledger, target)]
     run = next(run for run in ledger.runs() if run.fingerprint == trained.result.fingerprint)
     losses = ledger.metric(run.id, "train/loss")
     plan, log_every = target_plan(campaign, manifest), campaign.train.log_every
     law = laws.by_holdout[laws.holdout] if laws else None
+    forecast = forecast_record(predictions, law, plan, log_every, losses, run.started_at) if predictions else None
+    if forecast:
+        forecast["quantities"] += plans  # in one table with the others
     return {
         "ladder": ladder_record(ladder, laws, manifest) if ladder and laws else None,
-        "forecast": forecast_record(predictions, law, plan, log_every, losses, run.started_at) if predictions else None,
+        "forecast": forecast,
+        "plan": plans,
         "calibration": calibration_record(ledger),
     }

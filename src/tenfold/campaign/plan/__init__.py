@@ -1,0 +1,1 @@
+"""Plans of a campaign before it runs: what it will take, registered and settled like every forecast."""
