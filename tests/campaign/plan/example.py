@@ -83,7 +83,9 @@ def found(layout: Layout, cluster: Cluster, shape: Shape = LLAMA) -> Found:
 def llama_layouts() -> tuple[Planned, ...]:
     """The fastest first."""
     cluster = default_cluster("H100-SXM", 16384)
-    return tuple(planned(each) for each in sorted((found(layout, cluster) for layout in LAYOUTS), key=lambda f: f.seconds))
+    return tuple(
+        planned(each) for each in sorted((found(layout, cluster) for layout in LAYOUTS), key=lambda f: f.seconds)
+    )
 
 
 def llama_asked() -> Asked:
@@ -97,7 +99,9 @@ def made_up_fleet() -> tuple[FleetLine, ...]:
 
     def point(size: int, rate: float) -> SimpleNamespace:
         mean = 0.97 / (1 + size * rate)
-        return SimpleNamespace(devices=size, goodput=SimpleNamespace(mean=mean, low=mean * 0.95, high=min(mean * 1.05, 1)))
+        return SimpleNamespace(
+            devices=size, goodput=SimpleNamespace(mean=mean, low=mean * 0.95, high=min(mean * 1.05, 1))
+        )
 
     return fleet_lines({mode: [point(size, rate) for size in sizes] for mode, rate in hurt.items()})
 

@@ -5,7 +5,7 @@ Choices and points of curves are taken by what they have, so that this module de
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import Protocol
+from typing import Protocol, cast
 
 from tenfold.campaign.plan.pictures import Bar, Paint
 from tenfold.campaign.plan.plan import Asked, FleetLine, FleetPoint, Planned, Recomputation
@@ -162,8 +162,7 @@ def _count(value: Numbers) -> int:
 
 
 def _recomputation(layout: Layout) -> Recomputation:
-    name: Recomputation = RECOMPUTATIONS[_count(layout.recomputation)]
-    return name
+    return cast(Recomputation, RECOMPUTATIONS[_count(layout.recomputation)])
 
 
 def _parts(parts: StepTime | Memory) -> dict[str, float]:
@@ -176,7 +175,9 @@ def fleet_lines(points: Mapping[str, Sequence[SizedGoodput]]) -> tuple[FleetLine
 
 
 def _fleet_point(point: SizedGoodput) -> FleetPoint:
-    mean, low, high = (min(max(float(v), 0.0), 1.0) for v in (point.goodput.mean, point.goodput.low, point.goodput.high))
+    mean, low, high = (
+        min(max(float(v), 0.0), 1.0) for v in (point.goodput.mean, point.goodput.low, point.goodput.high)
+    )
     return FleetPoint(int(point.devices), mean, min(low, mean), max(high, mean))
 
 

@@ -60,9 +60,7 @@ def standalone(svg: Markup) -> str:
     style = template_environment().get_template("standalone.css.jinja").render()
     ground = '<rect width="100%" height="100%" fill="var(--card)"/>'
     head, body = str(svg).split(">", 1)
-    tag = head.replace(
-        "<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" width="{size[1]}" height="{size[2]}" ', 1
-    )
+    tag = head.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" width="{size[1]}" height="{size[2]}" ', 1)
     return _fixed(f"{tag}><style>{style}</style>{ground}{body}\n")
 
 

@@ -95,9 +95,9 @@ def question_text(asked: Asked) -> str:
     """One sentence: which model, which batch, which machine."""
     tokens = asked.sequences * asked.context
     return (
-        f"How should {asked.model} ({counted(asked.parameters)} parameters, context {asked.context:,}) be laid out over "
-        f"{asked.devices:,} × {asked.accelerator} ({asked.memory_bytes / GIGA:.4g} GB each) with {asked.sequences:,} "
-        f"sequences ({counted(tokens)} tokens) in a step, in {asked.precision}?"
+        f"How should {asked.model} ({counted(asked.parameters)} parameters, context {asked.context:,}) be laid out "
+        f"over {asked.devices:,} × {asked.accelerator} ({asked.memory_bytes / GIGA:.4g} GB each) with "
+        f"{asked.sequences:,} sequences ({counted(tokens)} tokens) in a step, in {asked.precision}?"
     )
 
 

@@ -21,7 +21,8 @@ EDGE = 6  # where pictures without an axis on the left begin
 SWATCH, LEGEND_ROW = 10, 18
 BAR_ROW, BAR_TOP, BAR_HEIGHT = 68, 36, 18  # of stacked bars: a row, and in it the bar below two lines of words
 WHISKER = 24  # from the bar's top down to the line of its interval, which would hide the percentages inside
-LEVER_ROW, LEVER_HEIGHT, CHANGE = 34, 20, 62  # of the tornado; CHANGE is the room for a figure beside a bar
+LEVER_ROW, LEVER_HEIGHT = 34, 20  # of the tornado
+LONGEST = 30  # letters of a name beside a bar
 HEIGHT = 320
 STRONG = 0.7  # strength of a paint from which on words on it have the page's colour
 PERCENTAGE = 32  # room that the percentage of a part needs
@@ -222,17 +223,28 @@ def tornado_picture(sensitivity: Sensitivity) -> Markup:
         return NOTHING
     top = LEGEND_ROW + 14
     bottom = top + LEVER_ROW * len(levers)
-    names = EDGE + max(len(lever.name) for lever in levers) * LETTER + 8
-    changes = [0.0, *(100 * change for lever in levers for change in (lever.less, lever.more) if change is not None)]
-    low, high = min(changes), max(changes)
-    left = names + (CHANGE if low < 0 else 8)
-    x = Axis(low, high if high > low else low + 1.0, left, WIDTH - RIGHT - (CHANGE if high > 0 else 8))
-    chart = Chart(x, Axis(0.0, 1.0, bottom, top), bottom + BOTTOM, WIDTH)
+    chart = Chart(_tornado_axis(levers), Axis(0.0, 1.0, bottom, top), bottom + BOTTOM, WIDTH)
     _tornado_legend(chart, levers)
     for number, lever in enumerate(levers):
         _draw_lever(chart, lever, top + number * LEVER_ROW, _shared_setting(levers) is None)
     chart.line([(0, 0), (0, 1)], INK, width=1.2)
     return chart.render(f"change of {sensitivity.outcome}, %", "", y_ticks=0, x_grid=True)
+
+
+def _tornado_axis(levers: Sequence[Lever]) -> Axis:
+    """Percent, between names on the left and with room for figures at the ends of bars on both sides."""
+    changes = [0.0, *(100 * change for lever in levers for change in (lever.less, lever.more) if change is not None)]
+    low, high = min(changes), max(changes)
+    settings = [] if _shared_setting(levers) else [s for v in levers for s in (v.less_setting, v.more_setting)]
+    figure = (7 + max((len(setting) + 2 for setting in settings), default=0)) * LETTER + 8
+    names = EDGE + max(len(_short(lever.name)) for lever in levers) * LETTER + 8
+    left = names + (figure if low < 0 else 0)
+    right = WIDTH - RIGHT - (figure if high > 0 else 0)
+    return Axis(low, high if high > low else low + 1.0, left, right)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
 def _reach(lever: Lever) -> float:
@@ -256,7 +268,7 @@ def _tornado_legend(chart: Chart, levers: Sequence[Lever]) -> None:
 
 def _draw_lever(chart: Chart, lever: Lever, top: float, with_setting: bool) -> None:
     """Both bars in one row; one above the other where both lie on the same side."""
-    chart.words.append(Word(EDGE, top + LEVER_ROW / 2 + 4, lever.name, INK))
+    chart.words.append(Word(EDGE, top + LEVER_ROW / 2 + 4, _short(lever.name), INK))
     sides = [(lever.less, lever.less_setting, ORANGE), (lever.more, lever.more_setting, BLUE)]
     drawn = [(change, setting, colour) for change, setting, colour in sides if change is not None]
     stacked = len(drawn) == 2 and drawn[0][0] * drawn[1][0] > 0
