@@ -1,13 +1,17 @@
 """From choices to a plan: every part is in one group, and bars are as long as the step."""
 
+import math
 from collections import Counter
 from dataclasses import fields, replace
-from typing import get_args
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tenfold.campaign.plan import Planned
-from tenfold.campaign.plan.build import (
+from tenfold.campaign.plan import Lever, Planned, front_of, sensitivity_of
+from tenfold.campaign.plan.bars import (
     MEMORY_GROUPS,
     TIME_GROUPS,
     batch_text,
@@ -64,6 +68,60 @@ def test_the_question_is_that_of_cluster_and_shape() -> None:
     asked = llama_asked()
     assert (asked.devices, asked.accelerator, asked.memory_bytes) == (16384, "H100-SXM", 80e9)
     assert asked.parameters == pytest.approx(405.8e9, rel=1e-3)
+
+
+def test_levers_of_the_search_become_those_of_the_picture() -> None:
+    def effect(change: str, days: float) -> SimpleNamespace:
+        return SimpleNamespace(change=change, days=days)
+
+    found = sensitivity_of(
+        [
+            SimpleNamespace(what="network bandwidth", better=effect("+20%", -0.06), worse=effect("-17%", 0.08)),
+            SimpleNamespace(what="memory", better=effect("+20%", 0.0), worse=effect("-17%", math.inf)),
+        ]
+    )
+    assert found.outcome == "days"
+    assert found.levers == (
+        Lever("network bandwidth", "−17%", 0.08, "+20%", -0.06),
+        Lever("memory", "−17%", None, "+20%", 0.0),
+    )
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=12))
+def test_the_front_is_what_nothing_beats_in_both(places: list[tuple[int, int]]) -> None:
+    front = front_of([design(days=days, loss=loss) for days, loss in places])
+    assert front is not None
+    for point in front.points:
+        beaten = any(a <= point.x and b <= point.y and (a, b) != (point.x, point.y) for a, b in places)
+        assert point.best is not beaten
+
+
+def design(**other: Any) -> SimpleNamespace:
+    usual: dict[str, Any] = {
+        "parameters": 405e9,
+        "tokens": 15.6e12,
+        "days": 54.0,
+        "device_days": 9e5,
+        "loss": 1.8,
+        "loss_interval": None,
+    }
+    return SimpleNamespace(**usual | other)
+
+
+def test_points_of_the_front_have_names_and_intervals() -> None:
+    front = front_of([design(loss_interval=(1.7, 1.9)), design(days=9, loss_interval=(2.0, 2.2))])
+    assert front is not None and (front.x_label, front.y_label) == ("days", "loss, nats per token")
+    assert [(p.name, p.low, p.high) for p in front.points] == [
+        ("405B, 15.6T tokens", 1.7, 1.9),
+        ("405B, 15.6T tokens", 1.8, 2.2),
+    ]
+
+
+def test_without_a_loss_the_front_is_of_days_and_device_days() -> None:
+    front = front_of([design(loss=None), design(loss=None, days=27.0, device_days=12e5)])
+    assert front is not None and front.y_label == "device-days"
+    assert [(point.x, point.y, point.best) for point in front.points] == [(54.0, 9e5, True), (27.0, 12e5, True)]
+    assert front_of([]) is None
 
 
 def test_a_mean_outside_of_its_interval_widens_it() -> None:

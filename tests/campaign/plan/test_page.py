@@ -199,7 +199,8 @@ def extremes() -> Plan:
     ]
     levers = (
         Lever("bandwidth between sites, of all of them together", "20% less", 0.171, "20% more", 0.118),
-        Lever("price", "half", -0.5, "twice", 1.0),
+        Lever("memory", "−17%", None, "+20%", -0.01),
+        Lever("price", "twice", 1.0, "half", -0.5),
     )
     return replace(PLAN, layouts=tuple(longest), sensitivity=Sensitivity("dollars", levers))
 

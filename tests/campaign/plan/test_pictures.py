@@ -215,7 +215,7 @@ def test_the_widest_bar_is_on_top_and_bars_are_as_long_as_the_change() -> None:
     changes = {
         f"{lever.name}, {s}": c
         for lever in sensitivity.levers
-        for s, c in ((lever.less_setting, lever.less), (lever.more_setting, lever.more))
+        for s, c in ((lever.worse_setting, lever.worse), (lever.better_setting, lever.better))
     }
     drawn = {box.title.split(":")[0]: box for box in titled(picture)}
     assert set(drawn) == set(changes)
@@ -235,15 +235,23 @@ def test_two_changes_on_one_side_do_not_hide_one_another() -> None:
 
 
 def test_what_was_not_tried_has_no_bar() -> None:
-    picture = tornado_picture(Sensitivity("days", (Lever("NIC bandwidth", "20% less", None, "20% more", -0.06),)))
+    picture = tornado_picture(Sensitivity("days", (Lever("NIC bandwidth", "", None, "20% more", -0.06),)))
     assert [box.title for box in titled(picture)] == ["NIC bandwidth, 20% more: −6.0%"]
-    assert "20% less" not in words(picture) and "20% more" in words(picture)
+    assert "nothing fits" not in words(picture) and "20% more" in words(picture)
 
 
-def test_settings_that_differ_stand_beside_their_bars() -> None:
+def test_where_nothing_fits_that_is_said_and_stands_on_top() -> None:
+    levers = (Lever("FLOP/s", "half", 0.9, "twice", -0.4), Lever("memory", "half", None, "twice", -0.01))
+    picture = tornado_picture(Sensitivity("days", levers))
+    shown = words(picture)
+    assert "nothing fits" in shown and shown.index("memory") < shown.index("FLOP/s")
+    assert [box.title.split(":")[0] for box in titled(picture)] == ["memory, twice", "FLOP/s, half", "FLOP/s, twice"]
+
+
+def test_settings_that_differ_stand_under_their_names() -> None:
     levers = (Lever("NIC", "half", 0.1, "twice", -0.05), Lever("memory", "80 GB", 0.02, "141 GB", -0.01))
     shown = words(tornado_picture(Sensitivity("days", levers)))
-    assert {"half: +10.0%", "twice: −5.0%", "80 GB: +2.0%", "141 GB: −1.0%", "less of it", "more of it"} <= set(shown)
+    assert {"half or twice", "80 GB or 141 GB", "+10.0%", "−1.0%", "made worse", "made better"} <= set(shown)
 
 
 def test_no_change_at_all_is_drawn_too() -> None:

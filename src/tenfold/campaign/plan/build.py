@@ -1,51 +1,32 @@
-"""From what the planner computed to a Plan, and from a Plan's layouts to bars.
+"""From what the planner computed to the parts of a Plan.
 
-Choices and points of curves are taken by what they have, so that this module depends on the cost model alone.
+Choices, levers, designs and points of curves are taken by what they have, so that of the planner's rooms this module
+needs cost model and hardware alone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Protocol, cast
 
-from tenfold.campaign.plan.pictures import Bar, Paint
-from tenfold.campaign.plan.plan import Asked, FleetLine, FleetPoint, Planned, Recomputation
-from tenfold.campaign.report.marks import SOFT
-from tenfold.campaign.report.scaling_charts import BLUE, GOLD, GREEN, ORANGE, PURPLE
+from tenfold.campaign.plan.plan import (
+    Asked,
+    FleetLine,
+    FleetPoint,
+    Front,
+    FrontPoint,
+    Lever,
+    Planned,
+    Recomputation,
+    Sensitivity,
+)
+from tenfold.campaign.report.charts import short_number
 from tenfold.planner.cost.layout import RECOMPUTATIONS, Layout
 from tenfold.planner.cost.memory import Memory
 from tenfold.planner.cost.numbers import Numbers
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.cost.step import StepTime
 from tenfold.planner.hardware import Cluster
-
-GIGA = 1e9
-
-TIME_GROUPS: tuple[tuple[str, Paint, tuple[str, ...]], ...] = (
-    ("matrix products", Paint(BLUE, 0.95), ("matmul",)),
-    ("attention", Paint(BLUE, 0.62), ("attention",)),
-    ("other computing", Paint(BLUE, 0.3), ("elementwise", "head", "optimizer")),
-    ("tensor and context parallel", Paint(ORANGE, 0.9), ("tensor", "context")),
-    ("expert parallel", Paint(ORANGE, 0.5), ("expert",)),
-    ("data parallel", Paint(GOLD, 0.9), ("data", "shard")),
-    ("pipeline bubble", Paint(PURPLE, 0.9), ("bubble",)),
-    ("pipeline sends", Paint(PURPLE, 0.5), ("pipeline",)),
-    ("stragglers", Paint(SOFT, 0.75), ("scale",)),
-    ("host", Paint(SOFT, 0.4), ("launch", "fixed")),
-)
-"""Name, paint and parts of StepTime. Computing is blue, communication orange and gold, waiting purple and grey."""
-
-MEMORY_GROUPS: tuple[tuple[str, Paint, tuple[str, ...]], ...] = (
-    ("weights", Paint(BLUE, 0.95), ("weights",)),
-    ("gradients", Paint(BLUE, 0.62), ("gradients",)),
-    ("optimizer", Paint(BLUE, 0.3), ("optimizer",)),
-    ("activations", Paint(GREEN, 0.9), ("activations",)),
-    ("logits", Paint(GREEN, 0.5), ("logits",)),
-    ("buffers", Paint(SOFT, 0.5), ("buffers",)),
-)
-"""Name, paint and parts of Memory."""
-
-TIME_PAINTS = {name: paint for name, paint, _ in TIME_GROUPS}
-MEMORY_PAINTS = {name: paint for name, paint, _ in MEMORY_GROUPS}
 
 
 class Choice(Protocol):
@@ -102,6 +83,62 @@ class Ends(Protocol):
     @property
     def high(self) -> float:
         """End."""
+
+
+class Changed(Protocol):
+    """One thing changed, and what that does to the days."""
+
+    @property
+    def change(self) -> str:
+        """As people say it: "+20%"."""
+
+    @property
+    def days(self) -> float:
+        """Relative change; infinite where nothing fits any more."""
+
+
+class Pulled(Protocol):
+    """One thing made better and worse, as the search's sensitivity gives it."""
+
+    @property
+    def what(self) -> str:
+        """Its name."""
+
+    @property
+    def better(self) -> Changed:
+        """What more of it does."""
+
+    @property
+    def worse(self) -> Changed:
+        """What less of it does."""
+
+
+class Designed(Protocol):
+    """A model with its training, as the co-design gives it."""
+
+    @property
+    def parameters(self) -> float:
+        """Of the model."""
+
+    @property
+    def tokens(self) -> float:
+        """Trained on."""
+
+    @property
+    def days(self) -> float:
+        """Of the training."""
+
+    @property
+    def device_days(self) -> float:
+        """Of all devices."""
+
+    @property
+    def loss(self) -> float | None:
+        """Forecast, in nats per token; None where it is not the aim."""
+
+    @property
+    def loss_interval(self) -> tuple[float, float] | None:
+        """Around it."""
 
 
 class SizedGoodput(Protocol):
@@ -181,71 +218,55 @@ def _fleet_point(point: SizedGoodput) -> FleetPoint:
     return FleetPoint(int(point.devices), mean, min(low, mean), max(high, mean))
 
 
-def time_bars(layouts: Iterable[Planned]) -> list[Bar]:
-    """Seconds of a step by group of parts, in order of rank."""
-    return [
-        Bar(
-            f"{rank}. {degrees_text(layout)}",
-            batch_text(layout),
-            f"{seconds_text(layout.seconds)} s [{seconds_text(layout.low)}, {seconds_text(layout.high)}]",
-            grouped(layout.time, TIME_GROUPS),
-            (layout.low, layout.high),
-        )
-        for rank, layout in enumerate(layouts, 1)
+def sensitivity_of(levers: Sequence[Pulled]) -> Sensitivity:
+    """What the days of a fixed number of tokens depend on."""
+    return Sensitivity("days", tuple(_lever(lever) for lever in levers))
+
+
+def _lever(lever: Pulled) -> Lever:
+    return Lever(
+        name=lever.what,
+        worse_setting=lever.worse.change.replace("-", "−"),
+        worse=_finite(lever.worse.days),
+        better_setting=lever.better.change.replace("-", "−"),
+        better=_finite(lever.better.days),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def front_of(designs: Sequence[Designed]) -> Front | None:
+    """Loss against days; device-days against days where loss is not the aim. None without designs.
+
+    Which of them no other beats in both is found here: a front in more goals is none in two of them.
+    """
+    if not designs:
+        return None
+    with_loss = all(design.loss is not None for design in designs)
+    places = [_place(design, with_loss) for design in designs]
+    points = [
+        FrontPoint(_design_name(design), x, y, low, high, not any(_beats((a, b), (x, y)) for a, b, _, _ in places))
+        for design, (x, y, low, high) in zip(designs, places, strict=True)
     ]
+    return Front("days", "loss, nats per token" if with_loss else "device-days", tuple(points))
 
 
-def memory_bars(layouts: Iterable[Planned]) -> list[Bar]:
-    """Decimal gigabytes of the fullest device by part, in order of rank."""
-    return [
-        Bar(
-            f"{rank}. {degrees_text(layout)}",
-            batch_text(layout),
-            f"{layout.memory_bytes / GIGA:.1f} GB",
-            {name: size / GIGA for name, size in grouped(layout.memory, MEMORY_GROUPS).items()},
-        )
-        for rank, layout in enumerate(layouts, 1)
-    ]
+def _place(design: Designed, with_loss: bool) -> tuple[float, float, float, float]:
+    """x, y and the interval of y."""
+    if not with_loss or design.loss is None:
+        return float(design.days), float(design.device_days), float(design.device_days), float(design.device_days)
+    low, high = design.loss_interval or (design.loss, design.loss)
+    return float(design.days), float(design.loss), min(float(low), design.loss), max(float(high), design.loss)
 
 
-def grouped(parts: Mapping[str, float], groups: Iterable[tuple[str, Paint, tuple[str, ...]]]) -> dict[str, float]:
-    """Sums of the parts that are drawn as one."""
-    return {name: sum(parts.get(part, 0.0) for part in members) for name, _, members in groups}
+def _beats(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    """At least as good in both, and not the same."""
+    return first != second and first[0] <= second[0] and first[1] <= second[1]
 
 
-def degrees_text(layout: Planned) -> str:
-    """TP 8 · PP 16 · DP 128, without degrees that are 1; a single device is "one device"."""
-    degrees = {
-        "TP": layout.tensor,
-        "CP": layout.context,
-        "PP": layout.pipeline,
-        "DP": layout.data,
-        "EP": layout.expert,
-    }
-    return " · ".join(f"{name} {degree}" for name, degree in degrees.items() if degree > 1) or "no parallelism"
-
-
-def batch_text(layout: Planned) -> str:
-    """Everything else that tells layouts apart."""
-    words = [f"micro-batch {layout.micro_batch}"]
-    words += [schedule_text(layout)] if layout.pipeline > 1 else []
-    words += [f"{layout.recomputation} recomputation"] if layout.recomputation != "none" else ["no recomputation"]
-    return ", ".join([*words, sharding_text(layout)])
-
-
-def schedule_text(layout: Planned) -> str:
-    """How micro-batches go through the pipeline; a dash where there is none."""
-    if layout.pipeline == 1:
-        return "–"
-    base = f"{layout.interleaving} chunks" if layout.interleaving > 1 else "1F1B"
-    return base if not layout.zero_bubble else "zero bubble" if base == "1F1B" else f"{base}, zero bubble"
-
-
-def sharding_text(layout: Planned) -> str:
-    """What each device keeps whole."""
-    return {0: "nothing sharded", 1: "ZeRO-1", 2: "ZeRO-2", 3: "FSDP"}[layout.sharding]
-
-
-def seconds_text(seconds: float) -> str:
-    """Three digits, more from 1000 s on: 6.21, 0.0312, 1234."""
-    return f"{seconds:.0f}" if seconds >= 999.5 else f"{seconds:#.3g}".rstrip(".")
+def _design_name(design: Designed) -> str:
+    """405B, 15T tokens."""
+    parameters, tokens = (short_number(float(n)).replace("G", "B") for n in (design.parameters, design.tokens))
+    return f"{parameters}, {tokens} tokens"

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tenfold.campaign.plan.build import (
+from tenfold.campaign.plan.bars import (
     GIGA,
     MEMORY_PAINTS,
     TIME_PAINTS,
@@ -160,7 +160,7 @@ def _fleet_figure(plan: Plan) -> Figure | None:
 def _sensitivity_figure(plan: Plan) -> Figure | None:
     if plan.sensitivity is None or not plan.sensitivity.levers:
         return None
-    caption = f"How {plan.sensitivity.outcome} would change if one thing alone were different."
+    caption = f"How {plan.sensitivity.outcome} would change if one thing alone were made worse or better."
     heading = f"Sensitivity of {plan.sensitivity.outcome}"
     return Figure("sensitivity", heading, tornado_picture(plan.sensitivity), caption)
 

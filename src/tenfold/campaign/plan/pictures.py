@@ -3,6 +3,7 @@
 Pure functions from plain values; they know nothing of layouts or of what was planned.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +23,7 @@ SWATCH, LEGEND_ROW = 10, 18
 BAR_ROW, BAR_TOP, BAR_HEIGHT = 68, 36, 18  # of stacked bars: a row, and in it the bar below two lines of words
 WHISKER = 24  # from the bar's top down to the line of its interval, which would hide the percentages inside
 LEVER_ROW, LEVER_HEIGHT = 34, 20  # of the tornado
+FIGURE, NO_FIT = 56, 90  # room beside a bar for a figure, and for the words that nothing fits
 LONGEST = 30  # letters of a name beside a bar
 HEIGHT = 320
 STRONG = 0.7  # strength of a paint from which on words on it have the page's colour
@@ -217,67 +219,87 @@ def _draw_mode(chart: Chart, line: FleetLine, colour: str) -> None:
 
 
 def tornado_picture(sensitivity: Sensitivity) -> Markup:
-    """What the outcome changes by with less and with more of each thing, the widest bar on top."""
+    """What the outcome changes by when each thing is made worse and better, the widest bar on top."""
     levers = sorted(sensitivity.levers, key=_reach, reverse=True)
     if not levers:
         return NOTHING
     top = LEGEND_ROW + 14
     bottom = top + LEVER_ROW * len(levers)
     chart = Chart(_tornado_axis(levers), Axis(0.0, 1.0, bottom, top), bottom + BOTTOM, WIDTH)
-    _tornado_legend(chart, levers)
+    shared = _shared_settings(levers)
+    _tornado_legend(chart, levers, shared)
     for number, lever in enumerate(levers):
-        _draw_lever(chart, lever, top + number * LEVER_ROW, _shared_setting(levers) is None)
+        _draw_lever(chart, lever, top + number * LEVER_ROW, "" if shared else _settings(lever))
     chart.line([(0, 0), (0, 1)], INK, width=1.2)
     return chart.render(f"change of {sensitivity.outcome}, %", "", y_ticks=0, x_grid=True)
 
 
 def _tornado_axis(levers: Sequence[Lever]) -> Axis:
     """Percent, between names on the left and with room for figures at the ends of bars on both sides."""
-    changes = [0.0, *(100 * change for lever in levers for change in (lever.less, lever.more) if change is not None)]
+    changes = [0.0, *(100 * change for lever in levers for change in (lever.worse, lever.better) if change is not None)]
     low, high = min(changes), max(changes)
-    settings = [] if _shared_setting(levers) else [s for v in levers for s in (v.less_setting, v.more_setting)]
-    figure = (7 + max((len(setting) + 2 for setting in settings), default=0)) * LETTER + 8
-    names = EDGE + max(len(_short(lever.name)) for lever in levers) * LETTER + 8
-    left = names + (figure if low < 0 else 0)
-    right = WIDTH - RIGHT - (figure if high > 0 else 0)
+    stuck = any(_stuck(lever) for lever in levers)
+    names = EDGE + max(len(_short(text)) for lever in levers for text in (lever.name, _settings(lever))) * LETTER + 8
+    left = names + (FIGURE if low < 0 else 0)
+    right = WIDTH - RIGHT - (NO_FIT if stuck else FIGURE if high > 0 else 0)
     return Axis(low, high if high > low else low + 1.0, left, right)
+
+
+def _reach(lever: Lever) -> float:
+    """Width of a lever's bar; what fits no longer reaches further than everything else."""
+    changes = [0.0, lever.worse or 0.0, lever.better or 0.0]
+    return math.inf if _stuck(lever) else max(changes) - min(changes)
+
+
+def _stuck(lever: Lever) -> bool:
+    return any(setting and change is None for change, setting, _ in _sides(lever))
+
+
+def _sides(lever: Lever) -> list[tuple[float | None, str, str]]:
+    """Change, setting and colour of what was tried."""
+    sides = [(lever.worse, lever.worse_setting, ORANGE), (lever.better, lever.better_setting, BLUE)]
+    return [side for side in sides if side[1]]
+
+
+def _settings(lever: Lever) -> str:
+    """−17% or +20%."""
+    return " or ".join(setting for _, setting, _ in _sides(lever))
 
 
 def _short(name: str) -> str:
     return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
-def _reach(lever: Lever) -> float:
-    """Width of a lever's bar, from zero where one side was not tried."""
-    changes = [0.0, lever.less or 0.0, lever.more or 0.0]
-    return max(changes) - min(changes)
-
-
-def _shared_setting(levers: Sequence[Lever]) -> tuple[str, str] | None:
-    """The settings of all levers if they are the same for all."""
-    settings = {(lever.less_setting, lever.more_setting) for lever in levers}
+def _shared_settings(levers: Sequence[Lever]) -> tuple[str, str] | None:
+    """Those of all levers if they are the same for all."""
+    settings = {(lever.worse_setting, lever.better_setting) for lever in levers}
     return settings.pop() if len(settings) == 1 else None
 
 
-def _tornado_legend(chart: Chart, levers: Sequence[Lever]) -> None:
-    less, more = _shared_setting(levers) or ("less of it", "more of it")
-    entries = [(less, Paint(ORANGE, 0.75))] if any(lever.less is not None for lever in levers) else []
-    entries += [(more, Paint(BLUE, 0.75))] if any(lever.more is not None for lever in levers) else []
-    _legend(chart, entries)
+def _tornado_legend(chart: Chart, levers: Sequence[Lever], shared: tuple[str, str] | None) -> None:
+    worse, better = shared or ("made worse", "made better")
+    tried = {colour for lever in levers for _, _, colour in _sides(lever)}
+    _legend(chart, [(n, Paint(c, 0.75)) for n, c in ((worse, ORANGE), (better, BLUE)) if c in tried])
 
 
-def _draw_lever(chart: Chart, lever: Lever, top: float, with_setting: bool) -> None:
+def _draw_lever(chart: Chart, lever: Lever, top: float, settings: str) -> None:
     """Both bars in one row; one above the other where both lie on the same side."""
-    chart.words.append(Word(EDGE, top + LEVER_ROW / 2 + 4, _short(lever.name), INK))
-    sides = [(lever.less, lever.less_setting, ORANGE), (lever.more, lever.more_setting, BLUE)]
-    drawn = [(change, setting, colour) for change, setting, colour in sides if change is not None]
-    stacked = len(drawn) == 2 and drawn[0][0] * drawn[1][0] > 0
+    middle = top + LEVER_ROW / 2
+    chart.words.append(Word(EDGE, middle + (-2 if settings else 4), _short(lever.name), INK))
+    if settings:
+        chart.words.append(Word(EDGE, middle + 12, _short(settings)))
+    drawn = _sides(lever)
+    signs = [math.copysign(1, math.inf if change is None else change) for change, _, _ in drawn]
+    stacked = len(drawn) == 2 and signs[0] == signs[1]
     height = LEVER_HEIGHT / (2 if stacked else 1)
     for number, (change, setting, colour) in enumerate(drawn):
-        y = top + (LEVER_ROW - LEVER_HEIGHT) / 2 + (number * height if stacked else 0)
-        _draw_change(chart, change, y, height, colour, f"{lever.name}, {setting}")
+        y = middle - LEVER_HEIGHT / 2 + (number * height if stacked else 0)
         words = y + height / 2 + 4 + ((-2, 2)[number] if stacked else 0)
-        _write_change(chart, change, words, f"{setting}: " if with_setting else "")
+        if change is None:
+            chart.words.append(Word(chart.x.place(0.0) + 5, words, "nothing fits", colour))
+        else:
+            _draw_change(chart, change, y, height, colour, f"{lever.name}, {setting}")
+            _write_change(chart, change, words)
 
 
 def _draw_change(chart: Chart, change: float, top: float, height: float, colour: str, name: str) -> None:
@@ -286,16 +308,16 @@ def _draw_change(chart: Chart, change: float, top: float, height: float, colour:
     chart.areas.append(Area(path, colour, 0.75, f"{name}: {_signed(change)}"))
 
 
-def _write_change(chart: Chart, change: float, y: float, before: str) -> None:
+def _write_change(chart: Chart, change: float, y: float) -> None:
     """Beside the end of its bar."""
     end = chart.x.place(100 * change)
     anchor, x = ("start", end + 5) if change >= 0 else ("end", end - 5)
-    chart.words.append(Word(x, y, f"{before}{_signed(change)}", SOFT, anchor))
+    chart.words.append(Word(x, y, _signed(change), SOFT, anchor))
 
 
 def _signed(change: float) -> str:
-    """+3.1%, −2.0%."""
-    return f"{change:+.1%}".replace("-", "−")
+    """+3.1%, −2.0%, +120%."""
+    return f"{change:+.{0 if abs(change) >= 0.9995 else 1}%}".replace("-", "−")
 
 
 def _legend(chart: Chart, entries: Sequence[tuple[str, Paint]]) -> None:

@@ -146,16 +146,16 @@ class FleetLine(_Strict):
 
 @dataclass(frozen=True)
 class Lever(_Strict):
-    """What the outcome becomes with less and with more of something: relative changes, -0.06 for 6% less.
+    """What the outcome changes by when one thing is made worse and better: -0.06 for 6% less.
 
-    None where it was not tried.
+    None where nothing fits any more; the setting is empty where it was not tried.
     """
 
     name: str
-    less_setting: str
-    less: Finite | None
-    more_setting: str
-    more: Finite | None
+    worse_setting: str
+    worse: Finite | None
+    better_setting: str
+    better: Finite | None
 
 
 @dataclass(frozen=True)

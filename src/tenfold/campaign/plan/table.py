@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tenfold.campaign.plan.build import GIGA, seconds_text, sharding_text
+from tenfold.campaign.plan.bars import GIGA, seconds_text, sharding_text
 from tenfold.campaign.plan.plan import Planned
 
 EXPLANATION = (
