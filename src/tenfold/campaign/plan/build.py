@@ -7,7 +7,7 @@ needs cost model and hardware alone.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from tenfold.campaign.plan.plan import (
     Asked,
@@ -27,6 +27,8 @@ from tenfold.planner.cost.numbers import Numbers
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.cost.step import StepTime
 from tenfold.planner.hardware import Cluster
+
+Mode = TypeVar("Mode", bound=str)
 
 
 class Choice(Protocol):
@@ -206,7 +208,7 @@ def _parts(parts: StepTime | Memory) -> dict[str, float]:
     return {each.name: float(getattr(parts, each.name)) for each in fields(parts)}
 
 
-def fleet_lines(points: Mapping[str, Sequence[SizedGoodput]]) -> tuple[FleetLine, ...]:
+def fleet_lines(points: Mapping[Mode, Sequence[SizedGoodput]]) -> tuple[FleetLine, ...]:
     """Curves by mode. Means of few replicas may lie at an end of their interval, and rounding puts them outside it."""
     return tuple(FleetLine(mode, tuple(_fleet_point(point) for point in of_mode)) for mode, of_mode in points.items())
 
