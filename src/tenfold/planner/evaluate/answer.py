@@ -8,7 +8,7 @@ import numpy as np
 
 from tenfold.planner.calibration import MOST_MEASURED, Calibrated
 from tenfold.planner.calibration.measured import family_of, levels_of
-from tenfold.planner.cost.memory import Memory, memory_bytes
+from tenfold.planner.cost.memory import memory_bytes
 from tenfold.planner.cost.numbers import Array
 from tenfold.planner.cost.step import step_seconds
 from tenfold.planner.hardware import accelerator
@@ -61,14 +61,17 @@ def answer(runs: Sequence[Run], calibrated: Calibrated, seconds: Array | None = 
         return []
     if seconds is None:
         seconds = forecast_seconds(runs, calibrated)
-    memory = memory_bytes(shape_of(runs), layout_of(runs), calibrated.memory)
-    return [_answer(run, number, float(seconds[number]), memory, calibrated) for number, run in enumerate(runs)]
+    memory = vars(memory_bytes(shape_of(runs), layout_of(runs), calibrated.memory))
+    parts = {name: np.broadcast_to(part, len(runs)) for name, part in memory.items()}
+    return [
+        _answer(run, float(seconds[number]), {name: float(part[number]) for name, part in parts.items()}, calibrated)
+        for number, run in enumerate(runs)
+    ]
 
 
-def _answer(run: Run, number: int, seconds: float, memory: Memory, calibrated: Calibrated) -> Answer:
+def _answer(run: Run, seconds: float, parts: dict[str, float], calibrated: Calibrated) -> Answer:
     width = np.exp(calibrated.half_width(run.framework, run.devices, experts=run.experts > 0))
     low, high = seconds / width, seconds * width
-    parts = {name: float(np.broadcast_to(part, number + 1)[number]) for name, part in vars(memory).items()}
     held = sum(parts.values())
     spread = np.exp(calibrated.memory_width)
     return Answer(

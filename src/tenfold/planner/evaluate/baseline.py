@@ -11,7 +11,7 @@ from tenfold.planner.cost.numbers import Array
 def constant_mfu_seconds(measured: Measured, keys: Sequence[str]) -> Array:
     """Step time of each run if its family always had the utilisation of the median of its runs with other `keys`.
 
-    Where a family has no others, all families' runs stand in.
+    Where a family has no others, all families' runs stand in; nan if there are none either.
     """
     families, key = np.array(measured.families), np.array(keys)
     ideal = _ideal_seconds(measured)
@@ -20,7 +20,8 @@ def constant_mfu_seconds(measured: Measured, keys: Sequence[str]) -> Array:
     for family, each in sorted(set(zip(families, key, strict=True))):
         here = (families == family) & (key == each)
         others = (families == family) & (key != each)
-        told[here] = ideal[here] * np.median(slower[others if others.any() else key != each])
+        known = slower[others if others.any() else key != each]
+        told[here] = ideal[here] * (np.median(known) if len(known) else np.nan)
     return told
 
 

@@ -125,7 +125,7 @@ def _summaries(known: Measured, seconds: Array, calibrated: Calibrated, out: Hel
     if not len(known):
         return []
     keys = [key_of(run, out) for run in known.runs]
-    plain = constant_mfu_seconds(known, keys if out != "scale" else [str(n) for n in range(len(known))])
+    plain = constant_mfu_seconds(known, keys if out in ("shape", "source") else [run.name for run in known.runs])
     groups = [width_group(run.framework, run.experts > 0) for run in known.runs]
     if out in ("shape", "source"):
         inside = covered(seconds, known.seconds, groups, keys)
@@ -138,13 +138,17 @@ def _summaries(known: Measured, seconds: Array, calibrated: Calibrated, out: Hel
             family=family,
             time=errors(seconds[families == family], known.seconds[families == family]),
             coverage=float(inside[families == family].mean()),
-            constant_mfu=errors(plain[families == family], known.seconds[families == family]),
+            constant_mfu=_plain_errors(plain[families == family], known.seconds[families == family]),
             memory=_memory(
                 [run for run, own in zip(known.runs, families == family, strict=True) if own], calibrated, out
             ),
         )
         for family in sorted(set(known.families))
     ]
+
+
+def _plain_errors(forecast: Array, seen: Array) -> Errors | None:
+    return errors(forecast, seen) if np.isfinite(forecast).all() else None
 
 
 def _memory(runs: Sequence[Run], calibrated: Calibrated, out: HeldOut | None) -> Errors | None:
