@@ -55,14 +55,14 @@ def test_a_plan_beside_the_campaign_is_in_its_report_and_a_broken_one_costs_no_r
     campaign = copy_of(finished, tmp_path / "planned")
     write_plan(llama_plan(), campaign / "plan.json")
     run_report(campaign, ())
-    assert json.loads((campaign / "report.json").read_text())["plan"] == json.loads(
+    assert json.loads((campaign / "report.json").read_text())["layout_plan"] == json.loads(
         (campaign / "plan.json").read_text()
     )
     assert "<h2>Plan</h2>" in (campaign / "report.html").read_text()
     (campaign / "plan.json").write_text("{}")
     run_report(campaign, ())
     assert "plan.json: asked: " in capsys.readouterr().err
-    assert json.loads((campaign / "report.json").read_text())["plan"] is None
+    assert json.loads((campaign / "report.json").read_text())["layout_plan"] is None
     assert "<h2>Plan</h2>" not in (campaign / "report.html").read_text()
 
 

@@ -90,10 +90,10 @@ def test_large_numbers_are_said_in_words(number: float, said: str) -> None:
 
 
 def test_the_report_shows_the_plan_it_has() -> None:
-    report = {**base(), "plan": json.loads(json.dumps(PLAN.to_dict()))}
+    report = {**base(), "layout_plan": json.loads(json.dumps(PLAN.to_dict()))}
     text = Page(render(report)).text
     assert "Plan How should Llama-3.1-405B" in text and "Goodput against the size of the fleet" in text
-    assert "How should" not in render(base()) and render({**base(), "plan": None}) == render(base())
+    assert "How should" not in render(base()) and render({**base(), "layout_plan": None}) == render(base())
 
 
 # As files

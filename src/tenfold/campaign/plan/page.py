@@ -70,8 +70,8 @@ def plan_page(plan: Plan) -> str:
 
 
 def plan_section(report: Mapping[str, Any]) -> PlanSection | None:
-    """From the key plan of report.json; None where there is none."""
-    record = report.get("plan")
+    """From the key layout_plan of report.json; None where there is none."""
+    record = report.get("layout_plan")
     return section_of(Plan.from_dict(record)) if record else None
 
 

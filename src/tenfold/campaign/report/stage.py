@@ -39,7 +39,7 @@ def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dic
         collected = collect(campaign, manifest, plan, trained, evaluation, audited, ledger)
         collected |= _forecasts(campaign, files, manifest, trained, ledger, console) | changes_of(ledger)
         collected["learners"] = learners_record(campaign, plan, files.cluster, ledger.events())
-    collected["plan"] = _plan(files, console)
+    collected["layout_plan"] = _plan(files, console)
     write_json(files.report_json, collected)
     write_text(files.report_html, render(collected))
     console.say(f"report: {files.report_html}")
