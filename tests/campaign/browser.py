@@ -21,8 +21,16 @@ class Browser:
         """The page as the browser understood it."""
         return self._run("--dump-dom", page.as_uri()).decode()
 
+    def complaints(self, page: Path) -> list[str]:
+        """What the page wrote to the console: errors, warnings, anything."""
+        done = self._done("--enable-logging=stderr", "--dump-dom", page.as_uri())
+        return [line for line in done.stderr.decode(errors="replace").splitlines() if "CONSOLE" in line]
+
     def _run(self, *words: str) -> bytes:
-        return subprocess.run([*self._command, *words], check=True, capture_output=True, timeout=120).stdout
+        return self._done(*words).stdout
+
+    def _done(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([*self._command, *words], check=True, capture_output=True, timeout=120)
 
 
 def open_browser(profile: Path) -> Browser:

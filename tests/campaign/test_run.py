@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tenfold.campaign import init_campaign, run_audit, run_campaign, run_export, run_train
+from tenfold.campaign import init_campaign, run_audit, run_campaign, run_export, run_report, run_train
+from tenfold.campaign.plan import write_plan
 from tenfold.config import load_campaign
 from tenfold.ledger import Ledger
 from tests.campaign.browser import open_browser
+from tests.campaign.plan.example import llama_plan
 from tests.campaign.small import copy_of, finished_campaign, new_campaign
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +47,23 @@ def only_data(finished: Path, to: Path) -> Path:
     for name in ("train.json", "evaluation.json", "ledger.sqlite"):
         (directory / name).unlink()
     return directory
+
+
+def test_a_plan_beside_the_campaign_is_in_its_report_and_a_broken_one_costs_no_report(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    campaign = copy_of(finished, tmp_path / "planned")
+    write_plan(llama_plan(), campaign / "plan.json")
+    run_report(campaign, ())
+    assert json.loads((campaign / "report.json").read_text())["layout_plan"] == json.loads(
+        (campaign / "plan.json").read_text()
+    )
+    assert "<h2>Plan</h2>" in (campaign / "report.html").read_text()
+    (campaign / "plan.json").write_text("{}")
+    run_report(campaign, ())
+    assert "plan.json: asked: " in capsys.readouterr().err
+    assert json.loads((campaign / "report.json").read_text())["layout_plan"] is None
+    assert "<h2>Plan</h2>" not in (campaign / "report.html").read_text()
 
 
 def test_the_report_has_what_others_rely_on(finished: Path, digest: str) -> None:

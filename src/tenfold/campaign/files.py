@@ -44,6 +44,11 @@ class CampaignFiles:
         return self.data / "audit.json"
 
     @property
+    def plan(self) -> Path:
+        """What `tenfold plan` found for this campaign."""
+        return self.directory / "plan.json"
+
+    @property
     def ladder(self) -> Path:
         """Results of the small runs, and their checkpoints while they go on."""
         return self.directory / "ladder"

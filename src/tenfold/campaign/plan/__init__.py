@@ -1,1 +1,46 @@
-"""Plans of a campaign before it runs: what it will take, registered and settled like every forecast."""
+"""A plan for people: plan.json, its page and pictures, and the table in a terminal.
+
+Front door: `asked_of`, `planned`, `front_of`, `fleet_lines` and `sensitivity_of` make the parts of a Plan from what the
+planner computed, `write_plan` and `read_plan` keep it, `plan_table`, `plan_page` and `write_pictures` show it.
+"""
+
+from tenfold.campaign.plan.build import asked_of, fleet_lines, front_of, planned, sensitivity_of
+from tenfold.campaign.plan.files import write_pictures
+from tenfold.campaign.plan.page import plan_page, plan_section
+from tenfold.campaign.plan.plan import (
+    Asked,
+    FleetLine,
+    FleetPoint,
+    Front,
+    FrontPoint,
+    Lever,
+    Plan,
+    Planned,
+    Sensitivity,
+    read_plan,
+    write_plan,
+)
+from tenfold.campaign.plan.table import plan_table
+
+__all__ = [
+    "Asked",
+    "FleetLine",
+    "FleetPoint",
+    "Front",
+    "FrontPoint",
+    "Lever",
+    "Plan",
+    "Planned",
+    "Sensitivity",
+    "asked_of",
+    "fleet_lines",
+    "front_of",
+    "plan_page",
+    "plan_section",
+    "plan_table",
+    "planned",
+    "read_plan",
+    "sensitivity_of",
+    "write_pictures",
+    "write_plan",
+]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from tenfold.campaign.report.palette import DARK, LIGHT
 from tenfold.train.console import duration
 
 WIDTH, HEIGHT = 640, 260
@@ -47,6 +48,7 @@ def template_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"short": short_number, "duration": duration, "moment": moment}
+    environment.globals |= {"light": LIGHT, "dark": DARK}
     return environment
 
 

@@ -104,7 +104,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Word:
-    """A text in pixels, with a halo so that lines do not cross it."""
+    """A text in pixels, by default with a halo so that lines do not cross it."""
 
     x: float
     y: float
@@ -112,6 +112,7 @@ class Word:
     colour: str = SOFT
     anchor: str = "start"
     bold: bool = False
+    halo: bool = True
 
 
 @dataclass

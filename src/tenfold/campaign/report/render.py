@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tenfold.campaign.plan.page import plan_section
 from tenfold.campaign.report.changes_page import changes_page
 from tenfold.campaign.report.charts import line_chart, template_environment
 from tenfold.campaign.report.forecast_page import forecast_page
@@ -36,6 +37,7 @@ def render(report: Mapping[str, Any]) -> str:
         forecast=forecast_page(report),
         changes=changes_page(report),
         learners=learners_page(report),
+        plan=plan_section(report),
         trained_by=trained_by(report),
     )
 

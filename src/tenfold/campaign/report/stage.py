@@ -9,6 +9,7 @@ from tenfold.campaign.forecast.make import fit_laws, target_plan
 from tenfold.campaign.forecast.register import registered, target_identity
 from tenfold.campaign.ladder.stage import finished_ladder
 from tenfold.campaign.plan.local import planned
+from tenfold.campaign.plan.plan import read_plan
 from tenfold.campaign.report.collect import collect
 from tenfold.campaign.report.forecasts import calibration_record, forecast_record, ladder_record, quantity_record
 from tenfold.campaign.report.learners import learners_record
@@ -39,10 +40,21 @@ def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dic
         collected = collect(campaign, manifest, plan, trained, evaluation, audited, ledger)
         collected |= _forecasts(campaign, files, manifest, trained, ledger, console) | changes_of(ledger)
         collected["learners"] = learners_record(campaign, plan, files.cluster, ledger.events())
+    collected["layout_plan"] = _plan(files, console)
     write_json(files.report_json, collected)
     write_text(files.report_html, render(collected))
     console.say(f"report: {files.report_html}")
     return {"report": str(files.report_html)}
+
+
+def _plan(files: CampaignFiles, console: RunConsole) -> dict[str, Any] | None:
+    """What plan.json holds; null where there is none. A broken one costs its section, not the report."""
+    try:
+        plan = read_plan(files.plan)
+    except InputError as error:
+        console.say(f"warning: {error}; the report is without the plan")
+        return None
+    return plan.to_dict() if plan else None
 
 
 def _forecasts(

@@ -1,0 +1,36 @@
+"""What search and fleet really return goes into a plan and onto the page."""
+
+import math
+
+import pytest
+
+from tenfold.campaign.plan import Plan, fleet_lines, plan_page, plan_table, planned, sensitivity_of
+from tenfold.campaign.plan.page import plan_figures
+from tenfold.planner.calibration import MOST_MEASURED, shipped
+from tenfold.planner.fleet import FleetSection, fleet_run, goodput_curves
+from tenfold.planner.hardware import default_cluster
+from tenfold.planner.search import Question, search_layouts, sensitivity
+from tests.campaign.plan.example import LLAMA, SEQUENCES, llama_asked
+
+
+@pytest.fixture(scope="module")
+def question() -> Question:
+    return Question(LLAMA, default_cluster("H100-SXM", 16384), SEQUENCES)
+
+
+def test_a_search_becomes_a_plan_with_every_picture_it_has_data_for(question: Question) -> None:
+    found = search_layouts(question, shipped(), top=4)
+    levers = sensitivity(question, shipped())
+    run = fleet_run(FleetSection(replica_devices=256), question.cluster)
+    curves = goodput_curves(run, [4096, 262_144], learner_devices=1024, replicas=2)
+    changes = sensitivity_of(levers)
+    plan = Plan(llama_asked(), tuple(map(planned, found.best)), None, fleet_lines(curves.points), changes)
+    assert Plan.from_dict(plan.to_dict()) == plan
+    assert [figure.name for figure in plan_figures(plan)] == ["step-time", "memory", "fleet", "sensitivity"]
+    assert plan_page(plan).count("<svg") == 4
+    assert len(plan_table(plan.layouts)) == 1 + 4 + 3
+    for choice, layout in zip(found.best, plan.layouts, strict=True):
+        assert math.isclose(sum(layout.time.values()), choice.seconds, rel_tol=1e-9)
+        assert layout.extrapolation == (question.cluster.devices > MOST_MEASURED)
+    assert [lever.name for lever in changes.levers] == [lever.what for lever in levers]
+    assert {line.mode for line in plan.fleet} == {"synchronous", "elastic", "semi-synchronous"}
