@@ -4,6 +4,7 @@ tenfold trains with data parallelism inside a host (DDP or FSDP under torchrun) 
 through a syncer. What a planned layout has beyond that is said in a comment, as is whether the model fits that way.
 """
 
+import math
 from dataclasses import replace
 
 from tenfold.planner.cost.layout import Layout
@@ -25,7 +26,7 @@ def campaign_sections(job: Job, memory: MemoryConstants) -> str:
     lines = comment(f"Planned: {summary(job)}")
     for remark in _cannot(job):
         lines += comment(f"Not in tenfold's trainer: {remark}")
-    if _spread(job) > 1:
+    if _learners(job) > 1:
         lines += comment(
             "Each host is a learner; with inner_steps = 1 and quorum = 0 they train in step. More inner steps need "
             "less network and cost quality."
@@ -55,40 +56,49 @@ def _model(job: Job) -> dict[str, object]:
 
 
 def _train(job: Job, parallel: str) -> dict[str, object]:
-    local = job.cluster.accelerator.vendor == ""
+    batch = _sequences(job) * whole(job.shape.context)
+    mine = _sequences(job) // (_learners(job) * _ranks(job))
     return {
-        "tokens": job.steps * job.batch_tokens,
-        "batch_tokens": job.batch_tokens,
-        "micro_batch": whole(job.layout.micro_batch) if is_on(job.layout.micro_batch) else None,
+        "tokens": math.ceil(job.tokens / batch) * batch,
+        "batch_tokens": batch,
+        "micro_batch": min(mine, whole(job.layout.micro_batch)),
         "precision": "float32" if job.precision == "fp32" else "bf16",
-        "device": "auto" if local else "cuda",
+        "device": "auto",
         "parallel": parallel,
     }
 
 
 def _cluster(job: Job) -> dict[str, object]:
-    learners = _spread(job)
+    learners = _learners(job)
     if learners == 1:
         return {"learners": 0}
     return {
         "learners": learners,
         "launch": "slurm",
-        "slurm_ranks": job.devices // learners,
+        "slurm_ranks": _ranks(job),
         "inner_steps": 1,
         "quorum": 0,
     }
 
 
-def _spread(job: Job) -> int:
-    """Learners: hosts in use, as far as they share out the batch equally, ranks included."""
-    hosts = min(job.hosts, MOST_LEARNERS)
-    ranks = job.devices // job.hosts
-    return next(n for n in range(hosts, 0, -1) if n == 1 or job.sequences % (n * ranks) == 0)
+def _learners(job: Job) -> int:
+    return min(job.hosts, MOST_LEARNERS)
+
+
+def _ranks(job: Job) -> int:
+    """Of one learner: the devices of a host."""
+    return job.devices // job.hosts
+
+
+def _sequences(job: Job) -> int:
+    """Of one step: as planned, rounded up so that every rank of every learner has as many."""
+    shares = _learners(job) * _ranks(job)
+    return -(-job.sequences // shares) * shares
 
 
 def _parallel(job: Job, memory: MemoryConstants) -> tuple[str, str]:
     """ddp if a device holds all of the model's state, else fsdp; and what is to be said of it."""
-    ranks = job.devices // job.hosts
+    ranks = _ranks(job)
     capacity = job.cluster.accelerator.memory_bytes
     needs = {each: float(memory_bytes(job.shape, _own_layout(job, each), memory).total) for each in ("ddp", "fsdp")}
     if needs["ddp"] <= FITS * capacity or ranks == 1:
@@ -104,13 +114,13 @@ def _parallel(job: Job, memory: MemoryConstants) -> tuple[str, str]:
 
 def _own_layout(job: Job, parallel: str) -> Layout:
     """How tenfold's trainer would lay out one host."""
-    ranks = job.devices // job.hosts
+    ranks = _ranks(job)
     plain = Layout(
         tensor=1.0,
         pipeline=1.0,
         data=float(ranks),
         micro_batch=job.layout.micro_batch,
-        accumulation=float(max(1, job.sequences // (job.hosts * ranks))),
+        accumulation=float(max(1, _sequences(job) // (_learners(job) * ranks * whole(job.layout.micro_batch)))),
     )
     return replace(plain, sharding=3.0 if parallel == "fsdp" else 0.0)
 
@@ -126,8 +136,10 @@ def _cannot(job: Job) -> list[str]:
         found.append("recomputation of activations")
     if job.precision in ("fp8", "fp4"):
         found.append(f"{job.precision}; it computes in bf16")
-    if _spread(job) > 1 and _spread(job) != job.hosts:
-        found.append(f"{job.hosts} learners sharing {job.sequences} sequences equally; {_spread(job)} do")
+    if job.hosts > MOST_LEARNERS:
+        found.append(f"{job.hosts} learners; {MOST_LEARNERS} is the most")
+    if _sequences(job) != job.sequences:
+        found.append(f"a batch of {job.sequences} sequences over all ranks; {_sequences(job)} are set")
     if found:
         found.append("so the forecast step time is not this run's")
     return found

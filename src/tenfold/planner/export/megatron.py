@@ -1,7 +1,8 @@
 """A job as command-line arguments of Megatron-LM (`pretrain_gpt.py`), as of megatron-core 0.16.
 
-Names are those of megatron/training/arguments.py at commit 000c4ac24f61159c138b0975def722c65245983c of NVIDIA/Megatron-LM
-and of the options that megatron-core 0.16.1 (PyPI) has in transformer_config.py and model_parallel_config.py.
+Names are those of megatron/training/arguments.py in NVIDIA/Megatron-LM at commit
+000c4ac24f61159c138b0975def722c65245983c, and of the options that megatron-core 0.16.1 (PyPI) has in
+transformer_config.py and model_parallel_config.py.
 """
 
 import shlex
@@ -93,14 +94,25 @@ def _parallel(job: Job) -> list[Flag]:
 
 
 def _stages(job: Job) -> list[Flag]:
-    """How layers are shared out: evenly, or with embedding and head in the place of a layer each."""
+    """How layers are shared out: evenly; with embedding and head in the place of a layer each; or one by one."""
     layers, chunks = whole(job.shape.layers), whole(job.layout.interleaving)
     if layers % job.stages == 0:
         return [("--num-layers-per-virtual-pipeline-stage", f"{layers // job.stages}")] if chunks > 1 else []
+    if (layers + 2) % job.stages:
+        return [("--pipeline-model-parallel-layout", _split(layers, job.stages))]
     split: list[Flag] = [("--account-for-embedding-in-pipeline-split",), ("--account-for-loss-in-pipeline-split",)]
     if chunks > 1:
         split.append(("--num-virtual-stages-per-pipeline-rank", f"{chunks}"))
     return split
+
+
+def _split(layers: int, stages: int) -> str:
+    """Embedding, layers and head in turn; the first stages take one more of them than the last."""
+    units = f"E{'t' * layers}L"
+    least, more = divmod(len(units), stages)
+    sizes = [least + (number < more) for number in range(stages)]
+    ends = [sum(sizes[: number + 1]) for number in range(stages)]
+    return "|".join(units[end - size : end] for size, end in zip(sizes, ends, strict=True))
 
 
 def _sharding(job: Job) -> list[Flag]:
@@ -152,11 +164,8 @@ def _training(job: Job) -> list[Flag]:
 def _remarks(job: Job) -> list[str]:
     """What a reader has to know."""
     found = []
-    layers = whole(job.shape.layers)
     if is_on(job.layout.zero_bubble):
         found.append("A zero-bubble schedule is planned; Megatron-LM has none, so the bubble will be larger.")
-    if layers % job.stages and (layers + 2) % job.stages:
-        found.append(f"{layers} layers do not share out over {job.stages} stages: set --pipeline-model-parallel-layout.")
     if job.precision == "fp4":
         found.append("fp4 is planned; the arguments here set bf16.")
     if whole(job.layout.pipeline) > 1 and whole(job.layout.sharding) >= 2:

@@ -105,12 +105,18 @@ def _parallelism(job: Job) -> dict[str, object]:
         "pipeline_parallel_microbatch_size": whole(layout.micro_batch) if piped else None,
         "pipeline_parallel_first_stage_less_layers": less if piped else None,
         "pipeline_parallel_last_stage_less_layers": less if piped else None,
-        "pipeline_parallel_layers_per_stage": (
-            -(-(whole(job.shape.layers) + 2 * less) // (pipeline * chunks)) if piped else None
-        ),
+        "pipeline_parallel_layers_per_stage": _layers_per_stage(job, less),
         "expert_parallel_degree": expert,
         "expert_tensor_parallel_degree": whole(layout.tensor) if expert > 1 else 1,
     }
+
+
+def _layers_per_stage(job: Job, less: int) -> int | None:
+    """Needed where stages are more than torchtitan makes of itself: one of a rank, two if the schedule interleaves."""
+    chunks = _schedule(job)[1]
+    if chunks <= 2:
+        return None
+    return (whole(job.shape.layers) + 2 * less) // (whole(job.layout.pipeline) * chunks)
 
 
 def _data(job: Job) -> tuple[int, int]:
@@ -147,21 +153,14 @@ def _remarks(job: Job, flavor: Flavor | None) -> list[str]:
     if pipeline > 1 and flavor is not None and not flavor.pipelines:
         found.append(f"torchtitan {VERSION} cannot cut {flavor.name} into pipeline stages: it will refuse this layout.")
     if sharding in (1, 2):
-        found.append(f"ZeRO-{sharding} is planned; the nearest there is FSDP that keeps weights after the forward pass.")
+        found.append(
+            f"ZeRO-{sharding} is planned; the nearest there is FSDP that keeps weights after the forward pass."
+        )
     if is_on(job.layout.zero_bubble) and whole(job.layout.interleaving) == 1:
         found.append("The zero-bubble schedule there is ZBVZeroBubble: two model chunks on each rank.")
     if job.precision == "fp4":
         found.append("fp4 is planned; torchtitan has no such recipe, so bf16 is set.")
-    found += _uneven(job)
     return found
-
-
-def _uneven(job: Job) -> list[str]:
-    pipeline = whole(job.layout.pipeline)
-    pieces = pipeline * _schedule(job)[1]
-    if pipeline == 1 or not whole(job.shape.layers) % pieces or not (whole(job.shape.layers) + 2) % pieces:
-        return []
-    return [f"{whole(job.shape.layers)} layers do not share out over {pieces} stages: set module_fqns_per_model_part."]
 
 
 def _arguments(job: Job) -> str:
