@@ -7,9 +7,7 @@ as large. Bergsma et al. (arXiv 2505.13738) find nearly the same exponent; Kapla
 the loss instead.
 """
 
-import numpy as np
-
-from tenfold.planner.cost.numbers import Array
+import math
 
 TWENTY_PERCENT = 22.91 * 512
 EXPONENT = 0.47
@@ -17,24 +15,25 @@ MILLION = 1e6
 ROUNDS = 60
 
 
-def critical_batch(tokens: Array | float, measured: float | None = None) -> Array:
+def critical_batch(tokens: float, measured: float | None = None) -> float:
     """Batch, in tokens, at which twice the tokens are needed, for a run of `tokens`; `measured` replaces the law."""
     if measured is not None:
-        return np.full(np.shape(tokens), measured)
-    return np.asarray(TWENTY_PERCENT / 0.2 * (np.asarray(tokens) / MILLION) ** EXPONENT)
+        return measured
+    return TWENTY_PERCENT / 0.2 * (tokens / MILLION) ** EXPONENT
 
 
-def tokens_needed(tokens: Array | float, batch: float, measured: float | None = None) -> Array:
+def tokens_needed(tokens: float, batch: float, measured: float | None = None) -> float:
     """Tokens that reach with this batch what `tokens` reach with a small one."""
-    return np.asarray(tokens * (1 + batch / critical_batch(tokens, measured)))
+    return tokens * (1 + batch / critical_batch(tokens, measured))
 
 
-def tokens_worth(trained: Array | float, batch: float, measured: float | None = None) -> Array:
+def tokens_worth(trained: float, batch: float, measured: float | None = None) -> float:
     """The inverse of `tokens_needed`: what `trained` tokens are worth, by bisection in logarithms."""
-    target = np.asarray(trained, dtype=np.float64)
-    low, high = np.full(target.shape, np.log(1e-6)), np.log(target)
+    low, high = math.log(trained) - ROUNDS, math.log(trained)
     for _ in range(ROUNDS):
         middle = (low + high) / 2
-        more = tokens_needed(np.exp(middle), batch, measured) > target
-        low, high = np.where(more, low, middle), np.where(more, middle, high)
-    return np.asarray(np.exp((low + high) / 2))
+        if tokens_needed(math.exp(middle), batch, measured) > trained:
+            high = middle
+        else:
+            low = middle
+    return math.exp((low + high) / 2)

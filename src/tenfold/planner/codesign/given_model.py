@@ -55,7 +55,7 @@ def _batches(terms: Terms, shape: Shape, cluster: Cluster) -> list[int]:
     context = float(shape.context)
     if terms.goal.batch.tokens is not None:
         return [int(terms.goal.batch.tokens // context)]
-    critical = float(critical_batch(given_tokens(terms.goal), terms.goal.batch.critical_tokens))
+    critical = critical_batch(given_tokens(terms.goal), terms.goal.batch.critical_tokens)
     return batch_sizes(AROUND * critical, context, cluster, DOUBLINGS)
 
 

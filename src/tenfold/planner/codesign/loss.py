@@ -38,8 +38,9 @@ class LossLaw(Protocol):
 class PublishedLaw:
     """L = E + A / N^alpha + B / D^beta with the coefficients of Besiroglu et al. (arXiv 2404.10102, table 1).
 
-    Repeated tokens and the parameters they cannot feed are discounted as in Muennighoff et al. (arXiv 2305.16264,
-    section 3), with their half-lives, on these coefficients; the best N for U tokens follows from equal slopes.
+    Where distinct tokens are limited, repeated ones and parameters beyond what the distinct ones feed are discounted as
+    in Muennighoff et al. (arXiv 2305.16264, section 3), with their half-lives, on these coefficients; the best N for U
+    tokens follows from equal slopes.
     Standard errors are published without their correlations and taken as independent, which makes the interval wide.
     """
 
@@ -50,8 +51,8 @@ class PublishedLaw:
     beta: float = 0.3658
     repeat_worth: float = 15.387756
     excess_worth: float = 5.309743
-    errors: tuple[float, ...] = (124.58, 1293.23, 0.026, 0.015, 0.015)
-    """Standard errors of a, b, e, alpha and beta; beta's is published rounded to 0.02."""
+    errors: tuple[float, ...] = (124.58, 1293.23, 0.026, 0.015, 0.021)
+    """Standard errors of a, b, e, alpha and beta."""
 
     @property
     def source(self) -> str:
@@ -102,7 +103,7 @@ class PublishedLaw:
         data = _discounted(distinct, tokens, self.repeat_worth)
         slopes = self.alpha * self.a / (self.beta * self.b)
         with np.errstate(over="ignore"):
-            fed = np.where(tokens > distinct, (slopes * distinct**self.beta) ** (1 / self.alpha), np.inf)
+            fed = np.where(np.isfinite(unique), (slopes * distinct**self.beta) ** (1 / self.alpha), np.inf)
         return _discounted(np.minimum(fed, parameters), parameters, self.excess_worth), data
 
 

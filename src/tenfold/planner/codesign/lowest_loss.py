@@ -95,7 +95,7 @@ def _coarse_batches(terms: Terms, cluster: Cluster, tokens: float) -> list[int]:
     context = terms.goal.shapes.context
     if terms.goal.batch.tokens is not None:
         return [terms.goal.batch.tokens // context]
-    critical = float(critical_batch(tokens, terms.goal.batch.critical_tokens))
+    critical = critical_batch(tokens, terms.goal.batch.critical_tokens)
     sizes = [batch_sizes(share * critical, context, cluster, 0) for share in COARSE_BATCHES]
     return sorted({size for several in sizes for size in several})
 

@@ -48,11 +48,11 @@ class Terms:
 
     def worth(self, tokens: float, batch: float) -> float:
         """Tokens that a small batch would need for the same."""
-        return float(tokens_worth(tokens, batch / self.batch_scale, self.goal.batch.critical_tokens))
+        return tokens_worth(tokens, batch / self.batch_scale, self.goal.batch.critical_tokens)
 
     def needed(self, tokens: float, batch: float) -> float:
         """Tokens that this batch needs for what `tokens` do with a small one."""
-        return float(tokens_needed(tokens, batch / self.batch_scale, self.goal.batch.critical_tokens))
+        return tokens_needed(tokens, batch / self.batch_scale, self.goal.batch.critical_tokens)
 
     def log_loss(self, parameters: float, tokens: float, batch: float) -> float:
         """Expected ln L after `tokens` in such batches. What repeats is counted before the batch discounts it."""
