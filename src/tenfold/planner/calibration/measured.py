@@ -82,6 +82,7 @@ def levels_of(runs: Sequence[Run]) -> Levels:
             "site": [f"{run.group}/{run.hardware}" for run in runs],
             "accelerator": [accelerator(run.hardware).name for run in runs],
             "release": [f"{run.group}/{run.release}" for run in runs],
+            "experts": ["with" if run.experts else "without" for run in runs],
         }
     )
 

@@ -25,18 +25,19 @@ class Prior:
     site: float = 0.0
     accelerator: float = 0.0
     release: float = 0.0
+    experts: float = 0.0
 
 
 PRIORS: dict[str, Prior] = {
-    "matmul_efficiency": Prior(0.72, 0.05, 0.05, accelerator=0.05),
+    "matmul_efficiency": Prior(0.72, 0.05, 0.05, accelerator=0.05, experts=0.1),
     "matmul_half": Prior(150, 0.5, 0.5),
     "low_precision": Prior(0.75, 0.25, 0.1),
     "memory_efficiency": Prior(0.80, 0.10, 0.05),
-    "elementwise": Prior(16, 0.3, 0.3),
+    "elementwise": Prior(16, 0.3, 0.3, experts=0.3),
     "attention_efficiency": Prior(0.5, 0.3, 0.2, accelerator=0.2),
     "scores": Prior(6, 0.5, 0.3),
     "routing": Prior(10, 0.7, 0.3),
-    "launch": Prior(3e-4, 0.5, 0.5, site=0.3, release=0.3),
+    "launch": Prior(3e-4, 0.5, 0.5, site=0.3, release=0.3, experts=0.2),
     "expert_launch": Prior(6e-4, 0.5, 0.3, release=0.5),
     "collective_launch": Prior(5e-5, 0.7, 0.5),
     "pipeline_collective": Prior(2e-6, 1.0, 2.0),
@@ -50,13 +51,13 @@ PRIORS: dict[str, Prior] = {
     "shard_exposed": Prior(0.15, 0.7, 0.6),
     "pipeline_send": Prior(1.0, 0.5, 0.5),
     "pipeline_launch": Prior(1e-4, 1.0, 1.5),
-    "head": Prior(4, 0.3, 0.3),
+    "head": Prior(4, 0.3, 0.3, experts=0.2),
     "optimizer_bytes": Prior(30, 0.3, 0.3),
     "step_seconds": Prior(0.01, 0.7, 0.5),
     "scale_loss": Prior(0.005, 0.4, 0.3, site=0.3),
-    "slowness": Prior(1.0, 0.05, 0.20, site=0.10, accelerator=0.05, release=0.05),
+    "slowness": Prior(1.0, 0.05, 0.20, site=0.10, accelerator=0.05, release=0.05, experts=0.15),
 }
-LEVELS: tuple[str, ...] = ("framework", "site", "accelerator", "release")
+LEVELS: tuple[str, ...] = ("framework", "site", "accelerator", "release", "experts")
 """Deviations that are added up, in natural logarithms."""
 
 

@@ -40,9 +40,10 @@ class Calibrated:
     most_devices: int
     """Devices of the largest run in it."""
 
-    def constants(self, framework: str = "", accelerator: str = "", site: str = "") -> Constants:
-        """Constants of time for one framework on one accelerator."""
-        return self.time.one(framework=framework, accelerator=accelerator, site=site)
+    def constants(self, framework: str = "", accelerator: str = "", *, experts: bool = False) -> Constants:
+        """Constants of time for one framework on one accelerator, and a model with or without experts."""
+        kind = "with" if experts else "without"
+        return self.time.one(framework=framework, accelerator=accelerator, experts=kind)
 
     def half_width(self, framework: str, devices: float, *, experts: bool = False) -> float:
         """Half-width of the 90% interval of step time, in logarithms: from t · exp(−w) to t · exp(w)."""

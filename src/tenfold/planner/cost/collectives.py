@@ -17,7 +17,7 @@ from tenfold.planner.cost.numbers import Numbers
 def gather_seconds(volume: Numbers, size: Numbers, stride: Numbers, device: Device, constants: Constants) -> Numbers:
     """All-gather (or reduce-scatter) of `volume` bytes, counted whole, over `size` ranks that lie `stride` apart."""
     seconds: Numbers = 0.0
-    for units, below, bandwidth, latency in _crossed(size, stride, device, constants):
+    for units, below, bandwidth, latency in crossed(size, stride, device, constants):
         seconds = seconds + volume / below * (1 - 1 / units) / bandwidth + latency * np.log2(units)
     return seconds
 
@@ -31,7 +31,7 @@ def dispatch_seconds(
     2412.19437, section 3.2.2): of r units it reaches r · (1 − (1 − 1/r)^copies), and its own costs nothing.
     """
     seconds: Numbers = 0.0
-    for units, _, bandwidth, latency in _crossed(size, stride, device, constants):
+    for units, _, bandwidth, latency in crossed(size, stride, device, constants):
         reached = (units - 1) * (1 - (1 - 1 / units) ** copies)
         seconds = seconds + volume * reached / bandwidth + latency * np.log2(units)
     return seconds
@@ -48,7 +48,7 @@ def neighbour_bandwidth(stride: Numbers, device: Device, constants: Constants) -
     return bandwidth
 
 
-def _crossed(
+def crossed(
     size: Numbers, stride: Numbers, device: Device, constants: Constants
 ) -> Iterator[tuple[Numbers, Numbers, Numbers, Numbers]]:
     """For each tier: units it joins, ranks below one of them, usable bandwidth, seconds of a message."""

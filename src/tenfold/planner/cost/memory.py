@@ -60,14 +60,30 @@ class Memory:
 
 def memory_bytes(shape: Shape, layout: Layout, constants: MemoryConstants) -> Memory:
     """Peak bytes on the fullest device of each layout."""
+    first, middle, last = _stages(shape, layout, constants)
+    return _fullest(_fullest(first, middle), last)
+
+
+def total_bytes(shape: Shape, layout: Layout, constants: MemoryConstants) -> Numbers:
+    """`memory_bytes(...).total`, for many layouts at once: parts that vary least are added up first."""
+    first, middle, last = (
+        each.weights + each.gradients + each.optimizer + (each.logits + each.buffers) + each.activations
+        for each in _stages(shape, layout, constants)
+    )
+    return np.maximum(np.maximum(first, middle), last)
+
+
+def _stages(shape: Shape, layout: Layout, constants: MemoryConstants) -> tuple[Memory, Memory, Memory]:
+    """The first stage, the first of those with the most layers, and the last."""
     stages = share_out(shape, layout)
     ends = np.asarray(layout.pipeline) == 1
     embedding = shape.embedding_parameters / layout.tensor
     both = np.where(ends, embedding * (2 - shape.tied_embeddings), embedding)
-    fullest = _stage(shape, layout, constants, stages.first, 0.0, both, ends)
-    middle = _stage(shape, layout, constants, stages.fullest, stages.fullest_at, np.where(ends, both, 0.0), ends)
-    last = _stage(shape, layout, constants, stages.last, layout.pipeline - 1, both, True)
-    return _fullest(_fullest(fullest, middle), last)
+    return (
+        _stage(shape, layout, constants, stages.first, 0.0, both, ends),
+        _stage(shape, layout, constants, stages.fullest, stages.fullest_at, np.where(ends, both, 0.0), ends),
+        _stage(shape, layout, constants, stages.last, layout.pipeline - 1, both, True),
+    )
 
 
 def _stage(
@@ -80,18 +96,18 @@ def _stage(
     has_head: Numbers | bool,
 ) -> Memory:
     """Of stage `number`, which holds so many layers and embedding parameters."""
-    parameters = layers * layer_parameters(shape, layout) + embedding
+    routed = layers * routed_parameters(shape, layout)
+    others = layers * layer_parameters(shape, layout) - routed + embedding
     sharding = np.asarray(layout.sharding)
-    shards = layout.shards
     tokens = layout.micro_batch * shape.context / layout.context
     one_after_another: Numbers = np.asarray(layout.accumulation) > 1
     logits = tokens * shape.vocabulary / layout.tensor * constants.logits
     logits = logits * (1 + constants.logits_again * one_after_another)
     gathered = 2 * layer_parameters(shape, layout) * WEIGHT_BYTES * (sharding == 3)  # one in use, one on its way
     return Memory(
-        weights=WEIGHT_BYTES * parameters / np.where(sharding == 3, shards, 1.0),
-        gradients=constants.gradient_bytes * parameters / np.where(sharding >= 2, shards, 1.0),
-        optimizer=constants.optimizer_bytes * parameters / np.where(sharding >= 1, shards, 1.0),
+        weights=WEIGHT_BYTES * _kept(others, routed, layout, sharding == 3),
+        gradients=constants.gradient_bytes * _kept(others, routed, layout, sharding >= 2),
+        optimizer=constants.optimizer_bytes * _kept(others, routed, layout, sharding >= 1),
         activations=_activation_bytes(shape, layout, constants, layers, number),
         logits=np.where(has_head, logits, 0.0),
         buffers=constants.base + gathered,
@@ -120,6 +136,19 @@ def _activation_bytes(
     inputs = tokens * shape.width / split * layers * under_way
     held: Numbers = np.where(full, inputs + tokens * kept, tokens * kept * layers * under_way)
     return held
+
+
+def _kept(others: Numbers, routed: Numbers, layout: Layout, sharded: Numbers) -> Numbers:
+    """Parameters that one device holds. Of a group's ranks only those that hold the same experts share these out."""
+    shards = np.where(sharded, layout.shards, 1.0)
+    same = np.maximum(shards / layout.expert, 1.0)
+    return others / shards + routed / same
+
+
+def routed_parameters(shape: Shape, layout: Layout) -> Numbers:
+    """Parameters of the routed experts of one layer (the mean of all) in one tensor- and expert-parallel part."""
+    share = shape.expert_layers / shape.layers
+    return share * shape.experts / layout.expert * shape.expert_parameters / layout.tensor
 
 
 def layer_parameters(shape: Shape, layout: Layout) -> Numbers:

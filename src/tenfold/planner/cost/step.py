@@ -15,9 +15,16 @@ from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.memory import layer_parameters
 from tenfold.planner.cost.numbers import Numbers
 from tenfold.planner.cost.shape import Shape
-from tenfold.planner.cost.stages import share_out
-
-ACTIVATION_BYTES = 2  # activations and weights travel at 16 bits
+from tenfold.planner.cost.stages import Stages, share_out
+from tenfold.planner.cost.volumes import (
+    ACTIVATION_BYTES,
+    context_bytes,
+    device_tokens,
+    expert_bytes,
+    send_bytes,
+    shard_bytes,
+    tensor_bytes,
+)
 
 
 @dataclass(frozen=True)
@@ -82,14 +89,15 @@ class StepTime:
 def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> StepTime:
     """Seconds of one step of each layout. Arrays broadcast against each other."""
     layer = layer_seconds(shape, layout, device, constants)
+    one = layer.total
     stages = share_out(shape, layout)
     head = _head_seconds(shape, layout, device, constants)
-    last_is_slowest = stages.last * layer.total + head >= stages.fullest * layer.total
+    last_is_slowest = stages.last * one + head >= stages.fullest * one
     layers = np.where(last_is_slowest, stages.last, stages.fullest)
     send = _send_seconds(shape, layout, device, constants)
-    bubble = _bubble_seconds(layer.total * shape.layers / layout.pipeline + head / layout.pipeline + send, layout)
     rounds = layout.accumulation
     busy = layers * rounds
+    parameters = stage_parameters(shape, layout, stages)
     parts = StepTime(
         matmul=layer.matmul * busy,
         attention=layer.attention * busy,
@@ -100,9 +108,9 @@ def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Consta
         expert=layer.expert * busy,
         shard=layer.shard * busy,
         pipeline=send * rounds,
-        bubble=bubble,
-        data=_data_seconds(shape, layout, device, constants),
-        optimizer=_optimizer_seconds(shape, layout, device, constants),
+        bubble=_bubble_seconds(one * shape.layers / layout.pipeline + head / layout.pipeline + send, layout),
+        data=_data_seconds(layout, device, constants, parameters),
+        optimizer=_optimizer_seconds(layout, device, constants, parameters),
         launch=layer.launch * busy,
         fixed=constants.step_seconds,
         scale=0.0,
@@ -110,16 +118,34 @@ def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Consta
     return _slowed(parts, layout, constants)
 
 
+def total_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
+    """`step_seconds(...).total`, for many layouts at once: parts are added up before they are multiplied out.
+
+    Where fields of `layout` vary along axes of their own, most of it is computed on the small arrays.
+    """
+    one = layer_seconds(shape, layout, device, constants).total
+    stages = share_out(shape, layout)
+    head = _head_seconds(shape, layout, device, constants)
+    send = _send_seconds(shape, layout, device, constants)
+    parameters = stage_parameters(shape, layout, stages)
+    after = _data_seconds(layout, device, constants, parameters)
+    after = after + _optimizer_seconds(layout, device, constants, parameters) + constants.step_seconds
+    bubble = _bubble_seconds(one * shape.layers / layout.pipeline + head / layout.pipeline + send, layout)
+    slowest = np.maximum(stages.last * one + head, stages.fullest * one)
+    slowed = constants.slowness * (1 + constants.scale_loss * _doublings(layout))
+    return ((slowest + send) * layout.accumulation + bubble + after) * slowed
+
+
 def layer_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> LayerTime:
     """Seconds of one layer for one micro-batch."""
-    tokens = layout.micro_batch * shape.context / layout.context
+    tokens = device_tokens(shape, layout)
     passes = 3.0 + (np.asarray(layout.recomputation) == 2)
     matmul = _matmul_seconds(shape, layout, device, constants, tokens) * passes
     attention = _attention_seconds(shape, layout, device, constants, tokens)
     elementwise = _elementwise_seconds(shape, layout, device, constants, tokens) * passes
-    tensor = _tensor_seconds(shape, layout, device, constants, tokens)
-    context = _context_seconds(shape, layout, device, constants, tokens)
-    expert = _expert_seconds(shape, layout, device, constants, tokens)
+    tensor = _tensor_seconds(shape, layout, device, constants)
+    context = _context_seconds(shape, layout, device, constants)
+    expert = _expert_seconds(shape, layout, device, constants)
     busy = matmul + attention + elementwise + tensor + context + expert
     collectives = 4 * passes / 3 * (np.asarray(layout.tensor) > 1) + 4 * (np.asarray(layout.expert) > 1)
     routed = shape.expert_layers / shape.layers
@@ -139,7 +165,7 @@ def _larger(first: Numbers, second: Numbers) -> Numbers:
     return high * np.sqrt(np.sqrt(1 + (low / high) ** 4))
 
 
-def _product(rows: Numbers, inner: Numbers, columns: Numbers, device: Device, constants: Constants) -> Numbers:
+def product_seconds(rows: Numbers, inner: Numbers, columns: Numbers, device: Device, constants: Constants) -> Numbers:
     """Seconds of a matrix product at 16 bits. Short dimensions cost what the memory traffic of its operands does."""
     short = constants.matmul_half * (1 / rows + 1 / inner + 1 / columns)
     return 2 * rows * inner * columns / (device.attention_flops * constants.matmul_efficiency) * (1 + short)
@@ -149,8 +175,8 @@ def _matmul_seconds(shape: Shape, layout: Layout, device: Device, constants: Con
     """The products of one layer, forward: queries, keys and values; output; MLP or experts."""
     width, split = shape.width, layout.tensor
     queries = shape.heads * shape.head_dim / split
-    attention = _product(tokens, width, queries * (1 + 2 * shape.kv_heads / shape.heads), device, constants)
-    attention = attention + _product(tokens, queries, width, device, constants)
+    attention = product_seconds(tokens, width, queries * (1 + 2 * shape.kv_heads / shape.heads), device, constants)
+    attention = attention + product_seconds(tokens, queries, width, device, constants)
     dense = _mlp_seconds(tokens, shape.mlp_width / split, shape, device, constants)
     if np.any(np.asarray(shape.experts) > 0):
         dense = _mixed(shape, dense, _experts_seconds(shape, layout, device, constants, tokens))
@@ -158,8 +184,8 @@ def _matmul_seconds(shape: Shape, layout: Layout, device: Device, constants: Con
 
 
 def _mlp_seconds(tokens: Numbers, hidden: Numbers, shape: Shape, device: Device, constants: Constants) -> Numbers:
-    inwards = _product(tokens, shape.width, hidden * (shape.mlp_matrices - 1), device, constants)
-    return inwards + _product(tokens, hidden, shape.width, device, constants)
+    inwards = product_seconds(tokens, shape.width, hidden * (shape.mlp_matrices - 1), device, constants)
+    return inwards + product_seconds(tokens, hidden, shape.width, device, constants)
 
 
 def _experts_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants, tokens: Numbers) -> Numbers:
@@ -215,29 +241,27 @@ def _elementwise_seconds(
     return tokens * read * ACTIVATION_BYTES / (device.memory_bandwidth * constants.memory_efficiency)
 
 
-def _tensor_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants, tokens: Numbers) -> Numbers:
+def _tensor_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
     """Two all-reduces forward and two backward, or as many reduce-scatters and all-gathers (Korthikanti et al.)."""
-    volume = tokens * shape.width * ACTIVATION_BYTES
     reduces: Numbers = 4 + 2 * (np.asarray(layout.recomputation) == 2)
-    one = 2 * gather_seconds(volume, layout.tensor, 1.0, device, constants)
+    one = 2 * gather_seconds(tensor_bytes(shape, layout), layout.tensor, 1.0, device, constants)
     return constants.tensor_exposed * reduces * one
 
 
-def _context_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants, tokens: Numbers) -> Numbers:
+def _context_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
     """Keys and values of the whole context, gathered forward and backward, their gradients scattered."""
     if not np.any(np.asarray(layout.context) > 1):
         return 0.0
-    volume = 2 * tokens * layout.context * shape.kv_heads * shape.head_dim / layout.tensor * ACTIVATION_BYTES
     passes: Numbers = 3 + (np.asarray(layout.recomputation) == 2)
-    one = gather_seconds(volume, layout.context, layout.tensor, device, constants)
+    one = gather_seconds(context_bytes(shape, layout), layout.context, layout.tensor, device, constants)
     return constants.context_exposed * passes * one
 
 
-def _expert_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants, tokens: Numbers) -> Numbers:
+def _expert_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
     """Tokens sent to their experts and back, forward and backward: four all-to-alls."""
     if not np.any(np.asarray(layout.expert) > 1):
         return 0.0
-    volume = tokens * shape.width * ACTIVATION_BYTES / layout.tensor
+    volume = expert_bytes(shape, layout)
     passes: Numbers = 4 + 2 * (np.asarray(layout.recomputation) == 2)
     one = dispatch_seconds(volume, shape.experts_per_token, layout.expert, layout.tensor, device, constants)
     return constants.expert_exposed * passes * one * shape.expert_layers / shape.layers
@@ -248,25 +272,21 @@ def _shard_seconds(shape: Shape, layout: Layout, device: Device, constants: Cons
     sharded = np.asarray(layout.sharding) == 3
     if not np.any(sharded):
         return 0.0
-    volume = layer_parameters(shape, layout) * ACTIVATION_BYTES
-    one = gather_seconds(volume, layout.shards, layout.tensor * layout.context, device, constants)
+    one = gather_seconds(shard_bytes(shape, layout), layout.shards, layout.tensor * layout.context, device, constants)
     return np.where(sharded, one * (2 + layout.gradient_bytes / ACTIVATION_BYTES), 0.0)
 
 
-def stage_parameters(shape: Shape, layout: Layout) -> Numbers:
+def stage_parameters(shape: Shape, layout: Layout, stages: Stages) -> Numbers:
     """Parameters of the fullest pipeline stage in one part: its layers, and the embedding or the head."""
     matrices = np.where(np.asarray(layout.pipeline) > 1, 1.0, 2 - shape.tied_embeddings)
-    return (
-        share_out(shape, layout).fullest * layer_parameters(shape, layout)
-        + matrices * shape.embedding_parameters / layout.tensor
-    )
+    return stages.fullest * layer_parameters(shape, layout) + matrices * shape.embedding_parameters / layout.tensor
 
 
 def _head_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
     """Logits and loss of one micro-batch, forward and backward, on the last stage, for which the others wait."""
-    tokens = layout.micro_batch * shape.context / layout.context
+    tokens = device_tokens(shape, layout)
     columns = shape.vocabulary / layout.tensor
-    product = 3 * _product(tokens, shape.width, columns, device, constants)
+    product = 3 * product_seconds(tokens, shape.width, columns, device, constants)
     moved = constants.head * 4 * tokens * columns
     return product + moved / (device.memory_bandwidth * constants.memory_efficiency)
 
@@ -274,9 +294,7 @@ def _head_seconds(shape: Shape, layout: Layout, device: Device, constants: Const
 def _send_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
     """Activations to the next stage and gradients to the one before, of one micro-batch through all chunks."""
     stride = layout.tensor * layout.context * layout.data
-    split = np.where(np.asarray(layout.sequence_parallel) > 0, layout.tensor, 1.0)
-    tokens = layout.micro_batch * shape.context / layout.context
-    volume = tokens * shape.width * ACTIVATION_BYTES / split
+    volume = send_bytes(shape, layout)
     one = volume / neighbour_bandwidth(stride, device, constants) * constants.pipeline_send + constants.pipeline_launch
     return np.where(np.asarray(layout.pipeline) > 1, 2 * one * layout.interleaving, 0.0)
 
@@ -291,13 +309,13 @@ def _bubble_seconds(stage: Numbers, layout: Layout) -> Numbers:
     return stage * left * (layout.pipeline - 1) / layout.interleaving
 
 
-def _data_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
+def _data_seconds(layout: Layout, device: Device, constants: Constants, parameters: Numbers) -> Numbers:
     """Gradients summed over the data-parallel group, as far as the backward pass does not hide it.
 
     With ZeRO 1 and 2 a reduce-scatter and the all-gather of the new weights cost the same bytes as an all-reduce. Under
     FSDP in groups, the shards are summed over the groups.
     """
-    volume = stage_parameters(shape, layout) * layout.gradient_bytes
+    volume = parameters * layout.gradient_bytes
     stride = layout.tensor * layout.context
     whole = 2 * gather_seconds(volume, layout.data, stride, device, constants)
     groups = layout.data / layout.shards
@@ -306,15 +324,19 @@ def _data_seconds(shape: Shape, layout: Layout, device: Device, constants: Const
     return constants.data_exposed * reduced * layout.reductions
 
 
-def _optimizer_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
+def _optimizer_seconds(layout: Layout, device: Device, constants: Constants, parameters: Numbers) -> Numbers:
     shards = np.where(np.asarray(layout.sharding) >= 1, layout.shards, 1.0)
-    moved = stage_parameters(shape, layout) / shards * constants.optimizer_bytes
+    moved = parameters / shards * constants.optimizer_bytes
     return moved / (device.memory_bandwidth * constants.memory_efficiency)
 
 
 def _slowed(parts: StepTime, layout: Layout, constants: Constants) -> StepTime:
     """Jitter grows with the devices; slowness holds for every part."""
-    doublings = np.log2(np.maximum(layout.devices / 8, 1.0))
     slowed = {each.name: getattr(parts, each.name) * constants.slowness for each in fields(parts)}
-    slowed["scale"] = parts.total * constants.slowness * constants.scale_loss * doublings
+    slowed["scale"] = parts.total * constants.slowness * constants.scale_loss * _doublings(layout)
     return StepTime(**slowed)
+
+
+def _doublings(layout: Layout) -> Numbers:
+    """Of the devices beyond 8."""
+    return np.log2(np.maximum(layout.devices / 8, 1.0))

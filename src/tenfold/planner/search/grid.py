@@ -39,8 +39,8 @@ class Grid:
 
     def one(self, base: int, variant: int) -> Layout:
         """The layout at a base and a place in the flattened other axes, of all sites together."""
-        place = (base, *np.unravel_index(variant, self.allowed.shape[1:]))
-        single = {each.name: _at(getattr(self.layout, each.name), place) for each in fields(Layout)}
+        place = np.unravel_index(variant, self.allowed.shape[1:])
+        single = {each.name: _at(getattr(self.layout, each.name), (base, *map(int, place))) for each in fields(Layout)}
         if self.sites > 1 and single["sharding"] > 0 and not single["shard_group"]:
             single["shard_group"] = single["data"]
         single["data"] *= self.sites
@@ -105,7 +105,7 @@ def _grid(question: Question, pipeline: int, data: int, several: list[Degrees], 
         (each.tensor, each.context, expert, micro, batch // micro)
         for each in several
         for expert in experts
-        if (data * each.context) % expert == 0
+        if data % expert == 0
         for micro in divisors(batch)
     ]
     tensor, context, expert, micro, accumulation = (_axis(column, 0) for column in zip(*bases, strict=True))
@@ -135,7 +135,7 @@ def _grid(question: Question, pipeline: int, data: int, several: list[Degrees], 
     return Grid(layout, np.broadcast_to(allowed, whole), question.sites)
 
 
-def _at(values: Numbers, place: tuple[np.intp | int, ...]) -> float:
+def _at(values: Numbers, place: tuple[int, ...]) -> float:
     if np.ndim(values) == 0:
         return float(values)
     array = np.asarray(values)
@@ -165,7 +165,7 @@ def _schedules(question: Question, pipeline: int) -> list[tuple[int, int]]:
     """
     if pipeline == 1:
         return [(1, 0)]
-    plain = [(1, 0), (1, 1)] if question.zero_bubble else [(1, 0)]
+    plain = [(1, 0), (1, 1)] if question.has_zero_bubble else [(1, 0)]
     if not question.interleaved:
         return plain
     layers = int(question.shape.layers)

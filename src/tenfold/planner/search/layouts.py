@@ -1,9 +1,8 @@
 """The fastest layouts of a question, among all."""
 
-import heapq
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
@@ -14,16 +13,19 @@ from scipy.special import ndtr
 from tenfold.errors import InputError
 from tenfold.planner.calibration import MOST_MEASURED, Calibrated
 from tenfold.planner.cost.layout import Layout
-from tenfold.planner.cost.memory import Memory, memory_bytes
+from tenfold.planner.cost.memory import Memory, memory_bytes, total_bytes
 from tenfold.planner.cost.numbers import Array
-from tenfold.planner.cost.step import StepTime, step_seconds
+from tenfold.planner.cost.step import StepTime, step_seconds, total_seconds
 from tenfold.planner.search.figures import hardware_flops, model_flops
-from tenfold.planner.search.grid import Grid, grids
-from tenfold.planner.search.question import Question, check, device_of
+from tenfold.planner.search.grid import Grid, degrees, grids
+from tenfold.planner.search.question import Question, check, constants_of, device_of
 from tenfold.planner.search.sites import synchronous_seconds
 
 NINETY = 1.645
 """Standard deviations from the middle to the end of a 90% interval."""
+
+NAMED = 5
+"""Possibilities that a message names, at most."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Found:
     """Outcome of a search."""
 
     best: tuple[Choice, ...]
-    """The fastest first. Of layouts that differ only in sharding, schedule and recomputation the fastest stands here."""
+    """The fastest first; of those that differ only in sharding, schedule and recomputation the fastest stands here."""
     searched: int
     """Layouts whose memory was computed."""
     feasible: int
@@ -67,6 +69,10 @@ class Found:
     """Seconds."""
     seconds: Array
     """Step time of all combinations of degrees and micro-batch that fit, each in its fastest variant, sorted."""
+    tensor: Array
+    """Tensor-parallel degree of each of `seconds`."""
+    micro_batch: Array
+    """Micro-batch of each of `seconds`."""
 
 
 def search_layouts(question: Question, calibrated: Calibrated, *, top: int = 10) -> Found:
@@ -82,22 +88,24 @@ def search_layouts(question: Question, calibrated: Calibrated, *, top: int = 10)
     feasible = sum(table.feasible for table in tables)
     refused["memory"] = searched - feasible
     if not feasible:
-        raise InputError(_what_binds(question, tables, refused))
-    best = heapq.nsmallest(top, _candidates(tables, top), key=lambda pair: pair[0])
+        raise InputError(_what_binds(question, tables))
+    ranked = _rank(tables)
     return Found(
-        best=tuple(assess(question, layout, calibrated) for _, layout in best),
+        best=tuple(assess(question, layout, calibrated) for layout in ranked.layouts(top)),
         searched=searched,
         feasible=feasible,
         refused=dict(refused),
         elapsed=time.perf_counter() - begin,
-        seconds=np.sort(np.concatenate([table.seconds for table in tables])),
+        seconds=ranked.seconds,
+        tensor=ranked.field("tensor"),
+        micro_batch=ranked.field("micro_batch"),
     )
 
 
 def assess(question: Question, layout: Layout, calibrated: Calibrated) -> Choice:
     """The forecast of one layout of the whole cluster, whether it fits or not."""
     inside = replace(layout, data=layout.data / question.sites)
-    constants = calibrated.constants(question.framework, question.cluster.accelerator.name)
+    constants = constants_of(question, calibrated)
     times = _single(step_seconds(question.shape, inside, device_of(question), constants))
     times = replace(times, data=times.data + synchronous_seconds(question, constants))
     memory = _single(memory_bytes(question.shape, inside, calibrated.memory))
@@ -121,6 +129,12 @@ def assess(question: Question, layout: Layout, calibrated: Calibrated) -> Choice
     )
 
 
+def alone(choice: Choice, question: Question, calibrated: Calibrated) -> float:
+    """Seconds of a step of one site that waits for no other."""
+    constants = constants_of(question, calibrated)
+    return choice.seconds - synchronous_seconds(question, constants)
+
+
 @dataclass(frozen=True)
 class _Table:
     """One grid, evaluated."""
@@ -139,12 +153,12 @@ class _Table:
 
 def _evaluate(question: Question, calibrated: Calibrated, grid: Grid) -> _Table:
     shape = grid.allowed.shape
-    memory = np.broadcast_to(memory_bytes(question.shape, grid.layout, calibrated.memory).total, shape)
+    memory = np.broadcast_to(total_bytes(question.shape, grid.layout, calibrated.memory), shape)
     fits = grid.allowed & (memory <= question.memory_limit)
     seconds = np.full(shape, np.inf)
     if fits.any():
-        constants = calibrated.constants(question.framework, question.cluster.accelerator.name)
-        total = step_seconds(question.shape, grid.layout, device_of(question), constants).total
+        constants = constants_of(question, calibrated)
+        total = total_seconds(question.shape, grid.layout, device_of(question), constants)
         total = total + synchronous_seconds(question, constants)
         np.copyto(seconds, total, where=fits)
     flat = seconds.reshape(shape[0], -1)
@@ -162,23 +176,64 @@ def _evaluate(question: Question, calibrated: Calibrated, grid: Grid) -> _Table:
     )
 
 
-def _candidates(tables: Iterable[_Table], top: int) -> Iterable[tuple[float, Layout]]:
-    """Of each table the `top` fastest."""
-    for table in tables:
-        for number in np.argsort(table.seconds)[:top]:
-            yield float(table.seconds[number]), table.grid.one(int(table.bases[number]), int(table.variants[number]))
+@dataclass(frozen=True)
+class _Ranking:
+    """Bases of all tables, the fastest first."""
+
+    tables: Sequence[_Table]
+    seconds: Array
+    owner: npt.NDArray[np.intp]
+    """Number of the table that each lies in."""
+    row: npt.NDArray[np.intp]
+    """Its place among those of the table that fit."""
+
+    def layouts(self, top: int) -> Iterator[Layout]:
+        """The first ones, in order."""
+        for owner, row in zip(self.owner[:top], self.row[:top], strict=True):
+            table = self.tables[owner]
+            yield table.grid.one(int(table.bases[row]), int(table.variants[row]))
+
+    def field(self, name: str) -> Array:
+        """A degree of each."""
+        values = [np.ravel(getattr(table.grid.layout, name))[table.bases] for table in self.tables]
+        begins = np.cumsum([0] + [len(each) for each in values])
+        return np.asarray(np.concatenate(values)[begins[self.owner] + self.row])
 
 
-def _what_binds(question: Question, tables: list[_Table], refused: Counter[str]) -> str:
-    where = f"{question.cluster.devices:,} devices"
+def _rank(tables: Sequence[_Table]) -> _Ranking:
+    seconds = np.concatenate([table.seconds for table in tables])
+    sizes = [len(table.seconds) for table in tables]
+    order = np.argsort(seconds, kind="stable")
+    owner = np.repeat(np.arange(len(tables)), sizes)
+    row = np.concatenate([np.arange(size) for size in sizes])
+    return _Ranking(tables, seconds[order], owner[order], row[order])
+
+
+def _what_binds(question: Question, tables: Sequence[_Table]) -> str:
+    where = "one device" if question.cluster.devices == 1 else f"{question.cluster.devices:,} devices"
     if not tables:
-        reasons = ", ".join(f"{why} ({count})" for why, count in refused.most_common() if count)
-        return f"no layout shares out a batch of {question.sequences} sequences over {where}: {reasons}"
+        return _batch_binds(question, where)
     least = min(table.least_memory for table in tables)
     chip = question.cluster.accelerator
     return (
         f"nothing fits: on {where} the leanest layout needs {least / 1e9:.1f} GB a device, of {chip.name}'s "
         f"{chip.memory_bytes / 1e9:g} GB a forecast may fill {question.memory_limit / 1e9:.1f}"
+    )
+
+
+def _batch_binds(question: Question, where: str) -> str:
+    """Degrees there are always some, as each may be 1; but each asks for a batch that its data-parallel ranks share."""
+    ranks = sorted({each.data * question.sites for each in degrees(question, Counter())})
+    if ranks[0] > question.sequences:
+        return (
+            f"a batch of {question.sequences} sequences is too small for {where}: with this shape at least "
+            f"{ranks[0]:,} of them work on sequences of their own"
+        )
+    several = " or ".join(f"{each:,}" for each in ranks[:NAMED])
+    more = " or more" if len(ranks) > NAMED else ""
+    return (
+        f"a batch of {question.sequences} sequences does not divide over {where}: it must be a multiple of "
+        f"{several}{more}"
     )
 
 

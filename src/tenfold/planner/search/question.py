@@ -5,12 +5,16 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from tenfold.errors import InputError
+from tenfold.planner.calibration import Calibrated
+from tenfold.planner.cost.constants import Constants
 from tenfold.planner.cost.device import Device, Hop
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.hardware import Cluster, Precision
 
 MEMORY_SHARE = 0.94
 """Of a device's memory that a forecast may fill: 75 of 80 GB. Allocators need the rest."""
+NO_ZERO_BUBBLE = frozenset({"llm-foundry", "maxtext", "megatron-core", "megatron-deepspeed", "nanotron"})
+"""Frameworks that do not ship a schedule which fills the bubble with weight gradients."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Question:
     """ZeRO stages; 3 is FSDP, whole or in groups (HSDP)."""
     interleaved: bool = True
     zero_bubble: bool = True
+    """Where the framework has it."""
     gradient_bytes: float = 4.0
     memory_share: float = MEMORY_SHARE
 
@@ -54,6 +59,11 @@ class Question:
     def memory_limit(self) -> float:
         """Bytes that one device's forecast may reach."""
         return self.memory_share * self.cluster.accelerator.memory_bytes
+
+    @property
+    def has_zero_bubble(self) -> bool:
+        """Whether such a schedule may be chosen."""
+        return self.zero_bubble and self.framework not in NO_ZERO_BUBBLE
 
     @property
     def experts(self) -> bool:
@@ -125,3 +135,8 @@ def device_of(question: Question) -> Device:
             Hop(float(tier.devices), tier.usable_bandwidth or np.inf, tier.latency) for tier in question.cluster.tiers
         ),
     )
+
+
+def constants_of(question: Question, calibrated: Calibrated) -> Constants:
+    """Of time, for the question's framework, accelerator and kind of model."""
+    return calibrated.constants(question.framework, question.cluster.accelerator.name, experts=question.experts)

@@ -1,0 +1,98 @@
+"""The hierarchical fit and what is held out of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tenfold.errors import InputError
+from tenfold.planner.calibration import read, shipped, write
+from tenfold.planner.calibration.fit import fit
+from tenfold.planner.calibration.held_out import covered, half_width, held_out
+from tenfold.planner.calibration.measured import measured
+from tenfold.planner.calibration.prior import means
+from tenfold.planner.cost.constants import NAMES
+from tests.planner.calibration.runs import made_up, timed
+
+
+def slower(name: str, by: float) -> np.ndarray:
+    """The prior means with one constant `by` times as large."""
+    moved = means()
+    moved[NAMES.index(name)] += np.log(by)
+    return moved
+
+
+def test_fit_recovers_step_times_of_two_frameworks_that_differ() -> None:
+    known = timed(made_up(), {"one": slower("launch", 2.5), "two": slower("matmul_efficiency", 0.85)}, noise=0.01)
+    calibration = fit(known.model, known.seconds, known.levels, known.weights)
+    error = known.model(calibration.constants(known.levels)) / known.seconds - 1
+    assert np.abs(error).mean() < 0.015
+    deviates = calibration.deviations["framework"]
+    assert deviates["one"][NAMES.index("launch")] > deviates["two"][NAMES.index("launch")] + 0.2
+
+
+def test_an_unseen_label_takes_the_means() -> None:
+    known = timed(made_up(), {"one": slower("slowness", 1.2), "two": slower("slowness", 1.2)})
+    calibration = fit(known.model, known.seconds, known.levels, known.weights)
+    assert calibration.one(framework="three").slowness == pytest.approx(np.exp(calibration.mean[-1]))
+
+
+def test_a_wild_row_hardly_moves_the_fit() -> None:
+    truth = {"one": slower("launch", 1.5), "two": slower("launch", 1.5)}
+    clean = timed(made_up(), truth)
+    wild = measured(
+        [replace(run, step_seconds=(run.step_seconds or 0) * (30 if n == 5 else 1)) for n, run in enumerate(clean.runs)]
+    )
+    calibration = fit(wild.model, wild.seconds, wild.levels, wild.weights)
+    error = np.abs(wild.model(calibration.constants(wild.levels)) / clean.seconds - 1)
+    assert np.median(error) < 0.02
+
+
+def test_what_was_measured_of_held_out_runs_cannot_reach_their_forecast() -> None:
+    known = timed(made_up(widths=(1024, 2048)), {"one": slower("launch", 2), "two": slower("head", 2)}, noise=0.05)
+    forecast = held_out(known, lambda run: run.shape_key)
+    told_otherwise = measured(
+        [replace(run, step_seconds=(run.step_seconds or 0) * (3 if run.width == 2048 else 1)) for run in known.runs]
+    )
+    again = held_out(told_otherwise, lambda run: run.shape_key)
+    wide = np.array([run.width == 2048 for run in known.runs])
+    assert np.array_equal(forecast[wide], again[wide])
+    assert not np.allclose(forecast[~wide], again[~wide], rtol=0.01)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1), spread=st.floats(0.01, 1.0))
+def test_nine_of_ten_new_residuals_lie_inside_the_width(seed: int, spread: float) -> None:
+    random = np.random.default_rng(seed)
+    width = half_width(random.standard_t(4, 500) * spread)
+    assert 0.82 < np.mean(np.abs(random.standard_t(4, 4000) * spread) <= width) < 0.97
+
+
+def test_coverage_counts_only_widths_from_other_keys() -> None:
+    forecast, seconds = np.ones(40), np.ones(40)
+    seconds[:20] = 5.0  # one shape that everybody gets wrong
+    keys = ["a"] * 20 + ["b"] * 20
+    assert covered(forecast, seconds, ["f"] * 40, keys)[:20].sum() == 0
+
+
+def test_shipped_calibration_is_physical_and_survives_a_round_trip(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    calibrated = shipped()
+    for framework in ["", *calibrated.frameworks()]:
+        constants = calibrated.constants(framework)
+        for name in ("matmul_efficiency", "memory_efficiency", "attention_efficiency"):
+            assert 0 < getattr(constants, name) < 1.05, (framework, name)
+        assert 0 < calibrated.half_width(framework, 1000) < 3
+    write(calibrated, tmp_path / "again.json")
+    again = read(tmp_path / "again.json")
+    assert np.array_equal(again.time.mean, calibrated.time.mean) and again.memory == calibrated.memory
+    (tmp_path / "bad.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match="not a calibration"):
+        read(tmp_path / "bad.json")
+
+
+def test_intervals_widen_beyond_what_was_measured() -> None:
+    calibrated = shipped()
+    small, large = calibrated.half_width("nanotron", 100), calibrated.half_width("nanotron", 1_000_000)
+    assert large > small
