@@ -157,6 +157,14 @@ def test_least_time_is_sorted_and_pays_for_large_batches(fastest: Plan) -> None:
         assert design.days == pytest.approx(design.tokens / design.tokens_per_second / 0.9 / 86400)
 
 
+def test_layouts_to_try_come_with_chances(fastest: Plan, ten_days: Plan) -> None:
+    for made in (fastest, ten_days):
+        assert made.layouts[0].layout == made.best[0].layout
+        assert [one.step_seconds for one in made.layouts] == sorted(one.step_seconds for one in made.layouts)
+        assert 0 < sum(one.chance for one in made.layouts) <= 1
+        assert made.regret.first >= made.regret.after[-1] >= 0 and made.regret.optimism > 0
+
+
 def test_least_cost_uses_fewer_devices_for_longer(fastest: Plan) -> None:
     cheapest = plan(GIVEN, TWO_HOSTS, "aim = 'cost'\n")
     assert (cheapest.best[0].dollars or 0) <= (fastest.best[0].dollars or 0)
@@ -228,7 +236,7 @@ def test_plans_are_json_lines_and_exports(name: str, request: pytest.FixtureRequ
         (
             "aim = 'time'\n[model]\nname = 'Llama-3-8B'\n[batch]\ntokens = 8192\n",
             default_cluster("H100", 63),
-            "no layout shares out a batch of 1 sequences over 63 devices",
+            "a batch of 1 sequences is too small for 63 devices",
         ),
         (
             "aim = 'loss'\n[budget]\ndays = 1\n[serving]\naccelerator = 'H1000'\nmilliseconds_per_token = 5\n",

@@ -19,7 +19,7 @@ def critical_batch(tokens: float, measured: float | None = None) -> float:
     """Batch, in tokens, at which twice the tokens are needed, for a run of `tokens`; `measured` replaces the law."""
     if measured is not None:
         return measured
-    return TWENTY_PERCENT / 0.2 * (tokens / MILLION) ** EXPONENT
+    return TWENTY_PERCENT / 0.2 * math.pow(tokens / MILLION, EXPONENT)
 
 
 def tokens_needed(tokens: float, batch: float, measured: float | None = None) -> float:

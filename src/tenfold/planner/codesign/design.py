@@ -52,8 +52,6 @@ class Design:
     chance_to_fit: float
     serving_seconds: float | None
     time: StepTime
-    near: int
-    """Layouts that the interval of the step time does not tell apart from the best one for this model and batch."""
     extrapolation: bool
 
 
@@ -81,7 +79,7 @@ def _design(trial: Trial, choice: Choice, tokens: float, seconds: float, terms: 
         devices=devices,
         parameters=float(shape.parameters),
         active_parameters=float(shape.active_parameters),
-        sequences=trial.sequences,
+        sequences=trial.question.sequences,
         batch_tokens=trial.batch_tokens,
         tokens=tokens,
         tokens_worth=terms.worth(tokens, trial.batch_tokens),
@@ -100,7 +98,6 @@ def _design(trial: Trial, choice: Choice, tokens: float, seconds: float, terms: 
         chance_to_fit=choice.chance_to_fit,
         serving_seconds=terms.serving_seconds(shape),
         time=choice.time,
-        near=trial.near,
         extrapolation=choice.extrapolation,
     )
 

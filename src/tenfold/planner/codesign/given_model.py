@@ -41,7 +41,7 @@ def designs_of(trials: list[Trial], terms: Terms) -> Iterator[Design]:
     """Every layout of every trial, trained as long as it needs."""
     for trial in trials:
         tokens = tokens_of(trial, terms)
-        for choice in trial.choices:
+        for choice in trial.found.best:
             yield trained_on(trial, choice, tokens, terms)
 
 

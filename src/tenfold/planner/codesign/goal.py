@@ -135,8 +135,6 @@ class Goal(Section):
     """Of matrix products; the accelerator needs a published peak in it."""
     framework: str = "megatron-core"
     """Whose measured runs the forecast of speed rests on; empty for the mean of all."""
-    zero_bubble: bool = False
-    """Also try pipelines whose weight gradients fill the bubble (Qi et al., arXiv 2401.10241). Megatron-LM has none."""
     goodput_percent: Annotated[float, Field(gt=0, le=100)] = 90.0
     """Share of the time that trains, after failures and restarts: above 90 for Llama 3 405B (arXiv 2407.21783, section
     3.3.4)."""

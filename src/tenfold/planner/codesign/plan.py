@@ -14,9 +14,12 @@ from tenfold.planner.codesign.goal import Goal
 from tenfold.planner.codesign.lowest_loss import search_models
 from tenfold.planner.codesign.terms import Goodput, Terms, terms_of
 from tenfold.planner.codesign.trials import Laboratory, Told, Trial
-from tenfold.planner.codesign.worth import Relaxation, worth_for_given, worth_for_loss
+from tenfold.planner.codesign.worth import Relaxation, spent, worth_for_given, worth_for_loss
+from tenfold.planner.cost.layout import Layout
 from tenfold.planner.export import Job
 from tenfold.planner.hardware import Cluster
+from tenfold.planner.search import Regret, regret
+from tenfold.planner.search.regret import ENOUGH
 
 SHOWN = 5
 FRONT = 12
@@ -27,6 +30,18 @@ ALIKE = 0.001
 LIKELY = 0.9
 """Chance to fit in memory below which a plan says so."""
 RARELY_MENTIONED = 3
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A layout that may turn out the fastest."""
+
+    layout: Layout
+    step_seconds: float
+    step_interval: tuple[float, float]
+    memory_bytes: float
+    chance: float
+    """That it is the fastest of all."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,10 @@ class Plan:
     """The best first: of each size (layers and width) where loss is the aim, else layouts and batches."""
     front: tuple[Design, ...]
     """None of them is beaten in loss, days, device-days and memory at once; from the shortest on."""
+    layouts: tuple[Alternative, ...]
+    """The fastest for the first one's model, batch and devices. Its own, as forecast, is the first."""
+    regret: Regret
+    """Of taking the first of `layouts` untried."""
     worth: tuple[Relaxation, ...]
     """Of relaxing each limit by a fifth, the most worthwhile first."""
     notes: tuple[str, ...]
@@ -67,6 +86,8 @@ class Plan:
             "law": self.law,
             "loss_interval_level": self.level,
             "best": [asdict(design) for design in self.best],
+            "layouts": [asdict(one) for one in self.layouts],
+            "regret": asdict(self.regret),
             "front": [asdict(design) for design in self.front],
             "binds": [one.kind for one in self.binds],
             "worth": [asdict(one) for one in self.worth],
@@ -94,11 +115,14 @@ def plan_goal(
     if goal.aim == "loss":
         trials = list(search_models(laboratory).values())
         stopped = laboratory.exhausted
-        best, front, worth = _for_loss(trials, laboratory)
+        trials.sort(key=lambda trial: expected_log_loss(trial, terms))
+        best, front, worth = _for_loss(trials, terms)
     else:
         trials = search_given(laboratory)
         stopped = False
-        best, front, worth = _for_given(trials, laboratory)
+        trials.sort(key=lambda trial: spent(trial, terms))
+        best, front, worth = _for_given(trials, terms)
+    doubt = regret(trials[0].found, trials[0].question, calibrated)
     return Plan(
         goal=goal,
         cluster=cluster,
@@ -106,8 +130,10 @@ def plan_goal(
         level=terms.law.level,
         best=tuple(best),
         front=tuple(front),
+        layouts=tuple(_alternatives(trials[0], doubt)),
+        regret=doubt,
         worth=tuple(worth),
-        notes=tuple(_notes(best[0], trials, terms, laboratory, stopped=stopped)),
+        notes=tuple(_notes(best[0], trials, doubt, laboratory, stopped=stopped)),
         searches=laboratory.done,
         elapsed=time.perf_counter() - begin,
     )
@@ -116,21 +142,24 @@ def plan_goal(
 Answer = tuple[list[Design], list[Design], list[Relaxation]]
 
 
-def _for_loss(trials: list[Trial], laboratory: Laboratory) -> Answer:
-    terms = laboratory.terms
+def _for_loss(trials: list[Trial], terms: Terms) -> Answer:
     served = [trial for trial in trials if np.isfinite(expected_log_loss(trial, terms))]
-    ranked = sorted(served, key=lambda trial: expected_log_loss(trial, terms))
-    best = [_spend(trial, 1.0, terms) for trial in _one_of_each(ranked)]
+    best = [_spend(trial, 1.0, terms) for trial in _one_of_each(served)]
     front = [_spend(trial, share, terms) for trial in served for share in SHORTER]
-    return best[:SHOWN], pareto(front, FRONT), worth_for_loss(trials, laboratory)
+    return best[:SHOWN], pareto(front, FRONT), worth_for_loss(trials, terms)
 
 
-def _for_given(trials: list[Trial], laboratory: Laboratory) -> Answer:
-    terms = laboratory.terms
+def _for_given(trials: list[Trial], terms: Terms) -> Answer:
     designs = list(designs_of(trials, terms))
     by_cost = terms.goal.aim == "cost"
     ranked = sorted(designs, key=lambda design: design.device_days if by_cost else design.days)
-    return ranked[:SHOWN], pareto(designs, FRONT), worth_for_given(trials, laboratory)
+    return ranked[:SHOWN], pareto(designs, FRONT), worth_for_given(trials, terms)
+
+
+def _alternatives(trial: Trial, doubt: Regret) -> Iterator[Alternative]:
+    for choice, chance in zip(trial.found.best, doubt.chances, strict=True):
+        memory = float(choice.memory.total)
+        yield Alternative(choice.layout, choice.seconds, (choice.low, choice.high), memory, chance)
 
 
 def _spend(trial: Trial, share: float, terms: Terms) -> Design:
@@ -147,7 +176,8 @@ def _one_of_each(ranked: list[Trial]) -> Iterator[Trial]:
             yield trial
 
 
-def _notes(best: Design, trials: list[Trial], terms: Terms, laboratory: Laboratory, *, stopped: bool) -> Iterator[str]:
+def _notes(best: Design, trials: list[Trial], doubt: Regret, laboratory: Laboratory, *, stopped: bool) -> Iterator[str]:
+    terms = laboratory.terms
     if terms.goal.aim == "loss":
         losses = {trial.shape: np.exp(expected_log_loss(trial, terms)) for trial in trials}
         alike = sum(loss < min(losses.values()) + ALIKE for loss in losses.values())
@@ -160,11 +190,10 @@ def _notes(best: Design, trials: list[Trial], terms: Terms, laboratory: Laborato
         yield "speed is extrapolated: nobody has published a measurement on as many devices"
     if best.chance_to_fit < LIKELY:
         yield f"memory is tight: a chance of {best.chance_to_fit:.0%} to fit, given how far forecasts were off"
-    if best.near > 1:
-        yield (
-            f"{best.near} combinations of degrees and micro-batch lie within the best one's interval: measure a few of "
-            "the first before the long run"
-        )
+    yield (
+        f"a layout picked for its forecast takes {doubt.optimism:.1%} longer on average; taken untried the first is "
+        f"{doubt.first:.1%} slower than the truly fastest, after {doubt.tries} tried {ENOUGH:.0%}"
+    )
     if terms.goal.batch.tokens is not None:
         share = best.tokens_worth / best.tokens
         yield f"the given batch makes {best.tokens:.3g} tokens worth {share:.0%} of what small batches would"

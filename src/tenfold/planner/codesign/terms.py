@@ -68,7 +68,9 @@ class Terms:
         """Of one token as served; None where the goal does not ask."""
         if self.serving is None:
             return None
-        constants = self.calibrated.constants(accelerator=self.serving.accelerator.name)
+        constants = self.calibrated.constants(
+            accelerator=self.serving.accelerator.name, experts=float(shape.experts) > 0
+        )
         return decode_seconds(shape, self.serving, constants)
 
     def fast_enough(self, seconds: float | None) -> bool:

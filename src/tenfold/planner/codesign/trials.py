@@ -10,7 +10,7 @@ from tenfold.errors import InputError
 from tenfold.planner.codesign.terms import Terms
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.hardware import Cluster, Site
-from tenfold.planner.search import Choice, Question, search_layouts
+from tenfold.planner.search import Choice, Found, Question, search_layouts
 
 TOP = 5
 HALVINGS = 3
@@ -21,24 +21,30 @@ Told = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Trial:
-    """One of them. `choices` go from the fastest layout on."""
+    """One of them, and what its search found."""
 
-    shape: Shape
-    cluster: Cluster
-    sequences: int
-    choices: tuple[Choice, ...]
-    near: int
-    """Combinations of degrees and micro-batch that the best's interval does not tell apart from it."""
+    question: Question
+    found: Found
+
+    @property
+    def shape(self) -> Shape:
+        """The model."""
+        return self.question.shape
+
+    @property
+    def cluster(self) -> Cluster:
+        """The devices in use."""
+        return self.question.cluster
 
     @property
     def best(self) -> Choice:
         """The fastest layout."""
-        return self.choices[0]
+        return self.found.best[0]
 
     @property
     def batch_tokens(self) -> float:
         """Tokens of one step."""
-        return self.sequences * float(self.shape.context)
+        return self.question.tokens
 
 
 @dataclass
@@ -77,21 +83,12 @@ class Laboratory:
 
     def _search(self, shape: Shape, sequences: int, cluster: Cluster) -> Trial | None:
         goal = self.terms.goal
-        question = Question(
-            shape,
-            cluster,
-            sequences,
-            precision=goal.precision,
-            framework=goal.framework,
-            zero_bubble=goal.zero_bubble,
-        )
+        question = Question(shape, cluster, sequences, precision=goal.precision, framework=goal.framework)
         try:
-            found = search_layouts(question, self.terms.calibrated, top=TOP)
+            return Trial(question, search_layouts(question, self.terms.calibrated, top=TOP))
         except InputError as error:
             self.leave_out(str(error))
             return None
-        near = int(np.count_nonzero(found.seconds <= found.best[0].high))
-        return Trial(shape, cluster, sequences, found.best, near)
 
 
 def parts(cluster: Cluster) -> list[Cluster]:

@@ -1,6 +1,6 @@
-"""What relaxing a limit is worth, each by a fifth: what binds is what pays."""
+"""What relaxing a limit is worth, each by a fifth (latency by half): what binds is what pays."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import exp
 
@@ -9,12 +9,21 @@ import numpy as np
 from tenfold.planner.codesign.design import expected_log_loss
 from tenfold.planner.codesign.given_model import tokens_of
 from tenfold.planner.codesign.terms import Terms
-from tenfold.planner.codesign.trials import Laboratory, Trial
-from tenfold.planner.hardware import Cluster
+from tenfold.planner.codesign.trials import Trial
+from tenfold.planner.search import sensitivity
 
 FACTOR = 1.2
-LOOKED_AT = 3
-"""Best trials whose layouts are searched again on changed hardware."""
+KINDS = {
+    "FLOP/s": "compute",
+    "memory": "memory",
+    "memory bandwidth": "memory bandwidth",
+    "link bandwidth": "network",
+    "latency": "network",
+    "network bandwidth": "network",
+    "bandwidth of the outermost tier": "network",
+    "bandwidth between sites": "network",
+}
+"""Levers of the machine, and what they relax."""
 BINDING = 0.005
 """Share of the days, or of the dollars, from which on a limit is said to bind."""
 ROUNDS = 50
@@ -39,31 +48,26 @@ class Relaxation:
         return self.saved is None or self.saved >= BINDING
 
 
-def worth_for_loss(trials: list[Trial], laboratory: Laboratory) -> list[Relaxation]:
-    """Of every limit there is, the most worthwhile first."""
-    terms = laboratory.terms
-    ranked = sorted(trials, key=lambda trial: expected_log_loss(trial, terms))
-    best = expected_log_loss(ranked[0], terms)
-    found = [_for_loss(kind, what, trials, relaxed, best) for kind, what, relaxed in _softer(terms)]
-    for kind, what, change in _better(ranked[0].cluster):
-        again = _again(ranked[:LOOKED_AT], laboratory, change)
-        found.append(_for_loss(kind, what, again, terms, best))
+def worth_for_loss(trials: list[Trial], terms: Terms) -> list[Relaxation]:
+    """Of every limit there is, the most worthwhile first. Hardware is changed under the best model and batch."""
+    best = min(trials, key=lambda trial: expected_log_loss(trial, terms))
+    before = expected_log_loss(best, terms)
+    found = [_for_loss(kind, what, trials, relaxed, before) for kind, what, relaxed in _softer(terms)]
+    found += [_for_loss(kind, what, [changed], terms, before) for kind, what, changed in _better(best, terms)]
     return sorted(found, key=lambda one: -(one.loss_gain or 0.0))
 
 
-def worth_for_given(trials: list[Trial], laboratory: Laboratory) -> list[Relaxation]:
+def worth_for_given(trials: list[Trial], terms: Terms) -> list[Relaxation]:
     """The same where a model is given: `saved` is of the days, or of the dollars."""
-    terms = laboratory.terms
-    ranked = sorted(trials, key=lambda trial: _spent(trial, terms))
-    least = _spent(ranked[0], terms)
+    best = min(trials, key=lambda trial: spent(trial, terms))
+    least = spent(best, terms)
     found = []
     if terms.goal.batch.tokens is None:
         relaxed = replace(terms, batch_scale=FACTOR)
-        least_then = min(_spent(trial, relaxed) for trial in trials)
-        found.append(_saving("batch", "+20% critical batch", least, least_then))
-    for kind, what, change in _better(ranked[0].cluster):
-        again = _again(ranked[:LOOKED_AT], laboratory, change)
-        found.append(_saving(kind, what, least, min([_spent(trial, terms) for trial in again], default=least)))
+        then = min(spent(trial, relaxed) for trial in trials)
+        found.append(_saving("batch", "+20% critical batch", least, then))
+    for kind, what, changed in _better(best, terms):
+        found.append(_saving(kind, what, least, spent(changed, terms)))
     return sorted(found, key=lambda one: -(one.saved or 0.0))
 
 
@@ -71,16 +75,14 @@ def _saving(kind: str, what: str, before: float, after: float) -> Relaxation:
     return Relaxation(kind, what, max(0.0, 1 - after / before), None, None)
 
 
-def _spent(trial: Trial, terms: Terms) -> float:
-    """Seconds, or device-seconds, that the model needs."""
+def spent(trial: Trial, terms: Terms) -> float:
+    """Seconds, or device-seconds, that a given model needs by the best layout."""
     devices = trial.cluster.devices
     seconds = tokens_of(trial, terms) / (trial.best.tokens_per_second * terms.goodput(devices))
     return seconds * (devices if terms.goal.aim == "cost" else 1)
 
 
 def _for_loss(kind: str, what: str, trials: list[Trial], relaxed: Terms, before: float) -> Relaxation:
-    if not trials:
-        return Relaxation(kind, what, 0.0, exp(before), 0.0)
     best = min(trials, key=lambda trial: expected_log_loss(trial, relaxed))
     after = min(before, expected_log_loss(best, relaxed))
     saved = None if kind == "budget" else _saved(best, relaxed, before)
@@ -113,48 +115,9 @@ def _softer(terms: Terms) -> Iterator[tuple[str, str, Terms]]:
         yield "latency", "+20% time for a served token", replace(terms, serving=slower)
 
 
-def _again(trials: list[Trial], laboratory: Laboratory, change: Callable[[Cluster], Cluster]) -> list[Trial]:
-    again = [laboratory.trial(trial.shape, trial.sequences, change(trial.cluster)) for trial in trials]
-    return [trial for trial in again if trial is not None]
-
-
-def _better(cluster: Cluster) -> Iterator[tuple[str, str, Callable[[Cluster], Cluster]]]:
-    """Hardware that is a fifth better in one respect."""
-    yield "compute", "+20% FLOP/s", _more_flops
-    yield "memory", "+20% memory", _more_memory
-    yield "memory bandwidth", "+20% memory bandwidth", _more_memory_bandwidth
-    if cluster.tiers[0].devices > 1:
-        yield "network", f"+20% {cluster.tiers[0].name} bandwidth", lambda one: _wider(one, 0, 1)
-    if len(cluster.tiers) > 1:
-        yield "network", "+20% NIC bandwidth", lambda one: _wider(one, 1, len(one.tiers))
-    if cluster.wide is not None:
-        yield "network", "+20% bandwidth between sites", _wider_between
-
-
-def _more_flops(cluster: Cluster) -> Cluster:
-    peaks = {precision: peak * FACTOR for precision, peak in cluster.accelerator.peak_flops.items()}
-    return replace(cluster, accelerator=replace(cluster.accelerator, peak_flops=peaks))
-
-
-def _more_memory(cluster: Cluster) -> Cluster:
-    more = cluster.accelerator.memory_bytes * FACTOR
-    return replace(cluster, accelerator=replace(cluster.accelerator, memory_bytes=more))
-
-
-def _more_memory_bandwidth(cluster: Cluster) -> Cluster:
-    more = cluster.accelerator.memory_bandwidth * FACTOR
-    return replace(cluster, accelerator=replace(cluster.accelerator, memory_bandwidth=more))
-
-
-def _wider(cluster: Cluster, first: int, last: int) -> Cluster:
-    tiers = tuple(
-        replace(tier, bandwidth=tier.bandwidth * FACTOR) if first <= number < last else tier
-        for number, tier in enumerate(cluster.tiers)
-    )
-    return replace(cluster, tiers=tiers)
-
-
-def _wider_between(cluster: Cluster) -> Cluster:
-    if cluster.wide is None:
-        return cluster
-    return replace(cluster, wide=replace(cluster.wide, bandwidth=cluster.wide.bandwidth * FACTOR))
+def _better(trial: Trial, terms: Terms) -> Iterator[tuple[str, str, Trial]]:
+    """The trial on hardware that is better in one respect, layouts searched anew."""
+    for lever in sensitivity(trial.question, terms.calibrated):
+        if lever.what in KINDS and lever.better.best is not None:
+            found = replace(trial.found, best=(lever.better.best,))
+            yield KINDS[lever.what], f"{lever.better.change} {lever.what}", replace(trial, found=found)
