@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from tenfold.errors import InputError
 from tenfold.planner.codesign import example_goal_text, example_goals, known_model, known_models, load_goal, parse_goal
 from tenfold.planner.codesign.goal import Goal, ModelSection
 from tenfold.planner.codesign.load import given_shape, given_tokens
 from tenfold.planner.cost.shape import Shape
+from tests.planner.codesign.page import PAGE, SECTIONS, rewritten
 
 BUDGET = "aim = 'loss'\n[budget]\ndays = 3\n"
 GIVEN = "aim = 'time'\ntokens = 1e9\n[model]\n"
@@ -147,3 +149,13 @@ def test_tokens_of_a_known_model_are_its_own_unless_given() -> None:
 
 def test_examples_are_valid_toml_with_comments_first() -> None:
     assert {tomllib.loads(example_goal_text(name))["aim"] for name in example_goals()} == {"loss", "time", "cost"}
+
+
+def test_the_page_shows_every_key_model_and_example() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert rewritten(page) == page, "write it again: python -m tests.planner.codesign.page"
+    assert all(f"`{name}`" in page for section in SECTIONS.values() for name in plain_keys(section))
+
+
+def plain_keys(section: type[BaseModel]) -> set[str]:
+    return set(section.model_fields) - {header.strip("[]") for header in SECTIONS}

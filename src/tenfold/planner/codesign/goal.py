@@ -139,7 +139,7 @@ class Goal(Section):
     """Share of the time that trains, after failures and restarts: above 90 for Llama 3 405B (arXiv 2407.21783, section
     3.3.4)."""
     most_searches: Annotated[int, Field(ge=1, le=10**6)] = 200
-    """Searches over all layouts, at most. One takes about 0.2 s for 1,024 devices."""
+    """Searches over all layouts, at most. One takes about 0.1 s for 1,024 devices."""
     model: ModelSection | None = None
     budget: BudgetSection | None = None
     batch: BatchSection = BatchSection()

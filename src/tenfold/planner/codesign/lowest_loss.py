@@ -47,7 +47,7 @@ def search_models(laboratory: Laboratory) -> dict[Point, Trial]:
         _try(point, laboratory, found)
     expanded: set[Point] = set()
     while not laboratory.exhausted:
-        fresh = [point for point in _ranked(found, terms)[:EXPANDED] if point not in expanded]
+        fresh = [point for point in _promising(found, terms) if point not in expanded]
         if not fresh:
             break
         expanded.add(fresh[0])
@@ -71,8 +71,12 @@ def _try(point: Point, laboratory: Laboratory, found: dict[Point, Trial]) -> Non
         found[point] = trial
 
 
-def _ranked(found: dict[Point, Trial], terms: Terms) -> list[Point]:
-    return sorted(found, key=lambda point: expected_log_loss(found[point], terms))
+def _promising(found: dict[Point, Trial], terms: Terms) -> list[Point]:
+    """The best ones, and the best of each way to share keys and values: another way wants another size."""
+    losses = {point: expected_log_loss(trial, terms) for point, trial in found.items()}
+    ranked = sorted((point for point in found if np.isfinite(losses[point])), key=lambda point: losses[point])
+    of_each = {point.recipe.kv_group: point for point in reversed(ranked)}
+    return [*ranked[:EXPANDED], *sorted(of_each.values(), key=lambda point: losses[point])]
 
 
 def _coarse(terms: Terms) -> Iterator[Point]:

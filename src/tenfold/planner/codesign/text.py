@@ -35,7 +35,7 @@ def plan_lines(plan: Plan) -> list[str]:
     rest = ", ".join(one.what for one in plan.worth if not one.binds)
     lines += [f"  worth less than {BINDING:.1%}: {rest}"] if rest else []
     lines += [f"note: {note}" for note in plan.notes]
-    return [*lines, f"{plan.searches} searches over layouts in {plan.elapsed:.1f} s"]
+    return [*lines, f"searches over layouts: {plan.searches}, {plan.elapsed:.1f} s"]
 
 
 def layout_text(layout: Layout) -> str:
