@@ -267,6 +267,11 @@ def test_batches_share_out_over_the_devices_odd_part(target: float, devices: int
     assert sizes == sorted(set(sizes))
 
 
+def test_batches_share_out_over_sites() -> None:
+    scenario = example_cluster("rubin-scenario")
+    assert all(size % 10 == 0 for size in batch_sizes(1e6, 8192.0, scenario, 1))
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(*[st.floats(1, 10)] * 3), min_size=1, max_size=20), st.integers(1, 8))
 def test_a_front_holds_the_best_and_nothing_beaten(points: list[tuple[float, float, float]], most: int) -> None:

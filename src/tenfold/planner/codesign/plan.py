@@ -181,7 +181,8 @@ def _notes(best: Design, trials: list[Trial], doubt: Regret, laboratory: Laborat
     if terms.goal.aim == "loss":
         losses = {trial.shape: np.exp(expected_log_loss(trial, terms)) for trial in trials}
         alike = sum(loss < min(losses.values()) + ALIKE for loss in losses.values())
-        yield f"{alike} of the models tried are forecast within {ALIKE} of the best: choose among them on other grounds"
+        if alike > 1:
+            yield f"forecast within {ALIKE} of the best: {alike} of the models tried; choose on other grounds"
     if best.loss is not None:
         yield from terms.law.notes(best.parameters, best.tokens_worth)
     if best.loss is None and terms.goal.aim != "loss":
@@ -200,5 +201,4 @@ def _notes(best: Design, trials: list[Trial], doubt: Regret, laboratory: Laborat
     if stopped:
         yield f"stopped after most_searches = {terms.goal.most_searches}: more may find better"
     for reason, count in laboratory.refused.most_common(RARELY_MENTIONED):
-        example = laboratory.reasons[reason]
-        yield f"{count} left out: {reason}" + (f" (such as {example})" if example != reason else "")
+        yield f"{count} left out: {laboratory.reasons[reason]}"

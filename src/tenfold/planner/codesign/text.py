@@ -22,7 +22,8 @@ AIMS = {"loss": "lowest loss", "time": "least time", "cost": "least cost"}
 def plan_lines(plan: Plan) -> list[str]:
     """The best few, the front, what binds, what relaxing it is worth, notes."""
     best = plan.best[0]
-    lines = [f"{AIMS[plan.goal.aim]} on {plan.cluster.name}, {plan.goal.precision}, {plan.goal.framework}"]
+    framework = plan.goal.framework or "any framework"
+    lines = [f"{AIMS[plan.goal.aim]} on {plan.cluster.name}, {plan.goal.precision}, {framework}"]
     if best.loss is not None:
         lines.append(f"loss: {plan.law}; {plan.level:.0%} intervals, mostly common to all rows")
     lines += ["", *_table(plan.best), "", f"layout of the first: {layout_text(best.layout)}"]

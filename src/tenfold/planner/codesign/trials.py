@@ -1,5 +1,6 @@
 """Trials: a model, a batch and some devices, with the fastest layouts that the search found for them."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -120,8 +121,8 @@ def _part(cluster: Cluster, devices: int) -> Cluster:
 
 
 def batch_sizes(target: float, context: float, cluster: Cluster, doublings: int) -> list[int]:
-    """Sequences of one step around `target` tokens: powers of two times what makes data parallelism divide."""
-    base = _odd_part(cluster.devices)
+    """Sequences of one step around `target` tokens: powers of two times what devices and sites share out."""
+    base = math.lcm(_odd_part(cluster.devices), len(cluster.sites))
     exponent = round(np.log2(max(target / context / base, 1.0)))
     return [base * 2 ** max(exponent + shift, 0) for shift in range(-doublings, doublings + 1) if exponent + shift >= 0]
 
