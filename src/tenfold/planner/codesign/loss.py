@@ -1,0 +1,158 @@
+"""Forecast loss of a model of N parameters trained on D tokens, of which U are distinct."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from tenfold.planner.cost.numbers import Array
+from tenfold.scaling import Points, ScalingLaw, fit_scaling_law, read_runs
+from tenfold.scaling.laws import HOFFMANN
+
+NINETY = 1.645
+
+
+class LossLaw(Protocol):
+    """What the search asks of a law. Arrays broadcast against each other; `unique` is infinite without a limit."""
+
+    @property
+    def source(self) -> str:
+        """Where it is from, in one line."""
+
+    @property
+    def level(self) -> float:
+        """Coverage of `half_width`."""
+
+    def log_loss(self, parameters: Array, tokens: Array, unique: Array) -> Array:
+        """Expected ln L."""
+
+    def half_width(self, parameters: Array, tokens: Array, unique: Array) -> Array:
+        """Half-width of the interval of ln L."""
+
+    def notes(self, parameters: float, tokens: float) -> list[str]:
+        """What the interval cannot know."""
+
+
+@dataclass(frozen=True)
+class PublishedLaw:
+    """L = E + A / N^alpha + B / D^beta with the coefficients of Besiroglu et al. (arXiv 2404.10102, table 1).
+
+    Where distinct tokens are limited, repeated ones and parameters beyond what the distinct ones feed are discounted as
+    in Muennighoff et al. (arXiv 2305.16264, section 3), with their half-lives, on these coefficients; the best N for U
+    tokens follows from equal slopes.
+    Standard errors are published without their correlations and taken as independent, which makes the interval wide.
+    """
+
+    a: float = 482.01
+    b: float = 2085.43
+    e: float = 1.8172
+    alpha: float = 0.3478
+    beta: float = 0.3658
+    repeat_worth: float = 15.387756
+    excess_worth: float = 5.309743
+    errors: tuple[float, ...] = (124.58, 1293.23, 0.026, 0.015, 0.021)
+    """Standard errors of a, b, e, alpha and beta."""
+
+    @property
+    def source(self) -> str:
+        """Where it is from."""
+        return "Chinchilla's law as fitted by Besiroglu et al. (arXiv 2404.10102), nats a token of its tokenizer"
+
+    @property
+    def level(self) -> float:
+        """Coverage of the interval."""
+        return 0.9
+
+    def log_loss(self, parameters: Array, tokens: Array, unique: Array) -> Array:
+        """Expected ln L."""
+        model, data = self._effective(parameters, tokens, unique)
+        shape = np.broadcast_shapes(np.shape(model), np.shape(data))
+        points = Points.of(np.broadcast_to(model, shape).ravel(), np.broadcast_to(data, shape).ravel())
+        found: Array = HOFFMANN.log_loss(self._coefficients(), points)[0].reshape(shape)
+        return found
+
+    def half_width(self, parameters: Array, tokens: Array, unique: Array) -> Array:
+        """Half-width of the 90% interval of ln L, by the delta method."""
+        model, data = self._effective(parameters, tokens, unique)
+        n_term, d_term = self.a / model**self.alpha, self.b / data**self.beta
+        a, b, e, alpha, beta = self.errors
+        spread = (
+            (n_term * a / self.a) ** 2
+            + (d_term * b / self.b) ** 2
+            + e**2
+            + (n_term * np.log(model) * alpha) ** 2
+            + (d_term * np.log(data) * beta) ** 2
+        )
+        return np.asarray(NINETY * np.sqrt(spread) / (self.e + n_term + d_term))
+
+    def notes(self, parameters: float, tokens: float) -> list[str]:
+        """Where the law was not fitted."""
+        if parameters <= 16e9 and tokens <= 500e9:
+            return []
+        return [
+            "loss is extrapolated: Chinchilla's runs have up to 16 B parameters and 500 B tokens (arXiv 2203.15556)"
+        ]
+
+    def _coefficients(self) -> Array:
+        return np.array([[np.log(self.e), np.log(self.a), np.log(self.b), self.alpha, self.beta]])
+
+    def _effective(self, parameters: Array, tokens: Array, unique: Array) -> tuple[Array, Array]:
+        """N and D, less what repeating and excess make of them."""
+        distinct = np.minimum(unique, tokens)
+        data = _discounted(distinct, tokens, self.repeat_worth)
+        slopes = self.alpha * self.a / (self.beta * self.b)
+        with np.errstate(over="ignore"):
+            fed = np.where(np.isfinite(unique), (slopes * distinct**self.beta) ** (1 / self.alpha), np.inf)
+        return _discounted(np.minimum(fed, parameters), parameters, self.excess_worth), data
+
+
+def _discounted(base: Array, seen: Array, worth: float) -> Array:
+    """What `seen` is worth when only `base` of it is new."""
+    return np.asarray(base * (1 + worth * -np.expm1(-(seen / base - 1) / worth)))
+
+
+@dataclass(frozen=True)
+class LadderLaw:
+    """A law fitted to a table of one's own runs. N must be counted as the table counts it."""
+
+    law: ScalingLaw
+    table: str
+
+    @property
+    def source(self) -> str:
+        """Where it is from."""
+        form = self.law.committee.members[0][0].law.name
+        return f"a law ({form} and what forecasts as well) fitted to {len(self.law.runs)} runs of {self.table}"
+
+    @property
+    def level(self) -> float:
+        """Coverage of the interval."""
+        return 0.95
+
+    def log_loss(self, parameters: Array, tokens: Array, unique: Array) -> Array:
+        """Expected ln L."""
+        points, shape = self._points(parameters, tokens, unique)
+        return self.law.log_loss(points).reshape(shape)
+
+    def half_width(self, parameters: Array, tokens: Array, unique: Array) -> Array:
+        """Half-width of the 95% interval of ln L."""
+        points, shape = self._points(parameters, tokens, unique)
+        return self.law.half_widths(points, self.level).reshape(shape)
+
+    def notes(self, parameters: float, tokens: float) -> list[str]:
+        """What the law itself has to say of this point."""
+        points, _ = self._points(np.array(parameters), np.array(tokens), np.array(np.inf))
+        return list(self.law.forecast(points)[0].notes)
+
+    def _points(self, parameters: Array, tokens: Array, unique: Array) -> tuple[Points, tuple[int, ...]]:
+        several = np.broadcast_arrays(parameters, tokens, np.minimum(unique, tokens))
+        n, d, u = (np.ravel(each) for each in several)
+        return Points.of(n, d, self.law.runs.flops_factor * n * d, u), several[0].shape
+
+
+def law_of(table: str | None) -> LossLaw:
+    """The published law, or one fitted to the runs of a table. Raises InputError for a table that cannot be fitted."""
+    if table is None:
+        return PublishedLaw()
+    return LadderLaw(fit_scaling_law(read_runs(Path(table))), table)

@@ -1,0 +1,204 @@
+"""The outcome of a co-design search, and the search itself. First read `plan_goal`."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tenfold.planner.calibration import Calibrated
+from tenfold.planner.codesign.design import Design, expected_log_loss, pareto, trained_for
+from tenfold.planner.codesign.given_model import designs_of, search_given
+from tenfold.planner.codesign.goal import Goal
+from tenfold.planner.codesign.lowest_loss import search_models
+from tenfold.planner.codesign.terms import Goodput, Terms, terms_of
+from tenfold.planner.codesign.trials import Laboratory, Told, Trial
+from tenfold.planner.codesign.worth import Relaxation, spent, worth_for_given, worth_for_loss
+from tenfold.planner.cost.layout import Layout
+from tenfold.planner.export import Job
+from tenfold.planner.hardware import Cluster
+from tenfold.planner.search import Regret, regret
+from tenfold.planner.search.regret import ENOUGH
+
+SHOWN = 5
+FRONT = 12
+SHORTER = tuple(0.5 ** (number / 2) for number in range(9))
+"""Shares of the budget that the Pareto front is drawn for."""
+ALIKE = 0.001
+"""Nats between models that nobody could tell apart by a forecast."""
+LIKELY = 0.9
+"""Chance to fit in memory below which a plan says so."""
+RARELY_MENTIONED = 3
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A layout that may turn out the fastest."""
+
+    layout: Layout
+    step_seconds: float
+    step_interval: tuple[float, float]
+    memory_bytes: float
+    chance: float
+    """That it is the fastest of all."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do about a goal."""
+
+    goal: Goal
+    cluster: Cluster
+    law: str
+    level: float
+    """Coverage of the loss intervals."""
+    best: tuple[Design, ...]
+    """The best first: of each size (layers and width) where loss is the aim, else layouts and batches."""
+    front: tuple[Design, ...]
+    """None of them is beaten in loss, days, device-days and memory at once; from the shortest on."""
+    layouts: tuple[Alternative, ...]
+    """The fastest for the first one's model, batch and devices. Its own, as forecast, is the first."""
+    regret: Regret
+    """Of taking the first of `layouts` untried."""
+    worth: tuple[Relaxation, ...]
+    """Of relaxing each limit by a fifth, the most worthwhile first."""
+    notes: tuple[str, ...]
+    searches: int
+    elapsed: float
+
+    @property
+    def binds(self) -> tuple[Relaxation, ...]:
+        """The limits that hold the result back."""
+        return tuple(one for one in self.worth if one.binds)
+
+    @property
+    def job(self) -> Job:
+        """The best, to be exported."""
+        first = self.best[0]
+        return Job(first.shape, first.layout, first.tokens, self.goal.precision, self.cluster)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "goal": self.goal.model_dump(mode="json", exclude_none=True),
+            "cluster": self.cluster.name,
+            "law": self.law,
+            "loss_interval_level": self.level,
+            "best": [asdict(design) for design in self.best],
+            "layouts": [asdict(one) for one in self.layouts],
+            "regret": asdict(self.regret),
+            "front": [asdict(design) for design in self.front],
+            "binds": [one.kind for one in self.binds],
+            "worth": [asdict(one) for one in self.worth],
+            "notes": list(self.notes),
+            "searches": self.searches,
+            "elapsed_seconds": self.elapsed,
+        }
+
+
+def plan_goal(
+    goal: Goal,
+    cluster: Cluster,
+    calibrated: Calibrated,
+    *,
+    goodput: Goodput | None = None,
+    told: Told = lambda done, most: None,
+) -> Plan:
+    """Search for the best model, layout and batch. `goodput` takes the place of the goal's share of time that trains.
+
+    Raises InputError, in one line, where the goal cannot be met on this cluster.
+    """
+    begin = time.perf_counter()
+    terms = terms_of(goal, cluster, calibrated, goodput)
+    laboratory = Laboratory(terms, goal.most_searches, told)
+    if goal.aim == "loss":
+        trials = list(search_models(laboratory).values())
+        stopped = laboratory.exhausted
+        trials.sort(key=lambda trial: expected_log_loss(trial, terms))
+        best, front, worth = _for_loss(trials, terms)
+    else:
+        trials = search_given(laboratory)
+        stopped = False
+        trials.sort(key=lambda trial: spent(trial, terms))
+        best, front, worth = _for_given(trials, terms)
+    doubt = regret(trials[0].found, trials[0].question, calibrated)
+    return Plan(
+        goal=goal,
+        cluster=cluster,
+        law=terms.law.source,
+        level=terms.law.level,
+        best=tuple(best),
+        front=tuple(front),
+        layouts=tuple(_alternatives(trials[0], doubt)),
+        regret=doubt,
+        worth=tuple(worth),
+        notes=tuple(_notes(best[0], trials, doubt, laboratory, stopped=stopped)),
+        searches=laboratory.done,
+        elapsed=time.perf_counter() - begin,
+    )
+
+
+Answer = tuple[list[Design], list[Design], list[Relaxation]]
+
+
+def _for_loss(trials: list[Trial], terms: Terms) -> Answer:
+    served = [trial for trial in trials if np.isfinite(expected_log_loss(trial, terms))]
+    best = [_spend(trial, 1.0, terms) for trial in _one_of_each(served)]
+    front = [_spend(trial, share, terms) for trial in served for share in SHORTER]
+    return best[:SHOWN], pareto(front, FRONT), worth_for_loss(trials, terms)
+
+
+def _for_given(trials: list[Trial], terms: Terms) -> Answer:
+    designs = list(designs_of(trials, terms))
+    by_cost = terms.goal.aim == "cost"
+    ranked = sorted(designs, key=lambda design: design.device_days if by_cost else design.days)
+    return ranked[:SHOWN], pareto(designs, FRONT), worth_for_given(trials, terms)
+
+
+def _alternatives(trial: Trial, doubt: Regret) -> Iterator[Alternative]:
+    for choice, chance in zip(trial.found.best, doubt.chances, strict=True):
+        memory = float(choice.memory.total)
+        yield Alternative(choice.layout, choice.seconds, (choice.low, choice.high), memory, chance)
+
+
+def _spend(trial: Trial, share: float, terms: Terms) -> Design:
+    return trained_for(trial, trial.best, share * terms.run_seconds(trial.cluster.devices), terms)
+
+
+def _one_of_each(ranked: list[Trial]) -> Iterator[Trial]:
+    """The best of each size: heads and MLP make little difference to what a law of N and D can tell."""
+    seen = set()
+    for trial in ranked:
+        size = (trial.shape.layers, trial.shape.width)
+        if size not in seen:
+            seen.add(size)
+            yield trial
+
+
+def _notes(best: Design, trials: list[Trial], doubt: Regret, laboratory: Laboratory, *, stopped: bool) -> Iterator[str]:
+    terms = laboratory.terms
+    if terms.goal.aim == "loss":
+        losses = {trial.shape: np.exp(expected_log_loss(trial, terms)) for trial in trials}
+        alike = sum(loss < min(losses.values()) + ALIKE for loss in losses.values())
+        if alike > 1:
+            yield f"forecast within {ALIKE} of the best: {alike} of the models tried; choose on other grounds"
+    if best.loss is not None:
+        yield from terms.law.notes(best.parameters, best.tokens_worth)
+    if best.loss is None and terms.goal.aim != "loss":
+        yield "no forecast of loss: the law knows dense models only"
+    if best.extrapolation:
+        yield "speed is extrapolated: nobody has published a measurement on as many devices"
+    if best.chance_to_fit < LIKELY:
+        yield f"memory is tight: a chance of {best.chance_to_fit:.0%} to fit, given how far forecasts were off"
+    yield (
+        f"a layout picked for its forecast takes {doubt.optimism:.1%} longer on average; taken untried the first is "
+        f"{doubt.first:.1%} slower than the truly fastest, after {doubt.tries} tried {ENOUGH:.0%}"
+    )
+    if terms.goal.batch.tokens is not None:
+        share = best.tokens_worth / best.tokens
+        yield f"the given batch makes {best.tokens:.3g} tokens worth {share:.0%} of what small batches would"
+    if stopped:
+        yield f"stopped after most_searches = {terms.goal.most_searches}: more may find better"
+    for reason, count in laboratory.refused.most_common(RARELY_MENTIONED):
+        yield f"{count} left out: {laboratory.reasons[reason]}"

@@ -1,0 +1,113 @@
+"""A plan for people to read."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from tenfold.planner.codesign.design import Design
+from tenfold.planner.codesign.plan import Plan
+from tenfold.planner.codesign.worth import BINDING, Relaxation
+from tenfold.planner.cost.layout import Layout
+from tenfold.planner.cost.step import StepTime
+
+GROUPS = {
+    "compute": ("matmul", "attention", "elementwise", "head", "optimizer"),
+    "network": ("tensor", "context", "expert", "shard", "pipeline", "data"),
+    "bubble": ("bubble",),
+    "host and stragglers": ("launch", "fixed", "scale"),
+}
+"""Parts of the step time by what they wait for."""
+AIMS = {"loss": "lowest loss", "time": "least time", "cost": "least cost"}
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The best few, the front, what binds, what relaxing it is worth, notes."""
+    best = plan.best[0]
+    framework = plan.goal.framework or "any framework"
+    lines = [f"{AIMS[plan.goal.aim]} on {plan.cluster.name}, {plan.goal.precision}, {framework}"]
+    if best.loss is not None:
+        lines.append(f"loss: {plan.law}; {plan.level:.0%} intervals, mostly common to all rows")
+    lines += ["", *_table(plan.best), "", f"layout of the first: {layout_text(best.layout)}"]
+    lines.append(f"its step: {time_text(best.time)}")
+    lines += ["", "layouts to try for it, with the chance that each is the fastest:"]
+    lines += [f"  {one.chance:4.0%}  {one.step_seconds:.3g} s  {layout_text(one.layout)}" for one in plan.layouts]
+    lines += ["", "Pareto front (loss, days, device-days, memory):", *_table(plan.front)]
+    lines += ["", f"binds: {', '.join(dict.fromkeys(one.kind for one in plan.binds)) or 'nothing by itself'}"]
+    lines += [f"  {_worth(one, plan.goal.aim)}" for one in plan.binds]
+    rest = ", ".join(one.what for one in plan.worth if not one.binds)
+    lines += [f"  worth less than {BINDING:.1%}: {rest}"] if rest else []
+    lines += [f"note: {note}" for note in plan.notes]
+    return [*lines, f"searches over layouts: {plan.searches}, {plan.elapsed:.1f} s"]
+
+
+def layout_text(layout: Layout) -> str:
+    """Degrees above one, sharding, micro-batch, recomputation."""
+    parts = [
+        f"{name} {getattr(layout, name):g}"
+        for name in ("tensor", "context", "pipeline", "interleaving", "data", "expert")
+        if getattr(layout, name) > 1
+    ]
+    if layout.zero_bubble:
+        parts.append("zero bubble")
+    if layout.sharding:
+        group = f" in groups of {layout.shard_group:g}" if layout.shard_group else ""
+        parts.append(f"ZeRO-{layout.sharding:g}{group}")
+    parts.append(f"micro-batch {layout.micro_batch:g} x {layout.accumulation:g}")
+    parts.append(("no", "selective", "full")[int(layout.recomputation)] + " recomputation")
+    return ", ".join(parts)
+
+
+def time_text(time: StepTime) -> str:
+    """Shares of the step by what it waits for."""
+    known = {each.name for each in fields(StepTime)}
+    whole = float(time.total)
+    shares = {
+        group: sum(float(getattr(time, part)) for part in parts if part in known) / whole
+        for group, parts in GROUPS.items()
+    }
+    return ", ".join(f"{group} {share:.0%}" for group, share in shares.items() if share >= 0.005)
+
+
+def _table(designs: tuple[Design, ...]) -> Iterator[str]:
+    rows = [list(_cells(design)) for design in designs]
+    heads = ["model", "loss", "days", "devices", "dollars", "tokens", "batch", "step s", "MFU", "GB", "ms/token"]
+    used = [column for column, _ in enumerate(heads) if any(row[column] for row in rows)]
+    widths = {column: max(len(heads[column]), *(len(row[column]) for row in rows)) for column in used}
+    for row in (heads, *rows):
+        yield "  ".join(row[column].ljust(widths[column]) for column in used).rstrip()
+
+
+def _cells(design: Design) -> Iterator[str]:
+    shape = design.shape
+    groups = f"{shape.heads:g}/{shape.kv_heads:g} heads"
+    yield f"{_amount(design.parameters)} ({shape.layers:g} x {shape.width:g}, {groups}, MLP {shape.mlp_width:g})"
+    yield _interval(design.loss, design.loss_interval, "{:.3f}") if design.loss is not None else ""
+    fixed = design.days_interval[0] == design.days_interval[1]
+    yield _interval(design.days, None if fixed else design.days_interval, "{:.3g}")
+    yield f"{design.devices:,}"
+    yield "" if design.dollars is None else f"{design.dollars:,.0f}"
+    yield _amount(design.tokens)
+    yield _amount(design.batch_tokens)
+    yield _interval(design.step_seconds, design.step_interval, "{:.3g}")
+    yield f"{design.mfu:.1%}"
+    yield f"{design.memory_bytes / 1e9:.1f}"
+    yield "" if design.serving_seconds is None else f"{design.serving_seconds * 1e3:.1f}"
+
+
+def _amount(value: float) -> str:
+    """With the unit that leaves one to three digits before the point."""
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:,.0f}"
+
+
+def _interval(middle: float | None, interval: tuple[float, float] | None, form: str) -> str:
+    text = form.format(middle)
+    return text if interval is None else f"{text} ({form.format(interval[0])} - {form.format(interval[1])})"
+
+
+def _worth(one: Relaxation, aim: str) -> str:
+    gain = "" if one.loss_gain is None else f"loss -{one.loss_gain:.4f}"
+    what = "dollars" if aim == "cost" else "days"
+    saved = "" if one.saved is None else f"{'same loss in ' if gain else ''}-{one.saved:.1%} {what}"
+    return f"{one.what}: {', '.join(filter(None, (gain, saved)))}"

@@ -1,0 +1,123 @@
+"""What relaxing a limit is worth, each by a fifth (latency by half): what binds is what pays."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import exp
+
+import numpy as np
+
+from tenfold.planner.codesign.design import expected_log_loss
+from tenfold.planner.codesign.given_model import tokens_of
+from tenfold.planner.codesign.terms import Terms
+from tenfold.planner.codesign.trials import Trial
+from tenfold.planner.search import sensitivity
+
+FACTOR = 1.2
+KINDS = {
+    "FLOP/s": "compute",
+    "memory": "memory",
+    "memory bandwidth": "memory bandwidth",
+    "link bandwidth": "network",
+    "latency": "network",
+    "network bandwidth": "network",
+    "bandwidth of the outermost tier": "network",
+    "bandwidth between sites": "network",
+}
+"""Levers of the machine, and what they relax."""
+BINDING = 0.005
+"""Share of the days, or of the dollars, from which on a limit is said to bind."""
+ROUNDS = 50
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """One limit relaxed, all others as they are, layouts chosen anew."""
+
+    kind: str
+    """budget, data, batch, latency, compute, memory, memory bandwidth, network."""
+    what: str
+    saved: float | None
+    """Share of the days (of the dollars where cost is the aim) in which the same is reached; None for more budget."""
+    loss: float | None
+    """Where loss is the aim: with all of the budget spent."""
+    loss_gain: float | None
+
+    @property
+    def binds(self) -> bool:
+        """Whether relaxing it pays."""
+        return self.saved is None or self.saved >= BINDING
+
+
+def worth_for_loss(trials: list[Trial], terms: Terms) -> list[Relaxation]:
+    """Of every limit there is, the most worthwhile first. Hardware is changed under the best model and batch."""
+    best = min(trials, key=lambda trial: expected_log_loss(trial, terms))
+    before = expected_log_loss(best, terms)
+    found = [_for_loss(kind, what, trials, relaxed, before) for kind, what, relaxed in _softer(terms)]
+    found += [_for_loss(kind, what, [changed], terms, before) for kind, what, changed in _better(best, terms)]
+    return sorted(found, key=lambda one: -(one.loss_gain or 0.0))
+
+
+def worth_for_given(trials: list[Trial], terms: Terms) -> list[Relaxation]:
+    """The same where a model is given: `saved` is of the days, or of the dollars."""
+    best = min(trials, key=lambda trial: spent(trial, terms))
+    least = spent(best, terms)
+    found = []
+    if terms.goal.batch.tokens is None:
+        relaxed = replace(terms, batch_scale=FACTOR)
+        then = min(spent(trial, relaxed) for trial in trials)
+        found.append(_saving("batch", "+20% critical batch", least, then))
+    for kind, what, changed in _better(best, terms):
+        found.append(_saving(kind, what, least, spent(changed, terms)))
+    return sorted(found, key=lambda one: -(one.saved or 0.0))
+
+
+def _saving(kind: str, what: str, before: float, after: float) -> Relaxation:
+    return Relaxation(kind, what, max(0.0, 1 - after / before), None, None)
+
+
+def spent(trial: Trial, terms: Terms) -> float:
+    """Seconds, or device-seconds, that a given model needs by the best layout."""
+    devices = trial.cluster.devices
+    seconds = tokens_of(trial, terms) / (trial.best.tokens_per_second * terms.goodput(devices))
+    return seconds * (devices if terms.goal.aim == "cost" else 1)
+
+
+def _for_loss(kind: str, what: str, trials: list[Trial], relaxed: Terms, before: float) -> Relaxation:
+    best = min(trials, key=lambda trial: expected_log_loss(trial, relaxed))
+    after = min(before, expected_log_loss(best, relaxed))
+    saved = None if kind == "budget" else _saved(best, relaxed, before)
+    return Relaxation(kind, what, saved, exp(after), exp(before) - exp(after))
+
+
+def _saved(trial: Trial, terms: Terms, log_loss: float) -> float:
+    """Share of the budget that is left over when `log_loss` is reached."""
+    if expected_log_loss(trial, terms) >= log_loss:
+        return 0.0
+    low, high = 1e-6, 1.0
+    for _ in range(ROUNDS):
+        middle = (low + high) / 2
+        part = replace(terms, seconds=terms.seconds * middle, dollars=terms.dollars * middle)
+        low, high = (low, middle) if expected_log_loss(trial, part) <= log_loss else (middle, high)
+    return 1 - high
+
+
+def _softer(terms: Terms) -> Iterator[tuple[str, str, Terms]]:
+    """Limits that need no new search."""
+    if np.isfinite(terms.seconds):
+        yield "budget", "+20% days", replace(terms, seconds=terms.seconds * FACTOR)
+    if np.isfinite(terms.dollars):
+        yield "budget", "+20% dollars", replace(terms, dollars=terms.dollars * FACTOR)
+    if np.isfinite(terms.unique):
+        yield "data", "+20% distinct tokens", replace(terms, unique=terms.unique * FACTOR)
+    yield "batch", "+20% critical batch", replace(terms, batch_scale=FACTOR)
+    if terms.serving is not None:
+        slower = replace(terms.serving, seconds_per_token=terms.serving.seconds_per_token * FACTOR)
+        yield "latency", "+20% time for a served token", replace(terms, serving=slower)
+
+
+def _better(trial: Trial, terms: Terms) -> Iterator[tuple[str, str, Trial]]:
+    """The trial on hardware that is better in one respect, layouts searched anew."""
+    for lever in sensitivity(trial.question, terms.calibrated):
+        if lever.what in KINDS and lever.better.best is not None:
+            found = replace(trial.found, best=(lever.better.best,))
+            yield KINDS[lever.what], f"{lever.better.change} {lever.what}", replace(trial, found=found)

@@ -1,0 +1,100 @@
+"""What is exported: one model, one layout, on one cluster."""
+
+import math
+from dataclasses import dataclass, fields
+
+from tenfold.errors import InputError
+from tenfold.planner.cost.layout import Layout
+from tenfold.planner.cost.numbers import Numbers
+from tenfold.planner.cost.shape import Shape
+from tenfold.planner.hardware import Cluster, Precision
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be exported. Shape and layout hold one number in each field.
+
+    Raises InputError when the layout needs devices that are not there, or degrees that do not divide the model.
+    """
+
+    shape: Shape
+    layout: Layout
+    tokens: float
+    precision: Precision
+    cluster: Cluster
+
+    def __post_init__(self) -> None:
+        needed = whole(self.layout.devices)
+        if needed > self.cluster.devices:
+            raise InputError(f"the layout needs {needed} devices; {self.cluster.name} has {self.cluster.devices}")
+        for key, number, by, degree in _divisions(self.shape, self.layout):
+            if number % degree:
+                raise InputError(f"layout: {by} = {degree} does not divide {key} = {number}")
+
+    @property
+    def devices(self) -> int:
+        """Devices in use."""
+        return whole(self.layout.devices)
+
+    @property
+    def sequences(self) -> int:
+        """Sequences of one step."""
+        return whole(self.layout.sequences)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of one step."""
+        return self.sequences * whole(self.shape.context)
+
+    @property
+    def steps(self) -> int:
+        """Steps that train at least `tokens`."""
+        return math.ceil(self.tokens / self.batch_tokens)
+
+    @property
+    def stages(self) -> int:
+        """Pieces that the pipeline cuts the layers into, all model chunks of all ranks."""
+        return whole(self.layout.pipeline) * whole(self.layout.interleaving)
+
+    @property
+    def hosts(self) -> int:
+        """Hosts in use."""
+        return -(-self.devices // self.cluster.node_devices)
+
+
+def whole(value: Numbers) -> int:
+    """A count that the cost model keeps as a float. Raises InputError when it is none."""
+    number = float(value)
+    if not number.is_integer():
+        raise InputError(f"{number:g} is not a whole number: shape and layout are counts")
+    return int(number)
+
+
+def is_on(value: Numbers) -> bool:
+    """A switch that the cost model keeps as a float."""
+    return float(value) > 0
+
+
+def summary(job: Job) -> str:
+    """The job in one line, for the head of a file."""
+    layout = job.layout
+    degrees = {each.name: whole(getattr(layout, each.name)) for each in fields(layout)}
+    shown = ("tensor", "pipeline", "context", "data", "expert")
+    split = ", ".join(f"{name} {degrees[name]}" for name in shown if degrees[name] > 1) or "one device"
+    return (
+        f"{float(job.shape.parameters) / 1e9:.3g} B parameters, {job.tokens / 1e9:.4g} B tokens, "
+        f"{job.devices} x {job.cluster.accelerator.name}: {split}"
+    )
+
+
+def _divisions(shape: Shape, layout: Layout) -> list[tuple[str, int, str, int]]:
+    """What has to divide what: name, number, name of the degree, degree."""
+    tensor, context, expert = whole(layout.tensor), whole(layout.context), whole(layout.expert)
+    pairs = [
+        ("heads", whole(shape.heads), "tensor", tensor),
+        ("context", whole(shape.context), "context", context),
+        ("data x context", whole(layout.data) * context, "expert", expert),
+    ]
+    if whole(shape.experts):
+        pairs.append(("experts", whole(shape.experts), "expert", expert))
+    return pairs
