@@ -1,21 +1,24 @@
 """From what the planner's rooms answer to lines for people, pages and files."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
-from tenfold.campaign.plan.build import asked_of, planned
-from tenfold.campaign.plan.files import write_pictures
-from tenfold.campaign.plan.plan import Front, FrontPoint, Lever, Plan, Planned, Sensitivity
-from tenfold.planner.codesign import Design
-from tenfold.planner.codesign import Plan as Designed
-from tenfold.planner.export import campaign_sections, megatron_text, torchtitan_toml
-
 from tenfold.campaign.files import write_text
+from tenfold.campaign.plan.build import asked_of, front_of, planned
+from tenfold.campaign.plan.files import NO_RENDERER, write_pictures
+from tenfold.campaign.plan.plan import Plan
 from tenfold.errors import InputError
 from tenfold.planner.calibration import shipped
+from tenfold.planner.codesign import Design
+from tenfold.planner.codesign import Plan as Designed
+from tenfold.planner.cost.layout import Layout
+from tenfold.planner.cost.memory import Memory
+from tenfold.planner.cost.step import StepTime
+from tenfold.planner.export import campaign_sections, megatron_text, torchtitan_toml
 from tenfold.planner.fleet import (
     FleetRun,
     FleetSection,
@@ -26,9 +29,10 @@ from tenfold.planner.fleet import (
     profile_names,
 )
 from tenfold.planner.hardware import Cluster
-from tenfold.planner.search import Choice, Question, Regret, choose_exchange
-from tenfold.planner.search import Lever as Searched
+from tenfold.planner.search import Question, Regret, choose_exchange
 
+OWN = "tenfold"
+"""The framework that a campaign trains with."""
 LARGEST_FLEET = 10_000_000
 FACTORS = (1 / 8, 1 / 2, 1, 4, 16, 64)
 HOUR = 3600
@@ -85,35 +89,28 @@ def _span(seconds: float) -> str:
     return f"{seconds / HOUR:.1f} h" if seconds >= 2 * HOUR else f"{seconds / 60:.1f} min"
 
 
-def levers_of(levers: Iterable[Searched]) -> Sensitivity:
-    """For the tornado: days with less and with more of each property."""
-    return Sensitivity(
-        "days",
-        tuple(
-            Lever(
-                name=each.what,
-                less_setting=each.worse.change,
-                less=_finite(each.worse.days),
-                more_setting=each.better.change,
-                more=_finite(each.better.days),
-            )
-            for each in levers
-        ),
-    )
+@dataclass(frozen=True)
+class _Chosen:
+    """A design's layout and step, under the names that a search gives them."""
 
-
-def _finite(days: float) -> float | None:
-    return days if abs(days) != float("inf") else None
+    layout: Layout
+    seconds: float
+    low: float
+    high: float
+    memory: Memory
+    time: StepTime
+    tokens_per_second: float
+    mfu: float
+    extrapolation: bool
 
 
 def page_of(designed: Designed, cluster: Cluster) -> Plan:
-    """A co-designed plan as its page shows it: the layouts of the best few, and the front of loss or cost over days."""
+    """A co-designed plan as its page shows it: the layouts of the best few, and the front."""
     first = designed.best[0]
     return Plan(
         asked=asked_of(cluster, _name(first), first.shape, first.sequences, designed.goal.precision),
-        layouts=tuple(_planned(design) for design in designed.best),
-        front=_front(designed),
-        sensitivity=None,
+        layouts=tuple(planned(_chosen(design)) for design in designed.best),
+        front=front_of(designed.front),
         notes=designed.notes,
     )
 
@@ -123,47 +120,35 @@ def _name(design: Design) -> str:
     return f"{design.parameters / 1e9:.3g}B ({shape.layers:g} layers of {shape.width:g})"
 
 
-def _planned(design: Design) -> Planned:
+def _chosen(design: Design) -> _Chosen:
     low, high = design.step_interval
-    return planned(
-        Choice(
-            layout=design.layout,
-            seconds=design.step_seconds,
-            low=low,
-            high=high,
-            memory=design.memory,
-            time=design.time,
-            tokens_per_second=design.tokens_per_second,
-            mfu=design.mfu,
-            hfu=design.mfu,
-            extrapolation=design.extrapolation,
-        )
+    return _Chosen(
+        design.layout,
+        design.step_seconds,
+        low,
+        high,
+        design.memory,
+        design.time,
+        design.tokens_per_second,
+        design.mfu,
+        design.extrapolation,
     )
-
-
-def _front(designed: Designed) -> Front | None:
-    """Loss over days where there is a loss, else device-days over days."""
-    points = []
-    for design in designed.front:
-        if design.loss is None or design.loss_interval is None:
-            return None
-        low, high = design.loss_interval
-        points.append(FrontPoint(_name(design), design.days, design.loss, low, high, best=True))
-    return Front("days", "forecast loss, nats per token", tuple(points)) if points else None
 
 
 def written(plan: Plan, to: Path | None) -> list[str]:
     """Write page and pictures below `to`, if given; one line that says so."""
     if to is None:
         return []
-    return [f"wrote {', '.join(str(path) for path in write_pictures(plan, to))}"]
+    png = find_spec("resvg_py") is not None
+    paths = write_pictures(plan, to, png=png)
+    return [f"wrote {', '.join(str(path) for path in paths)}", *([] if png else [f"no PNGs: {NO_RENDERER}"])]
 
 
 def written_settings(designed: Designed, to: Path) -> list[str]:
     """Write the best plan as settings of tenfold, torchtitan and Megatron-LM."""
     job = designed.job
     texts = {
-        "campaign.toml": campaign_sections(job, shipped().memory),
+        "campaign.toml": campaign_sections(job, shipped().memory_constants(OWN)),
         "torchtitan.toml": torchtitan_toml(job),
         "megatron.txt": megatron_text(job),
     }
@@ -185,10 +170,13 @@ def site_notes(question: Question, inner_seconds: float) -> list[str]:
     """For several sites: what letting each train on its own, as `[cluster] learners` does, saves over lock-step."""
     if question.sites < 2:
         return []
-    joined = choose_exchange(question, inner_seconds, shipped())
-    how = joined.exchange
+    try:
+        joined = choose_exchange(question, inner_seconds, shipped())
+    except InputError as error:  # an answer too: no exchange can be hidden on such a line
+        return [str(error)]
+    how, waited = joined.exchange, joined.synchronous_exposed
     return [
-        f"the {question.sites} sites train in step here and wait {joined.synchronous_exposed:.2f} s of each step for "
-        f"each other; semi-synchronous, with {how.inner_steps} inner steps, {how.fragments} fragments and {how.bits} bits, "
-        f"they wait {joined.exposed:.2f} s, {joined.speedup:.2f} times as fast (what a token teaches is another question)"
+        f"the {question.sites} sites train in step here and wait {waited:.2f} s of each step for each other; "
+        f"semi-synchronous, with {how.inner_steps} inner steps, {how.fragments} fragments and {how.bits} bits, they wait "
+        f"{joined.exposed:.2f} s and are {joined.speedup:.2f} times as fast (what a token teaches is another question)"
     ]

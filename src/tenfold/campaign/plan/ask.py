@@ -5,16 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tenfold.campaign.plan.build import asked_of, fleet_lines, planned
-from tenfold.campaign.plan.plan import Plan
-from tenfold.campaign.plan.table import plan_table
-from tenfold.planner.codesign import known_model, load_goal, plan_goal, plan_lines, progress_to
-
 from tenfold.campaign.plan.answers import (
     Shown,
     fleet_of,
     interval_line,
-    levers_of,
     page_of,
     progress,
     risk_notes,
@@ -24,8 +18,12 @@ from tenfold.campaign.plan.answers import (
     written,
     written_settings,
 )
+from tenfold.campaign.plan.build import asked_of, fleet_lines, planned, sensitivity_of
+from tenfold.campaign.plan.plan import Plan
+from tenfold.campaign.plan.table import plan_table
 from tenfold.errors import InputError
 from tenfold.planner.calibration import shipped
+from tenfold.planner.codesign import known_model, load_goal, plan_goal, plan_lines, progress_to
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.evaluate import HELD_OUT, evaluate_rows
 from tenfold.planner.fleet import FleetCurves, FleetRun, best_interval, best_spares, goodput_curves, simulate_fleet
@@ -37,7 +35,7 @@ from tenfold.planner.hardware import (
     example_clusters,
     load_cluster,
 )
-from tenfold.planner.search import Question, explain, regret, say, search_layouts, sensitivity
+from tenfold.planner.search import Question, alone, explain, regret, say, search_layouts, sensitivity
 
 SHARED_OUT = 8  # learners that the smallest fleet of the curves is split into
 
@@ -151,9 +149,9 @@ def ask_layouts(asked: PlanAsked, model: str, cluster: Cluster) -> Shown:
     plan = Plan(
         asked=asked_of(cluster, model, shape, sequences, precision),
         layouts=tuple(planned(choice) for choice in found.best),
-        fleet=fleet_lines(curves.points) if curves else (),  # type: ignore[arg-type]
-        sensitivity=levers_of(levers),
-        notes=(*risk_notes(risk), *site_notes(question, found.best[0].seconds)),
+        fleet=fleet_lines(curves.points) if curves else (),
+        sensitivity=sensitivity_of(levers),
+        notes=(*risk_notes(risk), *site_notes(question, alone(found.best[0], question, shipped()))),
     )
     lines = [f"{found.searched:,} layouts, {found.feasible:,} fit, {found.elapsed:.1f} s", *plan_table(plan.layouts)]
     lines += ["", *(say(each.better) for each in levers), "", *plan.notes]
