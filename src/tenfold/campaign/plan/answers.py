@@ -1,8 +1,9 @@
 """From what the planner's rooms answer to lines for people, pages and files."""
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,11 +21,13 @@ from tenfold.planner.cost.memory import Memory
 from tenfold.planner.cost.step import StepTime
 from tenfold.planner.export import campaign_sections, megatron_text, torchtitan_toml
 from tenfold.planner.fleet import (
+    FleetCurves,
     FleetRun,
     FleetSection,
     IntervalChoice,
     SparesChoice,
     fleet_run,
+    goodput_curves,
     load_fleet,
     profile_names,
 )
@@ -34,6 +37,7 @@ from tenfold.planner.search import Question, Regret, choose_exchange
 OWN = "tenfold"
 """The framework that a campaign trains with."""
 LARGEST_FLEET = 10_000_000
+SHARED_OUT = 8  # learners that the smallest fleet of the curves is split into
 FACTORS = (1 / 8, 1 / 2, 1, 4, 16, 64)
 HOUR = 3600
 
@@ -72,6 +76,17 @@ def sizes_around(cluster: Cluster) -> list[int]:
     host = cluster.node_devices
     sizes = {max(1, round(cluster.devices * factor / host)) * host for factor in FACTORS}
     return sorted(size for size in sizes if size <= LARGEST_FLEET)
+
+
+def curves_around(run: FleetRun, cluster: Cluster, replica_devices: int) -> FleetCurves:
+    """Goodput of three ways to train against the size of the fleet.
+
+    `replica_devices` are those of one data-parallel replica where the run does not say; what divides all sizes counts.
+    """
+    sizes, host = sizes_around(cluster), cluster.node_devices
+    replica = run.replica_devices or math.gcd(replica_devices, *sizes)
+    learner = max(1, min(sizes) // SHARED_OUT // host) * host
+    return goodput_curves(replace(run, replica_devices=replica), sizes, learner_devices=math.gcd(learner, *sizes))
 
 
 def interval_line(choice: IntervalChoice) -> str:
@@ -177,6 +192,6 @@ def site_notes(question: Question, inner_seconds: float) -> list[str]:
     how, waited = joined.exchange, joined.synchronous_exposed
     return [
         f"the {question.sites} sites train in step here and wait {waited:.2f} s of each step for each other; "
-        f"semi-synchronous, with {how.inner_steps} inner steps, {how.fragments} fragments and {how.bits} bits, they wait "
-        f"{joined.exposed:.2f} s and are {joined.speedup:.2f} times as fast (what a token teaches is another question)"
+        f"semi-synchronous, with {how.inner_steps} inner steps, {how.fragments} fragments and {how.bits} bits, they "
+        f"wait {joined.exposed:.2f} s and are {joined.speedup:.2f} times as fast, if a token teaches them as much"
     ]

@@ -7,13 +7,13 @@ from typing import Any
 
 from tenfold.campaign.plan.answers import (
     Shown,
+    curves_around,
     fleet_of,
     interval_line,
     page_of,
     progress,
     risk_notes,
     site_notes,
-    sizes_around,
     spares_line,
     written,
     written_settings,
@@ -26,7 +26,7 @@ from tenfold.planner.calibration import shipped
 from tenfold.planner.codesign import known_model, load_goal, plan_goal, plan_lines, progress_to
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.evaluate import HELD_OUT, evaluate_rows
-from tenfold.planner.fleet import FleetCurves, FleetRun, best_interval, best_spares, goodput_curves, simulate_fleet
+from tenfold.planner.fleet import best_interval, best_spares, simulate_fleet
 from tenfold.planner.hardware import (
     PRECISIONS,
     Cluster,
@@ -35,9 +35,9 @@ from tenfold.planner.hardware import (
     example_clusters,
     load_cluster,
 )
-from tenfold.planner.search import Question, alone, explain, regret, say, search_layouts, sensitivity
+from tenfold.planner.search import Choice, Question, alone, explain, regret, say, search_layouts, sensitivity
 
-SHARED_OUT = 8  # learners that the smallest fleet of the curves is split into
+REPLICA_HOSTS = 16  # of one data-parallel replica, where nothing says how large a model is
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def ask_fleet(text: str, cluster: Cluster) -> Shown:
     """Failures of a run on `cluster`, the best checkpoint interval and spares, and the size where lock-step ends."""
     run = fleet_of(text, cluster)
     result = simulate_fleet(run)
-    interval, spares, curves = best_interval(run), best_spares(run), _curves(run, cluster)
+    interval, spares = best_interval(run), best_spares(run)
+    curves = curves_around(run, cluster, REPLICA_HOSTS * cluster.node_devices)
     record = {
         "run": result.to_dict(),
         "best_interval": asdict(interval),
@@ -126,12 +127,6 @@ def ask_fleet(text: str, cluster: Cluster) -> Shown:
         "sizes": curves.to_dict(),
     }
     return Shown(record, [*result.lines(), "", interval_line(interval), spares_line(spares), "", *curves.lines()])
-
-
-def _curves(run: FleetRun, cluster: Cluster) -> FleetCurves:
-    sizes = sizes_around(cluster)
-    host = cluster.node_devices
-    return goodput_curves(run, sizes, learner_devices=max(1, min(sizes) // SHARED_OUT // host) * host)
 
 
 def ask_layouts(asked: PlanAsked, model: str, cluster: Cluster) -> Shown:
@@ -145,7 +140,9 @@ def ask_layouts(asked: PlanAsked, model: str, cluster: Cluster) -> Shown:
     found = search_layouts(question, shipped(), top=asked.top)
     levers = sensitivity(question, shipped())
     risk = regret(found, question, shipped())
-    curves = _curves(fleet_of(asked.simulate, cluster), cluster) if asked.simulate else None
+    curves = (
+        curves_around(fleet_of(asked.simulate, cluster), cluster, _replica(found.best[0])) if asked.simulate else None
+    )
     plan = Plan(
         asked=asked_of(cluster, model, shape, sequences, precision),
         layouts=tuple(planned(choice) for choice in found.best),
@@ -159,6 +156,11 @@ def ask_layouts(asked: PlanAsked, model: str, cluster: Cluster) -> Shown:
     lines += ["", *explain(found.best[0], question, shipped())] if asked.explain else []
     record = plan.to_dict() | {"regret": asdict(risk), "searched": found.searched, "feasible": found.feasible}
     return Shown(record | {"refused": dict(found.refused)}, [*lines, *written(plan, asked.to)])
+
+
+def _replica(choice: Choice) -> int:
+    """Devices of one data-parallel replica."""
+    return round(float(choice.layout.devices / choice.layout.data))
 
 
 def _with_context(shape: Shape, context: int | None) -> Shape:
