@@ -172,6 +172,14 @@ def written_settings(designed: Designed, to: Path) -> list[str]:
     return [f"wrote {', '.join(str(to / name) for name in texts)}"]
 
 
+def framework_notes(framework: str) -> list[str]:
+    """That a framework was never measured, if so."""
+    known = shipped().frameworks()
+    if framework in known:
+        return []
+    return [f"nobody measured {framework}: it gets the mean of {', '.join(known)}, and their spread"]
+
+
 def risk_notes(risk: Regret) -> list[str]:
     """What picking the layout that is forecast best risks."""
     return [

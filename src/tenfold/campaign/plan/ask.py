@@ -9,6 +9,7 @@ from tenfold.campaign.plan.answers import (
     Shown,
     curves_around,
     fleet_of,
+    framework_notes,
     interval_line,
     page_of,
     progress,
@@ -148,7 +149,11 @@ def ask_layouts(asked: PlanAsked, model: str, cluster: Cluster) -> Shown:
         layouts=tuple(planned(choice) for choice in found.best),
         fleet=fleet_lines(curves.points) if curves else (),
         sensitivity=sensitivity_of(levers),
-        notes=(*risk_notes(risk), *site_notes(question, alone(found.best[0], question, shipped()))),
+        notes=(
+            *framework_notes(asked.framework),
+            *risk_notes(risk),
+            *site_notes(question, alone(found.best[0], question, shipped())),
+        ),
     )
     lines = [f"{found.searched:,} layouts, {found.feasible:,} fit, {found.elapsed:.1f} s", *plan_table(plan.layouts)]
     lines += ["", *(say(each.better) for each in levers), "", *plan.notes]
@@ -177,6 +182,7 @@ def _sequences(batch_tokens: int, shape: Shape) -> int:
 def ask_goal(file: Path, cluster: Cluster, to: Path | None) -> Shown:
     """Model, layout and batch for a goal; with `to`, a page, pictures and settings of three programs."""
     designed = plan_goal(load_goal(file), cluster, shipped(), told=progress_to())
+    print(file=sys.stderr)  # the line of progress ends here
     lines = plan_lines(designed)
     if to is not None:
         lines += [*written(page_of(designed, cluster), to), *written_settings(designed, to)]
