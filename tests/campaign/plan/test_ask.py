@@ -1,0 +1,127 @@
+"""`tenfold plan`: its questions, asked as a person does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tenfold.campaign.plan.ask import PlanAsked, ask
+from tenfold.config import load_campaign
+from tenfold.errors import InputError
+from tests.planner.rows.test_read import ROW, written
+
+
+def told(*arguments: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """What the command says."""
+    command = [sys.executable, "-m", "tenfold", "plan", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=directory, check=False, timeout=120)
+
+
+def test_layouts_of_a_known_model_with_page_and_pictures(tmp_path: Path) -> None:
+    run = told(
+        *("--model", "Llama-3-8B", "--cluster", "H100-SXM:64", "--batch-tokens", "1048576", "--top", "3", "--explain"),
+        *("--simulate", "llama3-h100", "--to", str(tmp_path / "plan")),
+    )
+    assert run.returncode == 0, run.stderr
+    assert "90% interval" in run.stdout and "matrix products" in run.stdout and "network bandwidth" in run.stdout
+    page = (tmp_path / "plan" / "plan.html").read_text(encoding="utf-8")
+    assert "Llama-3-8B" in page and page.count("<svg") >= 4
+    assert (tmp_path / "plan" / "fleet.png").stat().st_size > 1000
+
+
+def test_json_is_one_object_and_agrees_with_what_people_read() -> None:
+    options = ("--model", "Llama-3-8B", "--cluster", "h100-64", "--batch-tokens", "1048576", "--top", "2")
+    record = json.loads(told(*options, "--json").stdout)
+    first = record["layouts"][0]
+    assert len(record["layouts"]) == 2 and record["feasible"] <= record["searched"]
+    assert sum(first["time"].values()) == pytest.approx(first["seconds"])
+    assert f"{first['mfu'] * 100:.1f}%" in told(*options).stdout
+
+
+def test_failures_of_a_cluster() -> None:
+    shown = ask(PlanAsked(simulate="llama3-h100", cluster="h100-1024"))
+    assert 0.5 < shown.record["run"]["goodput"]["mean"] <= 1
+    assert any(line.startswith("checkpoint every") for line in shown.lines)
+    assert {"synchronous", "elastic", "semi-synchronous"} <= set(shown.record["sizes"]["modes"])
+
+
+def test_a_goal_gives_settings_that_load(tmp_path: Path) -> None:
+    from tenfold.planner.codesign import example_goal_text
+
+    goal = tmp_path / "goal.toml"
+    goal.write_text(example_goal_text("llama3-8b-cost"), encoding="utf-8")
+    shown = ask(PlanAsked(goal=goal, cluster="h100-64", to=tmp_path / "out"))
+    assert shown.record["best"][0]["days"] > 0
+    assert load_campaign(tmp_path / "out").model.depth == 32
+    assert "--num-layers 32" in (tmp_path / "out" / "megatron.txt").read_text(encoding="utf-8")
+    assert (tmp_path / "out" / "torchtitan.toml").exists() and (tmp_path / "out" / "plan.html").exists()
+
+
+def test_rows_of_ones_own(tmp_path: Path) -> None:
+    rows = written(tmp_path, ROW, ROW | {"id": "8", "tokens_s_gpu": ""})
+    run = told("--evaluate", str(rows), "--json")
+    record = json.loads(run.stdout)
+    assert [each["row"] for each in record["rows"]] == ["7", "8"] and record["families"][0]["time"]["rows"] == 1
+
+
+SMALL = PlanAsked(model="Llama-3-8B", cluster="h100-64")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (replace(SMALL, cluster=None), "--cluster is needed"),
+        (replace(SMALL, model="Lama-3-8B"), "did you mean 'Llama-3-8B'"),
+        (replace(SMALL, cluster="nowhere"), "no such file and no example"),
+        (replace(SMALL, cluster="H100-SXM:0"), "ACCELERATOR:DEVICES"),
+        (replace(SMALL, cluster="missing.toml"), "missing.toml"),
+        (replace(SMALL, batch_tokens=1000), "not a multiple of the context"),
+        (replace(SMALL, precision="int3"), "allowed are fp32"),
+        (replace(SMALL, precision="fp4"), "no published peak in fp4"),
+        (replace(SMALL, goal=Path("x.toml")), "two questions"),
+        (replace(SMALL, held_out="shape"), "goes with --evaluate"),
+        (replace(SMALL, model="Llama-3.1-405B", cluster="H100-SXM:8"), "nothing fits"),
+        (PlanAsked(simulate="nothing", cluster="h100-64"), "no such file and no profile"),
+        (PlanAsked(evaluate=Path("none.csv")), "cannot be read"),
+        (PlanAsked(evaluate=Path("none.csv"), held_out="row"), "allowed are shape, source, scale"),
+        (PlanAsked(goal=Path("none.toml"), cluster="h100-64"), "no such file"),
+    ],
+)
+def test_bad_input_is_one_line(asked: PlanAsked, words: str) -> None:
+    with pytest.raises(InputError) as error:
+        ask(asked)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_bad_input_exits_with_2_and_says_nothing_else(tmp_path: Path) -> None:
+    run = told("--model", "Lama-3-8B", "--cluster", "h100-64", directory=tmp_path)
+    assert run.returncode == 2 and run.stdout == "" and len(run.stderr.strip().splitlines()) == 1
+
+
+def test_a_cluster_that_cannot_be_is_named_with_file_and_key(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text('name = "x"\naccelerator = "H100-SXM"\ndevices = 12\nnode_devices = 8\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"cluster\.toml.*(devices|node_devices)"):
+        ask(PlanAsked(model="Llama-3-8B", cluster=str(path)))
+
+
+def test_interrupted_in_the_middle_it_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    from tenfold.planner.codesign import example_goal_text
+
+    goal = tmp_path / "goal.toml"
+    goal.write_text(example_goal_text("loss-30-days"), encoding="utf-8")
+    command = [sys.executable, "-m", "tenfold", "plan", "--goal", str(goal), "--cluster", "h100-1024", "--to", "out"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert run.stderr is not None
+    seen = run.stderr.read(10)  # progress has begun
+    os.kill(run.pid, signal.SIGINT)
+    begin = time.monotonic()
+    _, rest = run.communicate(timeout=60)
+    assert run.returncode == 130 and "interrupted" in seen + rest
+    assert time.monotonic() - begin < 30 and not (tmp_path / "out").exists()
