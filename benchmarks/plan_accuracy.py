@@ -23,10 +23,11 @@ from tenfold.planner.cost.memory import memory_bytes
 from tenfold.planner.cost.numbers import Array
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.evaluate import HELD_OUT, Answer, evaluate_rows
+from tenfold.planner.evaluate.answer import USABLE
 from tenfold.planner.rows import read_runs
 
 TIED = ("1.34B", "3.57B")  # nanotron's benchmark ties embeddings below 4 B
-FULL = 75e9  # bytes: what a run of the sweep could use of its 80 GB
+FULL = USABLE * 80e9
 
 
 def main() -> None:
@@ -101,7 +102,7 @@ def failures(path: Path, rows: Path) -> str:
     flagged = bytes_ > FULL
     return (
         f"memory, models held out: of {int((~ran).sum())} failed configurations {int(plausible.sum())} are plausibly "
-        f"out of memory; above {FULL / 1e9:.0f} GB: {flagged[plausible].mean():.1%} of them, and "
+        f"out of memory; above {FULL / 1e9:.1f} GB: {flagged[plausible].mean():.1%} of them, and "
         f"{flagged[ran].mean():.1%} of the {int(ran.sum())} that ran"
     )
 

@@ -29,7 +29,7 @@ bits and in fp32, gradients are summed in fp32, Adam keeps an fp32 weight and tw
 Of 2,128 published runs of other frameworks, all of which ran, this says so of 94%; most others do not print how much
 they recompute.
 """
-SPREAD = 1.0
+SPREAD = 0.4
 NOISE = 0.1
 NAMES = tuple(each.name for each in fields(MemoryConstants))
 
