@@ -80,7 +80,7 @@ def fastest(call: Callable[[], object], seconds: float = 3.0) -> float:
 def print_speed() -> None:
     every = list(grids(QUESTION, Counter()))
     layouts = sum(int(np.count_nonzero(grid.allowed)) for grid in every)
-    device, constants, memory = device_of(QUESTION), constants_of(QUESTION, shipped()), shipped().memory
+    device, constants, memory = device_of(QUESTION), constants_of(QUESTION, shipped()), shipped().memory_constants("megatron-core")
 
     def evaluate() -> None:
         for grid in every:
