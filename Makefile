@@ -41,6 +41,8 @@ docs: setup
 	$(BIN)/python -m tests.campaign.bad_inputs >> docs/errors.new
 	mv docs/errors.new docs/errors.md
 	$(BIN)/python -c 'from tenfold.config import render_reference; print(render_reference(), end="")' > docs/configuration.md
+	$(BIN)/python -m tests.planner.hardware.page
+	$(BIN)/python -m tests.planner.codesign.page
 
 # Writes the resolved configuration of each shipped example, which the tests compare with.
 snapshots: setup
