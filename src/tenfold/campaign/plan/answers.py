@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from tenfold.campaign.files import write_text
 from tenfold.campaign.plan.build import asked_of, front_of, planned
 from tenfold.campaign.plan.files import NO_RENDERER, write_pictures
-from tenfold.campaign.plan.plan import Plan
+from tenfold.campaign.plan.plan import Lever, Plan, Sensitivity
 from tenfold.errors import InputError
 from tenfold.planner.calibration import shipped
 from tenfold.planner.codesign import Design
@@ -32,7 +32,7 @@ from tenfold.planner.fleet import (
     profile_names,
 )
 from tenfold.planner.hardware import Cluster
-from tenfold.planner.search import Question, Regret, choose_exchange
+from tenfold.planner.search import Question, Regret, assess, choose_exchange
 
 OWN = "tenfold"
 """The framework that a campaign trains with."""
@@ -120,14 +120,30 @@ class _Chosen:
 
 
 def page_of(designed: Designed, cluster: Cluster) -> Plan:
-    """A co-designed plan as its page shows it: the layouts of the best few, and the front."""
-    first = designed.best[0]
+    """A co-designed plan as its page shows it: layouts of the best model, the front of all, what relaxing is worth."""
+    first, goal = designed.best[0], designed.goal
+    layouts = [planned(_chosen(first))]
+    if first.devices == cluster.devices:
+        question = Question(first.shape, cluster, first.sequences, goal.precision, goal.framework)
+        layouts = [planned(assess(question, each.layout, shipped())) for each in designed.layouts]
     return Plan(
-        asked=asked_of(cluster, _name(first), first.shape, first.sequences, designed.goal.precision),
-        layouts=tuple(planned(_chosen(design)) for design in designed.best),
+        asked=asked_of(cluster, _name(first), first.shape, first.sequences, goal.precision),
+        layouts=tuple(layouts),
         front=front_of(designed.front),
+        sensitivity=_worth(designed),
         notes=designed.notes,
     )
+
+
+def _worth(designed: Designed) -> Sensitivity | None:
+    """Days (or dollars) that the same result takes with each limit relaxed."""
+    outcome = "dollars" if designed.goal.aim == "cost" else "days"
+    levers = []
+    for one in designed.worth:
+        change, _, name = one.what.partition(" ")  # "+20% memory"
+        if one.saved is not None:
+            levers.append(Lever(name, "", None, change, -one.saved))
+    return Sensitivity(outcome, tuple(levers)) if levers else None
 
 
 def _name(design: Design) -> str:
