@@ -80,7 +80,8 @@ def fastest(call: Callable[[], object], seconds: float = 3.0) -> float:
 def print_speed() -> None:
     every = list(grids(QUESTION, Counter()))
     layouts = sum(int(np.count_nonzero(grid.allowed)) for grid in every)
-    device, constants, memory = device_of(QUESTION), constants_of(QUESTION, shipped()), shipped().memory_constants("megatron-core")
+    device, constants = device_of(QUESTION), constants_of(QUESTION, shipped())
+    memory = shipped().memory_constants(QUESTION.framework)
 
     def evaluate() -> None:
         for grid in every:
@@ -164,7 +165,7 @@ def print_trust() -> None:
     told = regret(found, QUESTION, shipped())
     print(f"\n4. the first is the fastest with a chance of {told.chances[0]:.0%}; untried it costs {told.first:.1%}")
     print(f"   after trying the first 1, 2...: {', '.join(f'{each:.1%}' for each in told.after)}")
-    print(f"   {told.tries} to try for 1%; picked forecasts flatter by {told.optimism:.1%}")
+    print(f"   {told.tries} to try for 1%")
     for lever in sensitivity(QUESTION, shipped()):
         print(f"   {say(lever.better):55} {say(lever.worse)}")
 

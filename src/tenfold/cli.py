@@ -239,11 +239,17 @@ def plan(
     cluster: Annotated[
         str | None, typer.Option(help="CLUSTER.toml, an example (llama3-16k, …) or ACCELERATOR:DEVICES.")
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(help="With --model: tokens of one step.")] = 4_194_304,
-    context: Annotated[int | None, typer.Option(help="With --model: tokens of context. Default: the model's.")] = None,
-    precision: Annotated[str, typer.Option(help="With --model: bf16, fp16, fp8, fp4 or fp32.")] = "bf16",
-    framework: Annotated[str, typer.Option(help="With --model: whose measured speed counts.")] = "megatron-core",
-    top: Annotated[int, typer.Option(min=1, help="With --model: how many layouts to show.")] = 5,
+    batch_tokens: Annotated[
+        int | None, typer.Option(min=1, help="With --model: tokens of one step. Default: 4,194,304.")
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="With --model: of a sequence. Default: the model's.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="With --model: bf16 (default), fp16, fp8, fp4, fp32.")] = None,
+    framework: Annotated[
+        str | None, typer.Option(help="With --model: whose measured speed counts. Default: megatron-core.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="With --model: how many layouts to show. Default: 5.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="With --model: where time and memory go.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Of a campaign: measure this machine anew.")] = False,
     to: Annotated[Path | None, typer.Option(help="Directory for the page, pictures and settings.")] = None,
@@ -356,7 +362,7 @@ def main() -> None:
     except TenfoldError as error:
         _fail(f"error: {error}", error.exit_code)
     except _Stopped:
-        _fail("interrupted; nothing finished is lost, run the same command again to go on", 130)
+        _fail("interrupted; nothing that was finished is lost, run the same command again", 130)
     except MemoryError:
         _fail(OUT_OF_MEMORY, 1)
     except OSError as error:

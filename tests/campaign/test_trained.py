@@ -125,7 +125,7 @@ def test_a_signal_in_the_data_build_is_one_line(number: signal.Signals, tmp_path
         process.send_signal(number)
         rest = process.stderr.read()
     assert process.returncode == 130
-    assert rest.splitlines()[-1].startswith("interrupted; nothing finished is lost")
+    assert rest.splitlines()[-1].startswith("interrupted; nothing that was finished is lost")
     assert not (directory / "data").exists()
 
 

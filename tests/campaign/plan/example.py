@@ -50,6 +50,7 @@ class Found:
     time: StepTime
     tokens_per_second: float
     mfu: float
+    chance_to_fit: float
     extrapolation: bool
 
 
@@ -72,10 +73,11 @@ def found(layout: Layout, cluster: Cluster, shape: Shape = LLAMA) -> Found:
         seconds=seconds,
         low=seconds / width,
         high=seconds * width,
-        memory=memory_bytes(shape, layout, calibrated.memory),
+        memory=memory_bytes(shape, layout, calibrated.memory_constants("megatron-core")),
         time=time,
         tokens_per_second=rate,
         mfu=float(shape.training_flops_per_token) * rate / (devices * cluster.accelerator.peak_flops["bf16"]),
+        chance_to_fit=0.8,
         extrapolation=devices > MOST_MEASURED,
     )
 

@@ -9,7 +9,7 @@ from tenfold.planner.hardware import default_cluster
 from tests.campaign.plan.example import found, larger, llama_layouts, llama_plan
 
 LAYOUTS = llama_layouts()
-HEADINGS = "# TP CP PP DP EP chunks micro recompute sharding step 90% interval tokens/s MFU memory"
+HEADINGS = "# TP CP PP DP EP chunks micro recompute sharding step 90% interval tokens/s MFU memory fits"
 
 
 def one_node() -> Planned:
@@ -37,7 +37,7 @@ def test_every_figure_is_there_in_order_of_rank() -> None:
         assert abs(float(cells[11]) / layout.low - 1) < 0.005 and abs(float(cells[13]) / layout.high - 1) < 0.005
         assert int(cells[14].replace(",", "")) == round(layout.tokens_per_second)
         assert cells[15] == f"{100 * layout.mfu:.1f}%"
-        assert cells[16:] == [f"{layout.memory_bytes / 1e9:.1f}", "GB"]
+        assert cells[16:] == [f"{layout.memory_bytes / 1e9:.1f}", "GB", f"{layout.chance_to_fit:.0%}"]
 
 
 def test_columns_stand_under_their_headings_whatever_the_plan() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tenfold.errors import InputError
 from tenfold.planner.calibration import read, shipped, write
 from tenfold.planner.calibration.fit import fit
-from tenfold.planner.calibration.held_out import covered, half_width, held_out
+from tenfold.planner.calibration.held_out import half_width, held_out, unseen_widths
 from tenfold.planner.calibration.measured import measured
 from tenfold.planner.calibration.prior import means
 from tenfold.planner.cost.constants import NAMES
@@ -66,15 +66,15 @@ def test_what_was_measured_of_held_out_runs_cannot_reach_their_forecast() -> Non
 @given(seed=st.integers(0, 2**32 - 1), spread=st.floats(0.01, 1.0))
 def test_nine_of_ten_new_residuals_lie_inside_the_width(seed: int, spread: float) -> None:
     random = np.random.default_rng(seed)
-    width = half_width(random.standard_t(4, 500) * spread)
+    width = half_width(random.standard_t(4, 500) * spread, [str(number) for number in range(500)])
     assert 0.82 < np.mean(np.abs(random.standard_t(4, 4000) * spread) <= width) < 0.97
 
 
-def test_coverage_counts_only_widths_from_other_keys() -> None:
-    forecast, seconds = np.ones(40), np.ones(40)
-    seconds[:20] = 5.0  # one shape that everybody gets wrong
-    keys = ["a"] * 20 + ["b"] * 20
-    assert covered(forecast, seconds, ["f"] * 40, keys)[:20].sum() == 0
+def test_widths_come_from_other_keys_each_of_which_weighs_the_same() -> None:
+    residuals = np.concatenate([np.full(20, 1.6), np.full(2000, 0.1), np.full(2, 0.5)])
+    keys = ["everybody gets it wrong"] * 20 + ["swept"] * 2000 + ["small"] * 2
+    widths = unseen_widths(residuals, ["one family"] * len(keys), keys)
+    assert widths[0] == 0.5 and widths[100] == 1.6 and widths[-1] == 1.6
 
 
 def test_shipped_calibration_is_physical_and_survives_a_round_trip(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -162,7 +162,7 @@ def test_layouts_to_try_come_with_chances(fastest: Plan, ten_days: Plan) -> None
         assert made.layouts[0].layout == made.best[0].layout
         assert [one.step_seconds for one in made.layouts] == sorted(one.step_seconds for one in made.layouts)
         assert 0 < sum(one.chance for one in made.layouts) <= 1
-        assert made.regret.first >= made.regret.after[-1] >= 0 and made.regret.optimism > 0
+        assert made.regret.first >= made.regret.after[-1] >= 0
 
 
 def test_least_cost_uses_fewer_devices_for_longer(fastest: Plan) -> None:
@@ -192,7 +192,7 @@ def test_plans_are_json_lines_and_exports(name: str, request: pytest.FixtureRequ
     assert told["best"][0]["days"] == made.best[0].days and len(told["worth"]) == len(made.worth)
     text = plan_lines(made)
     assert all("\n" not in line for line in text) and any(line.startswith("binds: ") for line in text)
-    campaign = parse_campaign(campaign_sections(made.job, CALIBRATED.memory), "campaign.toml")
+    campaign = parse_campaign(campaign_sections(made.job, CALIBRATED.memory_constants("tenfold")), "campaign.toml")
     assert campaign.model.depth == made.best[0].shape.layers
     assert str(int(made.best[0].shape.width)) in megatron_arguments(made.job)
     assert "[parallelism]" in torchtitan_toml(made.job)

@@ -65,17 +65,18 @@ def jobs(draw: st.DrawFn) -> Job:
     data = 2 ** draw(st.integers(0, 4))
     sharding = draw(st.sampled_from([0, 1, 2, 3]))
     group = draw(st.sampled_from([0, max(1, data // 2)])) if sharding == 3 else 0
+    context = draw(st.sampled_from([1, 2]))
     layout = Layout(
         tensor=float(draw(st.sampled_from([1, 2, 4]))),
         pipeline=float(pipeline),
         data=float(data),
         micro_batch=float(draw(st.sampled_from([1, 2, 3]))),
         accumulation=float(pipeline * draw(st.integers(1, 4))),
-        context=float(draw(st.sampled_from([1, 2]))),
+        context=float(context),
         expert=float(draw(st.sampled_from([1, data]))) if shape.experts and shape.experts % data == 0 else 1.0,
         interleaving=float(draw(st.sampled_from([1, *chunks]))),
         sharding=float(sharding),
-        shard_group=float(group),
+        shard_group=float(group * context),
         recomputation=float(draw(st.sampled_from([0, 1, 2]))),
     )
     return job(shape, layout, draw(st.sampled_from(["bf16", "fp8"])), draw(st.floats(1e9, 1e13)))
@@ -84,7 +85,7 @@ def jobs(draw: st.DrawFn) -> Job:
 @settings(max_examples=80, deadline=None)
 @given(jobs())
 def test_campaign_sections_load(job: Job) -> None:
-    campaign = parse_campaign(campaign_sections(job, shipped().memory), "campaign.toml")
+    campaign = parse_campaign(campaign_sections(job, shipped().memory_constants("tenfold")), "campaign.toml")
     model, cluster = campaign.model, campaign.cluster
     assert (model.depth, model.resolved_width) == (job.shape.layers, job.shape.width)
     assert (model.resolved_heads, model.resolved_kv_heads) == (job.shape.heads, job.shape.kv_heads)
@@ -201,7 +202,7 @@ def test_schedules_of_torchtitan() -> None:
 
 def test_what_cannot_be_done_is_said() -> None:
     mixed = job(known_model("Qwen3-30B-A3B").shape, replace(PLAIN, pipeline=2.0, tensor=2.0, sharding=2.0), "fp8")
-    ours = " ".join(campaign_sections(mixed, shipped().memory).replace("#", "").split())
+    ours = " ".join(campaign_sections(mixed, shipped().memory_constants("tenfold")).replace("#", "").split())
     for missing in ("tensor parallelism (2)", "pipeline parallelism (2)", "128 experts a layer", "fp8"):
         assert missing in ours
     theirs = " ".join(torchtitan_toml(mixed).replace("#", "").split())
@@ -212,14 +213,14 @@ def test_what_cannot_be_done_is_said() -> None:
 
 def test_our_trainer_shards_only_what_does_not_fit_on_a_device() -> None:
     small = replace(known_model("nanoGPT-124M").shape, mlp_matrices=3.0)
-    assert 'parallel = "ddp"' in campaign_sections(job(small), shipped().memory)
-    large = campaign_sections(job(replace(LLAMA_70B, context=1024.0)), shipped().memory)
+    assert 'parallel = "ddp"' in campaign_sections(job(small), shipped().memory_constants("tenfold"))
+    large = campaign_sections(job(replace(LLAMA_70B, context=1024.0)), shipped().memory_constants("tenfold"))
     assert 'parallel = "fsdp"' in large and "does NOT fit" in " ".join(large.replace("#", "").split())
 
 
 def test_one_device_needs_no_learners() -> None:
     one = job(known_model("nanoGPT-124M").shape, replace(PLAIN, data=1.0))
-    assert parse_campaign(campaign_sections(one, shipped().memory), "x").cluster.learners == 0
+    assert parse_campaign(campaign_sections(one, shipped().memory_constants("tenfold")), "x").cluster.learners == 0
 
 
 @pytest.mark.parametrize(

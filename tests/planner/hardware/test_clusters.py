@@ -66,7 +66,7 @@ def devices(draw: st.DrawFn) -> Accelerator:
         link_bandwidth=draw(figures),
         domain_devices=draw(st.integers(1, 10**4)),
         nic_bandwidth=draw(maybe_zero),
-        power_watts=draw(maybe_zero),
+        power_watts=min(draw(maybe_zero), 1e12),
         source=draw(texts),
         notes=draw(texts),
     )

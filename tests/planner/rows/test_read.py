@@ -64,11 +64,11 @@ def test_a_row_without_a_needed_cell_is_left_out_and_says_why(tmp_path: Path) ->
         ("hidden", "-1", "hidden is '-1'"),
         ("hidden", "nan", "hidden is 'nan'"),
         ("heads", "0", "heads is 0"),
-        ("tp", "3", "not a multiple of tp·pp·cp"),
         ("hardware", "B9000", "B9000"),
         ("precision", "int3", "fp32, bf16, fp16, fp8 or fp4"),
         ("recompute", "some", "none, selective, full"),
         ("tokens_s_gpu", "0", "leave it blank"),
+        ("hidden", "1e300", "a number from 0 to"),
     ],
 )
 def test_a_bad_cell_is_named_with_file_line_and_what_is_allowed(
@@ -78,6 +78,40 @@ def test_a_bad_cell_is_named_with_file_line_and_what_is_allowed(
     with pytest.raises(InputError) as error:
         read_runs(path)
     assert words in str(error.value) and "line 3" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"tp": "3"}, "not a multiple of tp·pp·cp"),
+        ({"heads": "7", "hidden": "896"}, "does not divide 7 heads"),
+        ({"gbs_seqs": "1"}, "less than 2 data-parallel ranks"),
+        ({"precision": "fp8"}, "no published peak in fp8"),
+    ],
+)
+def test_a_row_that_cannot_be_is_left_out_and_says_why(tmp_path: Path, cells: dict[str, str], words: str) -> None:
+    runs, skipped = read_runs(written(tmp_path, ROW, ROW | cells))
+    assert len(runs) == 1 and words in skipped[0].reason
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"topk": "9"}, "topk is 9, of 8 experts"),
+        ({"topk": ""}, "topk not given"),
+        ({"moe_ffn": ""}, "moe_ffn not given"),
+        ({"ep": "64"}, "ep is 64"),
+    ],
+)
+def test_experts_that_cannot_be(tmp_path: Path, cells: dict[str, str], words: str) -> None:
+    row = ROW | {"n_experts": "8", "topk": "2", "moe_ffn": "1024", "ep": "2"}
+    path = tmp_path / "experts.csv"
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, fieldnames=list(row))
+        writer.writeheader()
+        writer.writerows([row, row | cells])
+    runs, skipped = read_runs(path)
+    assert len(runs) == 1 and words in skipped[0].reason
 
 
 def test_a_missing_column_and_a_missing_file_are_named(tmp_path: Path) -> None:

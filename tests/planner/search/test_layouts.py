@@ -34,7 +34,8 @@ def one_by_one(question: Question) -> Iterator[Layout]:
                 if (data == 1 and sharding) or (group and (sharding < 3 or group >= data)):
                     continue
                 yield Layout(
-                    tensor, pipeline, data, micro, accumulation, context, expert, chunks, 0.0, 0.0, sharding, group,
+                    tensor, pipeline, data, micro, accumulation, context, expert, chunks, 0.0, 0.0, sharding,
+                    group * context,
                     recomputation=again, reductions=accumulation if sharding == 2 else 1.0,
                 )  # fmt: skip
 

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,7 +12,7 @@ from typing import Any, TextIO
 from tenfold.campaign.files import write_text
 from tenfold.campaign.plan.build import asked_of, front_of, planned
 from tenfold.campaign.plan.files import NO_RENDERER, write_pictures
-from tenfold.campaign.plan.plan import Lever, Plan, Sensitivity
+from tenfold.campaign.plan.plan import Lever, Plan, Sensitivity, write_plan
 from tenfold.errors import InputError
 from tenfold.planner.calibration import shipped
 from tenfold.planner.codesign import Design
@@ -26,18 +27,26 @@ from tenfold.planner.fleet import (
     FleetSection,
     IntervalChoice,
     SparesChoice,
+    expected_goodput,
+    first_interval,
     fleet_run,
     goodput_curves,
     load_fleet,
     profile_names,
+    simulate_fleet,
 )
 from tenfold.planner.hardware import Cluster
-from tenfold.planner.search import Question, Regret, assess, choose_exchange
+from tenfold.planner.search import Choice, Question, Regret, assess, choose_exchange
+from tenfold.planner.search import Lever as SearchedLever
 
 OWN = "tenfold"
 """The framework that a campaign trains with."""
 LARGEST_FLEET = 10_000_000
-SHARED_OUT = 8  # learners that the smallest fleet of the curves is split into
+STEADY = 0.97
+FEW_REPLICAS = 10
+LEAST_GOODPUT = 0.001
+SMALLEST_WORTH = 0.0005
+DAY = 86_400
 FACTORS = (1 / 8, 1 / 2, 1, 4, 16, 64)
 HOUR = 3600
 
@@ -62,12 +71,15 @@ def progress(what: str, stream: TextIO) -> Callable[[int, int], None]:
     return told
 
 
-def fleet_of(text: str, cluster: Cluster) -> FleetRun:
-    """A TOML file with a [fleet] table, or the name of a profile of failure rates. Raises InputError for neither."""
+def fleet_of(text: str, cluster: Cluster, checkpoint_bytes: float = 0.0) -> FleetRun:
+    """A TOML file with a [fleet] table, or the name of a profile of failure rates. Raises InputError for neither.
+
+    `checkpoint_bytes` go with a profile: those of the model, if one is known.
+    """
     if Path(text).exists() or text.endswith(".toml"):
         return load_fleet(Path(text), cluster)
     if text in profile_names():
-        return fleet_run(FleetSection(profile=text), cluster)
+        return fleet_run(FleetSection(profile=text, checkpoint_bytes=checkpoint_bytes), cluster)
     raise InputError(f"--simulate {text}: no such file and no profile; profiles are {', '.join(profile_names())}")
 
 
@@ -78,15 +90,75 @@ def sizes_around(cluster: Cluster) -> list[int]:
     return sorted(size for size in sizes if size <= LARGEST_FLEET)
 
 
+def goodput_of(run: FleetRun) -> Callable[[int], float]:
+    """Share of the time of so many devices that failures leave for training, simulated once for each size."""
+
+    @cache
+    def goodput(devices: int) -> float:
+        spares = math.ceil(run.recovery.spares * devices / run.devices)
+        sized = replace(run, devices=devices, recovery=replace(run.recovery, spares=spares))
+        tuned = replace(sized, checkpoint=replace(sized.checkpoint, interval_s=first_interval(sized)))
+        return simulate_fleet(tuned, FEW_REPLICAS).goodput.mean
+
+    return goodput
+
+
+def cost_notes(choice: Choice, tokens: float, cluster: Cluster, run: FleetRun | None) -> list[str]:
+    """Days, dollars and energy of training on `tokens` (0: not published), with what failures leave if known."""
+    if not tokens:
+        return []
+    share = goodput_of(run)(cluster.devices) if run else 1.0
+    if share < LEAST_GOODPUT:
+        return ["with these failures training in step never gets anywhere on so many devices"]
+    days = tokens / choice.tokens_per_second / share / DAY
+    low, high = days * choice.low / choice.seconds, days * choice.high / choice.seconds
+    line = f"{days:.3g} days ({low:.3g} to {high:.3g}) for the {tokens / 1e12:.3g} T tokens it was trained on"
+    line += f", at a goodput of {share:.1%}" if run else ", failures left out (--simulate counts them)"
+    hours = days * 24 * cluster.devices
+    if cluster.price_per_device_hour:
+        line += f"; ${hours * cluster.price_per_device_hour:,.0f}"
+    if cluster.accelerator.power_watts:
+        watts = cluster.accelerator.power_watts * cluster.power_usage_effectiveness
+        line += f"; {hours * watts / 1e9:,.3g} GWh at full power of the accelerators and the site's overhead"
+    return [line]
+
+
+def worth_saying(lever: SearchedLever) -> bool:
+    """Whether the property changes anything."""
+    return abs(lever.better.days) >= SMALLEST_WORTH
+
+
 def curves_around(run: FleetRun, cluster: Cluster, replica_devices: int) -> FleetCurves:
     """Goodput of three ways to train against the size of the fleet.
 
     `replica_devices` are those of one data-parallel replica where the run does not say; what divides all sizes counts.
     """
-    sizes, host = sizes_around(cluster), cluster.node_devices
+    sizes = sizes_around(cluster)
     replica = run.replica_devices or math.gcd(replica_devices, *sizes)
-    learner = max(1, min(sizes) // SHARED_OUT // host) * host
-    return goodput_curves(replace(run, replica_devices=replica), sizes, learner_devices=math.gcd(learner, *sizes))
+    return goodput_curves(
+        replace(run, replica_devices=replica), sizes, learner_devices=_learner_devices(run, min(sizes))
+    )
+
+
+def _learner_devices(run: FleetRun, most: int) -> int:
+    """The largest part of a fleet, halved from `most`, that alone would still spend STEADY of its time on training."""
+    size = most
+    while size % (2 * run.node_devices) == 0 and size > 2 * run.node_devices:
+        alone = replace(run, devices=size, mode="synchronous", learners=1, quorum=1)
+        checkpoint = replace(alone.checkpoint, interval_s=first_interval(alone))
+        if expected_goodput(replace(alone, checkpoint=checkpoint)) >= STEADY:
+            break
+        size //= 2
+    return size
+
+
+def assumed_line(run: FleetRun) -> str:
+    """What the figures rest on, most of all."""
+    recovery, checkpoint = run.recovery, run.checkpoint
+    return (
+        f"assumes: found in {_span(recovery.detect_s)}, restarted in {_span(run.restart_s)}, a checkpoint every "
+        f"{_span(checkpoint.interval_s)} stalls {checkpoint.stall_s:.0f} s, {recovery.spares} spare hosts"
+    )
 
 
 def interval_line(choice: IntervalChoice) -> str:
@@ -116,6 +188,7 @@ class _Chosen:
     time: StepTime
     tokens_per_second: float
     mfu: float
+    chance_to_fit: float
     extrapolation: bool
 
 
@@ -162,6 +235,7 @@ def _chosen(design: Design) -> _Chosen:
         design.time,
         design.tokens_per_second,
         design.mfu,
+        design.chance_to_fit,
         design.extrapolation,
     )
 
@@ -171,7 +245,8 @@ def written(plan: Plan, to: Path | None) -> list[str]:
     if to is None:
         return []
     png = find_spec("resvg_py") is not None
-    paths = write_pictures(plan, to, png=png)
+    paths = [*write_pictures(plan, to, png=png), to / "plan.json"]
+    write_plan(plan, paths[-1])  # in a campaign's directory its report shows it
     return [f"wrote {', '.join(str(path) for path in paths)}", *([] if png else [f"no PNGs: {NO_RENDERER}"])]
 
 
@@ -188,21 +263,22 @@ def written_settings(designed: Designed, to: Path) -> list[str]:
     return [f"wrote {', '.join(str(to / name) for name in texts)}"]
 
 
-def framework_notes(framework: str) -> list[str]:
-    """That a framework was never measured, if so."""
-    known = shipped().frameworks()
-    if framework in known:
-        return []
-    return [f"nobody measured {framework}: it gets the mean of {', '.join(known)}, and their spread"]
+def stranger_notes(framework: str, accelerator: str) -> list[str]:
+    """That nobody published runs of a framework or on an accelerator, if so."""
+    known, notes = shipped().frameworks(), []
+    if framework not in known:
+        notes.append(f"no run of {framework} is known: it gets the mean of {', '.join(known)}, and their spread")
+    if not shipped().knows(accelerator):
+        notes.append(f"no run on {accelerator} is known: told from its figures, with a wider interval")
+    return notes
 
 
 def risk_notes(risk: Regret) -> list[str]:
-    """What picking the layout that is forecast best risks."""
-    return [
-        f"taking the first untried is expected to cost {risk.first:.1%} against the truly fastest; trying the first "
-        f"{risk.tries} brings that to at most 1%",
-        f"picked because its forecast is lowest, the first takes {risk.optimism:.1%} longer than it says, on average",
-    ]
+    """What taking the layout that is forecast best risks."""
+    notes = [f"the first is {risk.first:.1%} slower than the truly fastest on average, if it is taken untried"]
+    if risk.tries > 1:
+        notes.append(f"the fastest of the first {risk.tries}, tried, is at most 1% slower (--top shows as many)")
+    return notes
 
 
 def site_notes(question: Question, inner_seconds: float) -> list[str]:

@@ -67,6 +67,10 @@ class Choice(Protocol):
         """Model FLOPs over the peak."""
 
     @property
+    def chance_to_fit(self) -> float:
+        """In the device's memory."""
+
+    @property
     def extrapolation(self) -> bool:
         """Beyond what anybody has measured."""
 
@@ -192,6 +196,7 @@ def planned(choice: Choice) -> Planned:
         memory=_parts(choice.memory),
         tokens_per_second=float(choice.tokens_per_second),
         mfu=float(choice.mfu),
+        chance_to_fit=float(choice.chance_to_fit),
         extrapolation=bool(choice.extrapolation),
     )
 

@@ -69,7 +69,7 @@ def plan_locally(directory: Path, overrides: Sequence[str] = (), *, again: bool 
     """
     campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
     with files.locked(), run_console() as console:
-        built = (files.data / "manifest.json").exists()
+        built = files.audit.exists()  # the last that building the corpus writes
         manifest = verified_manifest(campaign, files, hashes=False) if built else None
         plan = _plan_of_a_process(campaign, manifest)
         reason = _why_not(campaign, plan)

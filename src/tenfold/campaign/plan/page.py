@@ -50,6 +50,7 @@ class LayoutRow:
     tokens_per_second: str
     mfu: str
     memory: str
+    fits: str
     extrapolation: bool
 
 
@@ -121,6 +122,7 @@ def _row(layout: Planned) -> LayoutRow:
         tokens_per_second=f"{layout.tokens_per_second:,.0f}",
         mfu=f"{100 * layout.mfu:.1f}%",
         memory=f"{layout.memory_bytes / GIGA:.1f}",
+        fits=f"{layout.chance_to_fit:.0%}",
         extrapolation=layout.extrapolation,
     )
 

@@ -75,6 +75,8 @@ class Planned(_Strict):
     """Bytes by part on the fullest device."""
     tokens_per_second: Positive
     mfu: Positive
+    chance_to_fit: Share
+    """That the device's memory is enough, given how far forecasts were off."""
     extrapolation: bool
     """Whether nobody has published a measurement on as many devices."""
 

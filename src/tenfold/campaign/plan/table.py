@@ -9,7 +9,8 @@ from tenfold.campaign.plan.plan import Planned
 EXPLANATION = (
     "TP tensor, CP context, PP pipeline, DP data and EP expert parallel degrees; chunks: of the model on each stage "
     "(z: zero bubble);",
-    "micro: sequences of a micro-batch; step: seconds, with the 90% interval; memory: of the fullest device.",
+    "micro: sequences of a micro-batch; step: seconds, with the 90% interval; memory: of the fullest device;",
+    "fits: the chance that it is enough, given how far forecasts were off.",
 )
 EXTRAPOLATION = "extrapolation"
 
@@ -39,6 +40,7 @@ COLUMNS = (
     Column("tokens/s", 10, lambda layout: f"{layout.tokens_per_second:,.0f}"),
     Column("MFU", 5, lambda layout: f"{100 * layout.mfu:.1f}%"),
     Column("memory", 8, lambda layout: f"{layout.memory_bytes / GIGA:.1f} GB"),
+    Column("fits", 4, lambda layout: f"{layout.chance_to_fit:.0%}"),
 )
 
 

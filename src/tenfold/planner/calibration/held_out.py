@@ -28,33 +28,36 @@ def held_out(measured: Measured, key: Callable[[Run], str], told: Told = lambda 
     return seconds
 
 
-def half_width(residuals: Array, coverage: float = COVERAGE) -> float:
+def half_width(residuals: Array, keys: Sequence[str], coverage: float = COVERAGE) -> float:
     """How far, in logarithms, a forecast lies from what is measured in a share `coverage` of the cases.
 
-    The quantile of split conformal prediction (Lei et al., arXiv 1604.04173, section 2.2), with the rank of one more.
+    The empirical quantile of split conformal prediction (Lei et al., arXiv 1604.04173, section 2.2), in which every key
+    (a model shape) weighs the same however many rows it has.
     """
-    rank = min(1.0, np.ceil((len(residuals) + 1) * coverage) / len(residuals))
-    return float(np.quantile(np.abs(residuals), rank, method="higher"))
+    names, numbers, counts = np.unique(np.array(keys), return_inverse=True, return_counts=True)
+    size = np.abs(residuals)
+    order = np.argsort(size)
+    weight = np.cumsum(1 / counts[numbers[order]]) / len(names)
+    return float(size[order][min(int(np.searchsorted(weight, coverage - 1e-9)), len(size) - 1)])
 
 
-def half_widths(forecast: Array, seconds: Array, groups: Sequence[str]) -> dict[str, float]:
+def half_widths(residuals: Array, groups: Sequence[str], keys: Sequence[str]) -> dict[str, float]:
     """Of each group. Few residuals borrow from those of all."""
-    residuals = np.log(forecast / seconds)
-    labels = np.array(groups)
-    return {group: half_width(_enough(residuals[labels == group], residuals)) for group in sorted(set(groups))}
-
-
-def covered(forecast: Array, seconds: Array, groups: Sequence[str], keys: Sequence[str]) -> Array:
-    """Whether each measurement lies inside the interval that residuals of other keys give: shape (runs,), 0 or 1."""
-    residuals = np.log(forecast / seconds)
     labels, key = np.array(groups), np.array(keys)
-    inside = np.empty(len(residuals))
+    widths = {}
+    for group in sorted(set(groups)):
+        own = labels == group
+        chosen = own if own.sum() >= FEWEST else np.ones(len(residuals), dtype=bool)
+        widths[group] = half_width(residuals[chosen], list(key[chosen]))
+    return widths
+
+
+def unseen_widths(residuals: Array, groups: Sequence[str], keys: Sequence[str]) -> Array:
+    """For each run the half-width that residuals of its group with other keys give: shape (runs,)."""
+    labels, key = np.array(groups), np.array(keys)
+    widths = np.empty(len(residuals))
     for label, name in sorted(set(zip(groups, keys, strict=True))):
-        here = (labels == label) & (key == name)
-        own = residuals[(labels == label) & (key != name)]
-        inside[here] = np.abs(residuals[here]) <= half_width(_enough(own, residuals[key != name]))
-    return inside
-
-
-def _enough(own: Array, everyone: Array) -> Array:
-    return own if len(own) >= FEWEST else np.concatenate([own, everyone])
+        chosen = (labels == label) & (key != name)
+        chosen = chosen if chosen.sum() >= FEWEST else key != name
+        widths[(labels == label) & (key == name)] = half_width(residuals[chosen], list(key[chosen]))
+    return widths

@@ -43,7 +43,7 @@ PRIORS: dict[str, Prior] = {
     "pipeline_collective": Prior(2e-6, 1.0, 2.0),
     "link_efficiency": Prior(0.75, 0.12, 0.12),
     "network_efficiency": Prior(0.70, 0.20, 0.15, site=0.3),
-    "latency": Prior(1.5, 0.5, 0.3),
+    "latency": Prior(8, 0.7, 0.3),
     "tensor_exposed": Prior(0.8, 0.3, 0.4),
     "context_exposed": Prior(0.4, 0.6, 0.3),
     "expert_exposed": Prior(0.6, 0.5, 0.3),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,14 +18,18 @@ from tenfold.planner.calibration.memory import COUNTED, fit_memory, forecast_mem
 from tenfold.planner.calibration.prior import LEVELS
 from tenfold.planner.cost.constants import NAMES, Constants
 from tenfold.planner.cost.memory import MemoryConstants
+from tenfold.planner.hardware import accelerator
 from tenfold.planner.rows import Run
 
-FORMAT = 2
+FORMAT = 3
 MOST_MEASURED = 50_000
 """Devices beyond which nobody has published a measurement: forecasts beyond say that they extrapolate."""
 WIDER_PER_DOUBLING = 0.05
 """What an interval grows by, in logarithms, for each doubling of the devices beyond the most in the calibration."""
 NEVER_SEEN = ""
+STRANGE = "accelerator never seen"
+REFERENCE = "H100-SXM"
+"""Accelerator whose measured share of the peak another one's is compared with where no run on that one is known."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,21 @@ class Calibrated:
     def constants(self, framework: str = "", accelerator: str = "", *, experts: bool = False) -> Constants:
         """Constants of time for one framework on one accelerator, and a model with or without experts."""
         kind = "with" if experts else "without"
-        return self.time.one(framework=framework, accelerator=accelerator, experts=kind)
+        constants = self.time.one(framework=framework, accelerator=accelerator, experts=kind)
+        if self.knows(accelerator):
+            return constants
+        return replace(constants, matmul_efficiency=constants.matmul_efficiency * _beside_reference(accelerator))
 
-    def half_width(self, framework: str, devices: float, *, experts: bool = False) -> float:
+    def knows(self, accelerator: str) -> bool:
+        """Whether runs on this accelerator were calibrated with."""
+        return accelerator in self.time.deviations.get("accelerator", {})
+
+    def half_width(
+        self, framework: str, devices: float, *, experts: bool = False, accelerator: str = REFERENCE
+    ) -> float:
         """Half-width of the 90% interval of step time, in logarithms: from t · exp(−w) to t · exp(w)."""
         width = self.widths.get(width_group(framework, experts), self.widths[NEVER_SEEN])
+        width = width if self.knows(accelerator) else float(np.hypot(width, self.widths[STRANGE]))
         return width + WIDER_PER_DOUBLING * max(0.0, float(np.log2(devices / self.most_devices)))
 
     def memory_constants(self, framework: str) -> MemoryConstants:
@@ -65,16 +79,25 @@ class Calibrated:
         return sorted(self.time.deviations.get("framework", {}))
 
 
+def _beside_reference(name: str) -> float:
+    """Measured share of the peak of a large bf16 product, over that of the reference; 1 where nobody published it."""
+    if not name:
+        return 1.0
+    shares = [dict(accelerator(each).achievable).get("bf16") for each in (name, REFERENCE)]
+    return 1.0 if shares[0] is None or shares[1] is None else shares[0] / shares[1]
+
+
 def calibrate(runs: Sequence[Run], told: Told = lambda done, of: None) -> Calibrated:
     """Fit everything to `runs`; interval widths come from holding out one model shape after another."""
     known = measured(runs)
     time = fit(known.model, known.seconds, known.levels, known.weights)
     unseen = held_out(known, lambda run: run.shape_key, told)
-    widths = half_widths(unseen, known.seconds, [width_group(run.framework, run.experts > 0) for run in known.runs])
+    groups = [width_group(run.framework, run.experts > 0) for run in known.runs]
+    widths = half_widths(np.log(unseen / known.seconds), groups, [run.shape_key for run in known.runs])
     return Calibrated(
         time=time,
         memory=_memory(runs),
-        widths=widths | {NEVER_SEEN: _width_of_strangers(known)},
+        widths=widths | _widths_of_strangers(known, widths),
         memory_widths=_memory_widths(runs),
         most_devices=int(max(run.devices for run in known.runs)),
     )
@@ -85,11 +108,19 @@ def width_group(framework: str, experts: bool) -> str:
     return f"{framework}, experts" if experts else framework
 
 
-def _width_of_strangers(known: Measured) -> float:
-    """For a framework that was never seen: the median over frameworks, each forecast from the others alone."""
-    alone = held_out(known, lambda run: run.framework)
-    widths = half_widths(alone, known.seconds, [run.framework for run in known.runs])
-    return float(np.median(list(widths.values())))
+def _widths_of_strangers(known: Measured, widths: Mapping[str, float]) -> dict[str, float]:
+    """For frameworks never seen: the median over frameworks, each forecast from the others alone.
+
+    For accelerators never seen, what holding them out adds to a framework's own width, in quadrature: again the median.
+    """
+    shapes = [run.shape_key for run in known.runs]
+    alone = np.log(held_out(known, lambda run: run.framework) / known.seconds)
+    frameworks = half_widths(alone, [run.framework for run in known.runs], shapes)
+    strange = np.log(held_out(known, lambda run: accelerator(run.hardware).name) / known.seconds)
+    pairs = [(width_group(run.framework, run.experts > 0), accelerator(run.hardware).name) for run in known.runs]
+    wider = half_widths(strange, ["|".join(pair) for pair in pairs], shapes)
+    added = [np.sqrt(max(0.0, wider["|".join(pair)] ** 2 - widths[pair[0]] ** 2)) for pair in sorted(set(pairs))]
+    return {NEVER_SEEN: float(np.median(list(frameworks.values()))), STRANGE: float(np.median(added))}
 
 
 def _with_memory(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -107,13 +138,16 @@ def _memory(runs: Sequence[Run]) -> dict[str, MemoryConstants]:
 
 def _memory_widths(runs: Sequence[Run]) -> dict[str, float]:
     """From shapes held out; for other frameworks from what counting alone says of those that were measured."""
-    widths, counted = {}, [np.array([np.log(2)])]
+    widths, counted, shapes = {}, [], []
     for framework, known in _with_memory(runs).items():
         seen = np.array([run.memory_bytes for run in known], dtype=np.float64)
+        keys = [run.shape_key for run in known]
         counted.append(np.log(forecast_memory(known, COUNTED) / seen))
-        if len({run.shape_key for run in known}) > 1:
-            widths[framework] = half_width(np.log(memory_held_out(known, lambda run: run.shape_key) / seen))
-    return widths | {NEVER_SEEN: half_width(np.concatenate(counted))}
+        shapes += keys
+        if len(set(keys)) > 1:
+            widths[framework] = half_width(np.log(memory_held_out(known, lambda run: run.shape_key) / seen), keys)
+    stranger = half_width(np.concatenate(counted), shapes) if counted else float(np.log(2))
+    return widths | {NEVER_SEEN: stranger}
 
 
 def write(calibrated: Calibrated, path: Path) -> None:

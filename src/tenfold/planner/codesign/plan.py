@@ -192,8 +192,8 @@ def _notes(best: Design, trials: list[Trial], doubt: Regret, laboratory: Laborat
     if best.chance_to_fit < LIKELY:
         yield f"memory is tight: a chance of {best.chance_to_fit:.0%} to fit, given how far forecasts were off"
     yield (
-        f"a layout picked for its forecast takes {doubt.optimism:.1%} longer on average; taken untried the first is "
-        f"{doubt.first:.1%} slower than the truly fastest, after {doubt.tries} tried {ENOUGH:.0%}"
+        f"the first layout, taken untried, is {doubt.first:.1%} slower than the truly fastest on average; the best of "
+        f"the first {doubt.tries}, tried, {ENOUGH:.0%} or less"
     )
     if terms.goal.batch.tokens is not None:
         share = best.tokens_worth / best.tokens

@@ -38,7 +38,7 @@ class Constants:
     network_efficiency: Numbers
     """Share of the network bandwidth that collectives reach."""
     latency: Numbers
-    """Latency of a collective's stage over that of one message."""
+    """Time of a collective's stage whatever its bytes over one message's latency: ranks wait for each other, too."""
     tensor_exposed: Numbers
     """Share of tensor-parallel communication that nothing hides."""
     context_exposed: Numbers

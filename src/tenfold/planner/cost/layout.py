@@ -47,6 +47,9 @@ class Layout:
     gradient_bytes: Numbers = 4.0
     """Bytes of one element of the gradients when they are summed: 4 or 2."""
 
+    element_bytes: Numbers = 2.0
+    """Bytes of a weight or an activation: 2, or 4 in fp32. Fewer bits of products change neither."""
+
     @property
     def devices(self) -> Numbers:
         """Devices in use."""

@@ -13,8 +13,6 @@ from tenfold.planner.cost.numbers import Numbers
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.cost.stages import share_out
 
-WEIGHT_BYTES = 2  # of a weight, and of an activation
-
 
 @dataclass(frozen=True)
 class MemoryConstants:
@@ -125,9 +123,11 @@ def _stage(
     one_after_another: Numbers = np.asarray(layout.accumulation) > 1
     logits = tokens * shape.vocabulary / layout.tensor * constants.logits
     logits = logits * (1 + constants.logits_again * one_after_another)
-    gathered = 2 * layer_parameters(shape, layout) * WEIGHT_BYTES * (sharding == 3)  # one in use, one on its way
+    gathered = (
+        2 * layer_parameters(shape, layout) * layout.element_bytes * (sharding == 3)
+    )  # one in use, one on its way
     return Memory(
-        weights=WEIGHT_BYTES * _kept(held, layout, sharding == 3),
+        weights=layout.element_bytes * _kept(held, layout, sharding == 3),
         gradients=constants.gradient_bytes * _kept(held, layout, sharding >= 2),
         optimizer=constants.optimizer_bytes * _kept(held, layout, sharding >= 1),
         activations=_activation_bytes(shape, layout, constants, layers, number),
@@ -141,7 +141,7 @@ def _activation_bytes(
 ) -> Numbers:
     """What a stage's layers keep for the micro-batches under way: pipeline − number of them in 1F1B, and with
     interleaving (p − 1) / v of a stage more (Korthikanti et al., arXiv 2205.05198, section 4.2 and appendix)."""
-    tokens = layout.micro_batch * shape.context / layout.context * WEIGHT_BYTES
+    tokens = layout.micro_batch * shape.context / layout.context * layout.element_bytes
     split = np.where(np.asarray(layout.sequence_parallel) > 0, layout.tensor, 1.0)
     hidden = shape.mlp_width * (shape.mlp_matrices - 1)
     if np.any(np.asarray(shape.experts) > 0):
@@ -152,12 +152,18 @@ def _activation_bytes(
     unfused = unfused * (np.asarray(layout.recomputation) == 0)
     gathered = constants.gathered * shape.width * ((np.asarray(layout.tensor) > 1) & (np.asarray(layout.pipeline) == 1))
     kept = constants.width * shape.width / split + constants.hidden * hidden / layout.tensor + unfused + gathered
+    kept = kept + _routed_copies(shape) / layout.tensor
     more = np.where(np.asarray(layout.interleaving) > 1, (layout.pipeline - 1) / layout.interleaving, 0.0)
     under_way = np.minimum(layout.pipeline - number + more, layout.accumulation)
     full = np.asarray(layout.recomputation) == 2
     inputs = tokens * shape.width / split * layers * under_way
     held: Numbers = np.where(full, inputs + tokens * kept, tokens * kept * layers * under_way)
     return held
+
+
+def _routed_copies(shape: Shape) -> Numbers:
+    """Widths of a token's copies for its experts: inputs, kept for the gradients of the experts' weights."""
+    return shape.experts_per_token * shape.width * shape.expert_layers / shape.layers
 
 
 def _kept(held: Held, layout: Layout, sharded: Numbers) -> Numbers:

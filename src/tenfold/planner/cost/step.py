@@ -335,12 +335,13 @@ def _summed(
     device: Device,
     constants: Constants,
 ) -> Numbers:
-    """With ZeRO 1 and 2 a reduce-scatter and the all-gather of the new weights cost the same bytes as an all-reduce.
-    Under FSDP in groups, the shards are summed over the groups."""
+    """An all-reduce of gradients; with ZeRO 1 and 2 their reduce-scatter and the all-gather of the new weights, which
+    have 16 bits. Under FSDP in groups, the shards are summed over the groups."""
     volume = parameters * layout.gradient_bytes
-    whole = 2 * gather_seconds(volume, ranks, stride, device, constants)
+    scatter = gather_seconds(volume, ranks, stride, device, constants)
+    back = np.where(np.asarray(layout.sharding) >= 1, ACTIVATION_BYTES / layout.gradient_bytes, 1.0)
     between = 2 * gather_seconds(volume / shards, ranks / shards, stride * shards, device, constants)
-    return np.where(np.asarray(layout.sharding) == 3, between, whole)
+    return np.where(np.asarray(layout.sharding) == 3, between, scatter * (1 + back))
 
 
 def _optimizer_seconds(layout: Layout, device: Device, constants: Constants, held: Held) -> Numbers:

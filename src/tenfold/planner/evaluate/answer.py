@@ -65,22 +65,36 @@ def forecast_memory(runs: Sequence[Run], calibrated: Calibrated) -> Memory:
     return memory_bytes(shape_of(runs), layout_of(runs), constants)
 
 
-def answer(runs: Sequence[Run], calibrated: Calibrated, seconds: Array | None = None) -> list[Answer]:
-    """Forecast each run; `seconds` (runs,), made by another calibration, takes the place of `calibrated`'s."""
+def answer(
+    runs: Sequence[Run], calibrated: Calibrated, seconds: Array | None = None, widths: Array | None = None
+) -> list[Answer]:
+    """Forecast each run; `seconds` and half-widths of intervals of another calibration take the place of its own."""
     if not runs:
         return []
     if seconds is None:
         seconds = forecast_seconds(runs, calibrated)
+    if widths is None:
+        widths = np.array([_width(run, calibrated) for run in runs])
     parts = {name: np.broadcast_to(part, len(runs)) for name, part in vars(forecast_memory(runs, calibrated)).items()}
     return [
-        _answer(run, float(seconds[number]), {name: float(part[number]) for name, part in parts.items()}, calibrated)
+        _answer(
+            run,
+            float(seconds[number]),
+            float(widths[number]),
+            {name: float(part[number]) for name, part in parts.items()},
+            calibrated,
+        )
         for number, run in enumerate(runs)
     ]
 
 
-def _answer(run: Run, seconds: float, parts: dict[str, float], calibrated: Calibrated) -> Answer:
-    width = np.exp(calibrated.half_width(run.framework, run.devices, experts=run.experts > 0))
-    low, high = seconds / width, seconds * width
+def _width(run: Run, calibrated: Calibrated) -> float:
+    name = accelerator(run.hardware).name
+    return calibrated.half_width(run.framework, run.devices, experts=run.experts > 0, accelerator=name)
+
+
+def _answer(run: Run, seconds: float, width: float, parts: dict[str, float], calibrated: Calibrated) -> Answer:
+    low, high = seconds * np.exp(-width), seconds * np.exp(width)
     held = sum(parts.values())
     spread = np.exp(calibrated.memory_half_width(run.framework))
     return Answer(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tenfold.errors import InputError
 from tenfold.planner.calibration import Calibrated, shipped
 from tenfold.planner.calibration.fit import fit
-from tenfold.planner.calibration.held_out import Told, covered, held_out
+from tenfold.planner.calibration.held_out import Told, held_out, unseen_widths
 from tenfold.planner.calibration.measured import Measured, measured
 from tenfold.planner.calibration.memory import memory_held_out
 from tenfold.planner.calibration.stored import width_group
@@ -23,6 +23,7 @@ from tenfold.planner.rows import Run, Skipped, read_runs
 
 HeldOut = Literal["shape", "source", "scale"]
 HELD_OUT: tuple[HeldOut, ...] = ("shape", "source", "scale")
+SHOWN = 40  # rows that are printed one by one
 SPAN = 4  # a family whose largest runs are to be told from its smaller ones has at least this range of sizes
 
 
@@ -53,12 +54,22 @@ class Evaluation:
             "scale": "each family's largest runs forecast by a calibration that has not seen them",
         }[self.held_out]
         lines = [f"{len(self.answers)} rows, {how}"]
+        if len(self.answers) <= SHOWN:
+            lines += [row_line(each) for each in self.answers] + [""]
         lines += table(self.families) if self.families else ["no row has a measured step time"]
         if self.skipped:
             lines.append(
                 f"{len(self.skipped)} rows left out: row {self.skipped[0].name}: {self.skipped[0].reason}; ..."
             )
         return lines
+
+
+def row_line(told: Answer) -> str:
+    """One row's forecast for people."""
+    line = f"row {told.row:>6}  {told.model:24.24}  {told.step_seconds:9.4g} s ({told.low:.4g} to {told.high:.4g})"
+    line += f"  {told.memory_bytes / 1e9:6.1f} GB" + ("  OUT OF MEMORY" if told.out_of_memory else "")
+    line += f"  measured {told.measured_seconds:.4g} s, {told.error:+.1%}" if told.error is not None else ""
+    return line + ("  extrapolation" if told.extrapolation else "")
 
 
 def evaluate_rows(path: Path, out: HeldOut | None = None, told: Told = lambda done, of: None) -> Evaluation:
@@ -73,25 +84,70 @@ def evaluate_rows(path: Path, out: HeldOut | None = None, told: Told = lambda do
     known = measured(runs)
     if out is None:
         answers = answer(runs, calibrated)
-        return Evaluation(answers, skipped, _summaries(known, _of_measured(answers), calibrated, None), None)
+        return Evaluation(answers, skipped, _summaries(known, _seen(known, answers, calibrated)), None)
     chosen = _chosen(known, out, path)
-    seconds = _forecast_unseen(known, chosen, out, told)
+    unseen = _unseen(known, chosen, out, told)
     kept = known.take(chosen)
-    families = _summaries(kept, seconds, calibrated, out)
-    return Evaluation(answer(kept.runs, calibrated, seconds), skipped, families, out)
+    answers = answer(kept.runs, calibrated, unseen.seconds, unseen.widths)
+    return Evaluation(answers, skipped, _summaries(kept, unseen), out)
+
+
+@dataclass(frozen=True)
+class _Forecasts:
+    """Of measured runs, shape (runs,) each."""
+
+    seconds: Array
+    widths: Array | None
+    """Half-widths of the 90% interval, in logarithms; None where no residual of runs that were not fitted gives one."""
+    plain: Array
+    """Constant utilisation."""
+    memory: Array | None
+    """Bytes; nan where no memory was measured. None where none was forecast without having been fitted to."""
 
 
 def key_of(run: Run, out: HeldOut | None) -> str:
-    """What runs are held out together by."""
-    return run.source if out == "source" else run.shape_key
+    """What runs are held out together by: a repository or page as a whole, or a model shape."""
+    return run.source.split(" ")[0] if out == "source" else run.shape_key
+
+
+def _seen(known: Measured, answers: Sequence[Answer], calibrated: Calibrated) -> _Forecasts:
+    """By the calibration that comes with tenfold."""
+    seconds = np.array([each.step_seconds for each in answers if each.measured_seconds is not None])
+    return _Forecasts(
+        seconds,
+        np.array([calibrated.half_width(r.framework, r.devices, experts=r.experts > 0) for r in known.runs]),
+        constant_mfu_seconds(known, [run.name for run in known.runs]),
+        np.asarray(forecast_memory(known.runs, calibrated).total, dtype=np.float64) if len(known) else np.empty(0),
+    )
+
+
+def _unseen(known: Measured, chosen: npt.NDArray[np.bool_], out: HeldOut, told: Told) -> _Forecasts:
+    """Of the chosen runs, by constants that were fitted without them."""
+    if out == "scale":
+        rest, these = known.take(~chosen), known.take(chosen)
+        seconds = these.model(fit(rest.model, rest.seconds, rest.levels, rest.weights).constants(these.levels))
+        plain = constant_mfu_seconds(known, ["largest" if each else "rest" for each in chosen])
+        return _Forecasts(seconds, None, plain[chosen], None)
+    keys = [key_of(run, out) for run in known.runs]
+    seconds = held_out(known, lambda run: key_of(run, out), told)
+    groups = [width_group(run.framework, run.experts > 0) for run in known.runs]
+    widths = unseen_widths(np.log(seconds / known.seconds), groups, keys)
+    return _Forecasts(seconds, widths, constant_mfu_seconds(known, keys), _unseen_memory(known, out))
+
+
+def _unseen_memory(known: Measured, out: HeldOut) -> Array:
+    """By constants fitted to the framework's other shapes or sources, or counted where it has no others."""
+    bytes_ = np.full(len(known), np.nan)
+    seen = np.array([run.memory_bytes is not None for run in known.runs])
+    for framework in sorted({run.framework for run in known.runs}):
+        own = seen & np.array([run.framework == framework for run in known.runs])
+        if own.any():
+            bytes_[own] = memory_held_out(known.take(own).runs, lambda run: key_of(run, out))
+    return bytes_
 
 
 def _why(skipped: Sequence[Skipped]) -> str:
     return f"row {skipped[0].name}: {skipped[0].reason}" if skipped else "the table is empty"
-
-
-def _of_measured(answers: Sequence[Answer]) -> Array:
-    return np.array([each.step_seconds for each in answers if each.measured_seconds is not None])
 
 
 def _chosen(known: Measured, out: HeldOut, path: Path) -> npt.NDArray[np.bool_]:
@@ -112,51 +168,29 @@ def _chosen(known: Measured, out: HeldOut, path: Path) -> npt.NDArray[np.bool_]:
     return chosen
 
 
-def _forecast_unseen(known: Measured, chosen: npt.NDArray[np.bool_], out: HeldOut, told: Told) -> Array:
-    """Of the chosen runs, by calibrations that have not seen them."""
-    if out != "scale":
-        return held_out(known, lambda run: key_of(run, out), told)
-    rest, these = known.take(~chosen), known.take(chosen)
-    return these.model(fit(rest.model, rest.seconds, rest.levels, rest.weights).constants(these.levels))
-
-
-def _summaries(known: Measured, seconds: Array, calibrated: Calibrated, out: HeldOut | None) -> list[FamilySummary]:
-    if not len(known):
-        return []
-    keys = [key_of(run, out) for run in known.runs]
-    plain = constant_mfu_seconds(known, keys if out in ("shape", "source") else [run.name for run in known.runs])
-    groups = [width_group(run.framework, run.experts > 0) for run in known.runs]
-    if out in ("shape", "source"):
-        inside = covered(seconds, known.seconds, groups, keys)
-    else:
-        widths = [calibrated.half_width(r.framework, r.devices, experts=r.experts > 0) for r in known.runs]
-        inside = (np.abs(np.log(seconds / known.seconds)) <= np.array(widths)).astype(np.float64)
+def _summaries(known: Measured, told: _Forecasts) -> list[FamilySummary]:
     families = np.array(known.families)
     return [
-        FamilySummary(
-            family=family,
-            time=errors(seconds[families == family], known.seconds[families == family]),
-            coverage=float(inside[families == family].mean()),
-            constant_mfu=_plain_errors(plain[families == family], known.seconds[families == family]),
-            memory=_memory(
-                [run for run, own in zip(known.runs, families == family, strict=True) if own], calibrated, out
-            ),
-        )
-        for family in sorted(set(known.families))
+        _summary(family, known.take(families == family), told, families == family) for family in sorted(set(families))
     ]
 
 
-def _plain_errors(forecast: Array, seen: Array) -> Errors | None:
-    return errors(forecast, seen) if np.isfinite(forecast).all() else None
+def _summary(family: str, own: Measured, told: _Forecasts, chosen: npt.NDArray[np.bool_]) -> FamilySummary:
+    seconds, plain = told.seconds[chosen], told.plain[chosen]
+    inside = None
+    if told.widths is not None:
+        inside = float(np.mean(np.abs(np.log(seconds / own.seconds)) <= told.widths[chosen]))
+    return FamilySummary(
+        family=family,
+        time=errors(seconds, own.seconds),
+        coverage=inside,
+        constant_mfu=errors(plain, own.seconds) if np.isfinite(plain).all() else None,
+        memory=None if told.memory is None else _memory(own, told.memory[chosen]),
+    )
 
 
-def _memory(runs: Sequence[Run], calibrated: Calibrated, out: HeldOut | None) -> Errors | None:
-    """Errors of the peak memory, with shapes held out too if step times were."""
-    seen = [run for run in runs if run.memory_bytes is not None]
-    if not seen:
+def _memory(own: Measured, bytes_: Array) -> Errors | None:
+    seen = np.array([run.memory_bytes is not None for run in own.runs])
+    if not seen.any():
         return None
-    if out == "shape" and len({run.shape_key for run in seen}) > 1:
-        forecast = memory_held_out(seen, lambda run: run.shape_key)
-    else:
-        forecast = np.asarray(forecast_memory(seen, calibrated).total)
-    return errors(forecast, np.array([run.memory_bytes for run in seen], dtype=np.float64))
+    return errors(bytes_[seen], np.array([run.memory_bytes for run in own.runs], dtype=np.float64)[seen])

@@ -26,8 +26,8 @@ class FamilySummary:
 
     family: str
     time: Errors
-    coverage: float
-    """Share of the measured step times inside the 90% interval."""
+    coverage: float | None
+    """Share of the measured step times inside the 90% interval; None where no interval could be made without them."""
     constant_mfu: Errors | None
     memory: Errors | None
 
@@ -58,7 +58,7 @@ def table(summaries: Sequence[FamilySummary]) -> list[str]:
     for each in summaries:
         time = each.time
         line = f"{each.family:20} {time.rows:5}  {time.median:7.1%} {time.mape:7.1%} {time.p90:7.1%} {time.bias:+7.1%}"
-        line += f"  {each.coverage:6.0%}" + " " * 17
+        line += f"  {'–' if each.coverage is None else f'{each.coverage:.0%}':>6}" + " " * 17
         plain = each.constant_mfu
         line += f"{plain.median:7.1%} {plain.mape:7.1%} {plain.p90:7.1%}" if plain else f"{'–':>7} {'–':>7} {'–':>7}"
         line += f"           {each.memory.median:7.1%} {each.memory.mape:7.1%}" if each.memory else ""

@@ -118,7 +118,7 @@ def _split(layers: int, stages: int) -> str:
 def _sharding(job: Job) -> list[Flag]:
     """ZeRO 1 is the distributed optimizer; 2 and 3 are Megatron FSDP."""
     sharding = whole(job.layout.sharding)
-    groups = whole(job.layout.data) // whole(job.layout.shards)
+    groups = whole(job.layout.replicas) // whole(job.layout.shards)
     overlap: list[Flag] = [("--overlap-grad-reduce",)]
     if sharding == 0:
         return overlap

@@ -120,11 +120,11 @@ def _layers_per_stage(job: Job, less: int) -> int | None:
 
 
 def _data(job: Job) -> tuple[int, int]:
-    """Ranks that hold copies, and ranks that share one."""
+    """Data-parallel ranks that hold copies, and those that share one; torchtitan shards over context ranks besides."""
     data = whole(job.layout.data)
     if not is_on(job.layout.sharding):
         return data, 1
-    shards = whole(job.layout.shards)
+    shards = whole(job.layout.shards) // whole(job.layout.context)
     return data // shards, shards
 
 

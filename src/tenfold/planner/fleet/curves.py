@@ -11,6 +11,9 @@ from tenfold.planner.fleet.result import Interval
 from tenfold.planner.fleet.run import MODES, FleetRun, Mode
 from tenfold.planner.fleet.simulate import simulate_fleet
 
+SOMETHING = 0.01
+"""Goodput below which nobody would say that a way of training works at all."""
+
 
 @dataclass(frozen=True)
 class CurvePoint:
@@ -35,7 +38,7 @@ class FleetCurves:
             return None
         found = None
         for ours, theirs in zip(reversed(self.points["synchronous"]), reversed(self.points[other]), strict=True):
-            if theirs.goodput.low <= ours.goodput.high:
+            if theirs.goodput.low <= ours.goodput.high or theirs.goodput.mean < SOMETHING:
                 break
             found = ours.devices
         return found

@@ -154,10 +154,22 @@ def _percent(interval: Interval) -> str:
 
 
 def _numbers(interval: Interval) -> str:
-    return f"{interval.mean:,.4g} ({interval.low:,.4g} to {interval.high:,.4g})"
+    return f"{_number(interval.mean)} ({_number(interval.low)} to {_number(interval.high)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
 
 
 def _duration(hours: float) -> str:
     if not np.isfinite(hours):
         return "eternity"
-    return f"{hours:.3g} h" if hours >= 1 else f"{hours * 60:.3g} min" if hours * 60 >= 1 else f"{hours * 3600:.3g} s"
+    return (
+        f"{hours:,.3g} h"
+        if 1 <= hours < 1000
+        else f"{hours:,.0f} h"
+        if hours >= 1000
+        else f"{hours * 60:.3g} min"
+        if hours * 60 >= 1
+        else f"{hours * 3600:.3g} s"
+    )

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tenfold.errors import InputError
 from tenfold.planner.cost.device import Device, Hop
 from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.numbers import Array
 from tenfold.planner.cost.shape import Shape
-from tenfold.planner.hardware import Cluster, default_cluster
+from tenfold.planner.hardware import Cluster, Precision, default_cluster
 from tenfold.planner.rows.run import Run
 
 
@@ -52,6 +53,7 @@ def layout_of(runs: Sequence[Run]) -> Layout:
         fused_attention=_column(runs, "fused_attention"),
         reductions=_column(runs, "reductions"),
         gradient_bytes=_column(runs, "gradient_bytes"),
+        element_bytes=np.array([4.0 if run.precision == "fp32" else 2.0 for run in runs]),
     )
 
 
@@ -65,16 +67,25 @@ def device_of(runs: Sequence[Run]) -> Device:
     clusters = [known[run.hardware, run.devices] for run in runs]
     return Device(
         matmul_flops=np.array([_peak(c, run.precision) for c, run in zip(clusters, runs, strict=True)]),
-        attention_flops=np.array([_peak(c, "bf16") for c in clusters]),
+        attention_flops=np.array([_peak(c, _sixteen(run.precision)) for c, run in zip(clusters, runs, strict=True)]),
         memory_bandwidth=np.array([c.accelerator.memory_bandwidth for c in clusters]),
         hops=tuple(_hop(clusters, number) for number in range(2)),
     )
 
 
-def _peak(cluster: Cluster, precision: str) -> float:
-    peaks = dict(cluster.accelerator.peak_flops)
-    sixteen = peaks.get("bf16") or peaks["fp16"]
-    return float(peaks.get(precision, sixteen))  # type: ignore[call-overload]
+def _sixteen(precision: Precision) -> Precision:
+    """What attention, embeddings and logits are computed in."""
+    return "fp32" if precision == "fp32" else "bf16"
+
+
+def _peak(cluster: Cluster, precision: Precision) -> float:
+    """Of the cluster's accelerator; bf16 and fp16 stand for each other where one is missing (V100 has no bf16)."""
+    peaks = cluster.accelerator.peak_flops
+    either: tuple[Precision, ...] = ("bf16", "fp16") if precision in ("bf16", "fp16") else (precision,)
+    found = [peaks[each] for each in sorted(either, key=lambda each: each != precision) if each in peaks]
+    if not found:
+        raise InputError(f"{cluster.accelerator.name} has no published peak in {precision}; it has {', '.join(peaks)}")
+    return float(found[0])
 
 
 def _hop(clusters: Sequence[Cluster], number: int) -> Hop:

@@ -14,8 +14,13 @@ from tenfold.planner.rows.run import Run
 
 NEEDED = ("layers", "hidden", "heads", "seq", "gbs_seqs", "hardware", "n_gpus")
 RECOMPUTATION = {"none": 0.0, "selective": 1.0, "full": 2.0}
+LARGEST = 1e15
 DEFAULT_VOCABULARY = 51_200.0  # GPT-2's, padded as Megatron-LM does; used where a page does not print it
 Cells = Mapping[str, str]
+
+
+class _Impossible(Exception):
+    """Cells that are numbers each, and cannot be together."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Skipped:
 
 
 def read_runs(path: Path) -> tuple[list[Run], list[Skipped]]:
-    """The rows of a CSV file that can be modelled, and those that cannot because a needed cell is blank.
+    """The rows of a CSV file that can be modelled, and those that cannot: a needed cell is blank, or cells contradict.
 
     Raises InputError when the file cannot be read, lacks a needed column, or a cell is not what it must be.
     """
@@ -40,7 +45,10 @@ def read_runs(path: Path) -> tuple[list[Run], list[Skipped]]:
         if blank:
             skipped.append(Skipped(name, f"{', '.join(blank)} not given"))
             continue
-        runs.append(_Row(cells, f"{path}: line {line}").run(name))
+        try:
+            runs.append(_Row(cells, f"{path}: line {line}").run(name))
+        except _Impossible as error:
+            skipped.append(Skipped(name, str(error)))
     return runs, skipped
 
 
@@ -78,7 +86,8 @@ class _Row:
         data = self.data(devices, tensor * pipeline * context)
         micro_batch = self.count("micro_batch", 1)
         heads, width = self.count("heads"), self.count("hidden")
-        experts = self.number("n_experts", 0)
+        experts = self.experts()
+        self.fits(heads, tensor, data, micro_batch)
         return Run(
             name=name,
             source=_text(self.cells, "source"),
@@ -98,9 +107,9 @@ class _Row:
             vocabulary=self.number("vocab", DEFAULT_VOCABULARY),
             context_length=self.count("seq"),
             experts=experts,
-            experts_per_token=self.number("topk", 0),
+            experts_per_token=self.count("topk") if experts else 0.0,
             shared_experts=self.number("shared_experts", float(model.get("shared_experts") or 0)),
-            expert_width=self.number("moe_ffn", 0),
+            expert_width=self.count("moe_ffn") if experts else 0.0,
             dense_layers=self.number("dense_layers", float(model.get("dense_layers") or 0)),
             tied_embeddings=self.number("tied_embeddings", float(model.get("tied_embeddings") or 0)),
             devices=devices,
@@ -109,7 +118,7 @@ class _Row:
             interleaving=self.count("vpp", 1),
             data=data,
             context=context,
-            expert=self.count("ep", 1) if experts else 1.0,
+            expert=self.expert(experts, data * context),
             micro_batch=micro_batch,
             accumulation=self.accumulation(data, micro_batch),
             balanced_stages=float(family.get("balanced_stages", 0)),
@@ -133,8 +142,8 @@ class _Row:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not (math.isfinite(value) and value >= 0):
-            raise InputError(f"{self.where}: {column} is {text!r}; a number that is not negative is needed")
+        if not 0 <= value <= LARGEST:  # nan is neither
+            raise InputError(f"{self.where}: {column} is {text!r}; a number from 0 to {LARGEST:g} is needed")
         return value
 
     def count(self, column: str, default: float | None = None) -> float:
@@ -144,22 +153,56 @@ class _Row:
             raise InputError(f"{self.where}: {column} is {value:g}; a whole number of at least 1 is needed")
         return value
 
+    def experts(self) -> float:
+        """Routed experts of a layer; 0 for a dense model."""
+        experts = self.number("n_experts", 0)
+        if experts:
+            for column in ("topk", "moe_ffn"):
+                if not _text(self.cells, column):
+                    raise _Impossible(f"{column} not given, with n_experts = {experts:g}")
+            if self.count("topk") > experts:
+                raise _Impossible(f"topk is {self.count('topk'):g}, of {experts:g} experts")
+        return experts
+
+    def expert(self, experts: float, ranks: float) -> float:
+        """Expert-parallel ranks, which are ranks of the same data- and context-parallel group."""
+        degree = self.count("ep", 1) if experts else 1.0
+        if degree > experts > 0 or ranks * self.count("tp", 1) % degree:
+            raise _Impossible(
+                f"ep is {degree:g}; it must be at most n_experts = {experts:g} and divide the "
+                f"{ranks * self.count('tp', 1):g} ranks of a pipeline stage"
+            )
+        return degree
+
+    def fits(self, heads: float, tensor: float, data: float, micro_batch: float) -> None:
+        """Raises _Impossible for degrees that the shape or the batch cannot be split into."""
+        if heads % tensor:
+            raise _Impossible(f"tp is {tensor:g}, which does not divide {heads:g} heads")
+        if self.count("gbs_seqs") < data * micro_batch:
+            raise _Impossible(
+                f"gbs_seqs is {self.count('gbs_seqs'):g}, less than {data:g} data-parallel ranks with "
+                f"micro-batches of {micro_batch:g}"
+            )
+
     def data(self, devices: float, others: float) -> float:
         """Data-parallel ranks. A printed `dp` that does not fit is not used: some pages round it."""
         if devices % others and not _text(self.cells, "dp"):
-            raise InputError(f"{self.where}: n_gpus {devices:g} is not a multiple of tp·pp·cp = {others:g}")
+            raise _Impossible(f"n_gpus {devices:g} is not a multiple of tp·pp·cp = {others:g}")
         return max(1.0, devices / others)
 
     def accumulation(self, data: float, micro_batch: float) -> float:
         """Micro-batches of one step and rank, from the global batch."""
-        return max(1.0, self.count("gbs_seqs") / (data * micro_batch))
+        return self.count("gbs_seqs") / (data * micro_batch)
 
     def hardware(self) -> str:
         """A name that the hardware table knows."""
         try:
-            accelerator(_text(self.cells, "hardware"))
+            chip = accelerator(_text(self.cells, "hardware"))
         except InputError as error:
             raise InputError(f"{self.where}: {error}") from error
+        precision = self.precision()
+        if precision not in chip.peak_flops and not (precision == "bf16" and "fp16" in chip.peak_flops):
+            raise _Impossible(f"{chip.name} has no published peak in {precision}")
         return _text(self.cells, "hardware")
 
     def precision(self) -> Precision:

@@ -58,5 +58,5 @@ class Run:
 
     @property
     def shape_key(self) -> str:
-        """What rows of one model shape share."""
-        return f"{self.layers:g}x{self.width:g}x{self.mlp_width:g}x{self.experts:g}x{self.vocabulary:g}"
+        """What rows of one model shape share, whatever their vocabulary and context."""
+        return f"{self.layers:g}x{self.width:g}x{self.mlp_width:g}x{self.experts:g}"

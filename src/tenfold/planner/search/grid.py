@@ -125,10 +125,11 @@ def _grid(question: Question, pipeline: int, data: int, several: list[Degrees], 
         zero_bubble=_axis([zero for _, zero in schedules], 2),
         balanced_stages=float(question.framework == "nanotron"),
         sharding=sharding,
-        shard_group=_axis([group for _, group in shardings], 1),
+        shard_group=_axis([group for _, group in shardings], 1) * context,
         recomputation=_axis(question.recomputations, 3),
         reductions=np.where(sharding == 2, accumulation, 1.0),
         gradient_bytes=question.gradient_bytes,
+        element_bytes=4.0 if question.precision == "fp32" else 2.0,
     )
     allowed = (interleaving == 1) | (np.mod(accumulation, pipeline) == 0)
     whole = (len(bases), len(shardings), len(schedules), len(question.recomputations))
@@ -150,7 +151,7 @@ def _axis(values: object, number: int) -> Array:
 
 
 def _shardings(question: Question, data: int) -> list[tuple[int, int]]:
-    """ZeRO stage and ranks of one group; 0 for all. One rank shards nothing."""
+    """ZeRO stage and data-parallel ranks of one group; 0 for all. One rank shards nothing."""
     if data == 1:
         return [(min(question.shardings), 0)]
     stages = [(stage, 0) for stage in sorted(set(question.shardings))]

@@ -111,7 +111,8 @@ def assess(question: Question, layout: Layout, calibrated: Calibrated) -> Choice
     memory = _single(memory_bytes(question.shape, inside, calibrated.memory_constants(question.framework)))
     seconds = float(times.total)
     devices = float(layout.devices)
-    width = calibrated.half_width(question.framework, devices, experts=question.experts)
+    chip = question.cluster.accelerator.name
+    width = calibrated.half_width(question.framework, devices, experts=question.experts, accelerator=chip)
     peak = question.cluster.accelerator.peak_flops[question.precision] * devices * seconds
     capacity = question.cluster.accelerator.memory_bytes
     spread = calibrated.memory_half_width(question.framework) / NINETY

@@ -1,8 +1,8 @@
 """How far to trust the order of layouts.
 
-Whoever takes the fastest forecast of thousands takes one whose error happens to flatter it. An error has a part that
-all layouts of a shape share, which changes no order, parts that layouts share which have the same tensor-parallel
-degree or micro-batch, and a part of each layout's own. Here they are drawn, and the outcomes counted.
+Whoever takes the fastest forecast of thousands takes one whose error may flatter it. An error has a part that all
+layouts of a shape share, which changes no order, parts that layouts share which have the same tensor-parallel degree or
+micro-batch, and a part of each layout's own. Here truths around the forecasts are drawn, and the outcomes counted.
 """
 
 from dataclasses import dataclass
@@ -42,8 +42,6 @@ class Regret:
     """Expected regret when the first one, two... of `Found.best` are tried and the fastest of them is kept."""
     tries: int
     """Fewest that must be tried, from the first on, for an expected regret of at most ENOUGH."""
-    optimism: float
-    """Share by which the first takes longer than forecast, on average, because it was picked for its forecast."""
 
     @property
     def first(self) -> float:
@@ -61,14 +59,14 @@ def regret(found: Found, question: Question, calibrated: Calibrated, *, draws: i
     won = np.bincount(np.argmin(true, axis=1), minlength=kept)
     after = np.mean(np.minimum.accumulate(true, axis=1) / np.min(true, axis=1, keepdims=True), axis=0) - 1
     own = float(np.sqrt(TENSOR_SPREAD**2 + MICRO_BATCH_SPREAD**2 + OWN_SPREAD**2))
-    width = calibrated.half_width(question.framework, question.cluster.devices, experts=question.experts) / NINETY
+    chip, devices = question.cluster.accelerator.name, question.cluster.devices
+    width = calibrated.half_width(question.framework, devices, experts=question.experts, accelerator=chip) / NINETY
     return Regret(
         own_spread=own,
         common_spread=float(np.sqrt(max(width**2 - own**2, 0.0))),
         chances=tuple(float(each) for each in won[:kept] / draws),
         after=tuple(float(each) for each in after[:kept]),
         tries=int(np.argmax(after <= ENOUGH)) + 1,
-        optimism=_optimism(forecast, true),
     )
 
 
@@ -86,9 +84,3 @@ def _shared(labels: Array, spread: float, draws: int, random: np.random.Generato
     different, which = np.unique(labels, return_inverse=True)
     errors: Array = spread * random.standard_normal((draws, len(different)))[:, which]
     return errors
-
-
-def _optimism(true: Array, forecasts: Array) -> float:
-    """Were `true` (layouts,) the truth and each row of `forecasts` a forecast of it: what the picked ones hide."""
-    picked = np.argmin(forecasts, axis=1)
-    return float(np.mean(true[picked] / forecasts[np.arange(len(forecasts)), picked])) - 1
