@@ -26,8 +26,8 @@ With fused attention and norms a layer keeps both norms' inputs and outputs, que
 output (6.5 widths); of a gated MLP gate, up and their product (1.5 times both inner matrices). Logits are kept in 16
 bits and in fp32, gradients are summed in fp32, Adam keeps an fp32 weight and two moments (Korthikanti et al., arXiv
 2205.05198, section 4.1; Rajbhandari et al., arXiv 1910.02054, section 3.1). 2 GB are context and communication buffers.
-Of 2,128 published runs of other frameworks, all of which ran, this says so of 94%; most others do not print how much
-they recompute.
+Of 2,127 published runs of other frameworks, all of which ran, this says so of 95%; most others are of pages that do not
+print how much is recomputed.
 """
 SPREAD = 0.4
 NOISE = 0.1
