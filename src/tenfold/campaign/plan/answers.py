@@ -292,6 +292,6 @@ def site_notes(question: Question, inner_seconds: float) -> list[str]:
     how, waited = joined.exchange, joined.synchronous_exposed
     return [
         f"the {question.sites} sites train in step here and wait {waited:.2f} s of each step for each other; "
-        f"semi-synchronous, with {how.inner_steps} inner steps, {how.fragments} fragments and {how.bits} bits, they "
-        f"wait {joined.exposed:.2f} s and are {joined.speedup:.2f} times as fast, if a token teaches them as much"
+        f"semi-synchronous, with inner_steps = {how.inner_steps}, fragments = {how.fragments} and {how.bits} bits, "
+        f"they wait {joined.exposed:.2f} s and are {joined.speedup:.2f} times as fast, if a token teaches them as much"
     ]

@@ -34,6 +34,11 @@ class LossLaw(Protocol):
         """What the interval cannot know."""
 
 
+LEAST_PARAMETERS, MOST_PARAMETERS = 70e6, 16e9
+LEAST_TOKENS, MOST_TOKENS = 5e9, 500e9
+"""Of the runs that the published law was fitted to."""
+
+
 @dataclass(frozen=True)
 class PublishedLaw:
     """L = E + A / N^alpha + B / D^beta with the coefficients of Besiroglu et al. (arXiv 2404.10102, table 1).
@@ -88,10 +93,11 @@ class PublishedLaw:
 
     def notes(self, parameters: float, tokens: float) -> list[str]:
         """Where the law was not fitted."""
-        if parameters <= 16e9 and tokens <= 500e9:
+        if LEAST_PARAMETERS <= parameters <= MOST_PARAMETERS and LEAST_TOKENS <= tokens <= MOST_TOKENS:
             return []
         return [
-            "loss is extrapolated: Chinchilla's runs have up to 16 B parameters and 500 B tokens (arXiv 2203.15556)"
+            "loss is extrapolated: Chinchilla's runs have 70 M to 16 B parameters and 5 to 500 B tokens "
+            "(arXiv 2203.15556)"
         ]
 
     def _coefficients(self) -> Array:

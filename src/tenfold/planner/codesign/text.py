@@ -68,8 +68,23 @@ def time_text(time: StepTime) -> str:
 
 
 def _table(designs: tuple[Design, ...]) -> Iterator[str]:
-    rows = [list(_cells(design)) for design in designs]
-    heads = ["model", "loss", "days", "devices", "dollars", "tokens", "batch", "step s", "MFU", "GB", "ms/token"]
+    """One line for each; where all are of one model, layouts tell them apart."""
+    alike = len(designs) > 1 and len({design.shape for design in designs}) == 1
+    rows = [[*_cells(design), layout_text(design.layout) if alike else ""] for design in designs]
+    heads = [
+        "model",
+        "loss",
+        "days",
+        "devices",
+        "dollars",
+        "tokens",
+        "batch",
+        "step s",
+        "MFU",
+        "GB",
+        "ms/token",
+        "layout",
+    ]
     used = [column for column, _ in enumerate(heads) if any(row[column] for row in rows)]
     widths = {column: max(len(heads[column]), *(len(row[column]) for row in rows)) for column in used}
     for row in (heads, *rows):

@@ -18,7 +18,7 @@ KINDS = {
     "memory": "memory",
     "memory bandwidth": "memory bandwidth",
     "link bandwidth": "network",
-    "latency": "network",
+    "latency of collectives": "network",
     "network bandwidth": "network",
     "bandwidth of the outermost tier": "network",
     "bandwidth between sites": "network",

@@ -24,8 +24,11 @@ def campaign_sections(job: Job, memory: MemoryConstants) -> str:
     `memory` are the constants of the memory model, which say whether a host's devices hold the model.
     """
     lines = comment(f"Planned: {summary(job)}")
-    for remark in _cannot(job):
+    missing = _cannot(job)
+    for remark in missing:
         lines += comment(f"Not in tenfold's trainer: {remark}")
+    if missing:
+        lines += comment("So the forecast step time is not this run's.")
     if _learners(job) > 1:
         lines += comment(
             "Each host is a learner; with inner_steps = 1 and quorum = 0 they train in step. More inner steps need "
@@ -140,6 +143,4 @@ def _cannot(job: Job) -> list[str]:
         found.append(f"{job.hosts} learners; {MOST_LEARNERS} is the most")
     if _sequences(job) != job.sequences:
         found.append(f"a batch of {job.sequences} sequences over all ranks; {_sequences(job)} are set")
-    if found:
-        found.append("so the forecast step time is not this run's")
     return found

@@ -98,7 +98,7 @@ def _levers(question: Question) -> list[tuple[str, Change, float]]:
     if cluster.devices > 1:
         levers += [
             ("link bandwidth", _cluster(lambda cluster, factor: _bandwidth(cluster, factor, 0, 1)), STEP),
-            ("latency", _cluster(_latency), 0.5),
+            ("latency of collectives", _cluster(_latency), 0.5),
         ]
     if len(cluster.tiers) > 1:
         end = len(cluster.tiers)
@@ -109,7 +109,7 @@ def _levers(question: Question) -> list[tuple[str, Change, float]]:
         levers.append(("bandwidth of the outermost tier", _cluster(_outermost), STEP))
     if cluster.wide is not None and question.sites > 1:
         levers.append(("bandwidth between sites", _cluster(_wide), STEP))
-    levers.append(("global batch", _batch, 2.0))
+    levers.append(("global batch, each token worth the same", _batch, 2.0))
     return levers
 
 
