@@ -362,7 +362,7 @@ def main() -> None:
     except TenfoldError as error:
         _fail(f"error: {error}", error.exit_code)
     except _Stopped:
-        _fail("interrupted; nothing that was finished is lost, run the same command again", 130)
+        _fail("interrupted; nothing that was finished is lost, run the same command again to go on", 130)
     except MemoryError:
         _fail(OUT_OF_MEMORY, 1)
     except OSError as error:
