@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tenfold.campaign import run_ladder
@@ -328,6 +328,7 @@ def test_a_parabola_is_found_where_it_is_lowest(optimum: float, bend: float, low
     assert math.log(best_factor(RATE_FACTORS, losses)) == pytest.approx(optimum, abs=1e-6)
 
 
+@example(losses=[0.10000000000000002, 0.1, 0.1])
 @given(st.lists(st.floats(0.1, 10), min_size=3, max_size=5))
 def test_the_optimum_is_near_the_best_point(losses: list[float]) -> None:
     factors = [2.0**number for number in range(len(losses))]

@@ -95,4 +95,6 @@ def best_factor(factors: Sequence[float], losses: Sequence[float]) -> float:
     x = np.log(factors[best - 1 : best + 2])
     curve = np.polynomial.Polynomial.fit(x, losses[best - 1 : best + 2], 2).convert()
     _, slope, bend = map(float, curve.coef)
-    return math.exp(float(np.clip(-slope / (2 * bend), x[0], x[-1])))
+    # Where the middle is lowest the vertex lies between the midpoints; losses alike to the last digit say nothing more.
+    vertex = -slope / (2 * bend) if bend > 0 else x[1]
+    return math.exp(float(np.clip(vertex, (x[0] + x[1]) / 2, (x[1] + x[2]) / 2)))
