@@ -21,21 +21,30 @@ def load_campaign(directory: Path, overrides: Sequence[str] = ()) -> Campaign:
     Raises InputError naming the file, the key, the value and what is allowed.
     """
     path = directory / FILE_NAME
+    return parse_campaign(read_text(path, f"make one with `tenfold init {directory}`"), str(path), overrides)
+
+
+def read_text(path: Path, remedy: str) -> str:
+    """The text of a TOML file. Raises InputError; `remedy` is what to do when there is no such file."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make one with `tenfold init {directory}`") from None
+        raise InputError(f"{path}: no such file; {remedy}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
-    return parse_campaign(text, str(path), overrides)
+
+
+def parse_document(text: str, where: str) -> dict[str, Any]:
+    """TOML `text`, called `where` in messages. Raises InputError."""
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested without end
+        raise InputError(f"{where}: not valid TOML: {error}") from None
 
 
 def parse_campaign(text: str, where: str, overrides: Sequence[str] = ()) -> Campaign:
     """Parse TOML `text` (called `where` in messages) into a Campaign. Raises InputError."""
-    try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested without end
-        raise InputError(f"{where}: not valid TOML: {error}") from None
+    document = parse_document(text, where)
     set_keys = [_apply_override(document, override) for override in overrides]
     try:
         return Campaign.model_validate(document)

@@ -3,7 +3,6 @@
 `python -m tests.planner.codesign.page` writes them again.
 """
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from tenfold.planner.codesign.goal import (
     ServingSection,
     ShapesSection,
 )
-from tests.planner.hardware.page import row
+from tests.planner.tables import row, short, write
 
 PAGE = Path(__file__).parents[3] / "docs" / "codesign.md"
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -50,11 +49,6 @@ def keys() -> Iterator[str]:
             yield from row(f"`{key.name}`", short(key.allowed), default, meaning)
 
 
-def short(allowed: str) -> str:
-    """1000000000 as 10^9."""
-    return re.sub(r"(?<=≤ )1(0{6,})(\.0)?", lambda found: f"10^{len(found[1])}", allowed)
-
-
 def models() -> Iterator[str]:
     yield from row("name", "parameters (active)", "layers x width", "tokens", "source", head=True)
     for model in known_models():
@@ -76,17 +70,5 @@ def examples() -> Iterator[str]:
         yield from row(f"`{name}`", " ".join(comment))
 
 
-def rewritten(page: str) -> str:
-    """The page with each table replaced by what it should be."""
-    for name, table in tables().items():
-        page = re.sub(
-            rf"(<!-- {name} -->\n).*?(<!-- end -->)",
-            lambda found, t=table: f"{found[1]}{t}\n{found[2]}",
-            page,
-            flags=re.S,
-        )
-    return page
-
-
 if __name__ == "__main__":
-    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    write(PAGE, tables())

@@ -13,7 +13,8 @@ from tenfold.planner.codesign import example_goal_text, example_goals, known_mod
 from tenfold.planner.codesign.goal import Goal, ModelSection
 from tenfold.planner.codesign.load import given_shape, given_tokens
 from tenfold.planner.cost.shape import Shape
-from tests.planner.codesign.page import PAGE, SECTIONS, rewritten
+from tests.planner.codesign.page import PAGE, SECTIONS, tables
+from tests.planner.tables import rewritten
 
 BUDGET = "aim = 'loss'\n[budget]\ndays = 3\n"
 GIVEN = "aim = 'time'\ntokens = 1e9\n[model]\n"
@@ -153,7 +154,7 @@ def test_examples_are_valid_toml_with_comments_first() -> None:
 
 def test_the_page_shows_every_key_model_and_example() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert rewritten(page) == page, "write it again: python -m tests.planner.codesign.page"
+    assert rewritten(page, tables()) == page, "write it again: python -m tests.planner.codesign.page"
     assert all(f"`{name}`" in page for section in SECTIONS.values() for name in plain_keys(section))
 
 

@@ -3,8 +3,7 @@
 `python -m tests.planner.hardware.page` writes them again.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -13,6 +12,7 @@ from tenfold.config.describe import keys_of
 from tenfold.planner.hardware import Accelerator, accelerators, example_clusters, example_text, fabrics
 from tenfold.planner.hardware.schema import BetweenSitesSection, ClusterSection, DeviceSection, SiteSection, TierSection
 from tenfold.planner.hardware.table import rows
+from tests.planner.tables import row, short, write
 
 PAGE = Path(__file__).parents[3] / "docs" / "hardware.md"
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -43,7 +43,7 @@ def keys() -> Iterator[str]:
         yield from row("key", "allowed", "default", "meaning", head=True)
         for key in keys_of(section, ""):
             default = "required" if key.required else "" if key.default in (None, "") else f"`{key.default}`"
-            allowed = re.sub(r"(?<=≤ )1(0{6,})(\.0)?", lambda found: f"10^{len(found[1])}", key.allowed)
+            allowed = short(key.allowed)
             yield from row(f"`{key.name}`", allowed, default, " ".join(key.description.split()))
 
 
@@ -117,22 +117,5 @@ def examples() -> Iterator[str]:
         yield from row(f"`{name}`", " ".join(comment))
 
 
-def row(*cells: str, head: bool = False) -> Sequence[str]:
-    line = f"| {' | '.join(cells)} |"
-    return [line, "|" + "---|" * len(cells)] if head else [line]
-
-
-def rewritten(page: str) -> str:
-    """The page with each table replaced by what it should be."""
-    for name, table in tables().items():
-        page = re.sub(
-            rf"(<!-- {name} -->\n).*?(<!-- end -->)",
-            lambda found, t=table: f"{found[1]}{t}\n{found[2]}",
-            page,
-            flags=re.S,
-        )
-    return page
-
-
 if __name__ == "__main__":
-    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    write(PAGE, tables())

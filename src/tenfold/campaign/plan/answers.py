@@ -1,10 +1,8 @@
 """From what the planner's rooms answer to lines for people, pages and files."""
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,43 +10,23 @@ from typing import Any, TextIO
 from tenfold.campaign.files import write_text
 from tenfold.campaign.plan.build import asked_of, front_of, planned
 from tenfold.campaign.plan.files import NO_RENDERER, write_pictures
+from tenfold.campaign.plan.fleets import goodput_of
 from tenfold.campaign.plan.plan import Lever, Plan, Sensitivity, write_plan
 from tenfold.errors import InputError
 from tenfold.planner.calibration import shipped
-from tenfold.planner.codesign import Design
+from tenfold.planner.codesign import Design, part_with
 from tenfold.planner.codesign import Plan as Designed
-from tenfold.planner.cost.layout import Layout
-from tenfold.planner.cost.memory import Memory
-from tenfold.planner.cost.step import StepTime
 from tenfold.planner.export import campaign_sections, megatron_text, torchtitan_toml
-from tenfold.planner.fleet import (
-    FleetCurves,
-    FleetRun,
-    FleetSection,
-    IntervalChoice,
-    SparesChoice,
-    expected_goodput,
-    first_interval,
-    fleet_run,
-    goodput_curves,
-    load_fleet,
-    profile_names,
-    simulate_fleet,
-)
+from tenfold.planner.fleet import FleetRun
 from tenfold.planner.hardware import Cluster
 from tenfold.planner.search import Choice, Question, Regret, assess, choose_exchange
 from tenfold.planner.search import Lever as SearchedLever
 
 OWN = "tenfold"
 """The framework that a campaign trains with."""
-LARGEST_FLEET = 10_000_000
-STEADY = 0.97
-FEW_REPLICAS = 10
 LEAST_GOODPUT = 0.001
 SMALLEST_WORTH = 0.0005
 DAY = 86_400
-FACTORS = (1 / 8, 1 / 2, 1, 4, 16, 64)
-HOUR = 3600
 
 
 @dataclass(frozen=True)
@@ -69,38 +47,6 @@ def progress(what: str, stream: TextIO) -> Callable[[int, int], None]:
         stream.flush()
 
     return told
-
-
-def fleet_of(text: str, cluster: Cluster, checkpoint_bytes: float = 0.0) -> FleetRun:
-    """A TOML file with a [fleet] table, or the name of a profile of failure rates. Raises InputError for neither.
-
-    `checkpoint_bytes` go with a profile: those of the model, if one is known.
-    """
-    if Path(text).exists() or text.endswith(".toml"):
-        return load_fleet(Path(text), cluster)
-    if text in profile_names():
-        return fleet_run(FleetSection(profile=text, checkpoint_bytes=checkpoint_bytes), cluster)
-    raise InputError(f"--simulate {text}: no such file and no profile; profiles are {', '.join(profile_names())}")
-
-
-def sizes_around(cluster: Cluster) -> list[int]:
-    """Fleet sizes for the curves: whole hosts, from an eighth of the cluster to 64 times it."""
-    host = cluster.node_devices
-    sizes = {max(1, round(cluster.devices * factor / host)) * host for factor in FACTORS}
-    return sorted(size for size in sizes if size <= LARGEST_FLEET)
-
-
-def goodput_of(run: FleetRun) -> Callable[[int], float]:
-    """Share of the time of so many devices that failures leave for training, simulated once for each size."""
-
-    @cache
-    def goodput(devices: int) -> float:
-        spares = math.ceil(run.recovery.spares * devices / run.devices)
-        sized = replace(run, devices=devices, recovery=replace(run.recovery, spares=spares))
-        tuned = replace(sized, checkpoint=replace(sized.checkpoint, interval_s=first_interval(sized)))
-        return simulate_fleet(tuned, FEW_REPLICAS).goodput.mean
-
-    return goodput
 
 
 def cost_notes(choice: Choice, tokens: float, cluster: Cluster, run: FleetRun | None) -> list[str]:
@@ -128,80 +74,14 @@ def worth_saying(lever: SearchedLever) -> bool:
     return abs(lever.better.days) >= SMALLEST_WORTH
 
 
-def curves_around(run: FleetRun, cluster: Cluster, replica_devices: int) -> FleetCurves:
-    """Goodput of three ways to train against the size of the fleet.
-
-    `replica_devices` are those of one data-parallel replica where the run does not say; what divides all sizes counts.
-    """
-    sizes = sizes_around(cluster)
-    replica = run.replica_devices or math.gcd(replica_devices, *sizes)
-    return goodput_curves(
-        replace(run, replica_devices=replica), sizes, learner_devices=_learner_devices(run, min(sizes))
-    )
-
-
-def _learner_devices(run: FleetRun, most: int) -> int:
-    """The largest part of a fleet, halved from `most`, that alone would still spend STEADY of its time on training."""
-    size = most
-    while size % (2 * run.node_devices) == 0 and size > 2 * run.node_devices:
-        alone = replace(run, devices=size, mode="synchronous", learners=1, quorum=1)
-        checkpoint = replace(alone.checkpoint, interval_s=first_interval(alone))
-        if expected_goodput(replace(alone, checkpoint=checkpoint)) >= STEADY:
-            break
-        size //= 2
-    return size
-
-
-def assumed_line(run: FleetRun) -> str:
-    """What the figures rest on, most of all."""
-    recovery, checkpoint = run.recovery, run.checkpoint
-    return (
-        f"assumes: found in {_span(recovery.detect_s)}, restarted in {_span(run.restart_s)}, a checkpoint every "
-        f"{_span(checkpoint.interval_s)} stalls {checkpoint.stall_s:.0f} s, {recovery.spares} spare hosts"
-    )
-
-
-def interval_line(choice: IntervalChoice) -> str:
-    """The checkpoint interval that the simulator prefers, beside the formulas'."""
-    young, daly, best = (_span(seconds) for seconds in (choice.young_s, choice.daly_s, choice.best_s))
-    return f"checkpoint every {best} (Young {young}, Daly {daly})"
-
-
-def spares_line(choice: SparesChoice) -> str:
-    """The number of spare hosts that is worth most."""
-    return f"spare hosts: {choice.best} worth most; {choice.standby} are enough 99% of the time"
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds / HOUR:.1f} h" if seconds >= 2 * HOUR else f"{seconds / 60:.1f} min"
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """A design's layout and step, under the names that a search gives them."""
-
-    layout: Layout
-    seconds: float
-    low: float
-    high: float
-    memory: Memory
-    time: StepTime
-    tokens_per_second: float
-    mfu: float
-    chance_to_fit: float
-    extrapolation: bool
-
-
 def page_of(designed: Designed, cluster: Cluster) -> Plan:
     """A co-designed plan as its page shows it: layouts of the best model, the front of all, what relaxing is worth."""
     first, goal = designed.best[0], designed.goal
-    layouts = [planned(_chosen(first))]
-    if first.devices == cluster.devices:
-        question = Question(first.shape, cluster, first.sequences, goal.precision, goal.framework)
-        layouts = [planned(assess(question, each.layout, shipped())) for each in designed.layouts]
+    used = cluster if first.devices == cluster.devices else part_with(cluster, first.devices)
+    question = Question(first.shape, used, first.sequences, goal.precision, goal.framework)
     return Plan(
-        asked=asked_of(cluster, _name(first), first.shape, first.sequences, goal.precision),
-        layouts=tuple(layouts),
+        asked=asked_of(used, _name(first), first.shape, first.sequences, goal.precision),
+        layouts=tuple(planned(assess(question, each.layout, shipped())) for each in designed.layouts),
         front=front_of(designed.front),
         sensitivity=_worth(designed),
         notes=designed.notes,
@@ -222,22 +102,6 @@ def _worth(designed: Designed) -> Sensitivity | None:
 def _name(design: Design) -> str:
     shape = design.shape
     return f"{design.parameters / 1e9:.3g}B ({shape.layers:g} layers of {shape.width:g})"
-
-
-def _chosen(design: Design) -> _Chosen:
-    low, high = design.step_interval
-    return _Chosen(
-        design.layout,
-        design.step_seconds,
-        low,
-        high,
-        design.memory,
-        design.time,
-        design.tokens_per_second,
-        design.mfu,
-        design.chance_to_fit,
-        design.extrapolation,
-    )
 
 
 def written(plan: Plan, to: Path | None) -> list[str]:

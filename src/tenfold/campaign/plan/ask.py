@@ -7,23 +7,18 @@ from typing import Any
 
 from tenfold.campaign.plan.answers import (
     Shown,
-    assumed_line,
     cost_notes,
-    curves_around,
-    fleet_of,
-    goodput_of,
-    interval_line,
     page_of,
     progress,
     risk_notes,
     site_notes,
-    spares_line,
     stranger_notes,
     worth_saying,
     written,
     written_settings,
 )
 from tenfold.campaign.plan.build import asked_of, fleet_lines, planned, sensitivity_of
+from tenfold.campaign.plan.fleets import assumed_line, curves_around, fleet_of, goodput_of, interval_line, spares_line
 from tenfold.campaign.plan.plan import Plan
 from tenfold.campaign.plan.table import plan_table
 from tenfold.errors import InputError

@@ -10,6 +10,7 @@ from tenfold.planner.codesign.plan import Plan, plan_goal
 from tenfold.planner.codesign.progress import progress_to
 from tenfold.planner.codesign.serving import Serving, decode_seconds, serving_of
 from tenfold.planner.codesign.text import layout_text, plan_lines
+from tenfold.planner.codesign.trials import part_with
 from tenfold.planner.codesign.worth import Relaxation
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "layout_text",
     "load_goal",
     "parse_goal",
+    "part_with",
     "plan_goal",
     "plan_lines",
     "progress_to",

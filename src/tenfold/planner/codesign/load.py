@@ -1,13 +1,12 @@
 """From a goal's TOML file to a Goal and its shape, or to one clear line about what is wrong with it."""
 
-import tomllib
 from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from tenfold.config.load import explain
+from tenfold.config.load import explain, parse_document, read_text
 from tenfold.errors import InputError
 from tenfold.planner.codesign.goal import Goal, ModelSection
 from tenfold.planner.codesign.known import known_model
@@ -19,23 +18,16 @@ MLP_MULTIPLE = 256
 
 def load_goal(path: Path) -> Goal:
     """Read a goal's TOML file. Raises InputError naming the file, the key, the value and what is allowed."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; examples of goals: {', '.join(example_goals())}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+    text = read_text(path, f"examples of goals: {', '.join(example_goals())}")
     return parse_goal(text, str(path))
 
 
 def parse_goal(text: str, where: str) -> Goal:
     """As `load_goal`, from TOML `text` called `where` in messages. Raises InputError."""
     try:
-        goal = Goal.model_validate(tomllib.loads(text))
+        goal = Goal.model_validate(parse_document(text, where))
     except ValidationError as error:
         raise InputError(explain(error, where, root=Goal)) from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested without end
-        raise InputError(f"{where}: not valid TOML: {error}") from None
     try:
         check(goal)
     except InputError as error:

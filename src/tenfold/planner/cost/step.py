@@ -17,7 +17,6 @@ from tenfold.planner.cost.numbers import Numbers
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.cost.stages import Stages, share_out
 from tenfold.planner.cost.volumes import (
-    ACTIVATION_BYTES,
     context_bytes,
     device_tokens,
     expert_bytes,
@@ -238,7 +237,7 @@ def _elementwise_seconds(
         hidden = _mixed(shape, hidden, used * shape.expert_width * (shape.mlp_matrices - 1) / layout.tensor)
         routed = constants.routing * shape.experts_per_token * shape.width * shape.expert_layers / shape.layers
     read = constants.elementwise * (shape.width / split + hidden / 4) + routed
-    return tokens * read * ACTIVATION_BYTES / (device.memory_bandwidth * constants.memory_efficiency)
+    return tokens * read * layout.element_bytes / (device.memory_bandwidth * constants.memory_efficiency)
 
 
 def _tensor_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
@@ -272,14 +271,14 @@ def _shard_seconds(shape: Shape, layout: Layout, device: Device, constants: Cons
     sharded = np.asarray(layout.sharding) == 3
     if not np.any(sharded):
         return 0.0
-    routed = routed_parameters(shape, layout) * ACTIVATION_BYTES
+    routed = routed_parameters(shape, layout) * layout.element_bytes
     common = shard_bytes(shape, layout) - routed
     one = gather_seconds(common, layout.shards, layout.tensor, device, constants)
     if np.any(np.asarray(shape.experts) > 0):
         ranks = same_experts(layout.shards, layout)
         there = np.asarray(routed) > 0  # a dense shape among others has no such collective, and not its latency
         one = one + there * gather_seconds(routed, ranks, layout.tensor * layout.expert, device, constants)
-    return np.where(sharded, one * (2 + layout.gradient_bytes / ACTIVATION_BYTES), 0.0)
+    return np.where(sharded, one * (2 + layout.gradient_bytes / layout.element_bytes), 0.0)
 
 
 def stage_parameters(shape: Shape, layout: Layout, stages: Stages) -> Held:
@@ -339,7 +338,7 @@ def _summed(
     have 16 bits. Under FSDP in groups, the shards are summed over the groups."""
     volume = parameters * layout.gradient_bytes
     scatter = gather_seconds(volume, ranks, stride, device, constants)
-    back = np.where(np.asarray(layout.sharding) >= 1, ACTIVATION_BYTES / layout.gradient_bytes, 1.0)
+    back = np.where(np.asarray(layout.sharding) >= 1, layout.element_bytes / layout.gradient_bytes, 1.0)
     between = 2 * gather_seconds(volume / shards, ranks / shards, stride * shards, device, constants)
     return np.where(np.asarray(layout.sharding) == 3, between, scatter * (1 + back))
 

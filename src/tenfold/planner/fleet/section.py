@@ -1,6 +1,5 @@
 """The `[fleet]` table: what a simulation needs to know beyond the cluster."""
 
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,10 +7,10 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from tenfold.config.base import Section
-from tenfold.config.load import explain
+from tenfold.config.load import explain, parse_document, read_text
 from tenfold.errors import InputError
 from tenfold.planner.fleet.choose import first_interval, standby_spares
-from tenfold.planner.fleet.rates import DAY, Cause, Component, seconds
+from tenfold.planner.fleet.rates import DAY, Cause, Component, profile_names, seconds
 from tenfold.planner.fleet.run import Checkpoint, FleetRun, Infant, Mode, Recovery, Stragglers, causes_of
 from tenfold.planner.hardware import Cluster
 
@@ -117,12 +116,8 @@ class _File(Section):
 
 def load_fleet(path: Path, cluster: Cluster) -> FleetRun:
     """Read `[fleet]` from a TOML file (other tables are not looked at). Raises InputError with one line."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
+    text = read_text(path, f"profiles of failure rates: {', '.join(profile_names())}")
+    document = parse_document(text, str(path))
     return fleet_run(parse_fleet(document, str(path)), cluster)
 
 

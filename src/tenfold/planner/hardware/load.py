@@ -1,14 +1,13 @@
 """From a cluster's TOML file to a Cluster, or to one clear line about what is wrong with it."""
 
 import math
-import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from tenfold.config.load import explain
+from tenfold.config.load import explain, parse_document, read_text
 from tenfold.errors import InputError
 from tenfold.planner.hardware.accelerator import PRECISIONS, Accelerator, Precision
 from tenfold.planner.hardware.cluster import Cluster, Site, Tier, Wide
@@ -24,23 +23,16 @@ USUAL_NODE = 8
 
 def load_cluster(path: Path) -> Cluster:
     """Read a cluster's TOML file. Raises InputError naming the file, the key, the value and what is allowed."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; examples of clusters: {', '.join(example_clusters())}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+    text = read_text(path, f"examples of clusters: {', '.join(example_clusters())}")
     return parse_cluster(text, str(path))
 
 
 def parse_cluster(text: str, where: str) -> Cluster:
     """As `load_cluster`, from TOML `text` called `where` in messages. Raises InputError."""
     try:
-        section = ClusterSection.model_validate(tomllib.loads(text))
+        section = ClusterSection.model_validate(parse_document(text, where))
     except ValidationError as error:
         raise InputError(explain(error, where, root=ClusterSection)) from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested without end
-        raise InputError(f"{where}: not valid TOML: {error}") from None
     try:
         return _build(section)
     except InputError as error:
