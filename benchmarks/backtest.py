@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.scaling import Points, RunTable, fit_scaling_law
 from tenfold.scaling.laws import HOFFMANN
 from tenfold.scaling.laws.solve import huber

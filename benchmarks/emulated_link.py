@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from tenfold.errors import TenfoldError
+from tenfold.core.errors import TenfoldError
 
 TUN = Path("/dev/net/tun")
 NAMESPACES = Path("/run/netns")

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.config import Model, Train
+from tenfold.experiments.local import calibrate, forecast_local
 from tenfold.model import count_parameters
-from tenfold.planner.local import calibrate, forecast_local
 
 WARM_UP = 2
 FEWEST, LONG_ENOUGH_S = 5, 4.0
@@ -96,9 +96,9 @@ SETS = {"tuning": TUNING, "held-out": HELD_OUT}
 def measure_here(configuration: Configuration) -> dict[str, Any]:
     """Seconds of each step and bytes of resident memory; for a process that has done nothing else."""
     import tenfold.campaign  # noqa: F401  as the trainer's process has
+    from tenfold.experiments.local.probes import Probe, Shape
+    from tenfold.experiments.local.trace import micro_batches_of
     from tenfold.machine import peak_resident_bytes, resident_bytes
-    from tenfold.planner.local.probes import Probe, Shape
-    from tenfold.planner.local.trace import micro_batches_of
     from tenfold.train.learner import make_deterministic
 
     make_deterministic(configuration.threads)

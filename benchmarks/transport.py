@@ -26,8 +26,8 @@ from random import Random
 from typing import Any
 
 from emulated_link import End, Line, emulated_link, why_not
-from tenfold.cluster.wire import Blob, BlobServer, Link, Refused, Security
-from tenfold.errors import TenfoldError
+from tenfold.core.errors import TenfoldError
+from tenfold.learners.wire import Blob, BlobServer, Link, Refused, Security
 
 GOAL = 0.8
 TOKEN = "benchmark"

@@ -34,10 +34,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tenfold.cluster.chaos import planned
-from tenfold.cluster.history import Down, detections, downtimes
-from tenfold.cluster.log import RunLog
 from tenfold.config import Campaign, load_campaign
+from tenfold.learners.chaos import planned
+from tenfold.learners.history import Down, detections, downtimes
+from tenfold.learners.log import RunLog
 from tenfold.ledger import Event, Ledger
 from tenfold.machine import usable_cores
 

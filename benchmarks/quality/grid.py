@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.campaign import run_data
-from tenfold.campaign.report.charts import line_chart
+from tenfold.pages.charts import line_chart
 
 SIMULATE = Path(__file__).with_name("simulate.py")
 CAMPAIGN = """

@@ -21,22 +21,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold.campaign.files import CampaignFiles
-from tenfold.campaign.stages import score, verified_manifest
-from tenfold.cluster.fragments import Fragment
-from tenfold.cluster.learner.decoupled import inner_step
-from tenfold.cluster.learner.life import Life
-from tenfold.cluster.learner.local import LocalFragment
-from tenfold.cluster.learner.supply import Order
-from tenfold.cluster.outer import FragmentState, OuterOptimizer
-from tenfold.cluster.quantise import decode
-from tenfold.cluster.records import Contribution, Published
-from tenfold.cluster.settings import fragments_of
-from tenfold.cluster.syncer.pace import Pace
-from tenfold.cluster.syncer.process import outer_optimizer, vector_of
-from tenfold.cluster.syncer.round import AdaptiveGrace, merge_time
 from tenfold.config import Campaign, load_campaign
+from tenfold.core.folder import CampaignFiles
 from tenfold.data import load_holdout
+from tenfold.data.verified import verified_manifest
+from tenfold.evaluate.holdouts import score
+from tenfold.learners.fragments import Fragment
+from tenfold.learners.learner.decoupled import inner_step
+from tenfold.learners.learner.life import Life
+from tenfold.learners.learner.local import LocalFragment
+from tenfold.learners.learner.supply import Order
+from tenfold.learners.outer import FragmentState, OuterOptimizer
+from tenfold.learners.quantise import decode
+from tenfold.learners.records import Contribution, Published
+from tenfold.learners.settings import fragments_of
+from tenfold.learners.syncer.pace import Pace
+from tenfold.learners.syncer.process import outer_optimizer, vector_of
+from tenfold.learners.syncer.round import AdaptiveGrace, merge_time
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.ranks import Ranks
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from tenfold.errors import InputError, TenfoldError
+from tenfold.core.errors import InputError, TenfoldError
 
 app = typer.Typer(
     name="tenfold",
@@ -167,7 +167,7 @@ def learner(
 ) -> None:
     """Train as one learner of a run; `learner join|leave` adds one to a running `tenfold train`, or lets one go."""
     if what in ("join", "leave"):
-        from tenfold.cluster.supervise import check_name, give_order
+        from tenfold.learners.supervise import check_name, give_order
 
         _show(give_order(campaign, {"what": what, "name": check_name(name)}), as_json)
         return
@@ -193,8 +193,8 @@ def chaos(
     as_json: AsJson = False,
 ) -> None:
     """Inject a fault into a running `tenfold train` of several learners."""
-    from tenfold.cluster.supervise import give_order
     from tenfold.config import checked_fault
+    from tenfold.learners.supervise import give_order
 
     fault = {"kind": kind, "target": target, "seconds": seconds, "amount": amount}
     _show(give_order(campaign, {"what": "fault", "fault": checked_fault(fault)}), as_json)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tenfold.config import Campaign, Change, changed_campaign, example_values, load_change
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 
 QUICKSTART = Campaign.model_validate(example_values("quickstart"))
 

@@ -14,7 +14,7 @@ from tenfold.config import (
     render_campaign,
     render_reference,
 )
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 
 SNAPSHOTS = Path(__file__).parents[1] / "snapshots"
 REFERENCE = Path(__file__).parents[2] / "docs" / "configuration.md"

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tenfold.config import Data
-from tenfold.data import Manifest, Progress, audit, build_corpus, load_holdout, token_byte_lengths
+from tenfold.core.errors import InputError
+from tenfold.core.progress import Progress
+from tenfold.data import Manifest, audit, build_corpus, load_holdout, token_byte_lengths
 from tenfold.data.corpus import load_tokenizer, split_documents, training_documents
-from tenfold.errors import InputError
 from tests.data.texts import library_texts, small_data, write_texts
 
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tenfold.core.errors import InputError
 from tenfold.data import Manifest, Stream
 from tenfold.data.manifest import SourceText
 from tenfold.data.permutation import permute
 from tenfold.data.shards import ShardWriter
-from tenfold.errors import InputError
 
 
 def make_corpus(directory: Path, sizes: list[int], weights: list[float | None]) -> Manifest:

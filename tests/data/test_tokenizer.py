@@ -8,8 +8,8 @@ import pytest
 from tokenizers import AddedToken, normalizers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
+from tenfold.core.errors import InputError
 from tenfold.data.tokenizer import Tokenizer
-from tenfold.errors import InputError
 from tests.data.texts import library_texts
 
 TEXT = "def f(x):\n        return  <|user|> x  # é 漢 <|endoftext|>\n"

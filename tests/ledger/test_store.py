@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tenfold.errors import TenfoldError
+from tenfold.core.errors import TenfoldError
 from tenfold.ledger import Ledger
 
 WRITERS, STEPS = 4, 25

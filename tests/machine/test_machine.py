@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.machine import describe_machine, measured_peak, numerics_fingerprint, usable_cores
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from tenfold.config import Model
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.model import Transformer, load_huggingface, save_huggingface
 
 SHAPES = {

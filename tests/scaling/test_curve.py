@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold.config import Schedule
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.scaling.curve import (
     Band,
     BandTracker,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.scaling import (
     Assessment,
     Comparison,

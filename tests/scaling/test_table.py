@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.scaling import read_runs
 
 # Seven digits: the table keeps logarithms, and of two numbers that differ in the last bit the order may turn around.

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 from torch import Tensor
 
-from tenfold.errors import InputError, TenfoldError
+from tenfold.core.errors import InputError, TenfoldError
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 
 KINDS = ("kill", "stop", "hang")
 

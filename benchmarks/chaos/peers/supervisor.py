@@ -16,7 +16,7 @@ from faults import Fault
 from lines import Line, Tail, now
 from training import die_with_parent
 
-from tenfold.errors import TenfoldError
+from tenfold.core.errors import TenfoldError
 
 POLL_S = 0.02
 READY_S = 120.0

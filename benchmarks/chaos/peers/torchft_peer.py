@@ -32,7 +32,7 @@ from supervisor import Process, free_port
 from training import CHECKPOINT_EVERY
 from trial import Peer, parser_of, run
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 
 LIGHTHOUSE = Path(sys.executable).with_name("torchft_lighthouse")
 WORKER = Path(__file__).with_name("torchft_worker.py")

@@ -13,9 +13,9 @@ import torch
 from lines import Branch, Line, now, write
 from torch import Tensor
 
-from tenfold.campaign.files import CampaignFiles
-from tenfold.campaign.stages import verified_manifest
 from tenfold.config import load_campaign
+from tenfold.core.folder import CampaignFiles
+from tenfold.data.verified import verified_manifest
 from tenfold.train.checkpoint import Checkpointer, CheckpointState
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.ranks import Ranks

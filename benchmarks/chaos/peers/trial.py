@@ -31,7 +31,7 @@ from faults import Fault, read_faults
 from figures import summary
 from supervisor import Phase, Process, run_phase
 
-from tenfold.errors import TenfoldError
+from tenfold.core.errors import TenfoldError
 
 Launch = Callable[[Path], Sequence[Process]]
 """The peer's processes for a trial whose workers write into this folder."""

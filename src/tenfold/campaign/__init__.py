@@ -18,7 +18,7 @@ from tenfold.campaign.commands import (
     run_worker,
     run_zygote,
 )
-from tenfold.campaign.derisk import derisk_lines
+from tenfold.experiments.derisk import derisk_lines
 
 __all__ = [
     "derisk_lines",

@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.campaign import stages
-from tenfold.campaign.cluster import learn, replay, serve_as_syncer
-from tenfold.campaign.derisk import derisk
-from tenfold.campaign.files import CampaignFiles
-from tenfold.campaign.forecast.stage import forecast_lines, predict, predict_before_training, settle_forecast
-from tenfold.campaign.ladder.stage import join_ladder
-from tenfold.campaign.ladder.stage import run_ladder as train_ladder
-from tenfold.campaign.ladder.worker import work_for_parent
-from tenfold.campaign.plan.local import settle_plan
 from tenfold.campaign.report.stage import report as write_report
-from tenfold.campaign.trained import trained_as
-from tenfold.cluster.supervise import serve_forks
 from tenfold.config import FILE_NAME, Campaign, example_values, load_campaign, render_campaign
+from tenfold.core.console import RunConsole, run_console
+from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core.folder import CampaignFiles
 from tenfold.data import sources_of
-from tenfold.errors import InputError, TenfoldError
-from tenfold.train.console import RunConsole, run_console
+from tenfold.data.verified import verified_manifest
+from tenfold.experiments.derisk import derisk
+from tenfold.experiments.forecast.stage import forecast_lines, predict, predict_before_training, settle_forecast
+from tenfold.experiments.ladder.stage import join_ladder
+from tenfold.experiments.ladder.stage import run_ladder as train_ladder
+from tenfold.experiments.ladder.worker import work_for_parent
+from tenfold.experiments.local.stage import settle_plan
+from tenfold.learners.run import learn, replay, serve_as_syncer
+from tenfold.learners.supervise import serve_forks
+from tenfold.train.finished import trained_as
 from tenfold.train.learner import make_deterministic
 from tenfold.train.ranks import joined_ranks
 
@@ -123,7 +124,7 @@ def run_audit(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
 def run_ladder(directory: Path, overrides: Sequence[str], *, join: bool = False) -> dict[str, Any]:
     """Train the small runs; with `join` beside others who work on them."""
     with (_opened if join else _held)(directory, overrides) as (campaign, files, console):
-        manifest = stages.verified_manifest(campaign, files)
+        manifest = verified_manifest(campaign, files)
         ladder = join_ladder(campaign, files, manifest) if join else train_ladder(campaign, files, manifest, console)
         if ladder.transfer:
             console.say(f"ladder: {ladder.transfer.text}")
@@ -133,7 +134,7 @@ def run_ladder(directory: Path, overrides: Sequence[str], *, join: bool = False)
 def run_predict(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Forecast the target from its ladder, which is trained first where it is not, and register it."""
     with _held(directory, overrides) as (campaign, files, console):
-        manifest = stages.verified_manifest(campaign, files)
+        manifest = verified_manifest(campaign, files)
         predictions = predict(campaign, files, manifest, console)
         for line in forecast_lines(predictions):
             console.say(f"predict: {line}")
@@ -145,7 +146,7 @@ def run_derisk(
 ) -> dict[str, Any]:
     """Find out on the ladder what a change is worth."""
     with _held(directory, overrides) as (campaign, files, console):
-        manifest = stages.verified_manifest(campaign, files)
+        manifest = verified_manifest(campaign, files)
         return derisk(change, campaign, files, manifest, console, seeds=seeds, sizes=sizes)
 
 
@@ -166,7 +167,7 @@ def run_train(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | Non
 def run_replay(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Execute a finished run of several learners again from its merge log; raises TenfoldError where it differs."""
     with _opened(directory, overrides) as (campaign, files, console):
-        manifest = stages.verified_manifest(campaign, files)
+        manifest = verified_manifest(campaign, files)
         trained = trained_as(campaign, manifest, files)
         replayed = replay(campaign, files, manifest, console)
         same = replayed.weights_digest == trained.result.weights_digest
@@ -180,7 +181,7 @@ def run_syncer(
 ) -> dict[str, Any]:
     """Hold the global fragments of a run, or those of one shard, until it is finished."""
     campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
-    manifest = stages.verified_manifest(campaign, files, hashes=not child)
+    manifest = verified_manifest(campaign, files, hashes=not child)
     if port is None:
         port = campaign.cluster.port and campaign.cluster.port + 2 * shard
     return {"finished": serve_as_syncer(campaign, files, manifest, shard, port, bulk_port, child=child)}
@@ -198,7 +199,7 @@ def run_learner(
 ) -> dict[str, Any]:
     """Train as one learner of a run until it is finished."""
     campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
-    manifest = stages.verified_manifest(campaign, files, hashes=not child)
+    manifest = verified_manifest(campaign, files, hashes=not child)
     learn(campaign, files, manifest, name, syncer, token_file, tls_root, child=child)
     return {"learner": name, "finished": True}
 
@@ -213,7 +214,7 @@ def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Score the trained model on the holdouts, and what was forecast about it."""
     with _opened(directory, overrides) as (campaign, files, console):
         evaluation = stages.evaluate(campaign, files, console)
-        manifest = stages.verified_manifest(campaign, files, hashes=False)
+        manifest = verified_manifest(campaign, files, hashes=False)
         settle_forecast(campaign, files, manifest, evaluation, console)
         settle_plan(campaign, files, manifest, console)
     return _bits_per_byte(evaluation) | evaluation

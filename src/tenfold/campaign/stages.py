@@ -2,49 +2,45 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tenfold.campaign.cluster import train_with_learners
-from tenfold.campaign.files import CampaignFiles, read_json, write_json
-from tenfold.campaign.forecast.watch import ForecastWatcher, open_watcher
-from tenfold.campaign.progress import ProgressLines
-from tenfold.campaign.trained import (
-    describe_run,
+from tenfold.config import Campaign
+from tenfold.core.console import RunConsole, run_console
+from tenfold.core.errors import TenfoldError
+from tenfold.core.files import read_json, write_json
+from tenfold.core.folder import CampaignFiles
+from tenfold.core.progress import ProgressLines
+from tenfold.data import Manifest, asked_for, audit, build_corpus, load_holdout
+from tenfold.data.verified import audit_passed, verified_manifest
+from tenfold.evaluate import (
+    compressed_bits_per_byte,
+    scoring_code_version,
+)
+from tenfold.evaluate.holdouts import holdout_scorer, score
+from tenfold.experiments.forecast.watch import ForecastWatcher, open_watcher
+from tenfold.learners.run import train_with_learners
+from tenfold.ledger import Ledger
+from tenfold.model import Transformer, save_huggingface
+from tenfold.train.checkpoint import Checkpointer
+from tenfold.train.finished import (
     final_checkpoint,
     load_trained,
     read_training,
     record_training,
     trained_as,
 )
-from tenfold.config import Campaign
-from tenfold.data import HoldoutDocument, Manifest, asked_for, audit, build_corpus, load_holdout
-from tenfold.errors import InputError, TenfoldError
-from tenfold.evaluate import (
-    Score,
-    compressed_bits_per_byte,
-    limit_documents,
-    score_documents,
-    scoring_code_version,
-)
-from tenfold.ledger import Ledger
-from tenfold.model import Transformer, save_huggingface
-from tenfold.train.checkpoint import Checkpointer
-from tenfold.train.console import RunConsole, run_console
 from tenfold.train.identity import identify, is_same_recipe
-from tenfold.train.journal import Journal
 from tenfold.train.learner import Learner, build_learner, make_deterministic
-from tenfold.train.loop import HoldoutScorer, Loop, TrainResult
+from tenfold.train.loop import Loop, TrainResult
+from tenfold.train.places import checkpointer_of, journal_of
 from tenfold.train.plan import plan_run
 from tenfold.train.ranks import Ranks, choose_device
-
-EVALUATION_BATCH = 32
 
 
 def prepare_data(
@@ -59,7 +55,7 @@ def prepare_data(
     if manifest is None:
         progress = ProgressLines(console)
         manifest = build_corpus(campaign.data, campaign.seed, files.data, files.directory, progress)
-    if not _audit_passed(files, manifest):
+    if not audit_passed(files, manifest):
         audit_data(files, console)
     return manifest
 
@@ -88,43 +84,6 @@ def audit_data(files: CampaignFiles, console: RunConsole) -> Mapping[str, Any]:
         failed = next(check for check in report.checks if not check.passed)
         raise TenfoldError(f"{files.data}: audit failed: {failed.name}: {failed.detail}")
     return record
-
-
-def verified_manifest(campaign: Campaign, files: CampaignFiles, *, hashes: bool = True) -> Manifest:
-    """The manifest, after its files' hashes and its audit have been checked.
-
-    Raises InputError when one fails, or when the corpus was built from another [data] or seed.
-    """
-    manifest = Manifest.load(files.data)
-    if manifest.asked_for != asked_for(campaign.data, campaign.seed):
-        raise InputError(
-            f"{files.data}: built from another [data] or seed than campaign.toml and --set say now; set them back, or "
-            f"build anew with `tenfold data {files.directory}`"
-        )
-    if hashes:
-        manifest.verify(files.data)
-    if not _audit_passed(files, manifest):
-        raise InputError(f"{files.data}: no passed audit for this corpus; run `tenfold data {files.directory}`")
-    return manifest
-
-
-def _audit_passed(files: CampaignFiles, manifest: Manifest) -> bool:
-    recorded = read_json(files.audit) or {}
-    return recorded.get("manifest") == manifest.to_dict() and recorded.get("ok") is True
-
-
-def checkpointer_of(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> Checkpointer:
-    """The checkpoint store of a campaign; a relative path is one below the campaign's directory."""
-    settings = campaign.checkpoint
-    url = settings.url or "checkpoints"
-    return Checkpointer(
-        url if "://" in url else files.directory / url,
-        keep_last=settings.keep_last,
-        keep_every=settings.keep_every,
-        storage_options={"endpoint_url": settings.endpoint_url} if settings.endpoint_url else {},
-        rank=ranks.rank,
-        world_size=ranks.world_size,
-    )
 
 
 def train(campaign: Campaign, files: CampaignFiles, ranks: Ranks, overrides: Sequence[str] = ()) -> TrainResult:
@@ -169,17 +128,6 @@ def forecast_watcher(learner: Learner, files: CampaignFiles) -> ForecastWatcher 
     return open_watcher(files, learner.identity, learner.plan, learner.campaign.train.log_every)
 
 
-@contextmanager
-def journal_of(learner: Learner, files: CampaignFiles, kind: str = "train") -> Iterator[Journal]:
-    """The run's way into the ledger; ranks other than the first have none."""
-    description = describe_run(learner.campaign, learner.identity)
-    if not learner.ranks.is_first:
-        yield Journal(None, learner.identity.fingerprint, description, kind)
-        return
-    with closing(Ledger(files.ledger)) as ledger:
-        yield Journal(ledger, learner.identity.fingerprint, description, kind)
-
-
 def finished_training(
     campaign: Campaign, files: CampaignFiles, manifest: Manifest, checkpointer: Checkpointer, console: RunConsole
 ) -> TrainResult | None:
@@ -188,51 +136,6 @@ def finished_training(
     if trained is None or not is_same_recipe(trained.identity, identify(campaign, manifest.digest, {})):
         return None
     return trained.result if final_checkpoint(checkpointer, trained, console) else None
-
-
-def holdout_scorer(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> HoldoutScorer:
-    """Scores the first documents of every holdout while training goes on."""
-    documents = {
-        h.name: limit_documents(load_holdout(files.data, manifest, h.name), campaign.evaluate.during_bytes)
-        for h in campaign.data.holdouts
-    }
-    return partial(score_holdouts, campaign=campaign, manifest=manifest, documents=documents)
-
-
-def full_scorer(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> HoldoutScorer:
-    """Scores every holdout whole, as the final evaluation does."""
-    documents = {holdout.name: load_holdout(files.data, manifest, holdout.name) for holdout in manifest.holdouts}
-    return partial(score_holdouts, campaign=campaign, manifest=manifest, documents=documents)
-
-
-def score_holdouts(
-    model: Transformer,
-    device: torch.device,
-    campaign: Campaign,
-    manifest: Manifest,
-    documents: Mapping[str, list[HoldoutDocument]],
-) -> dict[str, float]:
-    """Bits per byte of the model as it is, on each holdout."""
-    return {
-        name: score(model, campaign, manifest, held_out, device).bits_per_byte for name, held_out in documents.items()
-    }
-
-
-def score(
-    model: Transformer, campaign: Campaign, manifest: Manifest, documents: list[HoldoutDocument], device: torch.device
-) -> Score:
-    """Exact score of one holdout: every byte counted once. Eager: windows of many lengths would each compile anew."""
-    context = campaign.model.context
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-        return score_documents(
-            model.token_nats,
-            [(document.tokens, len(document.text)) for document in documents],
-            manifest.end_of_document,
-            context,
-            campaign.evaluate.stride or context // 2,
-            EVALUATION_BATCH,
-            device,
-        )
 
 
 def evaluate(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dict[str, Any]:

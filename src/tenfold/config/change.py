@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from tenfold.config.base import Section
 from tenfold.config.campaign import Campaign
 from tenfold.config.load import explain
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 NAME_SAID = "lower-case letters, digits and -"

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from tenfold.config.campaign import Campaign
 from tenfold.config.load import sections_in
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 
 WRAP_AT = 108
 

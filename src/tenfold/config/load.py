@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from tenfold.config.campaign import Campaign
 from tenfold.config.chaos import Fault
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 
 FILE_NAME = "campaign.toml"
 

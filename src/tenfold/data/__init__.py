@@ -1,11 +1,11 @@
 """From raw text to an isolated, tokenised, seekable corpus. Front door of the room."""
 
+from tenfold.core.progress import Progress
 from tenfold.data.audit import AuditReport, audit
 from tenfold.data.build import asked_for, build_corpus
 from tenfold.data.corpus import HoldoutDocument, load_holdout, token_byte_lengths
 from tenfold.data.manifest import Manifest
 from tenfold.data.paths import sources_of
-from tenfold.data.records import Progress
 from tenfold.data.stream import Stream
 
 __all__ = [

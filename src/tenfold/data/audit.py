@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tenfold.core.errors import InputError
 from tenfold.data.corpus import HoldoutDocument, load_held_out, load_tokenizer, training_documents
 from tenfold.data.hash_set import sorted_unique
 from tenfold.data.isolation import FEWEST, OWNERS, SHINGLE, WINDOW, window_of
@@ -19,7 +20,6 @@ from tenfold.data.manifest import HoldoutText, IsolatedText, Manifest, SourceTex
 from tenfold.data.run_numbers import UNKNOWN, Levels, Numbers, RunNumbers, WordNumbers
 from tenfold.data.tokenizer import Tokenizer
 from tenfold.data.words import split_words
-from tenfold.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tenfold.config import Data
+from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core.progress import Progress
 from tenfold.data.decontaminate import HeldOutText, decontaminate
 from tenfold.data.duplicates import Clusters, cluster_near_duplicates
 from tenfold.data.held_out import HeldOutSet, read_sets, split_sets
@@ -21,13 +23,12 @@ from tenfold.data.holdouts import draw, holdout_files
 from tenfold.data.ingest import RejectLog, Report, ingest_sources, name_sources
 from tenfold.data.manifest import MANIFEST, Manifest
 from tenfold.data.paths import REJECTS, TOKENIZER, foreign_entry
-from tenfold.data.records import Funnel, Progress, Reject
+from tenfold.data.records import Funnel, Reject
 from tenfold.data.shards import token_dtype, write_synced
 from tenfold.data.sources import source_files
 from tenfold.data.store import DocumentStore
 from tenfold.data.tokenizer import Tokenizer
 from tenfold.data.write import write_isolated, write_scored, write_source
-from tenfold.errors import InputError, TenfoldError
 
 TOKENIZER_KEY = "data.tokenizer.path"
 LIBRARIES = ("datasketch", "numpy", "tokenizers")  # whose version may change what is built

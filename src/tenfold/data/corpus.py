@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tenfold.core.errors import InputError
 from tenfold.data.manifest import HoldoutText, IsolatedText, Manifest, SourceText
 from tenfold.data.tokenizer import Tokenizer
-from tenfold.errors import InputError
 
 
 @dataclass(frozen=True)

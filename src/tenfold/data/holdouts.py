@@ -13,13 +13,13 @@ from itertools import islice
 from pathlib import Path
 
 from tenfold.config import Holdout, Source
+from tenfold.core.errors import InputError
 from tenfold.data.clean import decode
 from tenfold.data.duplicates import Clusters
 from tenfold.data.paths import expand_paths, walk
 from tenfold.data.records import RawRecord, Reject
 from tenfold.data.sources import read_files, read_source, source_files
 from tenfold.data.store import DocumentStore
-from tenfold.errors import InputError
 
 # Prose and C headers most machines have; what only some have is simply not there on the others.
 SYSTEM_PROSE = (

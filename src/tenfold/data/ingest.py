@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TextIO
 
 from tenfold.config import Clean, Source
+from tenfold.core.errors import InputError
+from tenfold.core.progress import Progress
 from tenfold.data.clean import clean, part_size
-from tenfold.data.records import Document, Funnel, Progress, RawRecord, Reject
+from tenfold.data.records import Document, Funnel, RawRecord, Reject
 from tenfold.data.sources import read_source, source_files
 from tenfold.data.store import DocumentStore
-from tenfold.errors import InputError
 
 Report = Callable[[Progress], None]
 SECONDS_BETWEEN_REPORTS = 0.5

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 
 MANIFEST = "manifest.json"
 

@@ -37,16 +37,6 @@ class Reject:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far one stage of the build is. `total` is None while unknown."""
-
-    stage: str
-    done: int
-    total: int | None
-    unit: str
-
-
 @dataclass
 class Funnel:
     """Documents and bytes that entered the build, and where each of them went.

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.config import Source
+from tenfold.core.errors import InputError
 from tenfold.data.jsonl import MISSING_KEY, UNREADABLE, read_jsonl
 from tenfold.data.paths import expand_paths, walk
 from tenfold.data.records import RawRecord, Reject
-from tenfold.errors import InputError
 
 TEXT_SUFFIXES = {".py", ".txt", ".rst", ".md"}
 LICENCES = {"python-stdlib": "PSF-2.0"}

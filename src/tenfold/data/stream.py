@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tenfold.core.errors import InputError
 from tenfold.data.manifest import Manifest, SourceText
 from tenfold.data.permutation import derive_keys, permute
 from tenfold.data.shards import TokenFile
-from tenfold.errors import InputError
 
 MIXTURE_BLOCK = 4096
 

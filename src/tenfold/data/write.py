@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenfold.config import Source
+from tenfold.core.errors import InputError
+from tenfold.core.progress import Progress
 from tenfold.data.held_out import HeldOutSet
 from tenfold.data.ingest import Report
 from tenfold.data.manifest import HoldoutText, IsolatedText, SourceText
-from tenfold.data.records import Progress
 from tenfold.data.shards import ShardWriter, token_dtype, write_synced
 from tenfold.data.sources import LICENCES
 from tenfold.data.store import DocumentStore
 from tenfold.data.tokenizer import Tokenizer
-from tenfold.errors import InputError
 
 ENCODE_BATCH = 256  # documents
 Tokens = NDArray[np.unsignedinteger]

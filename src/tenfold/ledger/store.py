@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tenfold.errors import TenfoldError
+from tenfold.core.errors import TenfoldError
 
 BUSY_TIMEOUT_S = 30.0  # a writer waits this long for another one's transaction
 

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import torch
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.machine.identity import environment, has_cpp_compiler, usable_cores
 from tenfold.machine.peak import measured_peak
 

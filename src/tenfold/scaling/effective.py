@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.scaling.calibration import LEVELS
 from tenfold.scaling.law import ScalingLaw
 from tenfold.scaling.table import BoolArray, FloatArray, Points

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.scaling.laws import LAWS
 from tenfold.scaling.table import FloatArray, RunTable
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.scaling.law import Forecast, ScalingLaw, fit_scaling_law
 from tenfold.scaling.optimum import compute_optimal
 from tenfold.scaling.table import read_runs

@@ -1,14 +1,11 @@
-"""What a person sees while a run goes on: one line a log interval, and a bar on a terminal."""
+"""What the console says about a step, and the watch that tells step time from the time around it."""
 
-import math
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from tenfold.core.text import duration
 
 
 @dataclass(frozen=True)
@@ -34,49 +31,6 @@ class StepReport:
             f"{self.tokens_per_second:,.0f} tok/s  MFU {self.mfu:.0%}  data {self.epochs:.2f} epochs  "
             f"ETA {duration(self.eta)}"
         )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 42s, 3m05s, 2h10m, 3d04h."""
-    if not math.isfinite(seconds):
-        return "?"
-    whole = round(seconds)
-    for unit, smaller, size, small in (("d", "h", 86400, 3600), ("h", "m", 3600, 60), ("m", "s", 60, 1)):
-        if whole >= size:
-            return f"{whole // size}{unit}{whole % size // small:02d}{smaller}"
-    return f"{whole}s"
-
-
-class RunConsole:
-    """Prints to stderr; on a terminal a progress bar stays below the lines."""
-
-    def __init__(self, console: Console, bar: Progress | None) -> None:
-        self._console = console
-        self._bar = bar
-        self._task: TaskID | None = None
-
-    def say(self, line: str) -> None:
-        """One plain line."""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    def advance(self, done: int, total: int) -> None:
-        """Move the bar to `done` of `total` steps."""
-        if self._bar is not None:
-            if self._task is None:
-                self._task = self._bar.add_task("train", total=total)
-            self._bar.update(self._task, completed=done, total=total)
-
-
-@contextmanager
-def run_console(*, enabled: bool = True) -> Iterator[RunConsole]:
-    """The console of a run; silent when not `enabled` (ranks other than the first)."""
-    console = Console(file=sys.stderr, quiet=not enabled)
-    if not (enabled and console.is_terminal):
-        yield RunConsole(console, None)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        yield RunConsole(console, bar)
 
 
 class Stopwatch:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tenfold.config import Campaign
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 
 # These change what is written or printed about a run, never its weights; what data are is said by the manifest.
 _NOT_IDENTITY: dict[str, Any] = {

@@ -9,17 +9,18 @@ from typing import Protocol
 
 import torch
 
-from tenfold.errors import Interrupted, NotFinite, TenfoldError
+from tenfold.core.console import RunConsole
+from tenfold.core.errors import Interrupted, NotFinite, TenfoldError
+from tenfold.core.signals import StopRequest, stop_on_signal
 from tenfold.machine import forget_peak, measured_peak, peak_resident_bytes
 from tenfold.model import Transformer
 from tenfold.train.batches import Batch, batches
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
-from tenfold.train.console import RunConsole, StepReport, Stopwatch
+from tenfold.train.console import StepReport, Stopwatch
 from tenfold.train.identity import check_resumable
 from tenfold.train.journal import Journal
 from tenfold.train.learner import Learner
 from tenfold.train.schedule import learning_rate_factor
-from tenfold.train.signals import StopRequest, stop_on_signal
 from tenfold.train.step import train_step
 
 HoldoutScorer = Callable[[Transformer, torch.device], Mapping[str, float]]

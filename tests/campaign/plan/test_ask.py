@@ -13,7 +13,7 @@ import pytest
 
 from tenfold.campaign.plan.ask import PlanAsked, ask
 from tenfold.config import load_campaign
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tests.planner.rows.test_read import ROW, written
 
 

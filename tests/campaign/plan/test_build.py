@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.campaign.plan import Lever, Planned, front_of, sensitivity_of
-from tenfold.campaign.plan.bars import (
+from tenfold.pages.plan import Recomputation
+from tenfold.pages.plan_bars import (
     MEMORY_GROUPS,
     TIME_GROUPS,
     batch_text,
@@ -21,7 +22,6 @@ from tenfold.campaign.plan.bars import (
     seconds_text,
     time_bars,
 )
-from tenfold.campaign.plan.plan import Recomputation
 from tenfold.planner.cost.layout import RECOMPUTATIONS
 from tenfold.planner.cost.memory import Memory
 from tenfold.planner.cost.step import StepTime

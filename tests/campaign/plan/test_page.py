@@ -13,9 +13,9 @@ import pytest
 
 from tenfold.campaign.plan import FleetLine, Front, Lever, Plan, Sensitivity, plan_page, write_pictures
 from tenfold.campaign.plan.files import standalone
-from tenfold.campaign.plan.page import counted, plan_figures
 from tenfold.campaign.report import render
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
+from tenfold.pages.plan_page import counted, plan_figures
 from tests.campaign.browser import open_browser
 from tests.campaign.plan.example import larger, llama_plan
 from tests.campaign.plan.svg import parsed

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.campaign.plan import FleetLine, FleetPoint, Front, FrontPoint, Lever, Sensitivity
-from tenfold.campaign.plan.pictures import (
+from tenfold.pages.plan_pictures import (
     WIDTH,
     Bar,
     Paint,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.campaign.plan import FleetLine, FleetPoint, Plan, read_plan, write_plan
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tests.campaign.plan.example import llama_plan
 
 Record = dict[str, Any]

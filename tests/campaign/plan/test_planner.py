@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tenfold.campaign.plan import Plan, fleet_lines, plan_page, plan_table, planned, sensitivity_of
-from tenfold.campaign.plan.page import plan_figures
+from tenfold.pages.plan_page import plan_figures
 from tenfold.planner.calibration import MOST_MEASURED, shipped
 from tenfold.planner.fleet import FleetSection, fleet_run, goodput_curves
 from tenfold.planner.hardware import default_cluster

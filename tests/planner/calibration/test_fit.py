@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.calibration import read, shipped, write
 from tenfold.planner.calibration.fit import fit
 from tenfold.planner.calibration.held_out import half_width, held_out, unseen_widths

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.codesign import example_goal_text, example_goals, known_model, known_models, load_goal, parse_goal
 from tenfold.planner.codesign.goal import Goal, ModelSection
 from tenfold.planner.codesign.load import given_shape, given_tokens

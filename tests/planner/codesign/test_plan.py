@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold.config import parse_campaign
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.calibration import shipped
 from tenfold.planner.codesign import Plan, parse_goal, plan_goal, plan_lines, progress_to
 from tenfold.planner.codesign.design import Design, expected_log_loss, pareto

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.evaluate import errors, evaluate_rows
 from tests.planner.rows.test_read import ROW, written
 

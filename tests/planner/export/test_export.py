@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold.config import parse_campaign
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.calibration import shipped
 from tenfold.planner.codesign import known_model
 from tenfold.planner.cost.layout import Layout

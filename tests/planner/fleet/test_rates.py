@@ -2,7 +2,7 @@
 
 import pytest
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.fleet import FleetRun, load_profile, profile_names, timings
 from tenfold.planner.fleet.run import Checkpoint
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.fleet import (
     Checkpoint,
     FleetRun,

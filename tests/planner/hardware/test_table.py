@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner import hardware
 from tenfold.planner.hardware import accelerator, accelerators, default_cluster, fabric, fabrics
 

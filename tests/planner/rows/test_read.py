@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.rows import read_runs, shape_of
 
 ROW = {

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.calibration import shipped
 from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.shape import Shape

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.calibration import shipped
 from tenfold.planner.hardware import default_cluster, example_cluster
 from tenfold.planner.search import Lever, Question, say, search_layouts, sensitivity

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.calibration import shipped
 from tenfold.planner.search import Exchange, alone, choose_exchange, join_sites, search_layouts
 from tenfold.planner.search.question import constants_of

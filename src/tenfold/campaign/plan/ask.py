@@ -19,9 +19,9 @@ from tenfold.campaign.plan.answers import (
 )
 from tenfold.campaign.plan.build import asked_of, fleet_lines, planned, sensitivity_of
 from tenfold.campaign.plan.fleets import assumed_line, curves_around, fleet_of, goodput_of, interval_line, spares_line
-from tenfold.campaign.plan.plan import Plan
-from tenfold.campaign.plan.table import plan_table
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
+from tenfold.pages.plan import Plan
+from tenfold.pages.plan_table import plan_table
 from tenfold.planner.calibration import shipped
 from tenfold.planner.codesign import known_model, load_goal, plan_goal, plan_lines, progress_to
 from tenfold.planner.cost.shape import Shape
@@ -119,7 +119,7 @@ def _refuse_others(asked: PlanAsked, question: str) -> None:
 
 
 def _ask_campaign(asked: PlanAsked) -> Shown:
-    from tenfold.campaign.plan.local import plan_locally  # loads torch, which the other questions do without
+    from tenfold.experiments.local.stage import plan_locally  # loads torch, which the other questions do without
 
     found = plan_locally(asked.campaign, asked.overrides, again=asked.again)
     return Shown(found.to_dict(), found.lines())

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Protocol, TypeVar, cast
 
-from tenfold.campaign.plan.plan import (
+from tenfold.pages.charts import short_number
+from tenfold.pages.plan import (
     Asked,
     FleetLine,
     FleetPoint,
@@ -20,7 +21,6 @@ from tenfold.campaign.plan.plan import (
     Recomputation,
     Sensitivity,
 )
-from tenfold.campaign.report.charts import short_number
 from tenfold.planner.cost.layout import RECOMPUTATIONS, Layout
 from tenfold.planner.cost.memory import Memory
 from tenfold.planner.cost.numbers import Numbers

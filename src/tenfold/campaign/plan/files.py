@@ -5,12 +5,12 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from tenfold.campaign.files import write_text
-from tenfold.campaign.plan.page import plan_figures, plan_page
-from tenfold.campaign.plan.plan import Plan
-from tenfold.campaign.report.charts import template_environment
-from tenfold.campaign.report.palette import LIGHT
-from tenfold.errors import InputError, TenfoldError
+from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core.files import write_text
+from tenfold.pages.charts import template_environment
+from tenfold.pages.palette import LIGHT
+from tenfold.pages.plan import Plan
+from tenfold.pages.plan_page import plan_figures, plan_page
 
 PAGE = "plan.html"
 ZOOM = 2.0

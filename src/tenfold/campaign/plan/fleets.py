@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.fleet import (
     FleetCurves,
     FleetRun,

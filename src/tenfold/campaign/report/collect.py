@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from tenfold.campaign.trained import Trained
 from tenfold.config import Campaign
+from tenfold.core.errors import InputError
 from tenfold.data import Manifest
-from tenfold.errors import InputError
 from tenfold.ledger import Event, Ledger, Run
+from tenfold.train.finished import Trained
 from tenfold.train.loop import TrainResult
 from tenfold.train.plan import RunPlan
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tenfold.campaign.forecast.make import Laws
-from tenfold.campaign.forecast.register import level_inside
-from tenfold.campaign.forecast.table import nats_per_token
-from tenfold.campaign.forecast.watch import LEVEL, watcher_of
-from tenfold.campaign.ladder.stage import LadderResult
-from tenfold.campaign.ladder.tasks import RungResult
 from tenfold.data import Manifest
+from tenfold.experiments.forecast.make import Laws
+from tenfold.experiments.forecast.register import level_inside
+from tenfold.experiments.forecast.table import nats_per_token
+from tenfold.experiments.forecast.watch import LEVEL, watcher_of
+from tenfold.experiments.ladder.stage import LadderResult
+from tenfold.experiments.ladder.tasks import RungResult
 from tenfold.ledger import Ledger, Prediction
 from tenfold.scaling import LEVELS, Multiple, ScalingLaw, effective_compute, effective_data
 from tenfold.scaling.predict import describe_law

@@ -7,11 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tenfold.cluster.coordinator.lives import Life
-from tenfold.cluster.history import Down, Pause, Row, Span, coverage, natural, outages, pauses_of, rows_of, server_of
-from tenfold.cluster.log import RunLog, Sent
 from tenfold.config import Campaign
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
+from tenfold.learners.coordinator.lives import Life
+from tenfold.learners.history import Down, Pause, Row, Span, coverage, natural, outages, pauses_of, rows_of, server_of
+from tenfold.learners.log import RunLog, Sent
 from tenfold.ledger import Event
 from tenfold.train.plan import RunPlan
 

@@ -3,24 +3,25 @@
 from contextlib import closing
 from typing import Any
 
-from tenfold.campaign.derisk import changes_of
-from tenfold.campaign.files import CampaignFiles, read_json, write_json, write_text
-from tenfold.campaign.forecast.make import fit_laws, target_plan
-from tenfold.campaign.forecast.register import registered, target_identity
-from tenfold.campaign.ladder.stage import finished_ladder
-from tenfold.campaign.plan.local import planned
-from tenfold.campaign.plan.plan import read_plan
 from tenfold.campaign.report.collect import collect
 from tenfold.campaign.report.forecasts import calibration_record, forecast_record, ladder_record, quantity_record
 from tenfold.campaign.report.learners import learners_record
-from tenfold.campaign.report.render import render
-from tenfold.campaign.stages import verified_manifest
-from tenfold.campaign.trained import Trained, trained_as
 from tenfold.config import Campaign
+from tenfold.core.console import RunConsole
+from tenfold.core.errors import InputError
+from tenfold.core.files import read_json, write_json, write_text
+from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
-from tenfold.errors import InputError
+from tenfold.data.verified import verified_manifest
+from tenfold.experiments.derisk import changes_of
+from tenfold.experiments.forecast.make import fit_laws, target_plan
+from tenfold.experiments.forecast.register import registered, target_identity
+from tenfold.experiments.ladder.stage import finished_ladder
+from tenfold.experiments.local.stage import planned
 from tenfold.ledger import Ledger
-from tenfold.train.console import RunConsole
+from tenfold.pages.plan import read_plan
+from tenfold.pages.render import render
+from tenfold.train.finished import Trained, trained_as
 
 
 def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.calibration.fit import Calibration, fit
 from tenfold.planner.calibration.held_out import Told, half_width, half_widths, held_out
 from tenfold.planner.calibration.measured import Measured, measured

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.codesign.batch import critical_batch
 from tenfold.planner.codesign.design import Design, trained_on
 from tenfold.planner.codesign.load import given_shape, given_tokens

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from importlib import resources
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.cost.shape import Shape
 
 

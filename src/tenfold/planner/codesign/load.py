@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tenfold.config.load import explain, parse_document, read_text
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.codesign.goal import Goal, ModelSection
 from tenfold.planner.codesign.known import known_model
 from tenfold.planner.cost.shape import Shape

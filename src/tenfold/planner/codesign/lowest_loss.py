@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.codesign.batch import critical_batch
 from tenfold.planner.codesign.design import expected_log_loss
 from tenfold.planner.codesign.shapes import Recipe, neighbours, recipe_near

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.calibration import Calibrated
 from tenfold.planner.codesign.batch import tokens_needed, tokens_worth
 from tenfold.planner.codesign.goal import Goal

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.codesign.terms import Terms
 from tenfold.planner.cost.shape import Shape
 from tenfold.planner.hardware import Cluster, Site

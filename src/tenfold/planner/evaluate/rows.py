@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.calibration import Calibrated, shipped
 from tenfold.planner.calibration.fit import fit
 from tenfold.planner.calibration.held_out import Told, held_out, unseen_widths

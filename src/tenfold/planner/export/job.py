@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, fields
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.numbers import Numbers
 from tenfold.planner.cost.shape import Shape

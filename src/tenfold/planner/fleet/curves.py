@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.fleet.choose import first_interval
 from tenfold.planner.fleet.result import Interval
 from tenfold.planner.fleet.run import MODES, FleetRun, Mode

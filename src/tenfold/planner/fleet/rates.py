@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Literal, get_args
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 
 Component = Literal["device", "host", "rack", "switch", "site"]
 COMPONENTS: tuple[Component, ...] = get_args(Component)

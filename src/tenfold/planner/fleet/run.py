@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.fleet.rates import COMPONENTS, DAY, Cause, Component, load_profile, seconds
 
 Mode = Literal["synchronous", "elastic", "semi-synchronous"]

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from tenfold.config.base import Section
 from tenfold.config.load import explain, parse_document, read_text
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.fleet.choose import first_interval, standby_spares
 from tenfold.planner.fleet.rates import DAY, Cause, Component, profile_names, seconds
 from tenfold.planner.fleet.run import Checkpoint, FleetRun, Infant, Mode, Recovery, Stragglers, causes_of

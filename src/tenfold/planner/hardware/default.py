@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.hardware.accelerator import Accelerator
 from tenfold.planner.hardware.cluster import Cluster, Site, Tier
 from tenfold.planner.hardware.fabric import Fabric

@@ -4,7 +4,7 @@ import difflib
 from dataclasses import dataclass
 from functools import cache
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.hardware.table import rows
 from tenfold.planner.hardware.units import MICRO, scaled
 

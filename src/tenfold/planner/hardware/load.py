@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tenfold.config.load import explain, parse_document, read_text
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.hardware.accelerator import PRECISIONS, Accelerator, Precision
 from tenfold.planner.hardware.cluster import Cluster, Site, Tier, Wide
 from tenfold.planner.hardware.default import STORAGE_PER_NODE, default_domain, default_tiers, largest_divisor

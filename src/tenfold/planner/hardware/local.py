@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.hardware.accelerator import PRECISIONS, Accelerator, Precision
 from tenfold.planner.hardware.cluster import Cluster, Site, Tier
 from tenfold.planner.hardware.default import link_latency

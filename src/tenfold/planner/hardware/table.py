@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.hardware.accelerator import PRECISIONS, Accelerator, Precision
 from tenfold.planner.hardware.units import GIGA, PERCENT, TERA, scaled
 

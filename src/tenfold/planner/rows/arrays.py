@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.cost.device import Device, Hop
 from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.numbers import Array

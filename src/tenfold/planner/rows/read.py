@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.hardware import Precision, accelerator
 from tenfold.planner.rows.run import Run
 

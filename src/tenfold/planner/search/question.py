@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.calibration import Calibrated
 from tenfold.planner.cost.constants import Constants
 from tenfold.planner.cost.device import Device, Hop

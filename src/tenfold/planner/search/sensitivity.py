@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.calibration import Calibrated
 from tenfold.planner.hardware import Accelerator, Cluster
 from tenfold.planner.search.layouts import Choice, search_layouts

@@ -2,14 +2,14 @@
 
 In step, gradients are summed over the sites at every step. Semi-synchronously, each site trains on its own for some
 inner steps, and what it has moved is exchanged fragment by fragment, in few bits, while training goes on: Streaming
-DiLoCo (arXiv 2501.18512) and Decoupled DiLoCo (arXiv 2604.21428); terms as in docs/cluster.md.
+DiLoCo (arXiv 2501.18512) and Decoupled DiLoCo (arXiv 2604.21428); terms as in docs/learners.md.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.planner.calibration import Calibrated
 from tenfold.planner.cost.constants import Constants
 from tenfold.planner.hardware import Wide

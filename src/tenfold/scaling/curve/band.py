@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.scaling.curve.runs import Floats, Steps
 
 Side = Literal["before", "inside", "above", "below"]

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from scipy.optimize import OptimizeResult, least_squares
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.scaling.curve.annealing import AnnealingPath, trace
 from tenfold.scaling.curve.law import COEFFICIENTS, MultiPowerLaw, Shape
 from tenfold.scaling.curve.runs import Curve, Floats

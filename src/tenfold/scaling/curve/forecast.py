@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import stdtrit
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.scaling.curve.band import Band, CurveForecast, FinalLoss
 from tenfold.scaling.curve.forms import PLACES, Form, at_places, forms_for
 from tenfold.scaling.curve.runs import Curve, Floats, Run, Steps

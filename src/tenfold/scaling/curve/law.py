@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.scaling.curve.annealing import AnnealingPath, trace
 from tenfold.scaling.curve.runs import Floats, Run, as_steps
 

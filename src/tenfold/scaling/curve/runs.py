@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tenfold.config import Schedule
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.train.schedule import learning_rate_factor
 
 Floats = NDArray[np.float64]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.scaling.table import FloatArray, IntArray
 
 LEAST_GROUPS = 3  # a line through the trunks' means leaves no degree of freedom below that

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.scaling.table import FloatArray, IntArray
 
 LEAST_NOISE = 1e-5  # of ln L: two runs differ by rounding alone

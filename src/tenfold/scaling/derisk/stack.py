@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tenfold.errors import InputError
+from tenfold.core.errors import InputError
 from tenfold.scaling.derisk.assessment import Assessment
 from tenfold.scaling.derisk.worth import LEVELS, Worth
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tenfold.errors import InputError, TenfoldError
+from tenfold.core.errors import InputError, TenfoldError
 from tenfold.train.checkpoint.manifest import (
     MANIFEST,
     Checkpoint,

@@ -1,0 +1,101 @@
+"""Where everything of a campaign lies, and the lock that keeps two commands out of it at once."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tenfold.core.errors import InputError, TenfoldError
+
+
+@dataclass(frozen=True)
+class CampaignFiles:
+    """The campaign directory."""
+
+    directory: Path
+
+    @property
+    def data(self) -> Path:
+        """Corpus: shards, holdouts, tokenizer, manifest."""
+        return self.directory / "data"
+
+    @property
+    def ledger(self) -> Path:
+        """Metrics, events, predictions, incidents."""
+        return self.directory / "ledger.sqlite"
+
+    @property
+    def train_result(self) -> Path:
+        """What training ended with."""
+        return self.directory / "train.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """Scores on the holdouts."""
+        return self.directory / "evaluation.json"
+
+    @property
+    def audit(self) -> Path:
+        """What the isolation audit found."""
+        return self.data / "audit.json"
+
+    @property
+    def plan(self) -> Path:
+        """What `tenfold plan` found for this campaign."""
+        return self.directory / "plan.json"
+
+    @property
+    def ladder(self) -> Path:
+        """Results of the small runs, and their checkpoints while they go on."""
+        return self.directory / "ladder"
+
+    @property
+    def cluster(self) -> Path:
+        """State of syncer and learners, their merge log and what they printed."""
+        return self.directory / "cluster"
+
+    @property
+    def cluster_identity(self) -> Path:
+        """Of which run that state is."""
+        return self.cluster / "identity.json"
+
+    @property
+    def export(self) -> Path:
+        """Default place of the export."""
+        return self.directory / "export"
+
+    @property
+    def report_json(self) -> Path:
+        """Everything the report shows."""
+        return self.directory / "report.json"
+
+    @property
+    def report_html(self) -> Path:
+        """The report for people."""
+        return self.directory / "report.html"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the campaign alone. Raises InputError when another process has it or the folder is unwritable."""
+        path = self.directory / ".lock"
+        try:
+            handle = path.open("a+")
+        except OSError as error:
+            raise InputError(
+                f"{self.directory}: cannot write here ({error.strerror}); choose another directory"
+            ) from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.seek(0)
+                owner = handle.read().strip() or "unknown"
+                raise TenfoldError(
+                    f"{self.directory}: process {owner} is working here; wait for it or stop it"
+                ) from None
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
+            yield

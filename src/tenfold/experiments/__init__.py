@@ -1,0 +1,1 @@
+"""Many runs, one answer: ladder, forecast, value of a change, this machine's own steps."""

@@ -1,0 +1,92 @@
+"""Loss curves of the rungs from the ledger, and the whole curve of the target forecast from them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tenfold.config import Campaign
+from tenfold.core.errors import InputError
+from tenfold.experiments.design import Rung, Trunk, rung_campaign
+from tenfold.experiments.ladder.tasks import RungResult
+from tenfold.ledger import Ledger, Run
+from tenfold.scaling.curve import (
+    Curve,
+    CurveForecast,
+    FinalLoss,
+    MultiPowerLaw,
+    fit_law,
+    forecast_curve,
+    schedule_rates,
+)
+from tenfold.scaling.curve import Run as CurveRun
+from tenfold.train.plan import RunPlan
+
+LAST_SHARE = 0.1  # of the steps: over these the noise of single batches is averaged out of the final loss
+
+Metric = list[tuple[int, float]]
+
+
+def rung_curve(
+    ledger: Ledger, runs: Mapping[str, Run], campaign: Campaign, trunk: Trunk, rung: Rung, result: RungResult
+) -> Curve:
+    """Training loss of every step: the trunk's up to the cool-down, then the rung's. Raises InputError if not there."""
+    whole = _losses(ledger, runs, result.trunk_fingerprint, 0, rung.constant_steps)
+    whole += _losses(ledger, runs, result.fingerprint, rung.constant_steps, rung.steps)
+    if len(whole) != rung.steps:
+        raise InputError(
+            f"{ledger.path}: holds {len(whole)} of {rung.steps} losses of the rung {result.size}, {result.tokens:,} "
+            "tokens; put the ledger back, or delete the folder `ladder` to train the rungs again"
+        )
+    rates = schedule_rates(rung_campaign(campaign, trunk, rung).train.schedule, rung.steps)
+    run = CurveRun(rates, parameters=trunk.parameters, tokens_per_step=trunk.batch_tokens)
+    return _curve(run, whole)
+
+
+def _curve(run: CurveRun, losses: Metric) -> Curve:
+    steps = np.array([step for step, _ in losses], dtype=np.int64)
+    return Curve(run, steps, np.array([loss for _, loss in losses]))
+
+
+def _losses(ledger: Ledger, runs: Mapping[str, Run], fingerprint: str, after: int, up_to: int) -> Metric:
+    run = runs.get(fingerprint)
+    if run is None:
+        return []
+    return [(step, loss) for step, loss in ledger.metric(run.id, "train/loss") if after < step <= up_to]
+
+
+def final_losses(curves: Sequence[Curve]) -> list[float]:
+    """Final training loss of each curve, the noise of single batches taken out.
+
+    The multi-power law fitted to all curves of one size gives the shape; the mean distance of a curve from it over the
+    last steps is what the curve itself adds.
+    """
+    sizes = sorted({curve.run.parameters for curve in curves})
+    laws = {size: fit_law([curve for curve in curves if curve.run.parameters == size]) for size in sizes}
+    return [final_loss(curve, laws[curve.run.parameters]) for curve in curves]
+
+
+def final_loss(curve: Curve, law: MultiPowerLaw) -> float:
+    """The law at the last step, times the curve's mean distance from it over the last LAST_SHARE of the steps."""
+    last = curve.steps > (1 - LAST_SHARE) * curve.run.steps
+    expected = law.losses(curve.run, curve.steps[last])
+    distance = np.log(curve.losses[last]) - np.log(expected)
+    return float(law.losses(curve.run, [curve.run.steps])[0] * np.exp(distance.mean()))
+
+
+def measured_final_loss(campaign: Campaign, plan: RunPlan, losses: Metric) -> float:
+    """The same for the target, from its own curve alone."""
+    curve = _curve(target_run(campaign, plan, 1.0), losses)
+    return final_loss(curve, fit_law([curve]))
+
+
+def target_run(campaign: Campaign, plan: RunPlan, parameters: float) -> CurveRun:
+    """The target's learning rates by step, as shares of the peak, which transfers across sizes."""
+    rates = schedule_rates(campaign.train.schedule, plan.steps)
+    return CurveRun(rates, parameters=parameters, tokens_per_step=plan.tokens_per_step)
+
+
+def target_curve(
+    campaign: Campaign, plan: RunPlan, parameters: float, curves: Sequence[Curve], final: FinalLoss
+) -> CurveForecast:
+    """The whole curve of the target with bands."""
+    return forecast_curve(curves, target_run(campaign, plan, parameters), final)

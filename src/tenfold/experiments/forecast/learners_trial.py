@@ -1,0 +1,123 @@
+"""How fast the campaign's learners will train here: they and their syncer at work for seconds, in a scratch folder."""
+
+import math
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tenfold.config import FILE_NAME, Campaign, load_campaign, render_campaign
+from tenfold.core.console import run_console
+from tenfold.core.errors import TenfoldError
+from tenfold.core.folder import CampaignFiles
+from tenfold.data import Manifest
+from tenfold.learners.log import RunLog
+from tenfold.learners.run import train_with_learners
+from tenfold.learners.settings import batch_of
+from tenfold.model import Transformer
+from tenfold.train.checkpoint import Checkpointer
+from tenfold.train.plan import RunPlan
+
+ROUNDS = 8  # contributions of every learner to a fragment, at least
+LENGTH_S = 4.0  # of training, at least
+LONGEST_S = 120.0
+PREFIX = ".trial-"
+
+
+@dataclass(frozen=True)
+class LearnersTrial:
+    """What was timed."""
+
+    tokens_per_second: float
+    """All learners together."""
+    spread: float
+    """Standard error of that, as a share of it."""
+    other_seconds: float
+    """Starting and ending."""
+
+
+def time_learners(
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, plan: RunPlan, step_seconds: float
+) -> LearnersTrial:
+    """Train the first tokens as `tenfold train` will, but without its faults and evaluations, and throw them away.
+
+    `step_seconds`: what a step takes about, without learners. Raises TenfoldError when they are not started from here,
+    when their rounds are too long to be tried, or when one of them came too late to be timed.
+    """
+    if campaign.cluster.launch != "local":
+        raise TenfoldError(f'only learners with launch = "local" can be tried out, not "{campaign.cluster.launch}"')
+    began = time.monotonic()
+    steps = max(ROUNDS * campaign.cluster.inner_steps * _steps_of_all(campaign), math.ceil(LENGTH_S / step_seconds))
+    if min(steps, plan.steps) * step_seconds > LONGEST_S:
+        raise TenfoldError(f"{steps} steps are too long to be tried; cluster.inner_steps makes them so many")
+    with _scratch(files, _short(campaign, plan, min(steps, plan.steps))) as scratch:
+        short = load_campaign(scratch.directory)
+        with (
+            run_console(enabled=False) as quiet,
+            Checkpointer(scratch.directory / "checkpoints", keep_last=1) as checkpointer,
+        ):
+            result, _ = train_with_learners(short, scratch, manifest, checkpointer, quiet, _no_scores, ())
+        with RunLog.opened(scratch.cluster) as log:
+            rate, spread = _rate(log, campaign.cluster.learners)
+    return LearnersTrial(rate, spread, max(0.0, time.monotonic() - began - result.tokens / rate))
+
+
+@contextmanager
+def _scratch(files: CampaignFiles, values: Mapping[str, Any]) -> Iterator[CampaignFiles]:
+    """A campaign of these values beside this one, on its corpus."""
+    for killed in files.directory.glob(f"{PREFIX}*"):
+        shutil.rmtree(killed, ignore_errors=True)
+    scratch = CampaignFiles(Path(tempfile.mkdtemp(prefix=PREFIX, dir=files.directory)))
+    try:
+        scratch.data.symlink_to(files.data.resolve(), target_is_directory=True)
+        text = render_campaign(values, "a trial of the campaign above; it may be deleted")
+        (scratch.directory / FILE_NAME).write_text(text, encoding="utf-8")
+        yield scratch
+    finally:
+        shutil.rmtree(scratch.directory, ignore_errors=True)
+
+
+def _short(campaign: Campaign, plan: RunPlan, steps: int) -> dict[str, Any]:
+    values = campaign.model_dump(mode="json", exclude_unset=True, exclude={"chaos"})
+    compiled = "on" if plan.compiled else "off"  # as the long run decides
+    values["train"] = values.get("train", {}) | {"tokens": steps * plan.tokens_per_step, "compile": compiled}
+    return values
+
+
+def _steps_of_all(campaign: Campaign) -> int:
+    """Steps of the run's batch that one inner step of every learner makes, at least one."""
+    cluster, train = campaign.cluster, campaign.train
+    return -(-batch_of(campaign) * cluster.learners * campaign.model.context // train.batch_tokens)
+
+
+def _no_scores(_: Transformer, __: torch.device) -> Mapping[str, float]:
+    return {}
+
+
+def _rate(log: RunLog, learners: int) -> tuple[float, float]:
+    """Tokens a second while all learners contribute, and the standard error of that as a share."""
+    arrivals: dict[int, list[tuple[float, int]]] = {}
+    for at, life, tokens in log.arrivals():
+        arrivals.setdefault(life, []).append((at, tokens))
+    if len(arrivals) < learners:
+        raise TenfoldError(f"only {len(arrivals)} of {learners} learners came to contribute in the trial")
+    begin = max(found[0][0] for found in arrivals.values())
+    end = min(found[-1][0] for found in arrivals.values())
+    rates, variance = [], 0.0
+    for found in arrivals.values():
+        inside = [(at, tokens) for at, tokens in found if begin <= at <= end]
+        seconds_per_token = [(at - before) / tokens for (before, _), (at, tokens) in pairwise(inside)]
+        if len(seconds_per_token) < 2:
+            raise TenfoldError("a learner came too late in the trial to be timed")
+        mean = statistics.mean(seconds_per_token)
+        rates.append(1 / mean)
+        variance += (statistics.stdev(seconds_per_token) / mean**2) ** 2 / len(seconds_per_token)
+    return sum(rates), math.sqrt(variance) / sum(rates)

@@ -1,0 +1,123 @@
+"""Training of one task: the trunk at constant learning rate, then a cool-down from its checkpoint for every rung."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+
+from tenfold.config import Campaign
+from tenfold.core.console import run_console
+from tenfold.core.errors import NotFinite, TenfoldError
+from tenfold.core.files import write_json
+from tenfold.core.folder import CampaignFiles
+from tenfold.data import Manifest
+from tenfold.evaluate.holdouts import full_scorer
+from tenfold.experiments.design import Rung, rung_campaign, trunk_campaign
+from tenfold.experiments.ladder.tasks import RungResult, Task, rung_name
+from tenfold.model import Transformer
+from tenfold.train.checkpoint import Checkpointer
+from tenfold.train.learner import Learner, build_learner
+from tenfold.train.loop import HoldoutScorer, Loop, Part, TrainResult
+from tenfold.train.places import journal_of
+from tenfold.train.ranks import Ranks, choose_device
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What every run of a task needs."""
+
+    task: Task
+    files: CampaignFiles
+    manifest: Manifest
+
+    def learner(self, campaign: Campaign) -> Learner:
+        ranks = Ranks(0, 1, choose_device(campaign.train.device))
+        return build_learner(campaign, self.files.data, self.manifest, ranks)
+
+    def train(
+        self, learner: Learner, checkpointer: Checkpointer, part: Part, scorer: HoldoutScorer
+    ) -> tuple[TrainResult, dict[str, float]]:
+        """Train, or go on; the result and the last scores of the holdouts, which the ledger keeps."""
+        with run_console() as console, journal_of(learner, self.files, kind="rung") as journal:
+            result = Loop(learner, checkpointer, journal, console, scorer, part).run()
+            names = [f"holdout/{holdout.name}/bits_per_byte" for holdout in self.manifest.holdouts]
+            scores = {name: journal.recorded(name, result.steps) for name in names}
+        found = {name.split("/")[1]: values[-1][1] for name, values in scores.items() if values}
+        if not found:  # the ledger was deleted in between
+            found = dict(scorer(learner.model, learner.ranks.device))
+        return result, found
+
+
+def train_task(task: Task, files: CampaignFiles, manifest: Manifest) -> None:
+    """What is finished is left alone. The trunk's checkpoints go when all rungs are done.
+
+    A loss that is not finite is a result too, and recorded.
+    """
+    try:
+        _train_all(task, files, manifest)
+    except NotFinite as error:
+        what = str(error).partition(". ")[0]  # the rest names samples and checkpoints to go on from
+        write_json(task.divergence_file, {"why": f"{task.trunk.name}, seed {task.campaign.seed}: {what}"})
+        for rest in [task.folder / "trunk", *(task.folder / rung_name(rung) for rung in task.trunk.rungs)]:
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def _train_all(task: Task, files: CampaignFiles, manifest: Manifest) -> None:
+    bench, folder = _Bench(task, files, manifest), task.folder / "trunk"
+    left = [rung for rung in task.trunk.rungs if task.result(rung) is None]
+    branches = {rung.constant_steps for rung in left}
+    with Checkpointer(folder, keep_last=1, keep_steps=branches) as checkpointer:
+        trunk = _train_trunk(bench, checkpointer, branches)
+        for rung in left:
+            _train_rung(bench, rung, checkpointer, trunk)
+    shutil.rmtree(folder)
+
+
+def _train_trunk(bench: _Bench, checkpointer: Checkpointer, branches: set[int]) -> TrainResult:
+    """Train it to its end, with a checkpoint wherever a rung branches off; from the start where one is missing."""
+    saved = checkpointer.latest().checkpoint
+    if saved and any(step <= saved.step and checkpointer.at(step) is None for step in branches):
+        checkpointer.clear()
+    learner = bench.learner(trunk_campaign(bench.task.campaign, bench.task.trunk))
+    part = Part(save_at=frozenset(branches), brief=True)
+    return bench.train(learner, checkpointer, part, _no_scores)[0]
+
+
+def _no_scores(_: Transformer, __: torch.device) -> Mapping[str, float]:
+    """A trunk is not judged: only annealed models compare."""
+    return {}
+
+
+def _train_rung(bench: _Bench, rung: Rung, trunk_checkpoints: Checkpointer, trunk: TrainResult) -> None:
+    task, start = bench.task, trunk_checkpoints.at(rung.constant_steps)
+    if start is None:
+        raise TenfoldError(f"{task.folder}: the trunk's checkpoint at step {rung.constant_steps} is gone or damaged")
+    campaign = rung_campaign(task.campaign, task.trunk, rung)
+    learner = bench.learner(campaign)
+    trunk_checkpoints.load(start, learner.state_tensors())
+    folder = task.folder / rung_name(rung)
+    with Checkpointer(folder, keep_last=1) as checkpointer:
+        part = Part(first_step=rung.constant_steps, brief=True)
+        scorer = full_scorer(campaign, bench.files, bench.manifest)
+        result, holdouts = bench.train(learner, checkpointer, part, scorer)
+    record = RungResult(
+        size=task.trunk.name,
+        seed=task.campaign.seed,
+        rate_factor=task.rate_factor,
+        parameters=task.trunk.parameters,
+        tokens=result.tokens,
+        compute=task.trunk.flops_per_token * result.tokens,
+        budget=rung.budget,
+        steps=rung.steps,
+        batch_tokens=task.trunk.batch_tokens,
+        learning_rate=campaign.train.optimizer.learning_rate,
+        holdouts=holdouts,
+        fingerprint=result.fingerprint,
+        trunk_fingerprint=trunk.fingerprint,
+        weights_digest=result.weights_digest,
+        seconds=result.seconds,
+        trunk_seconds=trunk.seconds,
+    )
+    write_json(task.result_file(rung), asdict(record))
+    shutil.rmtree(folder)

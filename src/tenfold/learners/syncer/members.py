@@ -1,0 +1,154 @@
+"""The coordinator in another process, as a shard knows it: from the answers to its reports."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Collection
+
+from tenfold.core.errors import TenfoldError
+from tenfold.learners.coordinator.book import Fenced
+from tenfold.learners.syncer.report import Membership, Report
+from tenfold.learners.syncer.shard import Shard
+from tenfold.learners.wire import Link, Refused, Security, Unreachable
+
+EVERY_S = 0.2
+ANSWER_S = 2.0
+ASK_S = 2.0  # how long a contribution of an unknown life waits for the coordinator's word
+TELL_S = 1.0
+FRESH_S = 1.0
+
+
+class RemoteMembers:
+    """Implements Members. One thread reports, and does what the answers ask for.
+
+    While the coordinator is away a shard goes on with what it knew last: learners train on and contribute meanwhile,
+    and who trained a moment ago is the best guess at who does now. A wrong guess costs a round that waits, or one that
+    does not; it cannot count a sample twice, since a life's samples are handed out again only after this shard has
+    said that the life is sealed here. Before the first answer nothing is known, so nothing is merged (`await_first`).
+    """
+
+    def __init__(self, find: Callable[[], str | None], security: Security, number: int, recipe: str) -> None:
+        """`find` tells where the coordinator listens; a restarted one may be elsewhere."""
+        self._find, self._security, self._number, self._recipe = find, security, number, recipe
+        self._known = Membership()
+        self._begun = self._answered = self._told = 0
+        self._answered_at = -math.inf
+        self._sealed: dict[int, dict[int, int]] = {}
+        self._changed = threading.Condition()
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._link: Link | None = None
+        self.failure: TenfoldError | None = None
+        """Why this process must stop."""
+
+    def follow(self, shard: Shard, address: str) -> None:
+        """Report for this shard, which listens at `address`, until closed."""
+        self._shard, self._address = shard, address
+        self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Report no more."""
+        self._stopping.set()
+        self._wake.set()
+        if self._link is not None:
+            self._link.close()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is."""
+        return self._known.finished
+
+    def await_first(self, stopping: threading.Event) -> None:
+        """Return when the coordinator has answered once: a round must not be merged as if nobody else trained."""
+        while not self._answered and not stopping.is_set():
+            self._refreshed(EVERY_S)
+
+    # Members
+
+    def expected(self) -> Collection[int]:
+        """As far as is known."""
+        return self._known.expected
+
+    def may_contribute(self, life: int) -> bool:
+        """Raises TenfoldError when that is not known now: the sender tries again."""
+        if life in self._known.active:
+            return True
+        if not self._refreshed(ASK_S):
+            raise TenfoldError(f"shard {self._number} cannot ask the coordinator about life {life} now")
+        return life in self._known.active
+
+    def draining(self) -> bool:
+        """As far as is known."""
+        return self._known.draining
+
+    def done(self) -> int | None:
+        """What was said just now: while the coordinator is away, the run goes on."""
+        return self._known.done if time.monotonic() - self._answered_at < FRESH_S else None
+
+    def quarantine(self, life: int, reason: str) -> None:
+        """Tell now if that is possible. It is on the shelf, from where every report tells it until it is heard."""
+        self._refreshed(TELL_S)
+
+    def _refreshed(self, patience: float) -> bool:
+        """Whether a report that began after this call was answered in time."""
+        with self._changed:
+            wanted = self._begun + 1
+            self._wake.set()
+            return self._changed.wait_for(lambda: self._answered >= wanted, patience)
+
+    # Reports
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                self._exchange()
+            except (Fenced, Refused) as error:
+                self.failure = error
+                return
+            except TenfoldError:  # away, or a full disk: the next report says it again
+                self._wake.wait(EVERY_S)
+                continue
+            except Exception as error:  # the main thread must hear of it: without reports a shard is not one
+                self.failure = TenfoldError(f"reports failed ({type(error).__name__}: {error})")
+                return
+            if not self._sealed:
+                self._wake.wait(EVERY_S)
+
+    def _exchange(self) -> None:
+        with self._changed:
+            self._begun += 1
+            number = self._begun
+        refusals = self._shard.shelf.refusals_after(self._told)
+        report = self._report(tuple((life, reason) for _, life, reason in refusals))
+        answer = Membership.from_dict(self._call(report))
+        self._told = refusals[-1][0] if refusals else self._told
+        with self._changed:
+            self._known, self._answered, self._answered_at = answer, number, time.monotonic()
+            self._changed.notify_all()
+        self._sealed = {}
+        self._sealed = {life: self._shard.seal(life) for life in answer.seal}
+
+    def _report(self, quarantined: tuple[tuple[int, str], ...]) -> Report:
+        known, shard = self._known, self._shard
+        empty = known.draining and shard.is_empty(known.mark)
+        return Report(
+            shard=self._number,
+            recipe=self._recipe,
+            generation=shard.shelf.book.generation,
+            address=self._address,
+            versions=shard.versions,
+            sealed=self._sealed,
+            empty_since=known.mark if empty else None,
+            quarantined=quarantined,
+        )
+
+    def _call(self, report: Report) -> dict[str, object]:
+        address = self._find()
+        if address is None:
+            raise Unreachable("the coordinator has not said yet where it listens")
+        if self._link is None or self._link.address != address:
+            if self._link is not None:
+                self._link.close()
+            self._link = Link(address, self._security, streams=1, patience=ANSWER_S)
+        return self._link.call("report", report.to_dict(), timeout=ANSWER_S)

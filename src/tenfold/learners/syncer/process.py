@@ -1,0 +1,218 @@
+"""The syncer's processes: each opens its books, serves and merges until the run is finished.
+
+The first holds the coordinator and shard 0, and notices deaths; the others (`[cluster] syncer_shards`) a shard each.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tenfold.config import Campaign
+from tenfold.core.errors import TenfoldError
+from tenfold.core.signals import StopRequest
+from tenfold.learners.coordinator.book import Fenced
+from tenfold.learners.fragments import Fragment, cut_model, shard_of, spans_of_rank
+from tenfold.learners.outer import OuterOptimizer
+from tenfold.learners.syncer.handler import ShardHandler, SyncerHandler
+from tenfold.learners.syncer.members import RemoteMembers
+from tenfold.learners.syncer.recorder import Recorder
+from tenfold.learners.syncer.remote import RemoteShard
+from tenfold.learners.syncer.service import Coordinator, RunFacts
+from tenfold.learners.syncer.shard import Members, Shard, ShardSettings
+from tenfold.learners.syncer.shelf import Shelf
+from tenfold.learners.watched import Watched
+from tenfold.learners.wire import BlobServer, Security
+from tenfold.ledger import Ledger
+from tenfold.model import Transformer, initialise
+from tenfold.train.plan import RunPlan
+
+TICK_S = 0.1
+RETRY_S = 1.0
+LINGER_S = 2.0  # learners hear at their next beat that the run is finished
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a syncer keeps its state and listens."""
+
+    folder: Path
+    security: Security
+    bind: str
+    port: int
+    bulk_port: int = 0
+
+    def shard(self, number: int) -> Path:
+        """Where a shard keeps its merge log and its versions."""
+        return self.folder / f"shard-{number}"
+
+
+def serve(
+    campaign: Campaign,
+    plan: RunPlan,
+    vocab_size: int,
+    recipe: str,
+    where: Where,
+    open_ledger: Callable[[], tuple[Ledger, int]],
+    stop: StopRequest,
+    ready: Callable[[BlobServer], None],
+) -> bool:
+    """Coordinator and shard 0, until stopped; True when the run is finished. `ready` is told when it listens.
+
+    Raises Fenced when another syncer takes over.
+    """
+    recorder = Recorder(open_ledger, lambda line: print(line, flush=True))
+    facts = RunFacts(
+        recipe,
+        plan.steps * plan.sequences,
+        plan.sequences,
+        campaign.cluster.strikes,
+        campaign.cluster.stalled_after,
+        campaign.cluster.learners,
+    )
+    coordinator = Coordinator(where.folder, facts, recorder)
+    shard = make_shard(campaign, vocab_size, where.shard(0), coordinator, recorder)
+    coordinator.remote = remote_shards(campaign, where.security)
+    coordinator.shards += [shard, *coordinator.remote.values()]
+    server = _server(SyncerHandler(coordinator, shard, recorder), where)
+    try:
+        ready(server)
+        recorder.say("serving", "the syncer serves")
+        _work(coordinator, shard, stop)
+        return coordinator.finished
+    finally:
+        server.close()
+        coordinator.close()
+        shard.shelf.close()
+        recorder.close()
+
+
+def serve_shard(
+    campaign: Campaign,
+    number: int,
+    vocab_size: int,
+    recipe: str,
+    where: Where,
+    find: Callable[[], str | None],
+    open_ledger: Callable[[], tuple[Ledger, int]],
+    stop: StopRequest,
+    ready: Callable[[BlobServer], None],
+) -> bool:
+    """Shard `number`, from 1 on, until stopped; True when the run is finished. `find` tells where the coordinator is.
+
+    Raises Fenced when another process takes over, Refused when the coordinator does not want this one.
+    """
+    recorder = Recorder(open_ledger, lambda line: print(line, flush=True))
+    members = RemoteMembers(find, where.security, number, recipe)
+    shard = make_shard(campaign, vocab_size, where.shard(number), members, recorder, number)
+    server = _server(ShardHandler(shard, recorder), where)
+    try:
+        members.follow(shard, server.address)
+        ready(server)
+        recorder.say("serving", f"shard {number} of the syncer serves", shard=number)
+        _merge_while_wanted(shard, members, stop)
+        return members.finished
+    finally:
+        members.close()
+        server.close()
+        shard.shelf.close()
+        recorder.close()
+
+
+def _server(handler: ShardHandler, where: Where) -> BlobServer:
+    return BlobServer(handler, where.security, bind=where.bind, control_port=where.port, bulk_port=where.bulk_port)
+
+
+def remote_shards(campaign: Campaign, security: Security) -> dict[int, RemoteShard]:
+    """The shards in processes of their own, by number."""
+    count = campaign.cluster.syncer_shards
+    held = {
+        number: [i for i in range(campaign.cluster.fragments) if shard_of(i, count) == number]
+        for number in range(count)
+    }
+    return {number: RemoteShard(number, held[number], security) for number in range(1, count)}
+
+
+def make_shard(
+    campaign: Campaign, vocab_size: int, folder: Path, members: Members, recorder: Recorder, number: int = 0
+) -> Shard:
+    """A shard of a campaign's model, at its newest versions or at the initial weights."""
+    cluster, model = campaign.cluster, initial_model(campaign, vocab_size)
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    shapes = {name: list(tensor.shape) for name, tensor in weights.items()}
+    fragments = cut_model(shapes, cluster.fragments)
+    shelf = Shelf(folder)
+    shelf.tidy()
+    return Shard(
+        shelf,
+        {each.index: each for each in fragments if shard_of(each.index, cluster.syncer_shards) == number},
+        lambda fragment: vector_of(weights, fragment),
+        lambda fragment, rank, ranks: spans_of_rank(fragment, shapes, rank, ranks),
+        ShardSettings(outer_optimizer(campaign), cluster.quorum, cluster.grace, cluster.norm_limit),
+        members,
+        recorder.say,
+    )
+
+
+def outer_optimizer(campaign: Campaign) -> OuterOptimizer:
+    """As [cluster] says."""
+    cluster = campaign.cluster
+    return OuterOptimizer(cluster.outer_learning_rate, cluster.outer_momentum, cluster.precision)
+
+
+def initial_model(campaign: Campaign, vocab_size: int) -> Transformer:
+    """The initial weights: a function of the seed."""
+    model = Transformer(campaign.model, vocab_size, torch.float32)
+    initialise(model, campaign.seed)
+    return model
+
+
+def vector_of(weights: dict[str, Tensor], fragment: Fragment) -> Tensor:
+    """A fragment's parameters as one float32 vector."""
+    return torch.cat([weights[name].reshape(-1) for name in fragment.names]).float().clone()
+
+
+def _work(coordinator: Coordinator, shard: Shard, stop: StopRequest) -> None:
+    """Merging in a thread, the watch over lives here."""
+    stopping, linger = threading.Event(), threading.Event()
+    merging = Watched("merging", lambda: shard.run(stopping))
+    while not (stop.is_set or merging.failure or coordinator.finished):
+        linger.wait(TICK_S if _ticked(coordinator) else RETRY_S)
+    stopping.set()
+    merging.join()
+    merging.check()
+    if coordinator.finished:
+        linger.wait(LINGER_S)
+
+
+def _ticked(coordinator: Coordinator) -> bool:
+    """Whether it could do what time asks for; a full disk is no reason to die of. Raises Fenced."""
+    try:
+        coordinator.tick()
+    except Fenced:
+        raise
+    except TenfoldError as error:
+        print(f"warning: {error}; tried again", flush=True)
+        return False
+    return True
+
+
+def _merge_while_wanted(shard: Shard, members: RemoteMembers, stop: StopRequest) -> None:
+    """Merging in a thread; here it is noticed that nobody wants it any more."""
+    stopping, wait = threading.Event(), threading.Event()
+
+    def merge() -> None:
+        members.await_first(stopping)
+        shard.run(stopping)
+
+    merging = Watched("merging", merge)
+    while not (stop.is_set or merging.failure or members.failure or members.finished):
+        wait.wait(TICK_S)
+    stopping.set()
+    merging.join()
+    if members.failure:
+        raise members.failure
+    merging.check()

@@ -1,0 +1,100 @@
+"""The syncer's way into the ledger: many threads say things, one writes them."""
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tenfold.core.errors import TenfoldError
+from tenfold.ledger import Ledger
+
+FLUSH_S = 1.0
+REMEMBERED_STEPS = 4096  # a learner that was cut off for longer starts these figures anew
+
+
+@dataclass
+class _Losses:
+    """Sums of one global step over learners."""
+
+    nats: float = 0.0
+    tokens: int = 0
+    bytes: float = 0.0
+
+
+class Recorder:
+    """Writes events at once and metrics every second. Losses are joined by global step, weighted by tokens."""
+
+    def __init__(self, open_ledger: Callable[[], tuple[Ledger, int]], echo: Callable[[str], None]) -> None:
+        """`open_ledger` is called in the writing thread: a ledger belongs to the thread that opened it."""
+        self._open, self._echo = open_ledger, echo
+        self._events: queue.Queue[tuple[str, str, Mapping[str, Any]] | None] = queue.Queue()
+        self._metrics: dict[int, dict[str, float]] = {}
+        self._losses: dict[int, _Losses] = {}
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
+        self._thread.start()
+
+    def say(self, kind: str, message: str, **data: Any) -> None:
+        """An event."""
+        self._echo(f"{kind}: {message}")
+        self._events.put((kind, message, data))
+
+    def loss(self, step: int, nats: float, tokens: int, size: float) -> None:
+        """A learner's inner step at this global step: summed nats, tokens, bytes of text."""
+        with self._lock:
+            sums = self._losses.setdefault(step, _Losses())
+            while len(self._losses) > REMEMBERED_STEPS:
+                del self._losses[min(self._losses)]
+            sums.nats, sums.tokens, sums.bytes = sums.nats + nats, sums.tokens + tokens, sums.bytes + size
+            self._metrics.setdefault(step, {}).update(
+                {
+                    "train/loss": sums.nats / sums.tokens,
+                    "train/bits_per_byte": sums.nats / max(sums.bytes, 1.0) / 0.6931471805599453,
+                }
+            )
+
+    def metric(self, step: int, name: str, value: float) -> None:
+        """Any other figure at a global step."""
+        with self._lock:
+            self._metrics.setdefault(step, {})[name] = value
+
+    def recent_loss(self, steps: int) -> float | None:
+        """Mean loss over the last global steps that are known."""
+        with self._lock:
+            last = [self._losses[step] for step in sorted(self._losses)[-steps:]]
+        tokens = sum(each.tokens for each in last)
+        return sum(each.nats for each in last) / tokens if tokens else None
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._events.put(None)
+        self._thread.join()
+
+    def _write(self) -> None:
+        ledger, run_id = self._open()
+        going_on = True
+        while going_on:
+            try:
+                event = self._events.get(timeout=FLUSH_S)
+                going_on = event is not None
+                if event is not None:
+                    ledger.event(event[0], event[1], run_id=run_id, **event[2])
+                    continue
+            except queue.Empty:
+                pass
+            except TenfoldError as error:
+                self._echo(f"warning: {error}")
+            self._flush(ledger, run_id)
+        ledger.close()
+
+    def _flush(self, ledger: Ledger, run_id: int) -> None:
+        with self._lock:
+            metrics, self._metrics = self._metrics, {}
+        try:
+            if metrics:
+                ledger.log(run_id, metrics)
+        except TenfoldError as error:  # a full disk: the run goes on, and the figures come later
+            self._echo(f"warning: {error}")
+            with self._lock:
+                self._metrics = metrics | self._metrics

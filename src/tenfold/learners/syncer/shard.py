@@ -1,0 +1,357 @@
+"""One shard of the syncer: takes contributions to its fragments, merges them, hands out versions."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tenfold.core.errors import TenfoldError
+from tenfold.learners.coordinator.book import Fenced
+from tenfold.learners.fragments import Fragment, Span
+from tenfold.learners.outer import FragmentState, OuterOptimizer
+from tenfold.learners.quantise import decode, encoded_size, take_spans
+from tenfold.learners.records import Contribution, Published
+from tenfold.learners.syncer.guards import REMEMBERED, NormGuard, not_finite, root_mean_square
+from tenfold.learners.syncer.pace import Pace
+from tenfold.learners.syncer.round import AdaptiveGrace, merge_time
+from tenfold.learners.syncer.shelf import KEPT_DIFFERENCES, Shelf, Waiting, digest_of
+from tenfold.learners.wire import Blob, Refused
+
+Claim = tuple[int, Sequence[str]]
+"""A version of a fragment and the digests of the parts that the ranks of a learner have of it."""
+RESTORED = 4096  # contributions that the pace of learners is told from after a restart
+HANDED_OUT = 4096  # digests remembered of parts that joining learners took
+RETRY_S = 1.0  # after a merge that the disk refused
+
+
+class Members(Protocol):
+    """What a shard must know about the learners."""
+
+    def expected(self) -> Collection[int]:
+        """Lives that are training: a round may wait for them."""
+
+    def may_contribute(self, life: int) -> bool:
+        """Whether a life is healed and not ended."""
+
+    def draining(self) -> bool:
+        """Whether all samples are trained, so that what waits is merged without waiting for anybody."""
+
+    def done(self) -> int | None:
+        """Samples of the run that are trained; None when that is not known just now."""
+
+    def quarantine(self, life: int, reason: str) -> None:
+        """A life sent something bad: end it and count a strike."""
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """How a shard merges."""
+
+    optimizer: OuterOptimizer
+    quorum: int
+    grace: float
+    norm_limit: float
+
+
+class Shard:
+    """Fragments, their versions and the contributions on their way into the next ones. Safe for many threads."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        fragments: Mapping[int, Fragment],
+        initial: Callable[[Fragment], Tensor],
+        spans: Callable[[Fragment, int, int], list[Span]],
+        settings: ShardSettings,
+        members: Members,
+        say: Callable[..., None],
+    ) -> None:
+        """`initial` gives version 0; `spans` what a rank holds; `say(kind, message, **data)` notes events."""
+        self.shelf, self.fragments, self.settings = shelf, fragments, settings
+        self._members, self._spans, self._say = members, spans, say
+        self._changed = threading.Condition()
+        self._grace = {index: AdaptiveGrace(settings.grace) for index in fragments}
+        self._failing: set[int] = set()
+        self._pace = {index: Pace() for index in fragments}
+        self._norms = NormGuard(settings.norm_limit)
+        self._arrived: dict[int, dict[int, float]] = {index: {} for index in fragments}
+        self._handed_out: deque[tuple[int, int, str]] = deque(maxlen=HANDED_OUT)
+        self._state = {index: self._restore(fragment, initial) for index, fragment in fragments.items()}
+
+    def _restore(self, fragment: Fragment, initial: Callable[[Fragment], Tensor]) -> FragmentState:
+        state = self.shelf.newest(fragment.index)
+        if state is None:
+            state = FragmentState.first(initial(fragment))
+            self.shelf.publish(fragment.index, state, None, [], Published(None, 0), digest_of(state.values))
+        for rank, ranks, norm, tokens in self.shelf.recent_norms(fragment.index, REMEMBERED):
+            self._norms.note((fragment.index, rank, ranks), norm, tokens)
+        for life, at, tokens in self.shelf.recent_arrivals(fragment.index, RESTORED):
+            self._pace[fragment.index].note(life, at, tokens)
+        now = time.monotonic()
+        for waiting in self.shelf.waiting(fragment.index):
+            self._arrived[fragment.index].setdefault(waiting.what.life, now)
+        return state
+
+    # Contributions
+
+    def admit(self, header: Mapping[str, Any], size: int) -> None:
+        """Before any byte is taken. Raises Refused; a life that is known and sends something malformed is ended."""
+        contribution = self._parsed(header)
+        if self.shelf.has(contribution):
+            return
+        reason = self._wrong_with(contribution, size)
+        if reason is not None:
+            self._quarantine(contribution, reason)
+
+    def receive(self, header: Mapping[str, Any], data: memoryview) -> dict[str, Any]:
+        """Check the values and keep them. The same contribution sent again is accepted again, once."""
+        contribution = self._parsed(header)
+        if self.shelf.has(contribution):
+            return {"accepted": True}
+        movement = decode(data, self._size(contribution), self.settings.optimizer.precision)
+        norm = root_mean_square(movement)
+        part = (contribution.fragment, contribution.rank, contribution.ranks)
+        weights_norm = self._weights_norm(contribution.fragment)
+        reason = not_finite(movement) or self._norms.check(part, norm, contribution.tokens, weights_norm)
+        if reason is not None:
+            self._quarantine(contribution, reason)
+        with self._changed:
+            if self.shelf.is_sealed(contribution.life):
+                raise Refused(f"life {contribution.life} has ended; join again")
+            reason = self._other_than_its_parts(contribution)
+            if reason is None:
+                if not self.shelf.has(contribution):
+                    self.shelf.add(contribution, data, norm)
+                self._norms.note(part, norm, contribution.tokens)
+                self._note_arrival(contribution)
+                self._changed.notify_all()
+        if reason is not None:
+            self._quarantine(contribution, reason)
+        return {"accepted": True}
+
+    def _other_than_its_parts(self, c: Contribution) -> str | None:
+        """What a part says differently than the parts of other ranks that are here; None: nothing."""
+        for other in self.shelf.parts(c.life, c.fragment, c.sequence):
+            for name in ("ranks", "step", "tokens", "base_version", "joined_version"):
+                if getattr(other, name) != getattr(c, name):
+                    return f"{name} {getattr(c, name)}, but {getattr(other, name)} in the part of rank {other.rank}"
+        return None
+
+    def _parsed(self, header: Mapping[str, Any]) -> Contribution:
+        try:
+            contribution = Contribution.from_header(header)
+        except ValueError as error:
+            raise Refused(f"contribution: {error}") from None
+        if contribution.fragment not in self.fragments:
+            raise Refused(f"contribution: no fragment {contribution.fragment} here; there are {sorted(self.fragments)}")
+        if not self._members.may_contribute(contribution.life) and not self.shelf.has(contribution):
+            raise Refused(f"contribution: life {contribution.life} is not training here; join and heal first")
+        return contribution
+
+    def _wrong_with(self, c: Contribution, size: int) -> str | None:
+        """What is wrong with an announced contribution, in words; None when nothing is."""
+        precision, current = self.settings.optimizer.precision, self._state[c.fragment].version
+        if c.precision != precision:
+            return f"precision {c.precision[:20]} instead of {precision}"
+        if not 0 <= c.rank < c.ranks <= self.fragments[c.fragment].size:
+            return f"rank {c.rank} of {c.ranks}"
+        expected = encoded_size(self._size(c), precision)
+        if size != expected:
+            return f"{size} bytes instead of {expected} for fragment {c.fragment}"
+        if c.base_version > current:
+            return f"base version {c.base_version}, but the newest is {current}"
+        if c.joined_version > c.base_version:
+            return f"joined at version {c.joined_version}, after its base {c.base_version}"
+        if c.tokens < 1 or c.step < 1:
+            return f"{c.tokens} tokens after {c.step} steps"
+        return None
+
+    def _size(self, c: Contribution) -> int:
+        return sum(end - start for start, end in self._spans(self.fragments[c.fragment], c.rank, c.ranks))
+
+    def _quarantine(self, contribution: Contribution, reason: str) -> None:
+        header = contribution.to_header() | {"history": len(contribution.history)}
+        self.shelf.refuse(contribution.life, header, reason)
+        self._members.quarantine(contribution.life, reason)
+        raise Refused(f"quarantined: {reason}")
+
+    def _weights_norm(self, fragment: int) -> float:
+        return root_mean_square(self._state[fragment].values)
+
+    def _note_arrival(self, c: Contribution) -> None:
+        if c.rank == 0:
+            self._pace[c.fragment].note(c.life, time.time(), c.tokens)
+        now = time.monotonic()
+        if c.life not in self._arrived[c.fragment]:
+            self._arrived[c.fragment][c.life] = now
+            self._grace[c.fragment].arrived(c.life, now)
+
+    def seal(self, life: int) -> dict[int, int]:
+        """Accept nothing of this life any more; fragment → its steps that are in accepted contributions."""
+        with self._changed:
+            steps = self.shelf.seal(life)
+            for pace in self._pace.values():
+                pace.forget(life)
+            self._changed.notify_all()
+        return steps
+
+    # Versions
+
+    def merge_due(self, now: float) -> float:
+        """Merge what is due; seconds until something may be due again (at most one)."""
+        wait = RETRY_S
+        for index in self.fragments:
+            at = self._due_at(index)
+            if at > now:
+                wait = min(wait, at - now)
+            else:
+                self._try_to_merge(index)
+        return max(0.0, wait)
+
+    def _try_to_merge(self, index: int) -> None:
+        """A damaged contribution or a full disk stops this fragment until it is mended, and no other."""
+        try:
+            self._merge(index)
+            self._failing.discard(index)
+        except Fenced:
+            raise
+        except TenfoldError as error:
+            if index not in self._failing:
+                self._say("merge-failed", f"fragment {index}: {error}; tried again every {RETRY_S:g} s")
+            self._failing.add(index)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Merge until told to stop. Raises Fenced when another process has taken over."""
+        while not stopping.is_set():
+            wait = self.merge_due(time.monotonic())
+            with self._changed:
+                self._changed.wait(wait)
+
+    def _due_at(self, index: int) -> float:
+        arrived = self._complete(index)
+        if arrived and self._members.draining():
+            return 0.0
+        expected = [life for life in self._members.expected() if not self.shelf.is_sealed(life)]
+        at = merge_time(arrived, expected, self.settings.quorum, self._grace[index])
+        if at < float("inf"):
+            self._grace[index].quorum(max(arrived.values()))
+        return at
+
+    def _complete(self, index: int) -> dict[int, float]:
+        """Lives whose contribution is here with the parts of all their ranks, and when it came."""
+        if not self._arrived[index]:
+            return {}
+        lives = {waiting.what.life for waiting in self.shelf.waiting(index)}
+        return {life: at for life, at in self._arrived[index].items() if life in lives}
+
+    def _merge(self, index: int) -> None:
+        """All that waits for a fragment becomes its next version."""
+        done = self._members.done()
+        with self._changed:
+            waiting = self.shelf.waiting(index)
+            alive = set(self._members.expected()) | {each.what.life for each in waiting}
+            state, weights = self._state[index], self.weights_of(index, waiting, alive)
+            movements = [(weight, self.movement_of(each)) for weight, each in zip(weights, waiting, strict=True)]
+            following, difference = self.settings.optimizer.step(state, movements)
+            made_of = list(zip(waiting, weights, strict=True))
+            published = Published(done, len(alive))
+            self.shelf.publish(index, following, difference, made_of, published, digest_of(following.values))
+            self._state[index] = following
+            self._arrived[index] = {}
+            self._grace[index].merged([each.what.life for each in waiting])
+            self._changed.notify_all()
+
+    def weights_of(self, index: int, waiting: list[Waiting], training: Collection[int]) -> list[float]:
+        """Weight of each part in the merge, while the lives `training` train; those of one contribution weigh the same.
+
+        Where every round waits for everybody all movements were made in the same time, and their tokens tell exactly
+        what else the pace of each learner can only estimate.
+        """
+        if self.settings.quorum:
+            return [self._pace[index].share(each.what.life, training) for each in waiting]
+        # Each rank's part of a contribution carries the tokens of the whole, which count once.
+        total = sum(each.what.tokens for each in waiting if each.what.rank == 0)
+        return [each.what.tokens / total for each in waiting]
+
+    def movement_of(self, waiting: Waiting) -> Tensor:
+        """The movement of one part, zero where the part has nothing: float32, as long as the fragment."""
+        c = waiting.what
+        part = decode(self.shelf.payload(waiting), self._size(c), self.settings.optimizer.precision)
+        return place_part(part, self._spans(self.fragments[c.fragment], c.rank, c.ranks), self.fragments[c.fragment])
+
+    def news(self, life: int, known: Mapping[int, int], patience: float) -> dict[int, dict[str, Any]]:
+        """Newer versions than the known ones, at once or when one comes, and which of this life's are in them."""
+        deadline = time.monotonic() + patience
+        with self._changed:
+            while True:
+                newer = {i: s.version for i, s in self._state.items() if s.version > known.get(i, -1)}
+                left = deadline - time.monotonic()
+                if newer or left <= 0:
+                    break
+                self._changed.wait(left)
+        return {
+            index: {
+                "version": version,
+                "merged": self.shelf.merged_sequences(life, index, version),
+                **asdict(self.shelf.published(index, version)),
+            }
+            for index, version in newer.items()
+        }
+
+    def differences(self, index: int, first: int, last: int) -> Blob:
+        """What leads from the version before `first` to `last`, version by version, each as long as the others."""
+        if not 0 < last - first + 1 <= KEPT_DIFFERENCES:
+            raise Refused(f"differences {first} to {last}: at most {KEPT_DIFFERENCES} are kept")
+        found = [self.shelf.difference(index, version) for version in range(first, last + 1)]
+        kept = [difference for difference in found if difference is not None]
+        if index not in self.fragments or len(kept) < len(found):
+            raise Refused(f"no differences {first} to {last} of fragment {index}; take the whole fragment")
+        return Blob({"digest": self.shelf.values_digest(index, last)}, b"".join(kept))
+
+    def values(self, index: int, rank: int, ranks: int) -> Blob:
+        """The newest version of a fragment, or of a rank's part of it, in float32."""
+        if index not in self.fragments or not 0 <= rank < ranks:
+            raise Refused(f"no fragment {index}, rank {rank} of {ranks}")
+        state = self._state[index]
+        part = take_spans(state.values, self._spans(self.fragments[index], rank, ranks)).contiguous()
+        digest = digest_of(part)
+        self._handed_out.append((index, state.version, digest))
+        return Blob({"version": state.version, "digest": digest}, part.view(torch.uint8).numpy().tobytes())
+
+    def unpublished(self, claims: Mapping[int, Claim]) -> list[int]:
+        """Fragments of which somebody claims to have what was never published.
+
+        A digest may be that of a version, or of a rank's part of it that was handed out lately.
+        """
+        return [
+            index
+            for index, (version, digests) in claims.items()
+            if not all(self._is_published(index, version, digest) for digest in digests)
+        ]
+
+    def _is_published(self, index: int, version: int, digest: str) -> bool:
+        return digest == self.shelf.values_digest(index, version) or (index, version, digest) in self._handed_out
+
+    @property
+    def versions(self) -> dict[int, int]:
+        """Newest version of each fragment."""
+        return {index: state.version for index, state in self._state.items()}
+
+    def is_empty(self, mark: int) -> bool:
+        """Whether nothing waits to be merged. Raises Fenced when that is for another process to say."""
+        with self.shelf.book.write():
+            return not any(self.shelf.waiting(index) for index in self.fragments)
+
+
+def place_part(part: Tensor, spans: list[Span], fragment: Fragment) -> Tensor:
+    """A rank's part in a vector as long as the fragment."""
+    whole, taken = torch.zeros(fragment.size), 0
+    for start, end in spans:
+        whole[start:end] = part[taken : taken + end - start]
+        taken += end - start
+    return whole

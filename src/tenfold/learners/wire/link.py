@@ -1,0 +1,399 @@
+"""A client: calls, and blobs both ways over several connections, through loss, delay and restarts."""
+
+import hashlib
+import json
+import queue
+import random
+import re
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from tenfold.core.errors import InputError, TenfoldError
+from tenfold.learners.wire.answers import NotAdmitted, Refused, Unreachable
+from tenfold.learners.wire.chunks import MISMATCHES, UNDIVIDED, Range, chunks_of, missing
+from tenfold.learners.wire.measure import LinkMeasure
+from tenfold.learners.wire.security import Security, call_headers, check_client, client_options, scheme
+from tenfold.learners.wire.server import ABOUT, BYTES
+
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 1.0
+IN_FLIGHT = 2  # pieces of a stream at a time: one is sent while another is being acknowledged
+PIECE_TIMEOUT_S = 30.0  # a piece is at most half a mebibyte: slower than this is a link that is down
+CONTROL_TIMEOUT_S = 10.0
+CHANNEL = [
+    ("grpc.use_local_subchannel_pool", 1),  # each client its own TCP connection
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # gRPC's word for how long connecting may take: several round trips
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.max_receive_message_length", -1),
+    # A peer that vanished says nothing: ask when a call has heard nothing for 5 s, and give up when there is no answer
+    # in 10 (a full line with deep buffers needs some). The kernel gives up then too: gRPC sets TCP_USER_TIMEOUT.
+    # A server takes offence at the third such question without an answer of its own; calls end before.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+]
+ADDRESS = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]+):(?P<control>[0-9]{1,5})(:(?P<bulk>[0-9]{1,5}))?")
+BROKEN = (pa.ArrowException, OSError)
+DAMAGED = (ValueError, TypeError, LookupError, AttributeError)  # what it takes to read an answer with flipped bits
+T = TypeVar("T")
+
+
+class _Failed(Exception):
+    """One attempt did not succeed; another may."""
+
+
+@dataclass
+class Link:
+    """A client of one BlobServer. For one thread at a time."""
+
+    address: str
+    """HOST:CONTROL_PORT, or HOST:CONTROL_PORT:BULK_PORT where the bulk port is reached under another number."""
+    security: Security
+    streams: int = 4
+    """TCP connections of a blob."""
+    patience: float = 60.0
+    """Seconds of trying before Unreachable, unless a call says otherwise."""
+    measure: LinkMeasure = field(default_factory=LinkMeasure)
+
+    def __post_init__(self) -> None:
+        self._host, self._control_port, self._given_bulk_port = parse_address(self.address)
+        check_client(self._host, self.security)
+        self._bulk_port = 0
+        self._control: Any = None
+        self._bulk: list[Any] = [None] * self.streams
+        self._moved_at = 0.0
+        self._closing, self._lock = threading.Event(), threading.Lock()
+        self._random = random.Random()
+        self._pool = ThreadPoolExecutor(IN_FLIGHT * self.streams, thread_name_prefix="bulk")
+
+    # Control
+
+    def call(
+        self,
+        method: str,
+        request: dict[str, Any],
+        *,
+        timeout: float = CONTROL_TIMEOUT_S,
+        patience: float | None = None,
+    ) -> dict[str, Any]:
+        """The answer to a control message. Raises Refused, or Unreachable when patience is used up."""
+        body = json.dumps(request).encode()
+        return self._persist(lambda left: self._ask(method, body, min(timeout, left)), patience)
+
+    def _ask(self, method: str, body: bytes, timeout: float) -> dict[str, Any]:
+        began, is_new = time.monotonic(), self._control is None
+        try:
+            if is_new:
+                self._control = self._connect(self._control_port)
+            results = self._control.do_action(flight.Action(method, body), self._options(timeout))
+            answer = json.loads(next(iter(results)).body.to_pybytes())
+        except (*BROKEN, *DAMAGED, StopIteration) as error:
+            self._drop_control()
+            raise _as_refusal(error) or _Failed(_first_line(error)) from error
+        if not is_new:  # connecting takes some round trips more
+            self.measure.answered(time.monotonic() - began)
+        return _opened(answer)
+
+    # Blobs
+
+    def put(
+        self, key: str, header: dict[str, Any], data: bytes | memoryview, *, patience: float | None = None
+    ) -> dict[str, Any]:
+        """Send a blob; what the other side makes of it. Goes on where a broken connection stopped.
+
+        Raises Refused, or Unreachable when patience is used up.
+        """
+        view = memoryview(data)
+        announcement = {"key": key, "header": header, "total": len(view), "sha256": hashlib.sha256(view).hexdigest()}
+        return self._persist(lambda left: self._put_once(announcement, view, left), patience)
+
+    def _put_once(self, announcement: dict[str, Any], view: memoryview, left: float) -> dict[str, Any]:
+        if 0 < len(view) <= UNDIVIDED and self._bulk_port:
+            return self._put_whole(announcement, view, self._options(min(left, PIECE_TIMEOUT_S)))
+        begun = self._ask("_begin", json.dumps(announcement).encode(), min(left, CONTROL_TIMEOUT_S))
+        if "reply" not in begun:
+            self._learn_bulk_port(begun)
+            held = [(int(start), int(end)) for start, end in begun["held"]]
+            wanted = missing(chunks_of(len(view), self.streams), held)
+            key, options = str(announcement["key"]), self._options(min(left, PIECE_TIMEOUT_S))
+            began = time.monotonic()
+            self._in_parallel(wanted, lambda n, r: self._put_piece(n, key, view, r, options))
+            self.measure.moved(_size(wanted), 0, time.monotonic() - began)
+        done = self._ask("_complete", json.dumps(announcement).encode(), min(left, CONTROL_TIMEOUT_S))
+        if "reply" not in done:
+            raise _Failed("not all of it arrived whole")
+        reply: dict[str, Any] = done["reply"]
+        return reply
+
+    def _put_whole(self, announcement: dict[str, Any], view: memoryview, options: Any) -> dict[str, Any]:
+        """A small blob in one call, as soon as it is known where to."""
+        began = time.monotonic()
+        with self._at_once():
+            done = self._write(0, {"whole": announcement}, bytes(view), options)
+        self.measure.moved(len(view), 0, time.monotonic() - began - float(done.get("seconds", 0.0)))
+        if "reply" not in done:
+            raise _Failed("not all of it arrived whole")
+        reply: dict[str, Any] = done["reply"]
+        return reply
+
+    @contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """A call on the first stream, by the thread that asks. Where it fails, the next attempt asks for the port."""
+        try:
+            yield
+        except (*BROKEN, *DAMAGED) as error:
+            if refusal := _as_refusal(error):
+                raise refusal from error
+            self._drop_all_bulk()
+            self._bulk_port = 0
+            raise _Failed(_first_line(error)) from error
+        self._moved_at = time.monotonic()
+
+    def _put_piece(self, number: int, key: str, view: memoryview, piece: Range, options: Any) -> None:
+        self._write(number, {"key": key, "offset": piece[0]}, bytes(view[piece[0] : piece[1]]), options)
+
+    def _write(self, number: int, where: dict[str, Any], data: bytes, options: Any) -> dict[str, Any]:
+        """Bytes over one stream; what is answered."""
+        command = json.dumps(where | {"crc": zlib.crc32(data)}).encode()
+        client = self._bulk_client(number)
+        writer, reader = client.do_put(flight.FlightDescriptor.for_command(command), BYTES, options)
+        with writer:
+            writer.write_batch(pa.record_batch([pa.array([data], pa.binary())], schema=BYTES))
+            writer.done_writing()
+            answer = reader.read()
+        if answer is None:
+            raise _Failed("no answer to a piece")
+        return _opened(json.loads(answer.to_pybytes()))
+
+    def get(self, key: str, *, patience: float | None = None) -> tuple[dict[str, Any], bytearray]:
+        """Fetch a blob: its header and its bytes, digest checked. Pieces that arrived are kept over broken connections.
+
+        Raises Refused, or Unreachable when patience is used up.
+        """
+        partial = _Partial()
+        header = self._persist(lambda left: self._get_once(key, partial, left), patience)
+        return header, partial.data
+
+    def _get_once(self, key: str, partial: "_Partial", left: float) -> dict[str, Any]:
+        offer = self._offered(key, partial, left)
+        self._learn_bulk_port(offer)
+        wanted = missing(chunks_of(partial.total, self.streams), partial.held)
+        options = self._options(min(left, PIECE_TIMEOUT_S))
+        began = time.monotonic()
+        self._in_parallel(wanted, lambda n, r: partial.take(r, self._get_piece(n, key, partial.sha256, r, options)))
+        self.measure.moved(0, _size(wanted), time.monotonic() - began)
+        if hashlib.sha256(partial.data).hexdigest() != partial.sha256:
+            partial.held.clear()
+            partial.mismatches += 1
+            if partial.mismatches >= MISMATCHES:
+                raise Unreachable(f"{self.address}: {key}: not what its digest says, {partial.mismatches} times")
+            raise _Failed("damaged on the way")
+        header: dict[str, Any] = offer["header"]
+        return header
+
+    def _offered(self, key: str, partial: "_Partial", left: float) -> dict[str, Any]:
+        """What there is to be fetched: a small blob comes at once, where it is known whom to ask."""
+        if not self._bulk_port:
+            described = self._ask("_describe", json.dumps({"key": key}).encode(), min(left, CONTROL_TIMEOUT_S))
+            partial.expect(str(described["sha256"]), int(described["total"]))
+            return described
+        began = time.monotonic()
+        with self._at_once():
+            options = self._options(min(left, PIECE_TIMEOUT_S))
+            table = self._bulk_client(0).do_get(flight.Ticket(json.dumps({"whole": key}).encode()), options).read_all()
+            offer: dict[str, Any] = json.loads(table.schema.metadata[ABOUT])
+            partial.expect(str(offer["sha256"]), int(offer["total"]))
+            data = _checked(table)
+        if len(data) == partial.total and data and not partial.held:
+            partial.take((0, len(data)), data)
+            self.measure.moved(0, len(data), time.monotonic() - began)
+        return offer
+
+    def _get_piece(self, number: int, key: str, sha256: str, piece: Range, options: Any) -> bytes:
+        where = {"key": key, "sha256": sha256, "offset": piece[0], "length": piece[1] - piece[0]}
+        client = self._bulk_client(number)
+        data = _checked(client.do_get(flight.Ticket(json.dumps(where).encode()), options).read_all())
+        if len(data) != piece[1] - piece[0]:
+            raise _Failed("damaged on the way")
+        return data
+
+    def _in_parallel(self, pieces: Sequence[Range], move: Callable[[int, Range], None]) -> None:
+        """Every piece, over all streams. A stream that fails ends the attempt; pieces that arrived stay."""
+        todo: queue.SimpleQueue[Range] = queue.SimpleQueue()
+        for piece in pieces:
+            todo.put(piece)
+
+        def work(number: int) -> None:
+            while not self._closing.is_set():
+                try:
+                    piece = todo.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    move(number % self.streams, piece)
+                except (*BROKEN, *DAMAGED) as error:
+                    self._drop_bulk(number % self.streams)
+                    raise _Failed(_first_line(error)) from error
+                except Refused as error:  # by a server that has started anew, say: what is announced next tells
+                    raise _Failed(str(error)) from error
+                self._moved_at = time.monotonic()
+
+        try:
+            futures = [self._pool.submit(work, number) for number in range(min(IN_FLIGHT * self.streams, len(pieces)))]
+        except RuntimeError as error:  # closed by another thread
+            raise _Failed("closed") from error
+        for failure in [future.exception() for future in futures]:
+            if failure is not None:
+                raise failure
+
+    # Connections
+
+    def _learn_bulk_port(self, answer: dict[str, Any]) -> None:
+        """A server that was restarted has another one."""
+        port = self._given_bulk_port or int(answer["bulk_port"])
+        if port != self._bulk_port:
+            self._drop_all_bulk()
+            self._bulk_port = port
+
+    def _bulk_client(self, number: int) -> Any:
+        with self._lock:
+            if self._bulk[number] is None:
+                self._bulk[number] = self._connect(self._bulk_port)
+            return self._bulk[number]
+
+    def _connect(self, port: int) -> Any:
+        location = f"{scheme(self.security.root_certificate is not None)}://{self._host}:{port}"
+        return flight.FlightClient(location, generic_options=CHANNEL, **client_options(self.security))
+
+    def _options(self, timeout: float) -> Any:
+        return flight.FlightCallOptions(timeout=max(0.05, timeout), headers=call_headers(self.security))
+
+    def _drop_control(self) -> None:
+        _close(self._control)
+        self._control = None
+
+    def _drop_bulk(self, number: int) -> None:
+        with self._lock:
+            client, self._bulk[number] = self._bulk[number], None
+        _close(client)
+
+    def _drop_all_bulk(self) -> None:
+        for number in range(self.streams):
+            self._drop_bulk(number)
+
+    def _last_sign(self, began: float) -> float:
+        """When a piece last arrived: patience is for a link that is down, not for a blob that is large."""
+        return max(began, self._moved_at)
+
+    def _persist(self, attempt: Callable[[float], T], patience: float | None) -> T:
+        """Try until it succeeds, is refused, or patience is used up: longer and longer pauses, with jitter."""
+        patience = self.patience if patience is None else patience
+        began, backoff = time.monotonic(), FIRST_BACKOFF_S
+        while True:
+            try:
+                return attempt(max(0.05, self._last_sign(began) + patience - time.monotonic()))
+            except _Failed as error:
+                pause = backoff * self._random.uniform(0.5, 1.5)
+                if time.monotonic() + pause >= self._last_sign(began) + patience or self._closing.wait(pause):
+                    raise Unreachable(f"{self.address}: {error}") from error
+                backoff = min(LONGEST_BACKOFF_S, 2 * backoff)
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        self._closing.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._drop_control()
+        self._drop_all_bulk()
+
+
+@dataclass
+class _Partial:
+    """A blob being fetched."""
+
+    sha256: str = ""
+    data: bytearray = field(default_factory=bytearray)
+    held: list[Range] = field(default_factory=list)
+    mismatches: int = 0
+
+    @property
+    def total(self) -> int:
+        return len(self.data)
+
+    def expect(self, sha256: str, total: int) -> None:
+        """Begin anew when it is another blob than before."""
+        if sha256 != self.sha256 or total != self.total:
+            self.sha256, self.data, self.held = sha256, bytearray(total), []
+
+    def take(self, piece: Range, data: bytes) -> None:
+        """A piece has come."""
+        self.data[piece[0] : piece[1]] = data
+        self.held.append(piece)
+
+
+def _size(pieces: Sequence[Range]) -> int:
+    return sum(end - start for start, end in pieces)
+
+
+def parse_address(address: str) -> tuple[str, int, int | None]:
+    """Host, control port, bulk port (None: the server says). Raises InputError when it is none."""
+    found = ADDRESS.fullmatch(address)
+    ports = [int(port) for port in found.group("control", "bulk") if port] if found else []
+    if not found or not all(0 < port < 65536 for port in ports):
+        raise InputError(f"{address!r}: not an address; write HOST:PORT, as the syncer printed it")
+    return found["host"], ports[0], ports[1] if len(ports) == 2 else None
+
+
+def reached(address: str, host: str) -> str:
+    """A server's address, by this host where it says that it listens on all of its machine's."""
+    said, _, port = address.rpartition(":")
+    return f"{host}:{port}" if said in ("0.0.0.0", "[::]") else address
+
+
+def _checked(table: pa.Table) -> bytes:
+    """The bytes that came, unless they were damaged."""
+    (data,), (crc,) = (column.to_pylist() for column in table.columns)
+    if zlib.crc32(data) != crc:
+        raise _Failed("damaged on the way")
+    return bytes(data)
+
+
+def _opened(answer: dict[str, Any]) -> dict[str, Any]:
+    if "answer" in answer:
+        inner: dict[str, Any] = answer["answer"]
+        return inner
+    if "refused" in answer:
+        raise Refused(str(answer["refused"]))
+    raise _Failed(str(answer.get("failed", "no answer")))
+
+
+def _as_refusal(error: BaseException) -> TenfoldError | None:
+    """What the server refused outright; None for everything that may go better next time."""
+    if isinstance(error, flight.FlightUnauthenticatedError):
+        return NotAdmitted("the syncer does not know this token")
+    text = str(error)
+    if isinstance(error, flight.FlightServerError) and text.startswith("{"):
+        try:
+            answer = json.JSONDecoder().raw_decode(text)[0]
+        except ValueError:
+            return None
+        return Refused(str(answer["refused"])) if "refused" in answer else None
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _close(client: Any) -> None:
+    if client is not None:
+        with suppress(pa.ArrowException, OSError):
+            client.close()

@@ -1,0 +1,94 @@
+"""Who may talk: a bearer token on every call, TLS beyond loopback."""
+
+import hmac
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.flight as flight
+
+from tenfold.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Security:
+    """`token`: of both sides. `certificate` and `key`: the server's TLS. `root_certificate`: what a client trusts."""
+
+    token: str
+    certificate: Path | None = None
+    key: Path | None = None
+    root_certificate: Path | None = None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_security(bind: str, security: Security) -> None:
+    """Raises InputError for a server without a token, beyond loopback without TLS, or whose TLS cannot be read."""
+    if not security.token:
+        raise InputError("the syncer needs a token")
+    if not is_loopback(bind) and not (security.certificate and security.key):
+        raise InputError(
+            f'cluster.bind = "{bind}": beyond loopback the syncer needs TLS; set cluster.tls_certificate and '
+            "cluster.tls_key"
+        )
+    server_options(security)
+
+
+def check_client(host: str, security: Security) -> None:
+    """Raises InputError for a client that would send its token in the clear."""
+    if not is_loopback(host) and not security.root_certificate:
+        raise InputError(f"{host}: beyond loopback a learner needs the syncer's certificate; give --tls-root")
+
+
+def server_options(security: Security) -> dict[str, Any]:
+    """TLS arguments of a Flight server. Raises InputError when a file cannot be read."""
+    if not (security.certificate and security.key):
+        return {}
+    return {"tls_certificates": [(_read(security.certificate), _read(security.key))]}
+
+
+def client_options(security: Security) -> dict[str, Any]:
+    """TLS arguments of a Flight client. Raises InputError when the file cannot be read."""
+    return {"tls_root_certs": _read(security.root_certificate)} if security.root_certificate else {}
+
+
+def scheme(encrypted: bool) -> str:
+    """Of a Flight location."""
+    return "grpc+tls" if encrypted else "grpc+tcp"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+class TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
+    """Refuses every call without the token, before anything else of it is looked at."""
+
+    def __init__(self, token: str, rejected: Callable[[str], None]) -> None:
+        super().__init__()
+        self._expected, self._rejected = f"Bearer {token}".encode(), rejected
+
+    def start_call(self, info: Any, headers: Mapping[str, Sequence[str | bytes]]) -> None:
+        """Raises the error the client sees as UNAUTHENTICATED."""
+        given = next(iter(headers.get("authorization", ())), "")
+        given = given.encode() if isinstance(given, str) else given
+        if not hmac.compare_digest(given, self._expected):
+            what = "a wrong token" if given else "no token"
+            self._rejected(f"a call with {what}")
+            raise flight.FlightUnauthenticatedError(f"refused: {what}")
+
+
+def call_headers(security: Security) -> list[tuple[bytes, bytes]]:
+    """What a client sends with every call."""
+    return [(b"authorization", f"Bearer {security.token}".encode())]

@@ -1,0 +1,278 @@
+"""A server: two Flight servers on two ports, so that a full bulk link cannot hold up a control message."""
+
+import hashlib
+import json
+import threading
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from tenfold.core.errors import TenfoldError
+from tenfold.learners.wire.answers import Blob, Handler, Refused
+from tenfold.learners.wire.chunks import HALF_RECEIVED_BYTES, LARGEST_CHUNK, UNDIVIDED, Inbox
+from tenfold.learners.wire.security import Security, TokenCheck, check_security, scheme, server_options
+
+REPLIES = 1024  # answers remembered, for senders that did not hear them
+RECEIVING = 64  # blobs handed to the handler at a time, if no two share a lock
+OFFERED = 32  # blobs kept while they are being fetched
+LARGEST_MESSAGE = 16 * 1024 * 1024
+CLOSING_S = 2.0  # how long calls under way may take to end
+TAKEN_S, TAKEN_AGAIN_S = 5.0, 0.25  # a port may be that of a connection that just goes away
+BYTES = pa.schema([("bytes", pa.binary())])
+ABOUT = b"about"  # key of the metadata that describes a blob
+CHECKED_BYTES = pa.schema([("bytes", pa.binary()), ("crc", pa.uint32())])
+
+
+class BlobServer:
+    """Serves a handler until closed."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        security: Security,
+        *,
+        bind: str = "127.0.0.1",
+        control_port: int = 0,
+        bulk_port: int = 0,
+    ) -> None:
+        """Listen at once, or within seconds where somebody's connection holds the port.
+
+        Raises InputError beyond loopback without TLS, TenfoldError when it cannot listen.
+        """
+        check_security(bind, security)
+        self._desk = _Desk(handler)
+        self._bulk = _listening(_Bulk, self._desk, security, bind, bulk_port)
+        self._desk.bulk_port = self._bulk.port
+        self._control = _listening(_Control, self._desk, security, bind, control_port)
+        self.control_port, self.bulk_port = self._control.port, self._bulk.port
+        self.address = f"{_bracketed(bind)}:{self.control_port}"
+
+    def close(self) -> None:
+        """Stop listening. Calls under way may end within two seconds; what comes of them later reaches no handler.
+
+        A client that is silent in a call holds up the end of the process, as Arrow waits for it there (a Link: 30 s).
+        """
+        threads = [threading.Thread(target=server.shutdown, daemon=True) for server in (self._control, self._bulk)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + CLOSING_S
+        for thread in threads:  # a client that announced a piece and does not send it would hold up its server for good
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._desk.is_closed = True
+
+
+class _Desk:
+    """What both ports share: blobs coming in, blobs going out, and the handler behind them."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler, self.bulk_port, self.is_closed = handler, 0, False
+        self.inbox = Inbox()
+        self._replies: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
+        self._offered: OrderedDict[tuple[str, str], Blob] = OrderedDict()
+        self._receiving = [threading.Lock() for _ in range(RECEIVING)]
+        self._lock = threading.Lock()
+
+    def answer(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A control message."""
+        match method:
+            case "_begin":
+                return self._begin(request)
+            case "_complete":
+                return self._complete(request)
+            case "_describe":
+                return self._describe(request)
+            case _:
+                return self.handler.call(method, dict(request))
+
+    def _begin(self, r: Mapping[str, Any]) -> dict[str, Any]:
+        key, sha256, total, header = r["key"], r["sha256"], r["total"], r["header"]
+        if not (isinstance(key, str) and isinstance(sha256, str) and isinstance(header, dict) and type(total) is int):
+            raise Refused("a blob is announced by key, sha256, total and header")
+        if not 0 <= total <= HALF_RECEIVED_BYTES:
+            raise Refused(f"{key[:80]}: {total} bytes; at most {HALF_RECEIVED_BYTES}")
+        with self._lock:
+            if (key, sha256) in self._replies:
+                return {"reply": self._replies[key, sha256]}
+        self.handler.admit(key, header, total)
+        return {"held": self.inbox.begin(key, header, total, sha256), "bulk_port": self.bulk_port}
+
+    def take_whole(self, r: Mapping[str, Any], data: bytes, crc: int) -> dict[str, Any]:
+        """A small blob in one call; the answer is that to `_complete`, with the seconds that handling it took."""
+        began = time.monotonic()
+        answer = self._begin(r)
+        if "reply" not in answer:
+            self.inbox.take(str(r["key"]), 0, data, crc)
+            answer = self._complete(r)
+        return answer | {"seconds": time.monotonic() - began}
+
+    def _complete(self, r: Mapping[str, Any]) -> dict[str, Any]:
+        key, sha256 = str(r["key"]), str(r["sha256"])
+        with self._receiving[hash(key) % RECEIVING]:  # a sender that gave up waiting asks again meanwhile
+            return self._received(key, sha256)
+
+    def _received(self, key: str, sha256: str) -> dict[str, Any]:
+        with self._lock:
+            if (key, sha256) in self._replies:
+                return {"reply": self._replies[key, sha256]}
+        try:
+            whole = self.inbox.complete(key, sha256)
+            if whole is None:
+                return {"incomplete": True}
+            reply = self.handler.receive(key, *whole)
+        except Refused:
+            self.inbox.forget(key)
+            raise
+        with self._lock:
+            self._replies[key, sha256] = reply
+            while len(self._replies) > REPLIES:
+                self._replies.popitem(last=False)
+        self.inbox.forget(key)
+        return {"reply": reply}
+
+    def _describe(self, r: Mapping[str, Any]) -> dict[str, Any]:
+        return self.offer(str(r["key"]))[0]
+
+    def offer(self, key: str) -> tuple[dict[str, Any], Blob]:
+        """A blob that may be fetched for a while, and its description."""
+        blob = self.handler.blob(key)
+        sha256 = hashlib.sha256(blob.data).hexdigest()
+        with self._lock:
+            self._offered[key, sha256] = blob
+            self._offered.move_to_end((key, sha256))
+            while len(self._offered) > OFFERED:
+                self._offered.popitem(last=False)
+        about = {"header": blob.header, "total": len(blob.data), "sha256": sha256, "bulk_port": self.bulk_port}
+        return about, blob
+
+    def offered(self, key: str, sha256: str) -> Blob:
+        """A blob that was described lately."""
+        with self._lock:
+            blob = self._offered.get((key, sha256))
+        if blob is None:
+            raise Refused(f"{key[:80]}: offered too long ago; ask again")
+        return blob
+
+    def guarded(self, what: str, act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The answer, or why there is none: refused for good, or failed for now."""
+        if self.is_closed:
+            return {"failed": "closed"}
+        try:
+            return {"answer": act()}
+        except Refused as error:
+            self.handler.rejected(str(error))
+            return {"refused": str(error)}
+        except (TenfoldError, pa.ArrowException) as error:  # Arrow's: cut off or damaged on the way
+            return {"failed": str(error).splitlines()[0] if str(error) else type(error).__name__}
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+            reason = f"{what[:40]}: malformed ({type(error).__name__}: {str(error)[:80]})"
+            self.handler.rejected(reason)
+            return {"refused": reason}
+
+
+class _Control(flight.FlightServerBase):  # type: ignore[misc]
+    """Small JSON messages."""
+
+    def __init__(self, desk: _Desk, security: Security, bind: str, port: int) -> None:
+        self._desk = desk
+        super().__init__(**_options(desk, security, bind, port))
+
+    def do_action(self, context: Any, action: Any) -> Iterator[Any]:
+        """One message, one answer."""
+
+        def act() -> dict[str, Any]:
+            if action.body.size > LARGEST_MESSAGE:
+                raise Refused(f"a control message of {action.body.size} bytes")
+            request = json.loads(action.body.to_pybytes())
+            if not isinstance(request, dict):
+                raise ValueError("not a JSON object")
+            return self._desk.answer(str(action.type), request)
+
+        yield flight.Result(json.dumps(self._desk.guarded(str(action.type), act)).encode())
+
+
+class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
+    """Pieces of blobs, in and out."""
+
+    def __init__(self, desk: _Desk, security: Security, bind: str, port: int) -> None:
+        self._desk = desk
+        super().__init__(**_options(desk, security, bind, port))
+
+    def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
+        """One piece, as the rows of one binary column; the answer says whether it was taken."""
+
+        def act() -> dict[str, Any]:
+            piece = _read_piece(reader)  # first: an answer that is given while the other side still writes may be lost
+            where = json.loads(descriptor.command)
+            if "whole" in where:
+                return self._desk.take_whole(where["whole"], piece, int(where["crc"]))
+            self._desk.inbox.take(str(where["key"]), int(where["offset"]), piece, int(where["crc"]))
+            return {}
+
+        writer.write(json.dumps(self._desk.guarded("a piece", act)).encode())
+
+    def do_get(self, context: Any, ticket: Any) -> Any:
+        """One piece of a blob that was described; or a description, and the blob itself if it is small."""
+        found: list[bytes] = []
+        about: list[dict[str, Any]] = []
+
+        def act() -> dict[str, Any]:
+            where = json.loads(ticket.ticket)
+            if "whole" in where:
+                description, whole = self._desk.offer(str(where["whole"]))
+                about.append(description)
+                found.append(bytes(whole.data) if len(whole.data) <= UNDIVIDED else b"")
+                return {}
+            blob, offset = self._desk.offered(str(where["key"]), str(where["sha256"])), int(where["offset"])
+            length = int(where["length"])
+            if not (offset >= 0 and 0 < length <= LARGEST_CHUNK and offset + length <= len(blob.data)):
+                raise Refused(f"bytes {offset}–{offset + length} of {len(blob.data)}")
+            found.append(bytes(blob.data[offset : offset + length]))
+            return {}
+
+        answer = self._desk.guarded("a range", act)
+        if not found:
+            raise flight.FlightServerError(json.dumps(answer))
+        checked = [pa.array(found, pa.binary()), pa.array(map(zlib.crc32, found), pa.uint32())]
+        schema = CHECKED_BYTES.with_metadata({ABOUT: json.dumps(about[0]).encode()}) if about else CHECKED_BYTES
+        return flight.RecordBatchStream(pa.table(checked, schema=schema))
+
+
+def _read_piece(reader: Any) -> bytes:
+    parts: list[bytes] = []
+    for chunk in reader:
+        if chunk.data.num_columns != 1 or chunk.data.schema.field(0).type != pa.binary():
+            raise Refused("a piece comes as one column of bytes")
+        parts += chunk.data.column(0).to_pylist()
+        if sum(map(len, parts)) > LARGEST_CHUNK:
+            raise Refused(f"a piece of more than {LARGEST_CHUNK} bytes")
+    return b"".join(parts)
+
+
+def _listening(kind: Callable[..., Any], desk: _Desk, security: Security, bind: str, port: int) -> Any:
+    deadline = time.monotonic() + TAKEN_S
+    while True:
+        try:
+            return kind(desk, security, bind, port)
+        except pa.ArrowException as error:
+            if time.monotonic() > deadline:
+                reason = str(error).splitlines()[0]
+                raise TenfoldError(f"{bind}:{port}: cannot listen here ({reason})") from error
+        time.sleep(TAKEN_AGAIN_S)
+
+
+def _options(desk: _Desk, security: Security, bind: str, port: int) -> dict[str, Any]:
+    return {
+        "location": f"{scheme(security.certificate is not None)}://{_bracketed(bind)}:{port}",
+        "middleware": {"token": TokenCheck(security.token, desk.handler.rejected)},
+        **server_options(security),
+    }
+
+
+def _bracketed(host: str) -> str:
+    """As it stands before a colon and a port."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host

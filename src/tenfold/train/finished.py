@@ -1,0 +1,100 @@
+"""The finished training of a campaign: what it was, and proof that what is loaded is what was trained."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+
+from tenfold.config import Campaign
+from tenfold.core.console import RunConsole
+from tenfold.core.errors import InputError
+from tenfold.core.files import read_json, write_json
+from tenfold.core.folder import CampaignFiles
+from tenfold.data import Manifest
+from tenfold.ledger import Ledger
+from tenfold.machine import environment
+from tenfold.model import Transformer
+from tenfold.train.checkpoint import Checkpoint, Checkpointer, weights_digest
+from tenfold.train.identity import RunIdentity, check_same_recipe, identify
+from tenfold.train.loop import TrainResult
+from tenfold.train.plan import plan_run
+from tenfold.train.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run and its identity at the time."""
+
+    result: TrainResult
+    identity: Mapping[str, Any]
+
+
+def describe_run(campaign: Campaign, identity: RunIdentity) -> dict[str, Any]:
+    """What the ledger keeps about a run."""
+    return {"name": campaign.name, **asdict(identity), "environment": environment()}
+
+
+def start_run(ledger: Ledger, campaign: Campaign, identity: RunIdentity) -> int:
+    """The run's number in the ledger, the same every time."""
+    return ledger.start_run("train", identity.fingerprint, describe_run(campaign, identity))
+
+
+def record_training(files: CampaignFiles, result: TrainResult, identity: RunIdentity) -> None:
+    """Write train.json."""
+    write_json(files.train_result, {**asdict(result), "identity": asdict(identity)})
+
+
+def read_training(files: CampaignFiles) -> Trained | None:
+    """What training ended with; None when it has not, or when train.json is not whole."""
+    recorded = read_json(files.train_result) or {}
+    try:
+        return Trained(TrainResult(**{f.name: recorded[f.name] for f in fields(TrainResult)}), recorded["identity"])
+    except KeyError:
+        return None
+
+
+def trained_as(campaign: Campaign, manifest: Manifest, files: CampaignFiles) -> Trained:
+    """The finished training of exactly this configuration and corpus.
+
+    Raises InputError when there is none, or when it was trained with another one, naming the keys that differ.
+    """
+    trained = read_training(files)
+    if trained is None:
+        raise InputError(f"{files.directory}: no finished training here; run `tenfold train {files.directory}`")
+    check_same_recipe(trained.identity, identify(campaign, manifest.digest, {}), str(files.train_result))
+    return trained
+
+
+def final_checkpoint(checkpointer: Checkpointer, trained: Trained, console: RunConsole) -> Checkpoint | None:
+    """The checkpoint that training ended with, if it is still there and whole; says which are damaged."""
+    found = checkpointer.latest()
+    for damaged in found.damaged:
+        console.say(f"warning: {damaged.path}: {damaged.reason}; skipped")
+    if found.checkpoint is None or found.checkpoint.step != trained.result.steps:
+        return None
+    return found.checkpoint
+
+
+def load_trained(
+    campaign: Campaign,
+    manifest: Manifest,
+    trained: Trained,
+    checkpointer: Checkpointer,
+    device: torch.device,
+    console: RunConsole,
+) -> Transformer:
+    """The trained model. Raises InputError when its checkpoint is gone, damaged, or holds other weights."""
+    plan = plan_run(campaign, manifest.vocab_size, Ranks(0, 1, device))
+    model = Transformer(campaign.model, manifest.vocab_size, plan.compute_dtype).to(device)
+    weights = {f"model/{name}": parameter.detach() for name, parameter in model.named_parameters()}
+    found = final_checkpoint(checkpointer, trained, console)
+    if found is None:
+        raise InputError(
+            f"{checkpointer.url}: the checkpoint of the last step, {trained.result.steps}, is missing or damaged; "
+            "`tenfold train` makes it again"
+        )
+    checkpointer.load(found, weights)
+    if weights_digest(weights) != trained.result.weights_digest:
+        raise InputError(f"{found.path}: not the weights that training ended with; `tenfold train` makes them again")
+    return model
