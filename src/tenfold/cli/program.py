@@ -51,11 +51,11 @@ def worker(task: Path) -> None:
 
 
 @app.command(hidden=True)
-def zygote() -> None:
+def fork_server() -> None:
     """Body of the process that learners are forked off."""
-    from tenfold.campaign import run_zygote
+    from tenfold.campaign import run_fork_server
 
-    run_zygote(main)
+    run_fork_server(main)
 
 
 class _Stopped(BaseException):
