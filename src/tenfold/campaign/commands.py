@@ -16,7 +16,7 @@ from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.core.fork_server import serve_forks
 from tenfold.data import sources_of
-from tenfold.data.verified import verified_manifest
+from tenfold.data.manifest import verified_manifest
 from tenfold.experiments.derisk import derisk
 from tenfold.experiments.forecast.stage import forecast_lines, predict, predict_before_training, settle_forecast
 from tenfold.experiments.ladder.stage import join_ladder

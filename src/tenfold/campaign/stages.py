@@ -17,7 +17,7 @@ from tenfold.core.files import read_json, write_json
 from tenfold.core.folder import CampaignFiles
 from tenfold.core.progress import ProgressLines
 from tenfold.data import Manifest, asked_for, audit, build_corpus, load_holdout
-from tenfold.data.verified import audit_passed, verified_manifest
+from tenfold.data.manifest import audit_passed, verified_manifest
 from tenfold.evaluate import (
     compressed_bits_per_byte,
     scoring_code_version,

@@ -12,7 +12,7 @@ from tenfold.core.errors import InputError
 from tenfold.core.files import read_json, write_json, write_text
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
-from tenfold.data.verified import verified_manifest
+from tenfold.data.manifest import verified_manifest
 from tenfold.experiments.derisk import changes_of
 from tenfold.experiments.forecast.make import fit_laws, target_plan
 from tenfold.experiments.forecast.register import registered, target_identity
