@@ -106,7 +106,8 @@ def train(name: str, directory: Path, corpus: Path, learners: str) -> dict[str, 
 
 def replay(directory: Path) -> dict[str, Any]:
     """What `tenfold train --replay` says of a finished run of several learners: digest, whether it is the same."""
-    return json.loads(run_tenfold("train", str(directory), "--replay", "--json"))
+    replayed: dict[str, Any] = json.loads(run_tenfold("train", str(directory), "--replay", "--json"))
+    return replayed
 
 
 def main() -> None:
