@@ -18,7 +18,7 @@
 import argparse
 import ast
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -325,8 +325,8 @@ def measure(modules: dict[str, Module]) -> dict[str, Any]:
 
 def longest_functions(modules: dict[str, Module], count: int = 10) -> dict[str, int]:
     """The longest functions with their lines."""
-    found = Counter({f"{m.file}:{each.name}": length(each) for m in modules.values() for each in m.functions})
-    return dict(found.most_common(count))
+    found = {f"{m.file}:{each.lineno} {each.name}": length(each) for m in modules.values() for each in m.functions}
+    return dict(sorted(found.items(), key=lambda item: -item[1])[:count])
 
 
 def qualified_names(tree: ast.AST, prefix: str = "") -> Iterator[str]:
