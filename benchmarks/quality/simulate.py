@@ -150,8 +150,7 @@ class Simulation:
             return
         order = Order(self._given, samples, self._given)
         self._given += samples
-        nats, _ = inner_step(actor.learner, order)
-        if not math.isfinite(nats):
+        if not inner_step(actor.learner, order).is_finite:
             raise SystemExit("the loss is not finite")
         actor.life.trained(samples * actor.learner.plan.context)
         self._send(now, actor, actor.life.due())

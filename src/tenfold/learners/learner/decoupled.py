@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -39,9 +38,8 @@ from tenfold.learners.syncer.shelf import digest_of
 from tenfold.learners.watched import Watched
 from tenfold.learners.wire import Link, LinkMeasure, Refused, Security, Unreachable, parse_address, reached
 from tenfold.train.checkpoint import Checkpointer, CheckpointState
+from tenfold.train.execute import StepMeasure, execute
 from tenfold.train.learner import Learner
-from tenfold.train.schedule import learning_rate_factor
-from tenfold.train.step import train_step
 
 IDLE_S = 0.05
 FINISHED, AWAY, STOPPED = -1, -2, -3  # instead of the number of a life: no need to join, ask again, do not
@@ -299,11 +297,11 @@ class DecoupledLearner:
         """One inner step, then whatever fragments are due."""
         began = time.perf_counter()
         self.vitals.idle = self.vitals.flushed = False
-        nats, size = inner_step(self.learner, order)
+        measure = inner_step(self.learner, order)
         if self.faults.make_nan:
             self.faults.make_nan = False
             next(iter(self._parameters.values())).fill_(math.nan)
-        if not math.isfinite(nats):
+        if not measure.is_finite:
             raise self._end(life, "its loss is not finite")
         due = life.due()
         if not self.agree.all(all(life.fragments[index].is_finite for index in due)):
@@ -313,7 +311,7 @@ class DecoupledLearner:
         self._send(due, life, wires)
         if not self.learner.campaign.cluster.overlap:
             self._await_merges(life, wires)
-        self._note(order, nats * tokens, tokens, size, time.perf_counter() - began, wires)
+        self._note(order, measure.nats * tokens, tokens, measure.bytes, time.perf_counter() - began, wires)
         self._save_sometimes(order, life)
 
     def _note(self, order: Order, nats: float, tokens: int, size: float, seconds: float, wires: "_Connections") -> None:
@@ -413,22 +411,9 @@ class DecoupledLearner:
         self._saved_at = step
 
 
-def inner_step(learner: Learner, order: Order) -> tuple[float, float]:
-    """Train on the samples of an order: nats per token and bytes of text, all ranks together.
-
-    The learning rate follows the order's position in the whole run.
-    """
-    train, plan, ranks = learner.campaign.train, learner.plan, learner.ranks
-    share = ranks.share(order.samples)
-    tokens = torch.from_numpy(learner.stream.batch(order.first_sample + share.start, len(share)).astype(np.int64))
-    micro_batches = list(torch.split(tokens.to(ranks.device, non_blocking=True), plan.micro_batch))
-    factor = learning_rate_factor(train.schedule, min(order.position // plan.sequences, plan.steps - 1), plan.steps)
-    result = train_step(
-        learner.root, learner.optimizers, micro_batches, factor, train.optimizer.clip_norm, train.optimizer.z_loss
-    )
-    figures = torch.stack([result.nats.double(), learner.batch_bytes(micro_batches).double()])
-    nats, size = ranks.mean(figures).tolist()
-    return nats, size * ranks.world_size
+def inner_step(learner: Learner, order: Order) -> StepMeasure:
+    """Train on the samples of an order. The learning rate follows the order's position in the whole run."""
+    return execute(learner, learner.batch(order.first_sample, order.samples, order.position))
 
 
 class _Connections(AbstractContextManager["_Connections"]):
