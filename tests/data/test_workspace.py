@@ -28,11 +28,6 @@ def test_the_corpus_is_checked_when_it_is_first_asked_for_and_not_again(campaign
             (campaign / "audit.aside").rename(campaign / "data" / "audit.json")
 
 
-def test_a_corpus_of_other_settings_is_refused(campaign: Path) -> None:
-    with open_workspace(campaign, ("seed=7",)) as workspace, pytest.raises(InputError, match="or seed than campaign.toml"):
-        _ = workspace.manifest
-
-
 def test_another_configuration_has_the_same_corpus(campaign: Path) -> None:
     with open_workspace(campaign) as workspace:
         seeded = workspace.campaign.model_copy(update={"seed": 7})

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tenfold.core.text import duration
-from tenfold.scaling.effective import WIDEST
 
 MISSING = "–"
+WIDEST = 1e6  # multiples of compute are sought from 1e-6 to 1e6; either end stands for anything beyond
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SECONDS = ("s", "seconds")
 LONG = 600  # seconds from which on a duration is written in minutes and hours
 
@@ -66,3 +67,25 @@ def multiple(value: float | None) -> str:
 def times(worth: Mapping[str, Any]) -> str:
     """1.04× [0.80, 1.30] from value, low and high; a narrow column breaks it before the interval only."""
     return f"{multiple(worth['value'])}× [{multiple(worth['low'])},\u00a0{multiple(worth['high'])}]"
+
+
+def short_number(value: float) -> str:
+    """A number on an axis: 1234567 → 1.23M, 0.00012 → 1.2e-04."""
+    size = abs(value)
+    for unit, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if size >= factor:
+            return f"{value / factor:.3g}{unit}"
+    return f"{value:.3g}" if size >= 1e-3 or value == 0 else f"{value:.1e}"
+
+
+def power_of_ten(power: int) -> str:
+    """-3 → 10⁻³."""
+    return "10" + str(power).translate(SUPERSCRIPTS)
+
+
+def scientific(value: float) -> str:
+    """3.2e19 → 3.2·10¹⁹."""
+    power = math.floor(math.log10(value) + 1e-9)
+    digits = f"{value / 10.0**power:.2g}"
+    label = power_of_ten(power)
+    return label if digits == "1" else f"{digits}·{label}"

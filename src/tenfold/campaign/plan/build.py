@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Protocol, TypeVar, cast
 
-from tenfold.pages.charts import short_number
+from tenfold.pages.figures import short_number
 from tenfold.pages.plan import (
     Asked,
     FleetLine,

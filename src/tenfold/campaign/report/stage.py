@@ -20,7 +20,7 @@ from tenfold.experiments.ladder.stage import finished_ladder
 from tenfold.experiments.local.stage import planned
 from tenfold.ledger import Ledger
 from tenfold.pages.plan import read_plan
-from tenfold.pages.render import render
+from tenfold.pages.report import render
 from tenfold.train.finished import Trained, trained_as
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from tenfold.campaign.plan import FleetLine, Front, Lever, Plan, Sensitivity, plan_page, write_pictures
-from tenfold.campaign.plan.files import standalone
-from tenfold.campaign.report import render
 from tenfold.core.errors import InputError
+from tenfold.pages.plan_files import standalone
 from tenfold.pages.plan_page import counted, plan_figures
+from tenfold.pages.report import render
 from tests.campaign.browser import open_browser
 from tests.campaign.plan.example import larger, llama_plan
-from tests.campaign.plan.svg import parsed
-from tests.campaign.test_forecast_page import Page, base
+from tests.pages.svg import parsed
+from tests.pages.test_forecast import Page, base
 
 EVIL = '<script>alert("x")</script>'
 PLAN = llama_plan()

@@ -14,8 +14,8 @@ import pytest
 
 from tenfold.campaign import run_evaluate, run_report
 from tenfold.campaign.report.learners import data_parallel_bytes_per_token
+from tenfold.pages.learners import MOST_ROWS, lead_of, learners_page, shown_rows, trained_by, verdict_of
 from tenfold.pages.learners_charts import clock_text, time_unit, timeline_picture
-from tenfold.pages.learners_page import MOST_ROWS, lead_of, learners_page, shown_rows, trained_by, verdict_of
 from tests.campaign.browser import open_browser
 from tests.learners.small import cluster_campaign, committed_samples, total_samples, train
 

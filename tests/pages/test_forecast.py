@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tenfold.campaign.report import render
 from tenfold.config import Schedule
-from tenfold.pages.figures import figure, interval, multiple, percent
-from tenfold.pages.forecast_page import forecast_page
-from tenfold.pages.scaling_charts import Change, stack_chart
+from tenfold.pages.changes import ChangeBar, stack_chart
+from tenfold.pages.figures import WIDEST, figure, interval, multiple, percent
+from tenfold.pages.forecast import forecast_page
+from tenfold.pages.report import render
 from tenfold.scaling import (
     LEVELS,
     Forecast,
@@ -30,6 +30,7 @@ from tenfold.scaling import (
     fit_scaling_law,
 )
 from tenfold.scaling.curve import BandTracker, Curve, FinalLoss, Run, forecast_curve, schedule_rates
+from tenfold.scaling.effective import WIDEST as SOUGHT_TO
 from tenfold.scaling.predict import describe_law
 
 Record = dict[str, Any]
@@ -498,6 +499,10 @@ def test_without_a_ladder_the_first_quantity_leads() -> None:
     assert set(page.charts) == {"curve"}
 
 
+def test_a_multiple_is_open_where_scaling_stops_seeking() -> None:
+    assert WIDEST == SOUGHT_TO
+
+
 def test_open_multiples_are_written_and_drawn() -> None:
     report = whole()
     report["forecast"]["effective"]["compute"] |= {"value": math.inf, "low": 1.7, "high": math.inf}
@@ -505,7 +510,7 @@ def test_open_multiples_are_written_and_drawn() -> None:
     text = Page(render(json.loads(json.dumps(report)))).text
     assert "this run is worth ∞× [1.70, ∞] its compute" in text
     assert "1.24× [0, ∞]" in text
-    assert "nan" not in stack_chart([Change("open", math.inf, 0.0, math.inf)])
+    assert "nan" not in stack_chart([ChangeBar("open", math.inf, 0.0, math.inf)])
 
 
 @pytest.mark.parametrize(

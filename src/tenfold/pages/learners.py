@@ -9,8 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tenfold.core.text import duration
-from tenfold.pages.charts import short_number
-from tenfold.pages.figures import MISSING, percent
+from tenfold.pages.figures import MISSING, percent, short_number
 from tenfold.pages.learners_charts import (
     clock_text,
     participation_picture,
