@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from tenfold.config import Schedule
+from tenfold.core.text import WIDEST
 from tenfold.pages.changes import ChangeBar, stack_chart
-from tenfold.pages.figures import WIDEST, figure, interval, multiple, percent
 from tenfold.pages.forecast import forecast_page
 from tenfold.pages.report import render
 from tenfold.scaling import (
@@ -511,31 +511,3 @@ def test_open_multiples_are_written_and_drawn() -> None:
     assert "this run is worth ∞× [1.70, ∞] its compute" in text
     assert "1.24× [0, ∞]" in text
     assert "nan" not in stack_chart([ChangeBar("open", math.inf, 0.0, math.inf)])
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        (figure(4.2317, 0.1), "4.23"),
-        (figure(4.2317, 0.0213), "4.232"),
-        (figure(12345.6, 900.0), "12,346"),
-        (figure(7390.0, 900.0, "seconds"), "2h03m"),
-        (figure(4.2317, None), "4.232"),
-        (figure(4.2317, 0.0), "4.232"),
-        (figure(None, 0.1), "–"),
-        (figure(math.inf, 0.1), "∞"),
-        (interval((4.1, 4.25)), "[4.10, 4.25]"),
-        (percent(0.0069), "0.69%"),
-        (percent(0.083), "8.3%"),
-        (percent(1.0), "100%"),
-        (percent(0.0), "0%"),
-        (percent(None), "–"),
-        (multiple(1.038), "1.04"),
-        (multiple(0.012), "0.012"),
-        (multiple(312.4), "312"),
-        (multiple(1e6), "∞"),
-        (multiple(1e-6), "0"),
-    ],
-)
-def test_figures_have_the_digits_they_bear(written: str, expected: str) -> None:
-    assert written == expected

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
+from tenfold.core.text import MISSING, level_name, multiple, multiple_in_interval, percent, scientific
 from tenfold.pages.charts import LETTER, NOTHING, RIGHT, WIDTH, Chart, Paint, rows, scale_over
-from tenfold.pages.figures import MISSING, level_name, multiple, percent, scientific, times
 from tenfold.pages.style import BLUE, GREEN, INK, ORANGE, SOFT
 
 Record = Mapping[str, Any]
@@ -92,8 +92,8 @@ def _row(change: Record) -> ChangeRow:
         verdict=found["verdict"],
         why=found["why"],
         trend=TRENDS[found["trend"]],
-        pooled=times(found["pooled"]),
-        at_target=times(found["at_target"]),
+        pooled=multiple_in_interval(found["pooled"]),
+        at_target=multiple_in_interval(found["at_target"]),
         seeds=found["seeds"],
         noise=percent(found["noise"]),
     )
@@ -101,7 +101,7 @@ def _row(change: Record) -> ChangeRow:
 
 def _rungs(scales: Sequence[Sequence[Record]]) -> list[RungRow]:
     """All rungs that some change was tried at, in order of compute."""
-    found = [{(scale["compute"], scale["rung"]): times(scale) for scale in tried} for tried in scales]
+    found = [{(scale["compute"], scale["rung"]): multiple_in_interval(scale) for scale in tried} for tried in scales]
     rungs = sorted({rung for tried in found for rung in tried})
     return [RungRow(rung[1], scientific(rung[0]), tuple(tried.get(rung, MISSING) for tried in found)) for rung in rungs]
 

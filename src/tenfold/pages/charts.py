@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from tenfold.pages.figures import power_of_ten, short_number
+from tenfold.core.text import power_of_ten, short
 from tenfold.pages.style import COLOURS, INK, SOFT, template_environment
 
 WIDTH, FULL_WIDTH = 520, 1040
@@ -66,8 +66,8 @@ class Scale:
         if self.log and self.high / self.low > DECADES_FROM:
             return [Tick(self.place(10.0**power), power_of_ten(power)) for power in self._powers(count)]
         if self.log and self.high / self.low > ROUND_FROM:
-            return [Tick(self.place(value), short_number(value)) for value in self._ones_twos_fives()]
-        return [Tick(self.place(value), short_number(value)) for value in round_numbers(self.low, self.high, count)]
+            return [Tick(self.place(value), short(value)) for value in self._ones_twos_fives()]
+        return [Tick(self.place(value), short(value)) for value in round_numbers(self.low, self.high, count)]
 
     def _powers(self, count: int) -> range:
         first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
@@ -335,7 +335,7 @@ def line_chart(
     xs = [x for points in drawn.values() for x, _ in points]
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(drawn))]
     entries = {
-        f"{name} {short_number(points[-1][1])}": Paint(colour)
+        f"{name} {short(points[-1][1])}": Paint(colour)
         for (name, points), colour in zip(drawn.items(), colours, strict=True)
     }
     x = Scale(min(xs), max(*xs, min(xs) + 1), LEFT, WIDTH - RIGHT)

@@ -6,8 +6,17 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tenfold.core.text import duration
-from tenfold.pages.figures import MISSING, figure, interval, level_name, percent, scientific, short_number, times
+from tenfold.core.text import (
+    MISSING,
+    duration,
+    figure,
+    interval,
+    level_name,
+    multiple_in_interval,
+    percent,
+    scientific,
+    short,
+)
 from tenfold.pages.forecast_charts import curve_picture, isoflop_picture, ladder_picture, residual_picture
 from tenfold.pages.style import moment
 
@@ -147,7 +156,7 @@ def outlook_rows(forecast: Record, loss: Record) -> list[OutlookRow]:
 def _outlook(name: str, record: Record) -> OutlookRow:
     low, high = record["intervals"][SHOWN]
     loss = figure(record["loss"], high - low)
-    return OutlookRow(name, short_number(record["N"]), short_number(record["D"]), loss, interval((low, high)))
+    return OutlookRow(name, short(record["N"]), short(record["D"]), loss, interval((low, high)))
 
 
 @dataclass(frozen=True)
@@ -174,8 +183,8 @@ def ladder_table(ladder: Record) -> Table | None:
 def _rung_cells(point: Record) -> tuple[str, ...]:
     return (
         point["name"],
-        short_number(point["N"]),
-        short_number(point["D"]),
+        short(point["N"]),
+        short(point["D"]),
         scientific(point["C"]),
         f"{point['steps']:,}",
         f"{point['learning_rate']:.3g}",
@@ -336,7 +345,7 @@ def _effective(effective: Record) -> str:
     compute, data = effective["compute"], effective["data"]
     levels = level_name(compute["level"])
     return (
-        f"By the loss it reached, this run is worth {times(compute)} its compute and {times(data)} its data "
+        f"By the loss it reached, this run is worth {multiple_in_interval(compute)} its compute and {multiple_in_interval(data)} its data "
         f"in the recipe of the ladder ({levels} intervals)."
     )
 

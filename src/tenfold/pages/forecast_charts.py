@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from markupsafe import Markup
 
+from tenfold.core.text import scientific, short
 from tenfold.pages.charts import (
     LEFT,
     NOTHING,
@@ -23,7 +24,6 @@ from tenfold.pages.charts import (
     thin,
     y_range,
 )
-from tenfold.pages.figures import scientific, short_number
 from tenfold.pages.style import BLUE, GREEN, ORANGE, SOFT, ramp
 
 T = TypeVar("T")
@@ -271,7 +271,7 @@ def isoflop_chart(
 def _draw_profile(chart: Chart, profile: IsoflopProfile, colour: str) -> None:
     chart.line(sorted(profile.fitted or profile.points), colour, width=1.6)
     for x, y in profile.points:
-        chart.dot(x, y, colour, radius=3, title=_title(f"{short_number(x)} parameters", y))
+        chart.dot(x, y, colour, radius=3, title=_title(f"{short(x)} parameters", y))
     if profile.minimum:
         chart.dot(*profile.minimum, colour, radius=5.5, hollow=True, title=_title("minimum", profile.minimum[1]))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tenfold.core.text import clock
 from tenfold.pages.charts import FULL_WIDTH, LEFT, LETTER, LOW, RIGHT, WIDTH, Chart, Paint, Scale, plot, rows
 from tenfold.pages.style import BLUE, COLOURS, GOLD, GREEN, INK, ORANGE, PURPLE, SOFT
 
@@ -25,13 +26,6 @@ UNITS = ((7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "second
 def time_unit(seconds: float) -> tuple[float, str]:
     """Seconds in a unit of the time axis, and its name, for a run this long."""
     return next((size, name) for least, size, name in UNITS if seconds >= least)
-
-
-def clock_text(seconds: float) -> str:
-    """31.4 → 0:31, 3671 → 1:01:11."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def timeline_picture(processes: Sequence[Record], seconds: float, pauses: Sequence[Record]) -> Markup:
@@ -68,7 +62,7 @@ def _timeline_title(processes: Sequence[Record]) -> str:
 def _said(process: Record, span: Record) -> str:
     syncer = process["name"].partition("-")[0] == SYNCER
     state = "serving" if syncer and span["state"] == "training" else STATES[span["state"]][2]
-    return f"{state} {clock_text(span['begin'])} to {clock_text(span['end'])}"
+    return f"{state} {clock(span['begin'])} to {clock(span['end'])}"
 
 
 def _healed(process: Record) -> list[Record]:
@@ -87,7 +81,7 @@ def _draw_process(chart: Chart, process: Record, middle: float, size: float) -> 
     _draw_faults(chart, [mark for mark in process["marks"] if mark["kind"] in ("fault", "quarantined")], middle, size)
     at = (middle - chart.y.start) / PITCH
     for mark in _healed(process):
-        chart.dot(mark["at"] / size, at, GREEN, radius=4.5, title=f"{clock_text(mark['at'])} {mark['text']}")
+        chart.dot(mark["at"] / size, at, GREEN, radius=4.5, title=f"{clock(mark['at'])} {mark['text']}")
 
 
 def _draw_faults(chart: Chart, marks: Sequence[Record], middle: float, size: float) -> None:

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
+from tenfold.core.text import short
 from tenfold.pages.charts import (
     EDGE,
     LEFT,
@@ -24,7 +25,6 @@ from tenfold.pages.charts import (
     rows,
     scale_over,
 )
-from tenfold.pages.figures import short_number
 from tenfold.pages.plan import MOST_MEASURED, FleetLine, Front, FrontPoint, Lever, Sensitivity
 from tenfold.pages.style import BLUE, CARD, COLOURS, GREEN, INK, ORANGE, SOFT
 
@@ -107,7 +107,7 @@ def _draw_part(
     """One part and its share, where there is room for that."""
     size = bar.parts[name]
     share = size / bar.total
-    chart.box(begin, begin + size, top, BAR_HEIGHT, paint, f"{name}: {short_number(size)} ({share:.1%})")
+    chart.box(begin, begin + size, top, BAR_HEIGHT, paint, f"{name}: {short(size)} ({share:.1%})")
     free, middle = _widest_piece(chart.x.place(begin), chart.x.place(begin + size), cuts)
     if free > PERCENTAGE:
         chart.write(middle, top + 13, f"{share:.0%}", CARD if paint.strength > STRONG else INK, "middle", halo=False)

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tenfold.core.text import amount_in_words
 from tenfold.pages.charts import Paint
 from tenfold.pages.plan import MOST_MEASURED, Asked, Plan, Planned
 from tenfold.pages.plan_charts import Bar, bars_picture, fleet_picture, front_picture, tornado_picture
@@ -13,7 +14,6 @@ from tenfold.pages.style import BLUE, GOLD, GREEN, ORANGE, PURPLE, SOFT, templat
 
 MOST_BARS = 5
 """Layouts that the pictures show; the table has all."""
-COUNTED = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"), (1e3, "thousand"))
 GIGA = 1e9
 TIME_GROUPS: tuple[tuple[str, Paint, tuple[str, ...]], ...] = (
     ("matrix products", Paint(BLUE, 0.95), ("matmul",)),
@@ -113,18 +113,10 @@ def question_text(asked: Asked) -> str:
     """One sentence: which model, which batch, which machine."""
     tokens = asked.sequences * asked.context
     return (
-        f"How should {asked.model} ({counted(asked.parameters)} parameters, context {asked.context:,}) be laid out "
+        f"How should {asked.model} ({amount_in_words(asked.parameters)} parameters, context {asked.context:,}) be laid out "
         f"over {asked.devices:,} × {asked.accelerator} ({asked.memory_bytes / GIGA:.4g} GB each) with "
-        f"{asked.sequences:,} sequences ({counted(tokens)} tokens) in a step, in {asked.precision}?"
+        f"{asked.sequences:,} sequences ({amount_in_words(tokens)} tokens) in a step, in {asked.precision}?"
     )
-
-
-def counted(number: float) -> str:
-    """405 billion, 16.8 million."""
-    for factor, word in COUNTED:
-        if number >= factor:
-            return f"{number / factor:.3g} {word}"
-    return f"{number:.3g}"
 
 
 def _row(layout: Planned) -> LayoutRow:

@@ -8,8 +8,7 @@ import time
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tenfold.core.text import duration
-from tenfold.pages.figures import short_number
+from tenfold.core.text import duration, short
 
 LIGHT = {
     "ink": "#16202b",
@@ -64,6 +63,6 @@ def template_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"short": short_number, "duration": duration, "moment": moment}
+    environment.filters |= {"short": short, "duration": duration, "moment": moment}
     environment.globals |= {"light": LIGHT, "dark": DARK}
     return environment
