@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tenfold.config import Schedule
-from tenfold.core.text import WIDEST
+from tenfold.core.text import WIDEST, figure, interval
 from tenfold.pages.changes import ChangeBar, stack_chart
 from tenfold.pages.forecast import forecast_page
 from tenfold.pages.report import render

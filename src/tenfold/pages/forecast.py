@@ -342,11 +342,10 @@ def _tracking(tracking: Record) -> str:
 
 def _effective(effective: Record) -> str:
     """How many times its own compute and data the run is worth."""
-    compute, data = effective["compute"], effective["data"]
-    levels = level_name(compute["level"])
+    compute, data = (multiple_in_interval(effective[name]) for name in ("compute", "data"))
     return (
-        f"By the loss it reached, this run is worth {multiple_in_interval(compute)} its compute and {multiple_in_interval(data)} its data "
-        f"in the recipe of the ladder ({levels} intervals)."
+        f"By the loss it reached, this run is worth {compute} its compute and {data} its data "
+        f"in the recipe of the ladder ({level_name(effective['compute']['level'])} intervals)."
     )
 
 

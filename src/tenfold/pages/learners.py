@@ -167,8 +167,8 @@ def _told_together(outages: Sequence[Record]) -> str:
 
 
 def _told_pauses(pauses: Sequence[Record]) -> str:
-    seconds = sum(pause["seconds"] for pause in pauses)
-    return f"The run was interrupted {times(len(pauses))} and taken up again; these {duration(seconds, precise=True)} are left out."
+    lost = duration(sum(pause["seconds"] for pause in pauses), precise=True)
+    return f"The run was interrupted {times(len(pauses))} and taken up again; these {lost} are left out."
 
 
 def verdict_of(record: Record) -> tuple[str, bool]:

@@ -111,11 +111,11 @@ def plan_figures(plan: Plan) -> tuple[Figure, ...]:
 
 def question_text(asked: Asked) -> str:
     """One sentence: which model, which batch, which machine."""
-    tokens = asked.sequences * asked.context
+    parameters, tokens = amount_in_words(asked.parameters), amount_in_words(asked.sequences * asked.context)
     return (
-        f"How should {asked.model} ({amount_in_words(asked.parameters)} parameters, context {asked.context:,}) be laid out "
+        f"How should {asked.model} ({parameters} parameters, context {asked.context:,}) be laid out "
         f"over {asked.devices:,} × {asked.accelerator} ({asked.memory_bytes / GIGA:.4g} GB each) with "
-        f"{asked.sequences:,} sequences ({amount_in_words(tokens)} tokens) in a step, in {asked.precision}?"
+        f"{asked.sequences:,} sequences ({tokens} tokens) in a step, in {asked.precision}?"
     )
 
 
