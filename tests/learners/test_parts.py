@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenfold.config.cluster import Precision
+from tenfold.config.learners import Precision
 from tenfold.core.errors import InputError
 from tenfold.learners.fragments import cut_model, spans_of_rank
 from tenfold.learners.learner.life import Life

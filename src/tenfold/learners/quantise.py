@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tenfold.config.cluster import Precision
+from tenfold.config.learners import Precision
 
 BLOCK = 64
 LEVELS = {"int8": 127, "int4": 7}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from tenfold.config.cluster import Precision
+from tenfold.config.learners import Precision
 from tenfold.learners.learner.local import LocalFragment
 from tenfold.learners.learner.supply import Order
 from tenfold.learners.records import Contributed, Contribution, Merged, Published

@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from tenfold.config.cluster import Precision
+from tenfold.config.learners import Precision
 from tenfold.learners.fragments import Fragment
 from tenfold.learners.quantise import decode, encode
 
