@@ -60,7 +60,7 @@ def parse_campaign(text: str, where: str, overrides: Sequence[str] = ()) -> Camp
 def _warn_of_former_names(origin: str) -> None:
     """Once in a process: a command reads its campaign several times."""
     logging.getLogger("tenfold").warning(
-        f"warning: {origin}: [cluster] is called [learners] now, its key `learners` is `count`; read as that"
+        f"{origin}: [cluster] is called [learners] now, its key `learners` is `count`; read as that"
     )
 
 
