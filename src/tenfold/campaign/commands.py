@@ -14,6 +14,7 @@ from tenfold.config import FILE_NAME, Campaign, example_values, load_campaign, r
 from tenfold.core.console import RunConsole, run_console
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.folder import CampaignFiles
+from tenfold.core.fork_server import serve_forks
 from tenfold.data import sources_of
 from tenfold.data.verified import verified_manifest
 from tenfold.experiments.derisk import derisk
@@ -23,7 +24,6 @@ from tenfold.experiments.ladder.stage import run_ladder as train_ladder
 from tenfold.experiments.ladder.worker import work_for_parent
 from tenfold.experiments.local.stage import settle_plan
 from tenfold.learners.run import learn, replay, serve_as_syncer
-from tenfold.learners.supervise import serve_forks
 from tenfold.train.finished import trained_as
 from tenfold.train.learner import make_deterministic
 from tenfold.train.ranks import joined_ranks
@@ -42,7 +42,7 @@ def init_campaign(directory: Path, example: str, data: str | None) -> Path:
         if Path(data).resolve() == (directory / "data").resolve():
             raise InputError(f"--data {data}: the corpus will be written there; rename your folder, then name it so")
         values["data"] |= {"sources": sources_of(data), "holdouts": _holdouts_for_own_data(values)}
-        for demonstration in ("cluster", "chaos"):  # learners of which one is killed: not what own data is for
+        for demonstration in ("learners", "chaos"):  # learners of which one is killed: not what own data is for
             values.pop(demonstration, None)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -172,7 +172,7 @@ def run_replay(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
         replayed = replay(campaign, files, manifest, console)
         same = replayed.weights_digest == trained.result.weights_digest
         if not same:
-            raise TenfoldError(f"{files.cluster}: replay gives other weights than training ended with")
+            raise TenfoldError(f"{files.learners}: replay gives other weights than training ended with")
     return asdict(replayed) | {"same": same}
 
 
@@ -183,7 +183,7 @@ def run_syncer(
     campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
     manifest = verified_manifest(campaign, files, hashes=not child)
     if port is None:
-        port = campaign.cluster.port and campaign.cluster.port + 2 * shard
+        port = campaign.learners.port and campaign.learners.port + 2 * shard
     return {"finished": serve_as_syncer(campaign, files, manifest, shard, port, bulk_port, child=child)}
 
 
@@ -204,7 +204,7 @@ def run_learner(
     return {"learner": name, "finished": True}
 
 
-def run_zygote(main: Callable[[], object]) -> None:
+def run_fork_server(main: Callable[[], object]) -> None:
     """Body of the process that learners are forked off: all is imported, nothing has computed yet."""
     make_deterministic(1)  # imports the compiler, most of a second; a learner sets its own number of threads
     serve_forks(main)

@@ -1,13 +1,10 @@
 """Where everything of a campaign lies, and the lock that keeps two commands out of it at once."""
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core.locks import exclusive
 
 
 @dataclass(frozen=True)
@@ -52,14 +49,15 @@ class CampaignFiles:
         return self.directory / "ladder"
 
     @property
-    def cluster(self) -> Path:
-        """State of syncer and learners, their merge log and what they printed."""
-        return self.directory / "cluster"
+    def learners(self) -> Path:
+        """State of syncer and learners, their merge log and what they printed; `cluster` where it was begun as that."""
+        former = self.directory / "cluster"
+        return former if former.is_dir() else self.directory / "learners"
 
     @property
-    def cluster_identity(self) -> Path:
+    def learners_identity(self) -> Path:
         """Of which run that state is."""
-        return self.cluster / "identity.json"
+        return self.learners / "identity.json"
 
     @property
     def export(self) -> Path:
@@ -76,26 +74,9 @@ class CampaignFiles:
         """The report for people."""
         return self.directory / "report.html"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the campaign alone. Raises InputError when another process has it or the folder is unwritable."""
-        path = self.directory / ".lock"
-        try:
-            handle = path.open("a+")
-        except OSError as error:
-            raise InputError(
-                f"{self.directory}: cannot write here ({error.strerror}); choose another directory"
-            ) from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                handle.seek(0)
-                owner = handle.read().strip() or "unknown"
-                raise TenfoldError(
-                    f"{self.directory}: process {owner} is working here; wait for it or stop it"
-                ) from None
-            handle.truncate(0)
-            handle.write(str(os.getpid()))
-            handle.flush()
-            yield
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the campaign alone.
+
+        Raises TenfoldError when another process has it, InputError when the folder cannot be written.
+        """
+        return exclusive(self.directory / ".lock")
