@@ -16,7 +16,7 @@ from tenfold.config import load_campaign
 from tenfold.config.change import load_change
 from tenfold.core.errors import InputError
 from tenfold.core.folder import CampaignFiles
-from tenfold.data.verified import verified_manifest
+from tenfold.data.manifest import verified_manifest
 from tenfold.experiments.derisk import changes_of
 from tenfold.experiments.derisk.kept import assessment_of, record_of, same_recipe
 from tenfold.experiments.derisk.plan import DeriskPlan, Question, plan_derisk
