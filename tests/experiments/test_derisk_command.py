@@ -21,7 +21,7 @@ from tenfold.experiments.derisk.kept import assessment_of, record_of, same_recip
 from tenfold.experiments.derisk.plan import DeriskPlan, Question, plan_derisk
 from tenfold.experiments.derisk.stack import apply_change, check_stack
 from tenfold.ledger import Ledger, TriedChange
-from tenfold.pages.changes_page import changes_page
+from tenfold.pages.changes import changes_page
 from tests.campaign.small import TOML, copy_of, new_campaign
 
 TARGET = {

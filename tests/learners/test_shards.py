@@ -17,27 +17,23 @@ import torch
 from tenfold.campaign import run_replay, run_syncer
 from tenfold.config import Campaign, parse_campaign
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.learners.fragments import shard_of
-from tenfold.learners.learner.downlink import fetch_all
+from tenfold.learners.learner.exchange import fetch_all
 from tenfold.learners.log import RunLog
-from tenfold.learners.quantise import encode
-from tenfold.learners.records import Contribution
-from tenfold.learners.syncer.handler import ShardHandler, SyncerHandler
-from tenfold.learners.syncer.members import RemoteMembers
-from tenfold.learners.syncer.process import make_shard, remote_shards
+from tenfold.learners.messages import Contribution, MembershipView, ShardReport
+from tenfold.learners.outer import digest_of_values, encode, shard_of
+from tenfold.learners.syncer.coordinator import LINK_FIGURES, Coordinator, RunFacts
 from tenfold.learners.syncer.recorder import Recorder
-from tenfold.learners.syncer.report import Membership, Report
-from tenfold.learners.syncer.service import LINK_FIGURES, Coordinator, RunFacts
-from tenfold.learners.syncer.shelf import digest_of
+from tenfold.learners.syncer.remote import RemoteMembership
+from tenfold.learners.syncer.service import ShardHandler, SyncerHandler, make_shard, remote_shards
 from tenfold.learners.wire import BlobServer, Link, Refused, Security, Unreachable
 from tenfold.ledger import Ledger
-from tests.learners.small import cluster_campaign, committed_samples, total_samples, train, wait_until
+from tests.learners.small import committed_samples, learners_campaign, total_samples, train, wait_until
 
 CAMPAIGN = Campaign.model_validate(
     {
         "model": {"depth": 1, "width": 32, "head_dim": 16, "context": 32},
         "train": {"batch_tokens": 256},
-        "cluster": {"learners": 2, "fragments": 2, "syncer_shards": 2, "grace": 0.0, "strikes": 2},
+        "learners": {"count": 2, "fragments": 2, "syncer_shards": 2, "grace": 0.0, "strikes": 2},
     }
 )
 VOCABULARY, TOTAL, SECURITY = 300, 128, Security("secret")
@@ -83,7 +79,7 @@ class FurtherShard:
     def __post_init__(self) -> None:
         self.stack = ExitStack()
         recorder = _recorder(self.folder, [], self.stack)
-        self.members = RemoteMembers(lambda: f"127.0.0.1:{self.coordinator_port}", SECURITY, 1, "r")
+        self.members = RemoteMembership(lambda: f"127.0.0.1:{self.coordinator_port}", SECURITY, 1, "r")
         self.shard = make_shard(CAMPAIGN, VOCABULARY, self.folder / "shard-1", self.members, recorder, 1)
         self.stack.callback(self.shard.shelf.close)
         self.server = BlobServer(ShardHandler(self.shard, recorder), SECURITY, control_port=self.port)
@@ -154,7 +150,7 @@ class FakeLearner:
         self.values, self.leases = fetch_all(self.links, [0, 1], (0, 1)), 0
 
     def heal(self, **changed: torch.Tensor) -> None:
-        digests = {str(i): [v, digest_of(changed.get(f"fragment_{i}", t))] for i, (v, t) in self.values.items()}
+        digests = {str(i): [v, digest_of_values(changed.get(f"fragment_{i}", t))] for i, (v, t) in self.values.items()}
         origin = {"kind": "initial", "life": None, "step": 0, "history": [], "seconds": 0.0}
         self.link.call("healed", {"life": self.life, "origin": origin, "digests": digests})
 
@@ -415,7 +411,7 @@ def test_a_shard_that_was_taken_over_is_sent_away(syncer: Syncer) -> None:
 
 
 def test_a_shard_of_another_configuration_is_refused(syncer: Syncer) -> None:
-    stranger = Report(shard=1, recipe="other", generation=9, address="127.0.0.1:1", versions={})
+    stranger = ShardReport(shard=1, recipe="other", generation=9, address="127.0.0.1:1", versions={})
     link = Link(syncer.first.server.address, SECURITY, streams=1, patience=5.0)
     with pytest.raises(Refused, match="another configuration"):
         link.call("report", stranger.to_dict())
@@ -431,10 +427,10 @@ def test_learners_wait_for_a_shard_that_has_not_said_where_it_is(tmp_path: Path)
 
 
 def test_messages_survive_the_wire() -> None:
-    report = Report(1, "r", 3, "h:1", {1: 2}, {7: {1: 40}}, 128, ((7, "bad"),))
-    assert Report.from_dict(json.loads(json.dumps(report.to_dict()))) == report
-    membership = Membership(frozenset({1}), frozenset({1, 2}), True, 60, 64, (3,), False)
-    assert Membership.from_dict(json.loads(json.dumps(membership.to_dict()))) == membership
+    report = ShardReport(1, "r", 3, "h:1", {1: 2}, {7: {1: 40}}, 128, ((7, "bad"),))
+    assert ShardReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+    membership = MembershipView(frozenset({1}), frozenset({1, 2}), True, 60, 64, (3,), False)
+    assert MembershipView.from_dict(json.loads(json.dumps(membership.to_dict()))) == membership
 
 
 FAULTS = """
@@ -452,7 +448,7 @@ faults = [
 
 @pytest.mark.slow
 def test_shard_and_coordinator_killed_while_learners_train(tmp_path: Path) -> None:
-    campaign = cluster_campaign(tmp_path, tokens=240_000, more=FAULTS)
+    campaign = learners_campaign(tmp_path, tokens=240_000, more=FAULTS)
     result = train(campaign)
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
     with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
@@ -462,26 +458,26 @@ def test_shard_and_coordinator_killed_while_learners_train(tmp_path: Path) -> No
     assert ("stop", "syncer-1") in done and ("partition", "syncer-1") in done
     died = [event.data["learner"] for event in events if event.kind == "died"]
     assert sorted(died) == ["learner-1", "syncer", "syncer-1"]
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(campaign / "learners") as log:
         (killed,) = {life.name for life in log.lives() if life.state == "sealed"}
         assert killed == "learner-1"
         assert all(log.newest_version(fragment) > 10 for fragment in range(3))
-    assert not list((campaign / "cluster" / "shard-0").glob("fragment-1"))
-    assert sorted(path.name for path in (campaign / "cluster" / "shard-1").glob("fragment-*")) == ["fragment-1"]
+    assert not list((campaign / "learners" / "shard-0").glob("fragment-1"))
+    assert sorted(path.name for path in (campaign / "learners" / "shard-1").glob("fragment-*")) == ["fragment-1"]
     assert run_replay(campaign, ())["weights_digest"] == result["weights_digest"]
-    with pytest.raises(InputError, match=r"--shard 2: cluster.syncer_shards = 2"):
+    with pytest.raises(InputError, match=r"--shard 2: learners.syncer_shards = 2"):
         run_syncer(campaign, (), 2, None, 0, child=True)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"syncer_shards": 5}, "cluster: syncer_shards 5: each holds a fragment; at most 4"),
-        ({"syncer_shards": 0}, "cluster.syncer_shards = 0"),
-        ({"syncer_shards": 2, "port": 65533}, "cluster: port 65533: 4 ports from there on go beyond 65535"),
+        ({"syncer_shards": 5}, "learners: syncer_shards 5: each holds a fragment; at most 4"),
+        ({"syncer_shards": 0}, "learners.syncer_shards = 0"),
+        ({"syncer_shards": 2, "port": 65533}, "learners: port 65533: 4 ports from there on go beyond 65535"),
     ],
 )
 def test_shards_that_cannot_be_are_one_clear_line(values: dict[str, int], message: str) -> None:
-    text = "\n".join(["[cluster]", *(f"{key} = {value}" for key, value in values.items())])
+    text = "\n".join(["[learners]", *(f"{key} = {value}" for key, value in values.items())])
     with pytest.raises(InputError, match=f"^c.toml: {re.escape(message)}"):
         parse_campaign(text, "c.toml")

@@ -12,7 +12,7 @@ from tenfold.core.errors import InputError
 from tenfold.core.files import read_json, write_json, write_text
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
-from tenfold.data.verified import verified_manifest
+from tenfold.data.manifest import verified_manifest
 from tenfold.experiments.derisk import changes_of
 from tenfold.experiments.forecast.make import fit_laws, target_plan
 from tenfold.experiments.forecast.register import registered, target_identity
@@ -20,7 +20,7 @@ from tenfold.experiments.ladder.stage import finished_ladder
 from tenfold.experiments.local.stage import planned
 from tenfold.ledger import Ledger
 from tenfold.pages.plan import read_plan
-from tenfold.pages.render import render
+from tenfold.pages.report import render
 from tenfold.train.finished import Trained, trained_as
 
 
@@ -40,7 +40,7 @@ def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dic
     with closing(Ledger(files.ledger, read_only=True)) as ledger:
         collected = collect(campaign, manifest, plan, trained, evaluation, audited, ledger)
         collected |= _forecasts(campaign, files, manifest, trained, ledger, console) | changes_of(ledger)
-        collected["learners"] = learners_record(campaign, plan, files.cluster, ledger.events())
+        collected["learners"] = learners_record(campaign, plan, files.learners, ledger.events())
     collected["layout_plan"] = _plan(files, console)
     write_json(files.report_json, collected)
     write_text(files.report_html, render(collected))

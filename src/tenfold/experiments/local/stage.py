@@ -12,7 +12,7 @@ from tenfold.core.console import RunConsole, run_console
 from tenfold.core.errors import TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
-from tenfold.data.verified import verified_manifest
+from tenfold.data.manifest import verified_manifest
 from tenfold.experiments.forecast.register import digest_of, target_identity, training_run
 from tenfold.experiments.local import Calibration, LocalForecast, calibrate, forecast_local
 from tenfold.learners.settings import batch_of, sharing_machine
@@ -84,7 +84,7 @@ def plan_locally(directory: Path, overrides: Sequence[str] = (), *, again: bool 
 def _plan_of_a_process(campaign: Campaign, manifest: Manifest | None) -> RunPlan:
     """Of the training process, or of one learner's."""
     ranks = Ranks(0, 1, choose_device(campaign.train.device))
-    ranks = sharing_machine(campaign, ranks) if campaign.cluster.learners else ranks
+    ranks = sharing_machine(campaign, ranks) if campaign.learners.count else ranks
     return plan_run(campaign, _vocabulary(campaign, manifest), ranks)
 
 
@@ -103,7 +103,7 @@ def _why_not(campaign: Campaign, plan: RunPlan) -> str | None:
 def _forecast(campaign: Campaign, manifest: Manifest | None, plan: RunPlan, calibration: Calibration) -> LocalForecast:
     """Of the steps, with what a run keeps in memory beside them."""
     train = campaign.train
-    if campaign.cluster.learners:
+    if campaign.learners.count:
         train = train.model_copy(update={"batch_tokens": batch_of(campaign) * campaign.model.context})
     vocabulary = _vocabulary(campaign, manifest)
     found = forecast_local(campaign.model, train.model_copy(update={"compile": "off"}), vocabulary, calibration)
@@ -124,7 +124,7 @@ def _registered(
     """What the ledger holds of it, and why there may be nothing."""
     if manifest is None:
         return [], ["not registered: the corpus is not built yet; run `tenfold data` first"]
-    if campaign.cluster.learners:
+    if campaign.learners.count:
         return [], ["not registered: a learner's own step time and memory are not measured, so nothing could settle it"]
     target = target_identity(campaign, manifest)
     with closing(Ledger(files.ledger)) as ledger:
