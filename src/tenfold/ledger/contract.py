@@ -25,8 +25,8 @@ a kind or key that a reader does not know is passed on as it is.
 The schema is version {VERSION} (`PRAGMA user_version`). An older ledger is brought to it when a command opens it for
 writing, with one line on the console; one that is only read stays as it is. A newer one is refused.
 """
-INCIDENTS = """An incident is opened for something that looks wrong and wants an explanation. While it is not closed, the
-same `cause` of the same run updates it instead of opening another. `severity` is {severities}, `state` {states}.
+INCIDENTS = """An incident is opened for something that looks wrong and wants an explanation. While it is not closed,
+the same `cause` of the same run updates it instead of opening another. `severity` is {severities}, `state` {states}.
 `evidence` is a list of links `{{"kind", "where", "note"}}`, of kind {evidence}. It is closed with a `verdict`.
 """
 
