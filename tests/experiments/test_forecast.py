@@ -16,7 +16,7 @@ from tenfold.core.errors import TenfoldError
 from tenfold.experiments.forecast.register import level_inside
 from tenfold.experiments.forecast.watch import ForecastWatcher
 from tenfold.ledger import Ledger, Prediction
-from tenfold.scaling.curve import CurveForecast
+from tenfold.scaling.band import CurveForecast
 from tests.campaign.small import copy_of, new_ladder_campaign
 
 ROOT = Path(__file__).parents[2]

@@ -14,24 +14,14 @@ from hypothesis import strategies as st
 
 from tenfold.config import Schedule
 from tenfold.core.errors import InputError
-from tenfold.scaling.curve import (
-    Band,
-    BandTracker,
-    Curve,
-    CurveForecast,
-    FinalLoss,
-    Run,
-    Shape,
-    backtest,
-    fit_law,
-    forecast_curve,
-    schedule_rates,
-    trace,
-)
+from tenfold.scaling.band import Band, BandTracker, CurveForecast, FinalLoss
+from tenfold.scaling.curve import Curve, CurveRun, schedule_rates, trace
+from tenfold.scaling.curve_forecast import backtest, forecast_curve
+from tenfold.scaling.curve_law import CurveShape, fit_law
 from tenfold.train.schedule import learning_rate_factor
 
 EXCERPT = Path(__file__).parent / "data" / "multipower_100m.csv"
-TRUE = Shape(amplitude=0.25, exponent=0.45, drop=0.16, speed=400.0, drop_exponent=0.5, rate_exponent=0.6)
+TRUE = CurveShape(amplitude=0.25, exponent=0.45, drop=0.16, speed=400.0, drop_exponent=0.5, rate_exponent=0.6)
 CONSTANT = Schedule(kind="wsd", warmup=0.05, decay=0.0)
 WSD = Schedule(kind="wsd", warmup=0.05, decay=0.3)
 COSINE = Schedule(kind="cosine", warmup=0.05, final=0.1)
@@ -47,10 +37,16 @@ def two_stage(steps: int) -> np.ndarray:
 
 
 def made(
-    rates: np.ndarray, *, size: float = 1.0, floor: float = 2.8, shape: Shape = TRUE, noise: float = 0.0, seed: int = 0
+    rates: np.ndarray,
+    *,
+    size: float = 1.0,
+    floor: float = 2.8,
+    shape: CurveShape = TRUE,
+    noise: float = 0.0,
+    seed: int = 0,
 ) -> Curve:
     """A curve that follows the law, with reference rate 1 and reference sum 5000; every step's drop counted exactly."""
-    run = Run(rates, size)
+    run = CurveRun(rates, size)
     path = trace(run, 1.0, 5000.0, merged=0)
     steps = np.unique(np.linspace(run.warmup_steps, run.steps, 90).astype(np.int64))
     losses = floor + shape.above_floor(path, path.sums[steps - 1], float(np.log(size)))
@@ -74,21 +70,21 @@ def test_the_law_is_recovered_from_its_own_curves_and_predicts_other_schedules()
 
 def test_merged_drops_reproduce_the_sum_over_every_step() -> None:
     for rates in (schedule_rates(COSINE, 20000), schedule_rates(WSD, 20000), schedule_rates(LINEAR, 20000)):
-        exact, merged = trace(Run(rates), 1.0, 5000.0, merged=0), trace(Run(rates), 1.0, 5000.0)
+        exact, merged = trace(CurveRun(rates), 1.0, 5000.0, merged=0), trace(CurveRun(rates), 1.0, 5000.0)
         assert len(merged.drops) <= 200 < len(exact.drops)
         sums = exact.sums[1500::700]
         assert np.abs(TRUE.above_floor(exact, sums, 0.0) - TRUE.above_floor(merged, sums, 0.0)).max() < 4e-4
 
 
 def test_the_derivatives_are_those_of_the_law() -> None:
-    path = trace(Run(two_stage(3000)), 1.0, 5000.0)
+    path = trace(CurveRun(two_stage(3000)), 1.0, 5000.0)
     vector = np.array([np.log(0.25), np.log(0.45), np.log(0.16), np.log(40.0), np.log(0.5), 0.6, 0.1, -0.2])
     sums, size = path.sums[500::250], 1.3
-    _, gradient = Shape.from_logs(vector).gradient(path, sums, size)
+    _, gradient = CurveShape.from_logs(vector).gradient(path, sums, size)
     for index in range(len(vector)):
         step = np.zeros(len(vector))
         step[index] = 1e-6
-        up, down = (Shape.from_logs(v).above_floor(path, sums, size) for v in (vector + step, vector - step))
+        up, down = (CurveShape.from_logs(v).above_floor(path, sums, size) for v in (vector + step, vector - step))
         np.testing.assert_allclose(gradient[:, index], (up - down) / 2e-6, rtol=1e-5, atol=1e-8)
 
 
@@ -118,8 +114,8 @@ def test_outliers_hardly_move_the_fit() -> None:
     tokens=st.floats(1, 1e7),
 )
 def test_units_of_loss_rate_and_tokens_do_not_matter(loss_unit: float, rate_unit: float, tokens: float) -> None:
-    def changed(run: Run) -> Run:
-        return Run(run.learning_rates * rate_unit, run.parameters, tokens)
+    def changed(run: CurveRun) -> CurveRun:
+        return CurveRun(run.learning_rates * rate_unit, run.parameters, tokens)
 
     curves, unseen = three_schedules(), made(schedule_rates(LINEAR, 5000))
     expected = fit_law(curves).losses(unseen.run, unseen.steps)
@@ -128,7 +124,7 @@ def test_units_of_loss_rate_and_tokens_do_not_matter(loss_unit: float, rate_unit
 
 
 shapes = st.builds(
-    Shape,
+    CurveShape,
     amplitude=st.floats(0.05, 1),
     exponent=st.floats(0.1, 1),
     drop=st.floats(0.01, 0.5),
@@ -139,17 +135,17 @@ shapes = st.builds(
 
 
 @given(shape=shapes, steps=st.integers(200, 3000))
-def test_at_constant_rate_the_loss_falls_with_every_step(shape: Shape, steps: int) -> None:
-    path = trace(Run(schedule_rates(CONSTANT, steps)), 1.0, 1000.0)
+def test_at_constant_rate_the_loss_falls_with_every_step(shape: CurveShape, steps: int) -> None:
+    path = trace(CurveRun(schedule_rates(CONSTANT, steps)), 1.0, 1000.0)
     assert not len(path.drops)
     assert (np.diff(shape.above_floor(path, path.sums[50:], 0.0)) < 0).all()
 
 
 @given(shape=shapes, kind=st.sampled_from(["wsd", "cosine", "linear"]), final=st.floats(0, 0.9))
-def test_annealing_lowers_the_loss_at_equal_sums(shape: Shape, kind: str, final: float) -> None:
+def test_annealing_lowers_the_loss_at_equal_sums(shape: CurveShape, kind: str, final: float) -> None:
     schedule = Schedule.model_validate({"kind": kind, "warmup": 0.1, "decay": 0.4, "final": final})
-    path = trace(Run(schedule_rates(schedule, 1000)), 1.0, 1000.0)
-    constant = trace(Run(schedule_rates(CONSTANT, 1000)), 1.0, 1000.0)
+    path = trace(CurveRun(schedule_rates(schedule, 1000)), 1.0, 1000.0)
+    constant = trace(CurveRun(schedule_rates(CONSTANT, 1000)), 1.0, 1000.0)
     sums = path.sums[100:]
     taken = shape.above_floor(constant, sums, 0.0) - shape.above_floor(path, sums, 0.0)
     assert (taken >= 0).all()
@@ -160,7 +156,7 @@ def test_annealing_lowers_the_loss_at_equal_sums(shape: Shape, kind: str, final:
 def test_the_rates_are_the_trainers(schedule: Schedule) -> None:
     rates = schedule_rates(schedule, 500, peak=3e-4)
     assert rates.tolist() == [3e-4 * learning_rate_factor(schedule, step, 500) for step in range(500)]
-    assert Run(rates).warmup_steps == 25
+    assert CurveRun(rates).warmup_steps == 25
 
 
 def published() -> dict[str, Curve]:
@@ -177,7 +173,7 @@ def _published(rows: list[dict[str, str]]) -> Curve:
     for at in np.flatnonzero(np.abs(np.diff(np.log(rates))) > 0.5):
         filled[int(steps[at]) - 1 : int(steps[at + 1]) - 1] = rates[at]
     filled[:2160] = 3e-4 * every[:2160] / 2160
-    return Curve(Run(filled), steps.astype(np.int64), losses)
+    return Curve(CurveRun(filled), steps.astype(np.int64), losses)
 
 
 def test_two_published_schedules_forecast_two_unseen_ones() -> None:
@@ -190,7 +186,7 @@ def test_two_published_schedules_forecast_two_unseen_ones() -> None:
         assert 1 - np.sum(errors**2) / np.sum((curve.losses - curve.losses.mean()) ** 2) > 0.998
 
 
-def ladder(sizes: tuple[float, ...], shape: Shape, schedule: Schedule, noise: float = 3e-4) -> list[Curve]:
+def ladder(sizes: tuple[float, ...], shape: CurveShape, schedule: Schedule, noise: float = 3e-4) -> list[Curve]:
     """One curve per size, trained for steps in proportion to it."""
     return [
         made(
@@ -234,7 +230,7 @@ def _edges(band: Band) -> tuple[np.ndarray, np.ndarray]:
 def test_a_forecast_ends_at_the_final_loss_with_its_intervals_and_bands_are_nested() -> None:
     rungs = ladder((1, 1.6, 2.5, 4), TRUE, WSD)
     final = FinalLoss(2.6, {0.95: (2.5, 2.8), 0.5: (2.58, 2.64), 0.8: (2.55, 2.7)})
-    forecast = forecast_curve(rungs, Run(schedule_rates(WSD, 9000), 6.0), final)
+    forecast = forecast_curve(rungs, CurveRun(schedule_rates(WSD, 9000), 6.0), final)
     assert forecast.losses[-1] == pytest.approx(2.6, abs=1e-9)
     assert [band.level for band in forecast.bands] == [0.5, 0.8, 0.95]
     for band in forecast.bands:
@@ -249,7 +245,7 @@ def test_a_forecast_ends_at_the_final_loss_with_its_intervals_and_bands_are_nest
 
 
 def test_averaging_keeps_the_curve_and_takes_the_scatter_of_batches() -> None:
-    run = Run(schedule_rates(COSINE, 6000))
+    run = CurveRun(schedule_rates(COSINE, 6000))
     steps = np.arange(1, 6001)
     clean = 2.0 + 3.0 * steps**-0.4
     noisy = Curve(run, steps, clean * np.exp(0.02 * np.random.default_rng(0).standard_normal(6000)))
@@ -279,12 +275,12 @@ def test_the_form_with_the_smallest_backtest_error_is_chosen() -> None:
     """Curves made by collapse alone, with a kink that no power law has."""
     rungs = []
     for size in (1.0, 1.6, 2.5, 4.0):
-        run = Run(schedule_rates(LINEAR, int(2000 * size)), size)
+        run = CurveRun(schedule_rates(LINEAR, int(2000 * size)), size)
         steps = np.unique(np.linspace(run.warmup_steps, run.steps, 120).astype(np.int64))
         share = steps / run.steps
         bump = 1 + 0.4 * (1 - share) + 0.15 * np.exp(-(((share - 0.5) / 0.05) ** 2))
         rungs.append(Curve(run, steps, 2.0 + 0.8 * size**-0.3 * bump))
-    forecast = forecast_curve(rungs, Run(schedule_rates(LINEAR, 20000), 10.0), final_loss(2.4))
+    forecast = forecast_curve(rungs, CurveRun(schedule_rates(LINEAR, 20000), 10.0), final_loss(2.4))
     assert forecast.method == "collapse"
     assert forecast.errors["collapse"] == min(forecast.errors.values())
 
@@ -294,7 +290,7 @@ def test_bands_are_wider_where_the_backtests_erred_more_and_farther_from_the_run
     noisy = ladder((1, 1.6, 2.5, 4), TRUE, WSD, noise=5e-3)
 
     def width(curves: list[Curve], size: float) -> float:
-        forecast = forecast_curve(curves, Run(schedule_rates(WSD, 9000), size), final_loss(2.7, noise=1e-5))
+        forecast = forecast_curve(curves, CurveRun(schedule_rates(WSD, 9000), size), final_loss(2.7, noise=1e-5))
         return float(np.mean(forecast.band(0.8).high - forecast.band(0.8).low))
 
     assert width(noisy, 6.0) > 3 * width(rungs, 6.0)
@@ -303,7 +299,7 @@ def test_bands_are_wider_where_the_backtests_erred_more_and_farther_from_the_run
 
 def test_each_split_of_the_sizes_is_backtested() -> None:
     rungs = ladder((1, 1.6, 2.5, 4), TRUE, WSD)
-    trials = backtest(rungs, Run(schedule_rates(COSINE, 9000), 10.0))
+    trials = backtest(rungs, CurveRun(schedule_rates(COSINE, 9000), 10.0))
     first = trials[0].form
     assert [(t.fitted_to, t.predicted) for t in trials if t.form == first] == [(1.6, 2.5), (1.6, 4), (2.5, 4)]
 
@@ -328,7 +324,7 @@ def test_short_cool_downs_beside_constant_trunks_forecast_a_whole_run() -> None:
 
 def test_a_forecast_survives_the_ledger() -> None:
     rungs = ladder((1, 1.6, 2.5), TRUE, WSD)
-    forecast = forecast_curve(rungs, Run(schedule_rates(WSD, 5000), 4.0), final_loss(2.7))
+    forecast = forecast_curve(rungs, CurveRun(schedule_rates(WSD, 5000), 4.0), final_loss(2.7))
     back = CurveForecast.from_record(json.loads(json.dumps(forecast.record())))
     assert back.record() == forecast.record()
     assert back.interval(3000, 0.8) == forecast.interval(3000, 0.8)
@@ -415,11 +411,11 @@ GOOD = made(schedule_rates(WSD, 400))
         (lambda: Curve(GOOD.run, [20, 10], [3.0, 2.0]), "must increase"),
         (lambda: Curve(GOOD.run, [10, 401], [3.0, 2.0]), r"1 … 400"),
         (lambda: Curve(GOOD.run, [10], [3.0, 2.0]), "as many losses"),
-        (lambda: Run([0.0, 0.0]), "learning rates"),
-        (lambda: Run([1.0], parameters=0), "above 0"),
+        (lambda: CurveRun([0.0, 0.0]), "learning rates"),
+        (lambda: CurveRun([1.0], parameters=0), "above 0"),
         (lambda: FinalLoss(2.0, {}), "interval"),
         (lambda: FinalLoss(2.0, {0.8: (2.1, 2.2)}), "must contain"),
-        (lambda: fit_law([GOOD]).losses(Run(GOOD.run.learning_rates, 2.0), [100]), "no floor for 2 parameters"),
+        (lambda: fit_law([GOOD]).losses(CurveRun(GOOD.run.learning_rates, 2.0), [100]), "no floor for 2 parameters"),
         (lambda: fit_law([GOOD]).losses(GOOD.run, [401]), r"1 … 400"),
         (
             lambda: fit_law([made(schedule_rates(CONSTANT, 400))]).losses(GOOD.run, [100]),

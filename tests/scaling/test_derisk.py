@@ -9,20 +9,10 @@ import numpy as np
 import pytest
 
 from tenfold.core.errors import InputError
-from tenfold.scaling import (
-    Assessment,
-    Comparison,
-    ScalingLaw,
-    Worth,
-    assess,
-    fit_scaling_law,
-    stack_held,
-    stacked,
-)
-from tenfold.scaling.derisk.assessment import judge
-from tenfold.scaling.derisk.comparison import groups_of
-from tenfold.scaling.derisk.line import fit_line
-from tenfold.scaling.derisk.multiplier import log_multipliers
+from tenfold.scaling.assessment import Assessment, assess, judge, stack_held, stacked
+from tenfold.scaling.effect import Worth, fit_line
+from tenfold.scaling.multiplier import Comparison, groups_of, log_multipliers
+from tenfold.scaling.predict import ScalingLaw, fit_scaling_law
 from tests.scaling.ladders import Design, ladder
 from tests.scaling.runs import grid, made
 

@@ -10,21 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError
-from tenfold.scaling import (
-    LEVELS,
-    Points,
-    RunTable,
-    ScalingLaw,
-    compute_optimal,
-    effective_compute,
-    effective_data,
-    fit_scaling_law,
-)
-from tenfold.scaling.backtest import HORIZONS, run_backtest
-from tenfold.scaling.calibration import conformal_multipliers, seed_noise
-from tenfold.scaling.committee import bootstrap
+from tenfold.scaling.backtest import HORIZONS, VIEWS, View, excess_over_frontier, run_backtest
+from tenfold.scaling.committee import LEVELS, bootstrap, conformal_multipliers, seed_noise
 from tenfold.scaling.laws import HOFFMANN
-from tenfold.scaling.views import VIEWS, View, excess_over_frontier
+from tenfold.scaling.multiplier import effective_compute, effective_data
+from tenfold.scaling.predict import ScalingLaw, compute_optimal, fit_scaling_law
+from tenfold.scaling.table import Points, RunTable
 from tests.scaling.runs import KNOWN, grid, loss_by_known_law, made, published, split_at_tenth
 
 

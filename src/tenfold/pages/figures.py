@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tenfold.core.text import duration
-from tenfold.scaling.effective import WIDEST
+from tenfold.scaling.multiplier import WIDEST
 
 MISSING = "–"
 SECONDS = ("s", "seconds")

@@ -18,7 +18,7 @@ from tenfold.pages.scaling_charts import (
     residual_chart,
     ribbon_of,
 )
-from tenfold.scaling.curve import CurveForecast
+from tenfold.scaling.band import CurveForecast
 
 Record = Mapping[str, Any]
 EMPTY = Ribbon([], [], [])

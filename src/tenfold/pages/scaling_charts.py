@@ -27,7 +27,7 @@ from tenfold.pages.marks import (
     axis_over,
     power_label,
 )
-from tenfold.scaling.curve import CurveForecast
+from tenfold.scaling.band import CurveForecast
 
 T = TypeVar("T")
 

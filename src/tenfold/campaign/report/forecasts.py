@@ -15,8 +15,9 @@ from tenfold.experiments.forecast.watch import LEVEL, watcher_of
 from tenfold.experiments.ladder.stage import LadderResult
 from tenfold.experiments.ladder.tasks import RungResult
 from tenfold.ledger import Ledger, Prediction
-from tenfold.scaling import LEVELS, Multiple, ScalingLaw, effective_compute, effective_data
-from tenfold.scaling.predict import describe_law
+from tenfold.scaling.committee import LEVELS
+from tenfold.scaling.multiplier import Multiple, effective_compute, effective_data
+from tenfold.scaling.predict import ScalingLaw, describe_law
 from tenfold.train.plan import RunPlan
 
 RIBBON_POINTS = 60

@@ -7,10 +7,9 @@ from tenfold.data import Manifest
 from tenfold.experiments.derisk.plan import DeriskPlan, Pair, reference_runs, reference_table
 from tenfold.experiments.forecast.table import fit_ladder_law, nats_per_token
 from tenfold.experiments.ladder.tasks import RungResult, refuse_divergence
-from tenfold.scaling import Assessment, Comparison, Worth, assess
-from tenfold.scaling.derisk.assessment import Target
-from tenfold.scaling.derisk.worth import LEVELS
-from tenfold.scaling.effective import WIDEST
+from tenfold.scaling.assessment import AssessedTarget, Assessment, assess
+from tenfold.scaling.effect import WORTH_LEVELS, Worth
+from tenfold.scaling.multiplier import WIDEST, Comparison
 
 
 def judge_pairs(plan: DeriskPlan, manifest: Manifest, seed: int) -> Assessment:
@@ -38,8 +37,8 @@ def divergence(pair: Pair, holdout: str) -> str | None:
 
 def diverged(plan: DeriskPlan, why: str) -> Assessment:
     """Worth nothing: the multiplier's lowest edge, with nothing known of noise or trend."""
-    nothing = Worth.around(-math.log(WIDEST), dict.fromkeys(LEVELS, 0.0))
-    unknown = Worth.around(0.0, dict.fromkeys(LEVELS, math.log(WIDEST)))
+    nothing = Worth.around(-math.log(WIDEST), dict.fromkeys(WORTH_LEVELS, 0.0))
+    unknown = Worth.around(0.0, dict.fromkeys(WORTH_LEVELS, math.log(WIDEST)))
     target, largest = plan.target, max(run.compute for run in reference_runs(plan))
     beyond = max(0.0, math.log10(target.compute / largest))
     return Assessment(
@@ -49,7 +48,7 @@ def diverged(plan: DeriskPlan, why: str) -> Assessment:
         slope_per_decade=unknown,
         pooled=nothing,
         at_target=nothing,
-        target=Target(target.parameters, target.tokens, target.compute, beyond),
+        target=AssessedTarget(target.parameters, target.tokens, target.compute, beyond),
         scales=(),
         noise=math.nan,
         correlation=None,

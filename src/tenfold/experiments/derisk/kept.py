@@ -9,8 +9,8 @@ from typing import Any
 from tenfold.config import Campaign
 from tenfold.data import Manifest
 from tenfold.ledger import Ledger, TriedChange
-from tenfold.scaling import Assessment, Scale, Worth
-from tenfold.scaling.derisk.assessment import Target
+from tenfold.scaling.assessment import AssessedTarget, Assessment, Scale
+from tenfold.scaling.effect import Worth
 from tenfold.train.identity import identify
 
 SHOWN = ("name", "description", "set", "stack", "decided_at", "assessment")
@@ -45,12 +45,12 @@ def record_of(assessment: Assessment) -> dict[str, Any]:
 
 def assessment_of(record: Mapping[str, Any]) -> Assessment:
     """Back from `record_of`."""
-    target = {key: record["at_target"][key] for key in Target.__dataclass_fields__}
+    target = {key: record["at_target"][key] for key in AssessedTarget.__dataclass_fields__}
     worths: dict[str, Any] = {key: _worth(record[key]) for key in ("slope_per_decade", "pooled", "at_target")}
     plain = {key: record[key] for key in ("verdict", "why", "trend", "correlation", "degrees_of_freedom", "seeds")}
     noise = math.nan if record["noise"] is None else record["noise"]
     scales = tuple(_scale(scale) for scale in record["scales"])
-    return Assessment(target=Target(**target), scales=scales, noise=noise, **worths, **plain)
+    return Assessment(target=AssessedTarget(**target), scales=scales, noise=noise, **worths, **plain)
 
 
 def _worth(record: Mapping[str, Any]) -> Worth:

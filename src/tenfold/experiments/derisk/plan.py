@@ -14,8 +14,8 @@ from tenfold.experiments.design import Target, Trunk
 from tenfold.experiments.forecast.table import run_table
 from tenfold.experiments.ladder.stage import plan_ladder
 from tenfold.experiments.ladder.tasks import RungResult, Task
-from tenfold.scaling import Points, RunTable
-from tenfold.scaling.identifiable import check_identifiable
+from tenfold.scaling.backtest import check_identifiable
+from tenfold.scaling.table import Points, RunTable
 
 LEAST_SIZES = 3
 

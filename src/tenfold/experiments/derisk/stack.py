@@ -9,7 +9,7 @@ from tenfold.config.change import Change, changed_campaign
 from tenfold.core.errors import InputError
 from tenfold.experiments.derisk.kept import assessment_of
 from tenfold.ledger import TriedChange
-from tenfold.scaling import Assessment, stack_held, stacked
+from tenfold.scaling.assessment import Assessment, stack_held, stacked
 
 
 def apply_change(campaign: Campaign, change: Change, tried: Mapping[str, TriedChange]) -> Campaign:

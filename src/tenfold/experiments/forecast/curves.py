@@ -9,16 +9,10 @@ from tenfold.core.errors import InputError
 from tenfold.experiments.design import Rung, Trunk, rung_campaign
 from tenfold.experiments.ladder.tasks import RungResult
 from tenfold.ledger import Ledger, Run
-from tenfold.scaling.curve import (
-    Curve,
-    CurveForecast,
-    FinalLoss,
-    MultiPowerLaw,
-    fit_law,
-    forecast_curve,
-    schedule_rates,
-)
-from tenfold.scaling.curve import Run as CurveRun
+from tenfold.scaling.band import CurveForecast, FinalLoss
+from tenfold.scaling.curve import Curve, CurveRun, schedule_rates
+from tenfold.scaling.curve_forecast import forecast_curve
+from tenfold.scaling.curve_law import MultiPowerLaw, fit_law
 from tenfold.train.plan import RunPlan
 
 LAST_SHARE = 0.1  # of the steps: over these the noise of single batches is averaged out of the final loss

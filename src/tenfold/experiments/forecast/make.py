@@ -15,9 +15,9 @@ from tenfold.experiments.forecast.table import fit_ladder_law, nats_per_token, r
 from tenfold.experiments.forecast.trial import time_trial
 from tenfold.experiments.ladder.stage import LadderResult
 from tenfold.ledger import Ledger, Prediction
-from tenfold.scaling import Forecast, ScalingLaw
-from tenfold.scaling.curve import Curve, FinalLoss
-from tenfold.scaling.predict import describe_law, what_more_buys
+from tenfold.scaling.band import FinalLoss
+from tenfold.scaling.curve import Curve
+from tenfold.scaling.predict import Forecast, ScalingLaw, describe_law, what_more_buys
 from tenfold.scaling.table import RunTable
 from tenfold.train.plan import RunPlan, plan_run
 from tenfold.train.ranks import Ranks, choose_device

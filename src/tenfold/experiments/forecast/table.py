@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from tenfold.data import Manifest
 from tenfold.experiments.ladder.tasks import RungResult
-from tenfold.scaling import Points, RunTable, ScalingLaw, fit_scaling_law
-from tenfold.scaling.laws.held import ladder_laws
+from tenfold.scaling.laws import ladder_laws
+from tenfold.scaling.predict import ScalingLaw, fit_scaling_law
+from tenfold.scaling.table import Points, RunTable
 
 
 def nats_per_token(manifest: Manifest, holdout: str, bits_per_byte: float) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 from tenfold.core.folder import CampaignFiles
 from tenfold.experiments.forecast.register import registered
 from tenfold.ledger import Ledger, Prediction
-from tenfold.scaling.curve import BandTracker, CurveForecast
+from tenfold.scaling.band import BandTracker, CurveForecast
 from tenfold.train.identity import RunIdentity
 from tenfold.train.plan import RunPlan
 

@@ -9,19 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.scaling.laws.compute import GAMMAS, evaluate_compute
-from tenfold.scaling.laws.needs import needs_spread
-from tenfold.scaling.laws.solve import Effort, Problem
-from tenfold.scaling.laws.terms import (
+from tenfold.scaling.solve import Effort, Problem
+from tenfold.scaling.table import FloatArray, IntArray, Points, RunTable
+from tenfold.scaling.terms import (
     COEFFICIENT_RANGE,
     EXPONENT_RANGE,
     FLOOR_STARTS,
+    GAMMAS,
     Search,
     columns,
+    evaluate_compute,
     exponent_grid,
+    needs_spread,
     solve_from_grid,
 )
-from tenfold.scaling.table import FloatArray, IntArray, Points, RunTable
 
 BUDGET_GAP = 0.07  # runs whose ln C differ by less than this share a budget
 RUNS_PER_BUDGET, BUDGETS = 4, 4

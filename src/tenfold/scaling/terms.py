@@ -1,17 +1,82 @@
-"""Laws that are a floor E plus power-law terms: the log-sum-exp form, its derivatives, and where to start a fit.
+"""What every law is, and the family of laws that are a floor E plus power-law terms.
 
 ln L = logsumexp(e, x1, x2, ...) with e = ln E and each x linear in ln N, ln D or ln C (Hoffmann et al.,
-arXiv 2203.15556, appendix D.2). It never leaves the positive numbers and its gradient is a weighted mean.
+arXiv 2203.15556, appendix D.2). It never leaves the positive numbers and its gradient is a weighted mean. The plainest
+of the family, loss from compute alone, stands at the end; laws.py has the others.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
-from tenfold.scaling.laws.solve import Effort, Prior, Problem, solve
+from tenfold.scaling.solve import Effort, GaussianPrior, Problem, solve
 from tenfold.scaling.table import FloatArray, Points, RunTable
+
+
+class Law(Protocol):
+    """One form of scaling law. Coefficients are rows (R, p), so that R fits are evaluated at once."""
+
+    @property
+    def name(self) -> str:
+        """Short name, for reports."""
+
+    @property
+    def formula(self) -> str:
+        """The form in one line."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the p coefficients, in order."""
+
+    def obstacle(self, runs: RunTable) -> str | None:
+        """Why this law cannot be identified from these runs; None if it can."""
+
+    def fit(self, runs: RunTable, weights: FloatArray, near: FloatArray | None = None) -> FloatArray:
+        """Coefficients (R, p) of R fits, one for each row of `weights` (R, n); NaN where a fit is impossible.
+
+        `near` (1, p) is a fit to similar rows to start from; without it a grid of starts is searched.
+        """
+
+    def log_loss(self, coefficients: FloatArray, points: Points) -> FloatArray:
+        """Forecast of ln L, shape (R, m), from coefficients (R, p) at m points."""
+
+
+LEVEL_WIDTH = 0.02  # values of ln C, ln N or ln D closer than this are one level
+COLLINEAR = 0.2  # standard deviation of ln(D/N), freed of its trend, below which N and D move as one
+
+
+def levels(values: FloatArray) -> int:
+    """How many distinct levels of a logarithm there are, equal within 2%."""
+    return 1 + int((np.diff(np.sort(values)) > LEVEL_WIDTH).sum())
+
+
+def needs_compute_levels(runs: RunTable) -> str | None:
+    """A floor, a scale and an exponent need four amounts of compute to leave one over."""
+    found = levels(runs.points.c)
+    return None if found >= 4 else f"{found} different amounts of compute, 4 needed"
+
+
+def needs_spread(runs: RunTable) -> str | None:
+    """N and D must vary, and apart from each other: with D/N fixed only their joint effect can be seen."""
+    points = runs.points
+    for name, values in (("N", points.n), ("D", points.d)):
+        if levels(values) < 3:
+            return f"{levels(values)} different values of {name}, 3 needed"
+    across = points.n - points.d
+    along = points.n + points.d
+    trend = np.polynomial.polynomial.polyfit(along - along.mean(), across, 1)
+    apart = float(np.std(across - np.polynomial.polynomial.polyval(along - along.mean(), trend)))
+    return None if apart > COLLINEAR else f"N and D vary together (D/N off its trend by only {math.exp(apart):.2f}x)"
+
+
+def needs_repeats(runs: RunTable) -> str | None:
+    """Repeated data must be there to see what repeating costs."""
+    return needs_spread(runs) if runs.points.repeats else "no run repeats data (columns epochs or unique)"
+
 
 FLOOR_STARTS = (0.05, 0.5, 0.75, 0.92)  # of the lowest loss, from which a fit starts
 FLOOR_RANGE = (1e-3, 0.999)  # of the lowest loss, within which E is sought
@@ -36,7 +101,7 @@ ALONE, TOGETHER = Search(12, Effort(300, 1e-10)), Search(2, Effort(40, 1e-4))
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldNear:
     """What coefficients are held near, for ladders of few and noisy runs, which alone would not determine them.
 
     `floor` is E as a share of the lowest loss; `exponents` are (position among the coefficients, value, spread).
@@ -49,13 +114,13 @@ class Held:
     exponents: tuple[tuple[int, float, float], ...]
     noise: float
 
-    def prior(self, runs: RunTable, coefficients: int) -> Prior:
+    def prior(self, runs: RunTable, coefficients: int) -> GaussianPrior:
         """The same for the fit to these runs."""
         centre, spread = np.zeros(coefficients), np.full(coefficients, np.inf)
         centre[0], spread[0] = float(runs.log_loss.min()) + np.log(self.floor), self.floor_spread
         for position, value, width in self.exponents:
             centre[position], spread[position] = value, width
-        return Prior(centre, (self.noise / spread) ** 2)
+        return GaussianPrior(centre, (self.noise / spread) ** 2)
 
 
 @dataclass(frozen=True)
@@ -69,7 +134,7 @@ class TermLaw:
     starts: Callable[[RunTable], FloatArray]
     ranges: tuple[tuple[float, float], ...]
     needs: Callable[[RunTable], str | None]
-    held: Held | None = None
+    held: HeldNear | None = None
 
     def obstacle(self, runs: RunTable) -> str | None:
         """Why this law cannot be identified from these runs; None if it can."""
@@ -152,3 +217,34 @@ def start_coefficients(decays: FloatArray, exponents: FloatArray, log_loss: Floa
 
 def _repeated(exponents: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     return np.broadcast_to(exponents[:, None, :], (*shape, exponents.shape[1]))
+
+
+GAMMAS = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5)
+
+
+def evaluate_compute(coefficients: FloatArray, points: Points) -> tuple[FloatArray, FloatArray]:
+    """ln L (R, n) and derivatives by e = ln E, k = ln K and gamma (R, n, 3)."""
+    e, k, gamma = columns(coefficients)
+    total, (_, power) = log_sum([e + 0 * points.c, k - gamma * points.c])
+    return total, np.stack([1 - power, power, -power * points.c], axis=2)
+
+
+def _compute_starts(runs: RunTable) -> FloatArray:
+    gammas = exponent_grid(GAMMAS)
+    return start_coefficients(-gammas[:, :, None] * runs.points.c, gammas, runs.log_loss)
+
+
+COMPUTE = TermLaw(
+    name="compute",
+    formula="E + K/C^gamma",
+    parameters=("ln E", "ln K", "gamma"),
+    evaluate=evaluate_compute,
+    starts=_compute_starts,
+    ranges=(COEFFICIENT_RANGE, EXPONENT_RANGE),
+    needs=needs_compute_levels,
+)
+"""Loss from compute alone: L(C) = E + K / C^gamma.
+
+The one form for runs that all follow one recipe of N against D (a ladder at fixed tokens per parameter), where N and D
+cannot be told apart. The floor E is what plain power laws leave out (Henighan et al., arXiv 2010.14701, section 1).
+"""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tenfold.core.errors import InputError
-from tenfold.scaling.curve.runs import Floats, Steps
+from tenfold.scaling.curve import Floats, Steps
 
 Side = Literal["before", "inside", "above", "below"]
 """Where an evaluation lies; "before" the forecast begins, that is during warm-up."""

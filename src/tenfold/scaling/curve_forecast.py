@@ -9,18 +9,120 @@ width of the bands:
 * the spread at each share of the run is the root mean square over the backtests, times Student's t for as many degrees
   of freedom as sizes were predicted: few backtests give wide bands;
 * the final-loss interval moves the whole curve; both are independent and add in squares.
+
+A form is what carries the shape of a curve from small runs to a larger one: how far above its end the curve lies at
+each step. Where the end is, the final-loss forecast says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from scipy.special import stdtrit
 
 from tenfold.core.errors import InputError
-from tenfold.scaling.curve.band import Band, CurveForecast, FinalLoss
-from tenfold.scaling.curve.forms import PLACES, Form, at_places, forms_for
-from tenfold.scaling.curve.runs import Curve, Floats, Run, Steps
+from tenfold.scaling.band import Band, CurveForecast, FinalLoss
+from tenfold.scaling.curve import Curve, CurveRun, Floats, Steps
+from tenfold.scaling.curve_law import MultiPowerLaw, fit_law
+
+SIZES_TO_FOLLOW = 5  # from four sizes two splits remain to choose by, and the choice is luck
+PLACES = np.unique(np.concatenate([np.geomspace(0.002, 0.05, 24), np.linspace(0.05, 1, 96)]))
+"""Shares of a run at which curves of different length are compared."""
+SAME_SCHEDULE = 0.05
+"""Two schedules are the same if their factors differ by at most this anywhere after warm-up."""
+
+
+class Form(Protocol):
+    """The shape of a curve, learnt from small runs."""
+
+    def anchored(self, run: CurveRun, steps: Steps, final: float) -> Floats:
+        """(points,) losses after `steps`, such that the run ends at `final`."""
+        ...
+
+
+@dataclass(frozen=True)
+class LawForm:
+    """The multi-power law; the anchor decides its floor for the new size: L(t) = final + above(t) − above(T)."""
+
+    law: MultiPowerLaw
+
+    def anchored(self, run: CurveRun, steps: Steps, final: float) -> Floats:
+        above = self.law.above_floor(run, np.append(steps, run.steps))
+        return np.asarray(final + above[:-1] - above[-1])
+
+
+@dataclass(frozen=True)
+class CollapseForm:
+    """One normalised curve for all sizes: (L(t) − L0) / (L(T) − L0) as a function of t / T.
+
+    Qiu et al., arXiv 2507.02119: curves of compute-optimal runs under one schedule collapse. L0 is the offset at which
+    the given curves agree best, in units of loss.
+    """
+
+    offset: float
+    shape: Floats
+    """(places,) the mean normalised curve at PLACES."""
+
+    def anchored(self, run: CurveRun, steps: Steps, final: float) -> Floats:
+        normalised = np.exp(np.interp(np.log(steps / run.steps), np.log(PLACES), np.log(self.shape)))
+        return self.offset + (final - self.offset) * normalised
+
+
+def fit_collapse(curves: Sequence[Curve]) -> CollapseForm:
+    """The offset that makes the normalised curves agree best, and their mean."""
+    places = np.array([at_places(curve) for curve in curves])
+    ends = places[:, -1:]
+    lowest = float(places.min(initial=np.inf, where=np.isfinite(places)))
+    gaps = lowest * np.geomspace(1e-3, 1, 120)
+    offset = lowest - min(gaps, key=lambda gap: _disagreement(places, ends, lowest - gap))
+    return CollapseForm(offset, _mean_shape((places - offset) / (ends - offset)))
+
+
+def _disagreement(places: Floats, ends: Floats, offset: float) -> float:
+    """Variance between the curves, in units of loss²."""
+    shapes = (places - offset) / (ends - offset)
+    gap = (shapes - _mean_shape(shapes)) * (ends - offset)
+    return float(np.mean(gap[np.isfinite(gap)] ** 2))
+
+
+def _mean_shape(shapes: Floats) -> Floats:
+    """(places,) mean over the curves that have a place; before the first of them, the value there."""
+    known = np.isfinite(shapes)
+    counts = known.sum(axis=0)
+    means = np.where(known, shapes, 0).sum(axis=0) / np.maximum(counts, 1)
+    first = int(np.argmax(counts > 0))
+    means[:first] = means[first]
+    return np.asarray(means)
+
+
+def at_places(curve: Curve) -> Floats:
+    """(places,) the curve's losses at shares of its run; not a number before its first point."""
+    return np.asarray(np.interp(PLACES * curve.run.steps, curve.steps, curve.losses, left=np.nan))
+
+
+def same_schedule(one: CurveRun, other: CurveRun) -> bool:
+    """Whether two runs have the same learning-rate factor at every share of the run after both have warmed up."""
+    start = max(one.warmup_steps / one.steps, other.warmup_steps / other.steps)
+    places = np.linspace(start, 1, 64)
+    return bool(np.abs(_factors(one, places) - _factors(other, places)).max() <= SAME_SCHEDULE)
+
+
+def _factors(run: CurveRun, places: Floats) -> Floats:
+    steps = np.arange(1, run.steps + 1)
+    return np.asarray(np.interp(places * run.steps, steps, run.learning_rates / run.learning_rates.max()))
+
+
+def forms_for(curves: Sequence[Curve], target: CurveRun) -> Mapping[str, Callable[[Sequence[Curve]], Form]]:
+    """The forms worth trying: amplitudes that follow size only where enough sizes show how, the collapse only where
+    every curve has the target's schedule."""
+    forms: dict[str, Callable[[Sequence[Curve]], Form]] = {"multi-power law": lambda given: LawForm(fit_law(given))}
+    if len({curve.run.parameters for curve in curves}) >= SIZES_TO_FOLLOW:
+        forms["multi-power law, amplitudes following size"] = lambda given: LawForm(fit_law(given, trends=True))
+    if all(same_schedule(curve.run, target) for curve in curves):
+        forms["collapse"] = fit_collapse
+    return forms
+
 
 POINTS = 256
 AVERAGED = 192
@@ -30,7 +132,7 @@ NEIGHBOURS = 6  # places, each about a hundredth of the run
 
 
 @dataclass(frozen=True)
-class Trial:
+class CurveBacktest:
     """One backtest: a form fitted on sizes up to `fitted_to`, held against a curve of `predicted` parameters."""
 
     form: str
@@ -55,14 +157,14 @@ class Trial:
         return float(np.average(np.abs(self.errors[known]), weights=np.gradient(PLACES)[known]))
 
 
-def backtest(rungs: Sequence[Curve], target: Run) -> list[Trial]:
+def backtest(rungs: Sequence[Curve], target: CurveRun) -> list[CurveBacktest]:
     """Every form, fitted on the smaller sizes of every split, held against every curve of every larger size."""
     curves = [_observed(curve) for curve in rungs]
     sizes = sorted({curve.run.parameters for curve in curves})
     if len(sizes) <= SMALLEST_FIT:
         raise InputError(f"rungs of {len(sizes)} sizes; a curve forecast needs {SMALLEST_FIT + 1} to test itself on")
     return [
-        Trial(name, largest, curve.run.parameters, _errors(form, curve))
+        CurveBacktest(name, largest, curve.run.parameters, _errors(form, curve))
         for name, fit in forms_for(curves, target).items()
         for largest in sizes[SMALLEST_FIT - 1 : -1]
         for form in [fit([curve for curve in curves if curve.run.parameters <= largest])]
@@ -71,7 +173,7 @@ def backtest(rungs: Sequence[Curve], target: Run) -> list[Trial]:
     ]
 
 
-def forecast_curve(rungs: Sequence[Curve], target: Run, final: FinalLoss) -> CurveForecast:
+def forecast_curve(rungs: Sequence[Curve], target: CurveRun, final: FinalLoss) -> CurveForecast:
     """The target's whole curve, ending at the final-loss forecast, with a band for each of its intervals.
 
     `rungs` are curves of at least three sizes; several of one size (a trunk and its cool-downs, seeds) are welcome. All
@@ -92,7 +194,7 @@ def forecast_curve(rungs: Sequence[Curve], target: Run, final: FinalLoss) -> Cur
     return CurveForecast(steps, losses, bands, chosen, errors)
 
 
-def _mean_errors(trials: Sequence[Trial], distance: float) -> dict[str, float]:
+def _mean_errors(trials: Sequence[CurveBacktest], distance: float) -> dict[str, float]:
     """Mean absolute error of each form at the target's distance."""
     by_form: dict[str, list[float]] = {}
     for trial in trials:
@@ -111,7 +213,7 @@ def _quantile(level: float, freedom: int) -> float:
     return float(stdtrit(freedom, 0.5 + level / 2))
 
 
-def _spread(trials: Sequence[Trial], distance: float) -> Floats:
+def _spread(trials: Sequence[CurveBacktest], distance: float) -> Floats:
     """(places,) root mean square error, each scaled to the target's distance."""
     scaled = np.array([trial.errors * trial.scale(distance) for trial in trials])
     known = np.isfinite(scaled)
@@ -141,7 +243,7 @@ def _observed(curve: Curve) -> Curve:
     return replace(kept, run=replace(kept.run, learning_rates=kept.run.learning_rates[: kept.steps[-1]]))
 
 
-def _steps_of(target: Run) -> Steps:
+def _steps_of(target: CurveRun) -> Steps:
     """About POINTS steps from the end of warm-up to the last, dense at both where the curve bends."""
     first, last = target.warmup_steps, target.steps
     even, early = np.linspace(first, last, POINTS // 2), np.geomspace(first, last, POINTS // 2)

@@ -21,7 +21,7 @@ Model = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
 
 @dataclass(frozen=True)
-class Prior:
+class GaussianPrior:
     """Holds coefficients near `centre` (p,) by ½ · strength · distance², `strength` (p,) being 0 for a free one."""
 
     centre: FloatArray
@@ -38,7 +38,7 @@ class Problem:
     low: FloatArray
     high: FloatArray
     delta: float = HUBER_DELTA
-    prior: Prior | None = None
+    prior: GaussianPrior | None = None
 
     def rows(self, index: slice | IntArray) -> "Problem":
         """Some of the fits."""
