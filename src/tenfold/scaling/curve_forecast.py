@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from scipy.special import stdtrit
 
 from tenfold.core.errors import InputError
 from tenfold.scaling.band import Band, CurveForecast, FinalLoss
+from tenfold.scaling.committee import student
 from tenfold.scaling.curve import Curve, CurveRun, Floats, Steps
 from tenfold.scaling.curve_law import MultiPowerLaw, fit_law
 
@@ -190,7 +190,7 @@ def forecast_curve(rungs: Sequence[Curve], target: CurveRun, final: FinalLoss) -
     own = [trial for trial in trials if trial.form == chosen]
     along = losses * np.interp(steps / target.steps, PLACES, _spread(own, distance))
     freedom = len({trial.predicted for trial in own})
-    bands = tuple(_band(level, losses, along * _quantile(level, freedom), final) for level in sorted(final.intervals))
+    bands = tuple(_band(level, losses, along * student(level, freedom), final) for level in sorted(final.intervals))
     return CurveForecast(steps, losses, bands, chosen, errors)
 
 
@@ -207,10 +207,6 @@ def _band(level: float, losses: Floats, along: Floats, final: FinalLoss) -> Band
     low, high = final.intervals[level]
     below, above = final.value - low, high - final.value
     return Band(level, losses - np.hypot(below, along), losses + np.hypot(above, along))
-
-
-def _quantile(level: float, freedom: int) -> float:
-    return float(stdtrit(freedom, 0.5 + level / 2))
 
 
 def _spread(trials: Sequence[CurveBacktest], distance: float) -> Floats:

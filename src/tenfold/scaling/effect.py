@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri
 
 from tenfold.core.errors import InputError
+from tenfold.scaling.committee import student
 from tenfold.scaling.multiplier import WIDEST
 from tenfold.scaling.table import FloatArray, IntArray
 
@@ -224,6 +225,5 @@ def _exp(log_value: float) -> float:
 
 
 def _half_width(effect: LineEffect, law_spread: float, level: float) -> float:
-    quantile = (1 + level) / 2
-    noise = float(stdtrit(effect.freedom, quantile)) * math.sqrt(effect.variance)
-    return math.hypot(noise, float(ndtri(quantile)) * law_spread)
+    noise = student(level, effect.freedom) * math.sqrt(effect.variance)
+    return math.hypot(noise, float(ndtri((1 + level) / 2)) * law_spread)
