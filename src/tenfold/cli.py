@@ -143,11 +143,11 @@ def syncer(
 
 
 @app.command(hidden=True)
-def zygote() -> None:
+def fork_server() -> None:
     """Body of the process that learners are forked off."""
-    from tenfold.campaign import run_zygote
+    from tenfold.campaign import run_fork_server
 
-    run_zygote(main)
+    run_fork_server(main)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from tenfold.core.console import RunConsole
 from tenfold.core.errors import InputError, Interrupted, TenfoldError
 from tenfold.core.files import write_json
 from tenfold.core.folder import CampaignFiles
+from tenfold.core.processes import watch_parent
 from tenfold.core.signals import stop_on_signal
 from tenfold.data import Manifest
 from tenfold.experiments.forecast.watch import ForecastWatcher, open_watcher
@@ -31,7 +32,7 @@ from tenfold.learners.settings import (
     token_from,
 )
 from tenfold.learners.slurm import check_slurm
-from tenfold.learners.supervise import check_name, watch_parent
+from tenfold.learners.supervise import check_name
 from tenfold.learners.syncer.process import Where, serve, serve_shard
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.wire import BlobServer, Security, check_security

@@ -1,8 +1,9 @@
 """Processes that start at once: forked off one that has imported everything already.
 
-Importing torch and the rest takes seconds of computing, which on a small machine are taken from the learners that are
-still alive. The zygote pays them once. What it forks becomes a child of the supervisor (PR_SET_CHILD_SUBREAPER), so
-supervision does not know the difference. Linux only; elsewhere, and when it dies, processes start the usual way.
+Importing torch and the rest takes seconds of computing, which on a small machine are taken from the processes that are
+still alive. The fork server pays them once. What it forks becomes a child of the supervisor (PR_SET_CHILD_SUBREAPER),
+so supervision does not know the difference. Linux only; elsewhere, and when the server dies, processes start the usual
+way.
 """
 
 import ctypes
@@ -15,18 +16,18 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 STARTING_S = 60.0
 LARGEST_REQUEST = 1024 * 1024
-SOCKET_VARIABLE = "TENFOLD_ZYGOTE_SOCKET"
+SOCKET_VARIABLE = "TENFOLD_FORK_SERVER_SOCKET"
 
 
 class ForkedProcess:
     """As much of subprocess.Popen as supervision needs, of a process that somebody else forked for us."""
 
-    def __init__(self, pid: int, stdin: Any) -> None:
+    def __init__(self, pid: int, stdin: IO[bytes]) -> None:
         self.pid, self.stdin = pid, stdin
         self.returncode: int | None = None
 
@@ -38,7 +39,7 @@ class ForkedProcess:
         return self.returncode
 
 
-class Zygote:
+class ForkServer:
     """The supervisor's end. Start it early: it is ready some seconds later."""
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -63,7 +64,7 @@ class Zygote:
             self._process.kill()
             self._process.wait()
 
-    def fork(self, command: Sequence[str], environment: Mapping[str, str], log: Any) -> ForkedProcess | None:
+    def fork(self, command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> ForkedProcess | None:
         """Run `tenfold …` (the words after `-m tenfold`) in a fork; None when that is not possible (any more)."""
         with self._lock:
             if self._socket is None:
@@ -74,7 +75,7 @@ class Zygote:
                 socket.send_fds(self._socket, [request], [read_end, log.fileno()])
                 answer = self._socket.recv(64)
                 if not answer:
-                    raise OSError("the zygote is gone")
+                    raise OSError("the fork server is gone")
                 return ForkedProcess(int(answer), os.fdopen(write_end, "wb", buffering=0))
             except (OSError, ValueError):
                 os.close(write_end)
@@ -86,7 +87,7 @@ class Zygote:
 
 
 def serve_forks(main: Callable[[], object]) -> None:
-    """The zygote's loop: fork on request, until the supervisor is gone. `main` reads sys.argv."""
+    """The fork server's loop: fork on request, until the supervisor is gone. `main` reads sys.argv."""
     connection = socket.socket(fileno=int(os.environ.pop(SOCKET_VARIABLE)))
     while True:
         message, descriptors, _, _ = socket.recv_fds(connection, LARGEST_REQUEST, 2)
