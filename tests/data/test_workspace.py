@@ -29,7 +29,10 @@ def test_the_corpus_is_checked_when_it_is_first_asked_for_and_not_again(campaign
 
 
 def test_a_corpus_of_other_settings_is_refused(campaign: Path) -> None:
-    with open_workspace(campaign, ("seed=7",)) as workspace, pytest.raises(InputError, match="or seed than campaign.toml"):
+    with (
+        open_workspace(campaign, ("seed=7",)) as workspace,
+        pytest.raises(InputError, match="or seed than campaign.toml"),
+    ):
         _ = workspace.manifest
 
 

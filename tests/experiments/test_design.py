@@ -12,17 +12,20 @@ from hypothesis import strategies as st
 from tenfold.config import Campaign, Model
 from tenfold.core.errors import InputError
 from tenfold.experiments.design import (
+    FEWEST_RUNGS,
+    FEWEST_STEPS,
+    WIDEST_RATIO,
     Rung,
     Target,
     Trunk,
     design_ladder,
     multiplying_parameters,
     rung_campaign,
+    scaled_model,
     scaled_rates,
     target_of,
     trunk_campaign,
 )
-from tenfold.experiments.design.design import FEWEST_RUNGS, FEWEST_STEPS, WIDEST_RATIO, scaled_model
 from tenfold.model import training_flops_per_token
 from tenfold.train.schedule import learning_rate_factor
 

@@ -23,7 +23,7 @@ from tenfold.evaluate import (
     scoring_code_version,
 )
 from tenfold.evaluate.holdouts import holdout_scorer, score
-from tenfold.experiments.forecast.watch import ForecastWatcher, open_watcher
+from tenfold.experiments.curves import ForecastWatcher, open_watcher
 from tenfold.learners.run import train_with_learners
 from tenfold.ledger import Ledger
 from tenfold.model import Transformer, save_huggingface

@@ -13,8 +13,9 @@ from tenfold.core.errors import TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
 from tenfold.data.verified import verified_manifest
-from tenfold.experiments.forecast.register import digest_of, target_identity, training_run
-from tenfold.experiments.local import Calibration, LocalForecast, calibrate, forecast_local
+from tenfold.experiments.local.calibration import MachineCalibration, calibrate
+from tenfold.experiments.local.forecast import LocalForecast, forecast_local
+from tenfold.experiments.register import digest_of, target_identity, training_run
 from tenfold.learners.settings import batch_of, sharing_machine
 from tenfold.ledger import Ledger, Prediction, Run
 from tenfold.train.identity import RunIdentity, is_same_recipe
@@ -100,7 +101,9 @@ def _why_not(campaign: Campaign, plan: RunPlan) -> str | None:
     return None
 
 
-def _forecast(campaign: Campaign, manifest: Manifest | None, plan: RunPlan, calibration: Calibration) -> LocalForecast:
+def _forecast(
+    campaign: Campaign, manifest: Manifest | None, plan: RunPlan, calibration: MachineCalibration
+) -> LocalForecast:
     """Of the steps, with what a run keeps in memory beside them."""
     train = campaign.train
     if campaign.cluster.learners:
@@ -119,7 +122,7 @@ def _registered(
     manifest: Manifest | None,
     plan: RunPlan,
     forecast: LocalForecast,
-    calibration: Calibration,
+    calibration: MachineCalibration,
 ) -> tuple[list[Prediction], list[str]]:
     """What the ledger holds of it, and why there may be nothing."""
     if manifest is None:
@@ -135,7 +138,7 @@ def _registered(
         return planned(ledger, target), []
 
 
-def _predictions(forecast: LocalForecast, plan: RunPlan, calibration: Calibration) -> list[Prediction]:
+def _predictions(forecast: LocalForecast, plan: RunPlan, calibration: MachineCalibration) -> list[Prediction]:
     basis = {
         "steps": plan.steps,
         "calibration": {

@@ -4,11 +4,10 @@ from collections import Counter
 
 import pytest
 
+from tenfold.experiments.local.calibration import Probe, ProbeShape
 from tenfold.experiments.local.memory import memory_of
-from tenfold.experiments.local.operation import Operation
-from tenfold.experiments.local.probes import Probe, Shape
-from tenfold.experiments.local.recorder import MemoryBook, Recorder
-from tenfold.experiments.local.trace import StepTrace, micro_batches_of, trace_step
+from tenfold.experiments.local.operations import Operation
+from tenfold.experiments.local.recorder import MemoryBook, StepRecorder, StepTrace, micro_batches_of, trace_step
 from tenfold.model import count_parameters
 from tests.experiments.local.small import PROCESS, shape, train
 
@@ -28,13 +27,13 @@ def apart_from_lists(operations: list[Operation]) -> Counter[tuple[str, tuple[in
 @pytest.mark.parametrize("model", MODELS)
 def test_a_trace_has_the_operations_and_the_memory_of_a_real_step(model) -> None:  # type: ignore[no-untyped-def]
     traced = trace_step(model, train(), VOCABULARY)
-    probe = Probe(Shape(model, VOCABULARY, (512 // model.context,), train()), threads=1)
+    probe = Probe(ProbeShape(model, VOCABULARY, (512 // model.context,), train()), threads=1)
     probe.step()
     book = MemoryBook()
     state = [*probe.network.parameters(), *probe.network.buffers(), *probe.optimizers.state_tensors().values()]
     book.note(state, "weights")
     before = len(book.events)
-    with Recorder(probe.network, book) as recorder:
+    with StepRecorder(probe.network, book) as recorder:
         probe.step()
     assert apart_from_lists(traced.operations) == apart_from_lists(recorder.record.operations)
     assert most_alive(traced.book.events[traced.built :]) == pytest.approx(most_alive(book.events[before:]), rel=0.01)

@@ -16,10 +16,8 @@ from tenfold.config import load_campaign
 from tenfold.config.change import load_change
 from tenfold.core.errors import InputError
 from tenfold.core.folder import CampaignFiles
-from tenfold.experiments.derisk import changes_of
-from tenfold.experiments.derisk.kept import assessment_of, record_of, same_recipe
-from tenfold.experiments.derisk.plan import DeriskPlan, Question, plan_derisk
-from tenfold.experiments.derisk.stack import apply_change, check_stack
+from tenfold.experiments.derisk import apply_change, assessment_of, changes_of, check_stack, record_of, same_recipe
+from tenfold.experiments.derisk_plan import DeriskPlan, DeriskQuestion, plan_derisk
 from tenfold.ledger import Ledger, TriedChange
 from tenfold.pages.changes_page import changes_page
 from tests.campaign.small import TOML, copy_of, new_campaign
@@ -102,7 +100,7 @@ def planned(campaign: Path, change: Path, seeds: int = 1, overrides: Sequence[st
     base, files = load_campaign(campaign, overrides), CampaignFiles(campaign)
     changed = apply_change(base, load_change(change), {})
     manifest = stages.verified_manifest(base, files)
-    return plan_derisk(Question(base, changed, seeds, None, str(change)), files, manifest)
+    return plan_derisk(DeriskQuestion(base, changed, seeds, None, str(change)), files, manifest)
 
 
 def test_a_change_is_judged_rung_by_rung_and_kept_for_the_report(tried: Path) -> None:

@@ -5,9 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.experiments.local.costs import CACHED, MAPPED, fit_costs
-from tenfold.experiments.local.operation import Operation
-from tenfold.experiments.local.places import Place
+from tenfold.experiments.local.operations import CACHED, MAPPED, Operation, Place, fit_costs
 
 HERE = Place("forward", "MLP")
 SIDE = st.integers(1, 4096)

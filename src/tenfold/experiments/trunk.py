@@ -1,8 +1,21 @@
-"""Training of one task: the trunk at constant learning rate, then a cool-down from its checkpoint for every rung."""
+"""Training of tasks: a trunk at constant learning rate, then a cool-down from its checkpoint for every rung.
 
+A worker takes tasks nobody works on until none is left. A lock on a file in the task's folder claims the task, which
+the kernel drops when the process ends in whatever way, so any number of workers of a machine can work on one ladder.
+"""
+
+import fcntl
+import json
+import os
 import shutil
-from collections.abc import Mapping
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
@@ -14,7 +27,7 @@ from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
 from tenfold.evaluate.holdouts import full_scorer
 from tenfold.experiments.design import Rung, rung_campaign, trunk_campaign
-from tenfold.experiments.ladder.tasks import RungResult, Task, rung_name
+from tenfold.experiments.tasks import RungResult, Task, rung_name
 from tenfold.model import Transformer
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.learner import Learner, build_learner
@@ -121,3 +134,50 @@ def _train_rung(bench: _Bench, rung: Rung, trunk_checkpoints: Checkpointer, trun
     )
     write_json(task.result_file(rung), asdict(record))
     shutil.rmtree(folder)
+
+
+POLL_S = 0.5
+
+
+def work_on(tasks: Sequence[Task], files: CampaignFiles) -> None:
+    """Train every task that no other worker trains, then wait for those that others do."""
+    manifest = Manifest.load(files.data)
+    while unfinished := [task for task in tasks if not task.is_done]:
+        trained = [_train_if_free(task, files, manifest) for task in unfinished]
+        if not any(trained):
+            time.sleep(POLL_S)
+
+
+def _train_if_free(task: Task, files: CampaignFiles, manifest: Manifest) -> bool:
+    with _claimed(task.folder) as claimed:
+        if claimed and not task.is_done:
+            train_task(task, files, manifest)
+        return claimed
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[bool]:
+    """Whether this process has the folder for itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def work_for_parent(plan: Path) -> None:
+    """Body of a worker process: the tasks are in `plan`; stops as on SIGTERM when the parent is gone."""
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    record = json.loads(plan.read_text(encoding="utf-8"))
+    tasks = [Task.from_dict(task) for task in record["tasks"]]
+    work_on(tasks, CampaignFiles(Path(record["campaign"])))
+
+
+def _stop_with_parent() -> None:
+    """The parent holds the other end of this process's input and never writes to it."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

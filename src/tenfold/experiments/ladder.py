@@ -1,26 +1,123 @@
-"""Workers side by side: start them, show how far they are, stop them with the parent."""
+"""The ladder of a campaign: which rungs belong to it, training them side by side, and the tables of their losses."""
 
+import math
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from tenfold.config import Campaign
 from tenfold.core.console import RunConsole
-from tenfold.core.errors import TenfoldError
+from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.files import write_json
 from tenfold.core.folder import CampaignFiles
 from tenfold.core.text import duration
-from tenfold.experiments.ladder.tasks import RungResult, Task
+from tenfold.data import Manifest
+from tenfold.experiments.design import Target, Trunk, design_ladder, target_of
+from tenfold.experiments.tasks import (
+    RungResult,
+    Task,
+    TransferCheck,
+    check_transfer,
+    ladder_tasks,
+    refuse_divergence,
+    transfer_tasks,
+)
+from tenfold.experiments.trunk import work_on
 from tenfold.machine import usable_cores
-from tenfold.train.ranks import choose_device
+from tenfold.scaling.laws import ladder_laws
+from tenfold.scaling.predict import ScalingLaw, fit_scaling_law
+from tenfold.scaling.table import Points, RunTable
+from tenfold.train.plan import plan_run
+from tenfold.train.ranks import Ranks, choose_device
 
-POLL_S = 0.2
+
+@dataclass(frozen=True)
+class LadderPlan:
+    """The target, the trunks below it, and the tasks: those of the ladder and those of the check of transfer."""
+
+    target: Target
+    trunks: tuple[Trunk, ...]
+    rungs: tuple[Task, ...]
+    transfer: tuple[Task, ...]
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All of them."""
+        return self.rungs + self.transfer
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all of it has been trained."""
+        return all(task.is_done for task in self.tasks)
+
+
+@dataclass(frozen=True)
+class LadderResult:
+    """Finished rungs, in order of compute, and whether the best learning rate transfers (None: not checked)."""
+
+    plan: LadderPlan
+    rungs: tuple[RungResult, ...]
+    transfer: TransferCheck | None
+
+    @property
+    def seconds(self) -> float:
+        """Process time of all trunks and cool-downs."""
+        trunks = {rung.trunk_fingerprint: rung.trunk_seconds for rung in self.rungs}
+        return sum(trunks.values()) + sum(rung.seconds for rung in self.rungs)
+
+
+def plan_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> LadderPlan:
+    """What belongs to the ladder. Raises InputError when there is none, or when the target is too small for one."""
+    if not campaign.ladder.sizes:
+        raise InputError(f"{files.directory}: ladder.sizes = 0: no ladder is asked for; give 3 or more")
+    plan = plan_run(campaign, manifest.vocab_size, Ranks(0, 1, choose_device(campaign.train.device)))
+    target = target_of(campaign, manifest.vocab_size, plan.steps * plan.tokens_per_step)
+    trunks = design_ladder(campaign, manifest.vocab_size, target)
+    checked = transfer_tasks(files.ladder, trunks, campaign, manifest.digest) if campaign.ladder.transfer else []
+    rungs = ladder_tasks(files.ladder, trunks, campaign, manifest.digest)
+    return LadderPlan(target, trunks, tuple(rungs), tuple(checked))
+
+
+def run_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole) -> LadderResult:
+    """Train what is missing of the ladder, as many rungs at a time as the machine takes."""
+    plan = plan_ladder(campaign, files, manifest)
+    train_tasks(plan.tasks, campaign, files, console, "ladder")
+    return ladder_result(plan)
+
+
+def join_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> LadderResult:
+    """Work on the ladder in this process, beside whoever else does."""
+    plan = plan_ladder(campaign, files, manifest)
+    work_on(plan.tasks, files)
+    return ladder_result(plan)
+
+
+def ladder_result(plan: LadderPlan) -> LadderResult:
+    """What came of a finished ladder. Raises InputError when one of its rungs met a loss that is not finite."""
+    refuse_divergence(plan.rungs)
+    rungs = sorted((result for task in plan.rungs for result in task.results), key=lambda rung: rung.compute)
+    return LadderResult(plan, tuple(rungs), check_transfer(plan.trunks, plan.rungs, plan.transfer))
+
+
+def finished_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> LadderResult | None:
+    """The ladder of this campaign, if it has been trained."""
+    if not campaign.ladder.sizes:
+        return None
+    try:
+        plan = plan_ladder(campaign, files, manifest)
+        return ladder_result(plan) if plan.is_done else None
+    except InputError:
+        return None  # too small for a ladder, or its rungs diverged
+
+
+WORKERS_POLL_S = 0.2
 GRACE_S = 60.0  # a worker that was asked to stop saves first
 
 
@@ -100,7 +197,7 @@ def _follow(progress: "_Progress", processes: Sequence[subprocess.Popen[bytes]])
                 f"{progress.name}: a worker ended with status {failed[0].returncode}; its own line says why"
             )
         progress.show()
-        time.sleep(POLL_S)
+        time.sleep(WORKERS_POLL_S)
     progress.show()
     if not progress.is_done:
         raise TenfoldError(f"{progress.name}: the workers ended before all rungs were done; run again to go on")
@@ -141,3 +238,26 @@ class _Progress:
             f"{self.name}: {result.size}{factor}, {result.tokens:,} tokens: bits per byte {scores}  "
             f"({done / self._all:.0%}, {rate:.2g} FLOP/s, ETA {duration((self._all - done) / rate)})"
         )
+
+
+def nats_per_token(manifest: Manifest, holdout: str, bits_per_byte: float) -> float:
+    """Loss on a holdout: its bits are spread over its tokens."""
+    text = next(text for text in manifest.holdouts if text.name == holdout)
+    return bits_per_byte * math.log(2) * text.bytes / text.tokens
+
+
+def fit_ladder_law(table: RunTable, seed: int) -> ScalingLaw:
+    """The law of a ladder, its coefficients held near usual ones."""
+    return fit_scaling_law(table, seed=seed, laws=ladder_laws(table))
+
+
+def run_table(rungs: Sequence[RungResult], losses: Sequence[float], source: str, corpus_tokens: int) -> RunTable:
+    """Rungs with a loss each. Cool-downs of one trunk share its luck, so the bootstrap draws them together."""
+    tokens = [float(rung.tokens) for rung in rungs]
+    points = Points.of(
+        [rung.parameters for rung in rungs],
+        tokens,
+        [rung.compute for rung in rungs],
+        [min(seen, corpus_tokens) for seen in tokens],
+    )
+    return RunTable.of(points, losses, [rung.trunk_fingerprint for rung in rungs], source)

@@ -1,18 +1,23 @@
-"""Loss curves of the rungs from the ledger, and the whole curve of the target forecast from them."""
+"""Loss curves: of the rungs from the ledger, forecast for the target, and the live run held against its band."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
 
 import numpy as np
 
 from tenfold.config import Campaign
 from tenfold.core.errors import InputError
+from tenfold.core.folder import CampaignFiles
 from tenfold.experiments.design import Rung, Trunk, rung_campaign
-from tenfold.experiments.ladder.tasks import RungResult
-from tenfold.ledger import Ledger, Run
-from tenfold.scaling.band import CurveForecast, FinalLoss
+from tenfold.experiments.register import registered
+from tenfold.experiments.tasks import RungResult
+from tenfold.ledger import Ledger, Prediction, Run
+from tenfold.scaling.band import BandTracker, CurveForecast, FinalLoss
 from tenfold.scaling.curve import Curve, CurveRun, schedule_rates
 from tenfold.scaling.curve_forecast import forecast_curve
 from tenfold.scaling.curve_law import MultiPowerLaw, fit_law
+from tenfold.train.identity import RunIdentity
 from tenfold.train.plan import RunPlan
 
 LAST_SHARE = 0.1  # of the steps: over these the noise of single batches is averaged out of the final loss
@@ -84,3 +89,61 @@ def target_curve(
 ) -> CurveForecast:
     """The whole curve of the target with bands."""
     return forecast_curve(curves, target_run(campaign, plan, parameters), final)
+
+
+GROUPS = 40  # of steps in a run, at most: enough to see where it goes, each long enough to average batches out
+LEVEL = 0.95
+PATIENCE = 3
+
+
+class ForecastWatcher:
+    """Means of the training loss over groups of steps, each shown to the band's tracker. A run's LossWatcher."""
+
+    def __init__(self, forecast: CurveForecast, group: int) -> None:
+        self._tracker = BandTracker(forecast, LEVEL, PATIENCE)
+        self.group = group
+        self._losses: list[float] = []
+        self.live: list[tuple[int, float]] = []
+        """(step in the middle of a group, mean loss)."""
+
+    def observe(self, step: int, loss: float) -> str | None:
+        """Take the loss of one step; a sentence when the run leaves the band."""
+        self._losses.append(loss)
+        if step % self.group:
+            return None
+        middle, mean = step - len(self._losses) // 2, sum(self._losses) / len(self._losses)
+        self._losses = []
+        self.live.append((middle, mean))
+        event = self._tracker.observe(middle, mean)
+        return None if event is None else str(event)
+
+    @property
+    def side(self) -> str:
+        """before, inside, above or below."""
+        return self._tracker.side
+
+    @property
+    def count(self) -> int:
+        """Groups in a row on this side."""
+        return self._tracker.count
+
+    def __str__(self) -> str:
+        return str(self._tracker)
+
+
+def group_size(plan: RunPlan, log_every: int) -> int:
+    """Steps averaged into one evaluation of the band."""
+    return max(log_every, plan.steps // GROUPS)
+
+
+def watcher_of(predictions: Sequence[Prediction], plan: RunPlan, log_every: int) -> ForecastWatcher | None:
+    """The watcher for a run with a forecast curve."""
+    record: dict[str, Any] | None = next((p.basis["curve"] for p in predictions if "curve" in p.basis), None)
+    return ForecastWatcher(CurveForecast.from_record(record), group_size(plan, log_every)) if record else None
+
+
+def open_watcher(files: CampaignFiles, identity: RunIdentity, plan: RunPlan, log_every: int) -> ForecastWatcher | None:
+    """Holds a run against its forecast, if one is registered."""
+    with closing(Ledger(files.ledger, read_only=True)) as ledger:
+        predictions = registered(ledger, identity)
+    return watcher_of(predictions, plan, log_every)

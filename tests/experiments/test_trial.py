@@ -9,8 +9,8 @@ from tenfold.core.console import run_console
 from tenfold.core.errors import TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
-from tenfold.experiments.forecast.make import target_plan
-from tenfold.experiments.forecast.trial import time_trial
+from tenfold.experiments.forecast import target_plan
+from tenfold.experiments.trial import time_trial
 from tests.learners.small import cluster_campaign
 
 KILL_AT_ONCE = """

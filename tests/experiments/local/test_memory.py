@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.experiments.local.allocator import TOP_PAD, Event, Heap
+from tenfold.experiments.local.memory import TOP_PAD, Event, Heap
 
 SIZES = st.integers(min_value=4, max_value=40 * 2**20)
 

@@ -1,4 +1,4 @@
-"""Which small runs say most about the target: sizes, budgets, batch and schedule of every rung.
+"""Which small runs say most about the target, and the campaign of each: sizes, budgets, batch and schedule.
 
 One trunk per model size trains at constant learning rate; short cool-downs from its checkpoints give several token
 counts (Hägele et al., arXiv 2405.18392, section 4). Rungs lie on shared budgets, so that each budget is an isoFLOP
@@ -8,6 +8,7 @@ profile over sizes and each size sees several token counts: N and D vary apart, 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tenfold.config import Campaign, Model
 from tenfold.core.errors import InputError
@@ -164,3 +165,45 @@ def _batch_tokens(campaign: Campaign, tokens: float, target: Target) -> int:
 def _geometric(low: float, high: float, count: int) -> list[float]:
     """`count` values from low to high, evenly spaced in their logarithm."""
     return [low * (high / low) ** (number / (count - 1)) for number in range(count)]
+
+
+def trunk_campaign(campaign: Campaign, trunk: Trunk) -> Campaign:
+    """Constant learning rate after the warm-up."""
+    steps = trunk.constant_steps
+    return _derived(campaign, trunk, steps, {"kind": "wsd", "warmup": trunk.warmup_steps / steps, "decay": 0.0})
+
+
+def rung_campaign(campaign: Campaign, trunk: Trunk, rung: Rung) -> Campaign:
+    """A whole run of its own: warm-up, constant, cool-down. Up to the cool-down it is the trunk, bit for bit."""
+    schedule = {
+        "kind": "wsd",
+        "warmup": trunk.warmup_steps / rung.steps,
+        "decay": (rung.steps - rung.constant_steps) / rung.steps,
+        "final": campaign.train.schedule.final,
+    }
+    return _derived(campaign, trunk, rung.steps, schedule)
+
+
+def scaled_rates(campaign: Campaign, factor: float) -> Campaign:
+    """Every learning rate times `factor`."""
+    document = campaign.model_dump(exclude_unset=True)
+    optimizer = campaign.train.optimizer
+    rates = {name: factor * getattr(optimizer, name) for name in ("learning_rate", "muon_learning_rate")}
+    document.setdefault("train", {}).setdefault("optimizer", {}).update(rates)
+    return Campaign.model_validate(document)
+
+
+def _derived(campaign: Campaign, trunk: Trunk, steps: int, schedule: dict[str, Any]) -> Campaign:
+    document = campaign.model_dump(exclude_unset=True)
+    document["model"] = trunk.model.model_dump()
+    document["train"] = document.get("train", {}) | {
+        "tokens": steps * trunk.batch_tokens,
+        "batch_tokens": trunk.batch_tokens,
+        "threads": campaign.ladder.threads,
+        "schedule": schedule,
+    }
+    document["evaluate"] = document.get("evaluate", {}) | {"every": steps}
+    document["ladder"] = {"sizes": 0}
+    document.pop("cluster", None)  # a small run is one learner's, and without faults
+    document.pop("chaos", None)
+    return Campaign.model_validate(document)

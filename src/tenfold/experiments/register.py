@@ -1,4 +1,4 @@
-"""A forecast is registered in the ledger before its run begins, under the run's recipe, and never rewritten."""
+"""The registry of forecasts: written to the ledger before their run begins, settled after it, never rewritten."""
 
 import hashlib
 import json

@@ -1,19 +1,26 @@
 """What to train for a change: every trunk of the ladder without and with it, for every seed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
 from tenfold.config import Campaign
+from tenfold.config.load import explain
 from tenfold.core.errors import InputError
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
-from tenfold.experiments.derisk.trunks import changed_trunk, check_schedule, check_task, refusal
-from tenfold.experiments.design import Target, Trunk
-from tenfold.experiments.forecast.table import run_table
-from tenfold.experiments.ladder.stage import plan_ladder
-from tenfold.experiments.ladder.tasks import RungResult, Task
+from tenfold.experiments.design import (
+    Target,
+    Trunk,
+    multiplying_parameters,
+    rung_campaign,
+    scaled_model,
+    trunk_campaign,
+)
+from tenfold.experiments.ladder import plan_ladder, run_table
+from tenfold.experiments.tasks import RungResult, Task
+from tenfold.model import training_flops_per_token
 from tenfold.scaling.backtest import check_identifiable
 from tenfold.scaling.table import Points, RunTable
 
@@ -43,7 +50,7 @@ class DeriskPlan:
 
 
 @dataclass(frozen=True)
-class Question:
+class DeriskQuestion:
     """A campaign without and with a change, the seeds and sizes to compare; `where` names the change in messages."""
 
     campaign: Campaign
@@ -53,7 +60,7 @@ class Question:
     where: str
 
 
-def plan_derisk(question: Question, files: CampaignFiles, manifest: Manifest) -> DeriskPlan:
+def plan_derisk(question: DeriskQuestion, files: CampaignFiles, manifest: Manifest) -> DeriskPlan:
     """What belongs to the comparison. Raises InputError for what cannot be compared, before anything is trained."""
     if question.seeds < 1:
         raise InputError(f"--seeds {question.seeds}: give 1 or more")
@@ -94,7 +101,7 @@ def _imagined(trunks: Sequence[Trunk], seeds: int, manifest: Manifest) -> RunTab
     return RunTable.of(points, [flops**-0.1 for flops in compute], source="--sizes: the rungs chosen")
 
 
-def _pair(question: Question, trunk: Trunk, shift: int, files: CampaignFiles, manifest: Manifest) -> Pair:
+def _pair(question: DeriskQuestion, trunk: Trunk, shift: int, files: CampaignFiles, manifest: Manifest) -> Pair:
     """The same trunk under both campaigns, both seeds shifted alike."""
     try:
         without, with_change = _shifted(question.campaign, shift), _shifted(question.changed, shift)
@@ -111,7 +118,7 @@ def _shifted(campaign: Campaign, shift: int) -> Campaign:
     return Campaign.model_validate(campaign.model_dump(exclude_unset=True) | {"seed": campaign.seed + shift})
 
 
-def _check_apart(pairs: Sequence[Pair], question: Question) -> None:
+def _check_apart(pairs: Sequence[Pair], question: DeriskQuestion) -> None:
     """A run compared with itself, or counted on both sides, says nothing."""
     if {pair.reference.folder for pair in pairs} & {pair.changed.folder for pair in pairs}:
         seeds = ", ".join(str(seed) for seed in sorted({pair.seed for pair in pairs}))
@@ -129,3 +136,35 @@ def reference_table(plan: DeriskPlan, manifest: Manifest, losses: Sequence[float
 def reference_runs(plan: DeriskPlan) -> list[RungResult]:
     """All rungs without the change."""
     return [result for pair in plan.pairs for result in pair.reference.results]
+
+
+OF_THE_LADDER = ("kind", "warmup", "decay")
+
+
+def check_schedule(campaign: Campaign, changed: Campaign, where: str) -> None:
+    """Raises InputError for what every trunk has its own of: a change of it would be without effect."""
+    for key in OF_THE_LADDER:
+        if getattr(campaign.train.schedule, key) != getattr(changed.train.schedule, key):
+            raise InputError(f"{where}: [set] train.schedule.{key}: the ladder sets it for every rung")
+
+
+def changed_trunk(trunk: Trunk, changed: Campaign, vocab_size: int) -> Trunk:
+    """The trunk with the change's model at its width; name, steps, batch and warm-up stay, so do N and D aimed at.
+
+    Raises ValidationError where the changed model has no such width.
+    """
+    model = scaled_model(changed.model, trunk.model.resolved_width)
+    flops = training_flops_per_token(model, vocab_size)
+    return replace(trunk, model=model, parameters=multiplying_parameters(model, vocab_size), flops_per_token=flops)
+
+
+def check_task(task: Task) -> None:
+    """Raises ValidationError where a trunk or rung of the task is no valid campaign."""
+    trunk_campaign(task.campaign, task.trunk)
+    for rung in task.trunk.rungs:
+        rung_campaign(task.campaign, task.trunk, rung)
+
+
+def refusal(error: ValidationError, trunk: Trunk, where: str) -> InputError:
+    """One line for a change that does not fit a rung."""
+    return InputError(explain(error, f"{where}: at the ladder's {trunk.name}"))

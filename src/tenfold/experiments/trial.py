@@ -1,4 +1,7 @@
-"""How fast the campaign's learners will train here: they and their syncer at work for seconds, in a scratch folder."""
+"""How long the target will take here: its own steps and one evaluation, timed for seconds and thrown away.
+
+A campaign with learners starts them and their syncer in a scratch folder.
+"""
 
 import math
 import shutil
@@ -7,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,16 +18,114 @@ from typing import Any
 import torch
 
 from tenfold.config import FILE_NAME, Campaign, load_campaign, render_campaign
-from tenfold.core.console import run_console
+from tenfold.core.console import RunConsole, run_console
 from tenfold.core.errors import TenfoldError
 from tenfold.core.folder import CampaignFiles
+from tenfold.core.text import duration
 from tenfold.data import Manifest
+from tenfold.evaluate.holdouts import holdout_scorer
 from tenfold.learners.log import RunLog
 from tenfold.learners.run import train_with_learners
 from tenfold.learners.settings import batch_of
 from tenfold.model import Transformer
+from tenfold.train.batches import batches
 from tenfold.train.checkpoint import Checkpointer
+from tenfold.train.learner import Learner, build_learner
 from tenfold.train.plan import RunPlan
+from tenfold.train.ranks import Ranks, choose_device
+from tenfold.train.step import train_step
+
+WARM_UP, TIMED = 2, 6  # steps
+# Spread of a run's rate about that of its first seconds, as the ratio of a standard deviation: machines are shared, and
+# clocks fall as they warm up. Student's t with 5 degrees of freedom widens it, as for the six steps timed.
+SPREAD = 0.06
+STUDENT = {"0.5": 0.73, "0.8": 1.48, "0.95": 2.57}
+
+
+@dataclass(frozen=True)
+class TimeTrial:
+    """Seconds forecast for the whole training, and what was measured."""
+
+    seconds: float
+    intervals: dict[str, tuple[float, float]]
+    basis: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """All steps of the target, as far as a few tell."""
+
+    seconds: float
+    spread: float
+    """Standard error, as a share."""
+    rate: str
+    basis: dict[str, Any]
+
+
+def time_trial(
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, plan: RunPlan, console: RunConsole
+) -> TimeTrial:
+    """Time steps and one evaluation of the target with its own weights, optimizers and data.
+
+    With [cluster] learners those train a little, beside their syncer. Raises TenfoldError when they cannot.
+    """
+    ranks = Ranks(0, 1, choose_device(campaign.train.device))
+    learner = build_learner(campaign, files.data, manifest, ranks)
+    console.say("predict: timing the target")
+    steps = _plain_steps(learner)
+    if campaign.cluster.learners:
+        steps = _learners_steps(campaign, files, manifest, plan, steps.seconds / plan.steps)
+    began = time.perf_counter()
+    holdout_scorer(campaign, files, manifest)(learner.model, ranks.device)
+    evaluation = time.perf_counter() - began
+    evaluations = plan.steps // plan.evaluate_every + (plan.steps % plan.evaluate_every > 0)
+    seconds = steps.seconds + evaluation * evaluations
+    console.say(f"predict: {plan.steps} steps, {steps.rate}: about {duration(seconds)} on this machine")
+    spread = max(SPREAD, steps.spread)
+    intervals = {level: (seconds / (1 + t * spread), seconds * (1 + t * spread)) for level, t in STUDENT.items()}
+    return TimeTrial(seconds, intervals, steps.basis | {"evaluation_seconds": evaluation})
+
+
+def _learners_steps(
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, plan: RunPlan, step_seconds: float
+) -> _Steps:
+    found = time_learners(campaign, files, manifest, plan, step_seconds)
+    seconds = found.other_seconds + plan.steps * plan.tokens_per_step / found.tokens_per_second
+    rate = f"{campaign.cluster.learners} learners at {found.tokens_per_second:,.0f} tok/s together"
+    return _Steps(seconds, found.spread, rate, asdict(found))
+
+
+def _plain_steps(learner: Learner) -> _Steps:
+    times = _step_seconds(learner)
+    step = statistics.median(times)
+    error = statistics.stdev(times) / step / len(times) ** 0.5 if len(times) > 1 else 0.0
+    return _Steps(step * learner.plan.steps, error, f"{step:.3g} s each", {"step_seconds": times})
+
+
+def _step_seconds(learner: Learner) -> list[float]:
+    plan, train = learner.plan, learner.campaign.train
+    times = []
+    for batch in batches(
+        learner.stream,
+        learner.ranks,
+        first_step=0,
+        steps=min(WARM_UP + TIMED, plan.steps),
+        sequences=plan.sequences,
+        micro_batch=plan.micro_batch,
+    ):
+        began = time.perf_counter()
+        result = train_step(
+            learner.root,
+            learner.optimizers,
+            batch.micro_batches,
+            0.0,
+            train.optimizer.clip_norm,
+            train.optimizer.z_loss,
+        )
+        result.nats.item()  # waits for the device
+        times.append(time.perf_counter() - began)
+    return times[WARM_UP:] or times
+
 
 ROUNDS = 8  # contributions of every learner to a fragment, at least
 LENGTH_S = 4.0  # of training, at least
