@@ -20,7 +20,6 @@ from tenfold.core.signals import StopRequest, stop_on_signal
 from tenfold.core.text import duration
 from tenfold.learners.chaos import Chaos, Context, FaultyProxy, Injection, planned
 from tenfold.learners.chaos.inside import ENVIRONMENT as CHAOS_VARIABLE
-from tenfold.learners.settings import TOKEN_VARIABLE
 from tenfold.learners.slurm import Slurm, SlurmJobs, learner_job
 from tenfold.learners.supervise import (
     answer_order,
@@ -30,6 +29,7 @@ from tenfold.learners.supervise import (
 )
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.wire import Link, Refused, Security, Unreachable, is_loopback
+from tenfold.learners.wire.security import TOKEN_VARIABLE
 
 POLL_S = 0.05
 STATUS_S = 0.25

@@ -24,18 +24,13 @@ from tenfold.learners.learner.process import train_as_learner
 from tenfold.learners.local import LocalRun, Supervisor, address_file, read_address
 from tenfold.learners.published import RunningScores, published_weights
 from tenfold.learners.replay import Replayed, replay_folder
-from tenfold.learners.settings import (
-    batch_of,
-    make_token,
-    server_security,
-    sharing_machine,
-    token_from,
-)
+from tenfold.learners.settings import batch_of, server_security, sharing_machine
 from tenfold.learners.slurm import check_slurm
 from tenfold.learners.supervise import check_name
-from tenfold.learners.syncer.process import Where, serve, serve_shard
 from tenfold.learners.syncer.recorder import Recorder
+from tenfold.learners.syncer.service import SyncerSite, serve, serve_shard
 from tenfold.learners.wire import BlobServer, Security, check_security
+from tenfold.learners.wire.security import make_token, token_from
 from tenfold.ledger import Ledger
 from tenfold.model import Transformer, choose_compute_dtype
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
@@ -220,7 +215,7 @@ def serve_as_syncer(
 
     cards: list[dict[str, Any]] = []
     with stop_on_signal() as stop:
-        where = Where(files.cluster, server_security(campaign, token), campaign.cluster.bind, port, bulk_port)
+        where = SyncerSite(files.cluster, server_security(campaign, token), campaign.cluster.bind, port, bulk_port)
         books = partial(_ledger_of, campaign, files, identity)
         vocabulary, recipe = manifest.vocab_size, identity.recipe
         if shard == 0:

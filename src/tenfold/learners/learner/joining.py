@@ -12,8 +12,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tenfold.core.errors import TenfoldError
-from tenfold.learners.learner.life import Life
-from tenfold.learners.records import History, history_from, history_to_json
+from tenfold.learners.learner.replica import Replica
+from tenfold.learners.messages import History, history_from, history_to_json
 from tenfold.learners.wire import Blob, Link, Refused, Security
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.ranks import Ranks
@@ -24,7 +24,7 @@ PEER_PATIENCE_S = 1.5  # without a byte; more peers may have died just now
 
 
 @dataclass(frozen=True)
-class Origin:
+class InnerStateOrigin:
     """Where a life's inner state comes from: after `step` steps of another life (None: the initial state).
 
     `history`: merges and contributions of that life that the syncer may not know.
@@ -47,17 +47,17 @@ class Origin:
         }
 
 
-INITIAL = Origin("initial")
+INITIAL = InnerStateOrigin("initial")
 
 
-def origin_header(life: Life) -> dict[str, Any]:
+def origin_header(life: Replica) -> dict[str, Any]:
     """What a snapshot says about itself, so that the life that goes on from it can be replayed."""
     return {"life": life.number, "step": life.step, "history": history_to_json(life.history)}
 
 
-def origin_from(header: Mapping[str, Any], kind: str) -> Origin:
+def origin_from(header: Mapping[str, Any], kind: str) -> InnerStateOrigin:
     """The origin that a snapshot's header names."""
-    return Origin(kind, int(header["life"]), int(header["step"]), history_from(header["history"]))
+    return InnerStateOrigin(kind, int(header["life"]), int(header["step"]), history_from(header["history"]))
 
 
 class PeerService:
@@ -107,7 +107,7 @@ class PeerService:
         """Nothing to be told."""
 
 
-def from_peer(address: str, security: Security, into: Mapping[str, Tensor]) -> Origin:
+def from_peer(address: str, security: Security, into: Mapping[str, Tensor]) -> InnerStateOrigin:
     """Take the state of a learner that trains. Raises TenfoldError when it does not answer or sends something else."""
     link = Link(address, security, streams=4, patience=PEER_PATIENCE_S)
     try:
@@ -142,7 +142,7 @@ def newest_checkpoint(states: Path) -> str:
     return max(found, default=(0, ""))[1]
 
 
-def load_checkpoint(states: Path, where: str, into: Mapping[str, Tensor], ranks: Ranks) -> Origin | None:
+def load_checkpoint(states: Path, where: str, into: Mapping[str, Tensor], ranks: Ranks) -> InnerStateOrigin | None:
     """This rank's part of a checkpoint that was found; None when it is there no more or not of this model."""
     name, _, step = where.rpartition("/")
     with Checkpointer(states / name, keep_last=1, rank=ranks.rank, world_size=ranks.world_size) as checkpointer:

@@ -10,9 +10,9 @@ import sqlite3
 from dataclasses import dataclass
 
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.learners.coordinator.book import Book
+from tenfold.learners.syncer.store import FencedDatabase
 
-SCHEMA = """
+LEASES_SCHEMA = """
 CREATE TABLE IF NOT EXISTS sample_order (id INTEGER PRIMARY KEY CHECK (id = 1), total INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS pool (first_sample INTEGER PRIMARY KEY, samples INTEGER NOT NULL CHECK (samples > 0));
 CREATE TABLE IF NOT EXISTS leases (
@@ -41,7 +41,7 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Progress:
+class SampleTotals:
     """Samples of the whole run: ever granted, given back of these, and committed by lives that are over.
 
     What living learners hold is granted − given_back − settled.
@@ -56,7 +56,7 @@ class Progress:
 class Leases:
     """The sample order 0 … total − 1, handed out in leases. Every change is on disk before its method returns."""
 
-    def __init__(self, book: Book, total_samples: int) -> None:
+    def __init__(self, book: FencedDatabase, total_samples: int) -> None:
         """Go on where the book stands, or begin. Raises InputError when it was begun with another total."""
         self._book = book
         self._known: dict[int, tuple[Lease, ...]] = {}
@@ -138,14 +138,14 @@ class Leases:
             raise TenfoldError(f"{self._book.path}: there is no lease {number}")
         return None if rows[0][0] is None else int(rows[0][0])
 
-    def progress(self) -> Progress:
+    def progress(self) -> SampleTotals:
         """Totals of the run, in samples."""
         rows = self._book.read(
             "SELECT coalesce(sum(samples), 0), coalesce(sum(samples - committed), 0), coalesce(sum(committed), 0) "
             "FROM leases"
         )
         granted, given_back, settled = map(int, rows[0])
-        return Progress(self._total, granted, given_back, settled)
+        return SampleTotals(self._total, granted, given_back, settled)
 
     @property
     def is_exhausted(self) -> bool:

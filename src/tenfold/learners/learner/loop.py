@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -18,30 +17,24 @@ from torch.distributed.tensor import DTensor
 from tenfold.core.errors import Interrupted, TenfoldError
 from tenfold.core.signals import StopRequest
 from tenfold.learners.chaos.inside import InjectedFaults
-from tenfold.learners.fragments import Fragment, local_part
-from tenfold.learners.learner.agreement import Agreement, What
-from tenfold.learners.learner.downlink import Downlink, fetch_all
-from tenfold.learners.learner.inner_state import (
+from tenfold.learners.learner.agreement import Agreement, NextAction
+from tenfold.learners.learner.coordination import HeartbeatSender, LearnerStatus, LeaseQueue
+from tenfold.learners.learner.exchange import Downlink, Uplink, fetch_all
+from tenfold.learners.learner.joining import (
     INITIAL,
-    Origin,
+    InnerStateOrigin,
     PeerService,
     from_peer,
     load_checkpoint,
     newest_checkpoint,
     origin_header,
 )
-from tenfold.learners.learner.life import Life
-from tenfold.learners.learner.local import LocalFragment
-from tenfold.learners.learner.pulse import Pulse, Vitals
-from tenfold.learners.learner.supply import Order, Supply
-from tenfold.learners.learner.uplink import Uplink
-from tenfold.learners.syncer.shelf import digest_of
-from tenfold.learners.watched import Watched
+from tenfold.learners.learner.replica import FragmentReplica, InnerStep, Replica, inner_step
+from tenfold.learners.outer import Fragment, digest_of_values, local_part
+from tenfold.learners.threads import WatchedThread
 from tenfold.learners.wire import Link, LinkMeasure, Refused, Security, Unreachable, parse_address, reached
 from tenfold.train.checkpoint import Checkpointer, CheckpointState
 from tenfold.train.learner import Learner
-from tenfold.train.schedule import learning_rate_factor
-from tenfold.train.step import train_step
 
 IDLE_S = 0.05
 FINISHED, AWAY, STOPPED = -1, -2, -3  # instead of the number of a life: no need to join, ask again, do not
@@ -57,12 +50,12 @@ WARM_UP_STEPS = 3
 T = TypeVar("T")
 
 
-class LifeEnded(TenfoldError):
+class IncarnationEnded(TenfoldError):
     """The syncer has ended this life, or it ended itself: join again."""
 
 
 @dataclass(frozen=True)
-class Site:
+class LearnerSite:
     """Where this learner is and whom it talks to."""
 
     name: str
@@ -81,7 +74,7 @@ class DecoupledLearner:
     """A learner through all its lives."""
 
     learner: Learner
-    site: Site
+    site: LearnerSite
     fragments: list[Fragment]
     batch: int
     """Samples of one inner step, all ranks together."""
@@ -89,7 +82,7 @@ class DecoupledLearner:
     peers: PeerService
     stop: StopRequest
     faults: InjectedFaults = field(default_factory=InjectedFaults)
-    vitals: Vitals = field(default_factory=Vitals)
+    vitals: LearnerStatus = field(default_factory=LearnerStatus)
 
     def __post_init__(self) -> None:
         self.agree = Agreement(self.learner.ranks)
@@ -115,13 +108,13 @@ class DecoupledLearner:
                 if finished:
                     wires.join()
                     return
-            except LifeEnded as error:
+            except IncarnationEnded as error:
                 self._abandoned = [life.number, life.step]
                 print(f"{self.site.name}: {error}; joining again", flush=True)
 
     # Joining
 
-    def _join(self) -> tuple[Life, dict[str, Any], dict[int, tuple[int, Tensor]]] | None:
+    def _join(self) -> tuple[Replica, dict[str, Any], dict[int, tuple[int, Tensor]]] | None:
         """Become whole before the first step; None when the run is finished already."""
         began = time.monotonic()
         with closing(Link(self.site.syncer, self.site.security, patience=JOIN_PATIENCE_S)) as link:
@@ -206,19 +199,19 @@ class DecoupledLearner:
         """Whether this rank sends what it contributes: where all hold the whole model (DDP), the first is enough."""
         return self._is_sharded or self.learner.ranks.is_first
 
-    def _life(self, number: int, start: Mapping[int, tuple[int, Tensor]]) -> Life:
+    def _life(self, number: int, start: Mapping[int, tuple[int, Tensor]]) -> Replica:
         settings, (rank, ranks) = self.learner.campaign.cluster, self._part
         local = [
-            LocalFragment(fragment, [self._parameters[name] for name in fragment.names], settings.precision)
+            FragmentReplica(fragment, [self._parameters[name] for name in fragment.names], settings.precision)
             for fragment in self.fragments
         ]
         for fragment in local:
             fragment.adopt(*start[fragment.fragment.index])
         plan = self.learner.plan
         total = plan.steps * plan.sequences
-        return Life(number, local, settings.inner_steps, settings.precision, total, rank, ranks)
+        return Replica(number, local, settings.inner_steps, settings.precision, total, rank, ranks)
 
-    def _heal_inner_state(self, peers: list[dict[str, Any]]) -> Origin:
+    def _heal_inner_state(self, peers: list[dict[str, Any]]) -> InnerStateOrigin:
         """The moments of the freshest learner that answers, else of the newest checkpoint, else zero."""
         into = self.learner.optimizers.state_tensors()
         for peer in peers[:PEERS_ASKED] if self.learner.ranks.world_size == 1 else []:
@@ -234,9 +227,9 @@ class DecoupledLearner:
             tensor.zero_()
         return INITIAL
 
-    def _announce(self, life: Life, origin: dict[str, Any]) -> None:
+    def _announce(self, life: Replica, origin: dict[str, Any]) -> None:
         """Prove that every rank holds what was published; only then are there samples to train on."""
-        digests = [bytearray.fromhex(digest_of(fragment.here())) for fragment in life.fragments]
+        digests = [bytearray.fromhex(digest_of_values(fragment.here())) for fragment in life.fragments]
         of_ranks = self.agree.gathered(torch.stack([torch.frombuffer(each, dtype=torch.uint8) for each in digests]))
         held = {
             str(f.fragment.index): [f.version, *(bytes(rank[f.fragment.index].tolist()).hex() for rank in of_ranks)]
@@ -246,7 +239,7 @@ class DecoupledLearner:
         if self.learner.ranks.is_first:
             refused = self._ask_to_train({"life": life.number, "origin": origin, "digests": held})
         if refused := self.agree.text(refused):
-            raise LifeEnded(refused)
+            raise IncarnationEnded(refused)
 
     def _ask_to_train(self, request: dict[str, Any]) -> str:
         """Why not; empty when the syncer agrees."""
@@ -261,7 +254,7 @@ class DecoupledLearner:
 
     # Living
 
-    def _live(self, life: Life, wires: "_Connections") -> bool:
+    def _live(self, life: Replica, wires: "_Connections") -> bool:
         """Train; True when the run is finished."""
         self.vitals.step, self.vitals.longest_gap = 0, 0.0
         self._step_ended = 0.0
@@ -270,32 +263,32 @@ class DecoupledLearner:
             self._merge_arrived(life, wires)
             what, order = self.agree.next(*self._what_next(life, wires))
             match what:
-                case What.STEP:
+                case NextAction.STEP:
                     assert order is not None
                     self._step(order, life, wires)
-                case What.IDLE | What.FLUSH:
+                case NextAction.IDLE | NextAction.FLUSH:
                     self._idle(what, life, wires)
-                case What.FINISHED:
+                case NextAction.FINISHED:
                     return True
-                case What.ENDED:
-                    raise LifeEnded(f"life {life.number}: {wires.why_ended or 'ended by another rank'}")
-                case What.STOP:
+                case NextAction.ENDED:
+                    raise IncarnationEnded(f"life {life.number}: {wires.why_ended or 'ended by another rank'}")
+                case NextAction.STOP:
                     self._leave(life, wires)
 
-    def _what_next(self, life: Life, wires: "_Connections") -> tuple[What, Order | None]:
+    def _what_next(self, life: Replica, wires: "_Connections") -> tuple[NextAction, InnerStep | None]:
         if self.stop.is_set:
-            return What.STOP, None
+            return NextAction.STOP, None
         if wires.is_finished:
-            return What.FINISHED, None
+            return NextAction.FINISHED, None
         if wires.why_ended:
-            return What.ENDED, None
+            return NextAction.ENDED, None
         if wires.supply is None:
-            return What.STEP, None  # as the first rank says
+            return NextAction.STEP, None  # as the first rank says
         if order := wires.supply.next(IDLE_S):
-            return What.STEP, life.placed(order)
-        return (What.FLUSH if wires.supply.is_exhausted else What.IDLE), None
+            return NextAction.STEP, life.placed(order)
+        return (NextAction.FLUSH if wires.supply.is_exhausted else NextAction.IDLE), None
 
-    def _step(self, order: Order, life: Life, wires: "_Connections") -> None:
+    def _step(self, order: InnerStep, life: Replica, wires: "_Connections") -> None:
         """One inner step, then whatever fragments are due."""
         began = time.perf_counter()
         self.vitals.idle = self.vitals.flushed = False
@@ -316,7 +309,9 @@ class DecoupledLearner:
         self._note(order, nats * tokens, tokens, size, time.perf_counter() - began, wires)
         self._save_sometimes(order, life)
 
-    def _note(self, order: Order, nats: float, tokens: int, size: float, seconds: float, wires: "_Connections") -> None:
+    def _note(
+        self, order: InnerStep, nats: float, tokens: int, size: float, seconds: float, wires: "_Connections"
+    ) -> None:
         before = self._seconds_per_step
         self._seconds_per_step = SMOOTHING * before + (1 - SMOOTHING) * seconds if before else seconds
         if wires.supply:
@@ -330,7 +325,7 @@ class DecoupledLearner:
         if wires.pulse:
             wires.pulse.loss(order.position, nats, tokens, size)
 
-    def _send(self, indices: list[int], life: Life, wires: "_Connections") -> None:
+    def _send(self, indices: list[int], life: Replica, wires: "_Connections") -> None:
         """Contribute those fragments of which no contribution is under way."""
         for acknowledged in wires.uplink.take_acknowledged():
             life.acknowledged(acknowledged)
@@ -341,7 +336,7 @@ class DecoupledLearner:
             else:
                 life.acknowledged(contribution)
 
-    def _merge_arrived(self, life: Life, wires: "_Connections") -> None:
+    def _merge_arrived(self, life: Replica, wires: "_Connections") -> None:
         ready = wires.downlink.ready()  # a newer one may come any moment: what was agreed on is taken from here
         versions = {index: arrived.version for index, arrived in ready.items()}
         for index in self.agree.versions(versions, len(life.fragments)):
@@ -349,30 +344,30 @@ class DecoupledLearner:
             life.merge(index, arrived.version, arrived.values, arrived.contained, arrived.published)
             wires.downlink.taken(index, arrived)
 
-    def _await_merges(self, life: Life, wires: "_Connections") -> None:
+    def _await_merges(self, life: Replica, wires: "_Connections") -> None:
         """Without overlap: go on when everything sent is merged."""
         while not self.agree.all(not any(f.awaits_merge for f in life.fragments)):
-            if self.agree.next(self._interruption(wires))[0] is not What.IDLE:
+            if self.agree.next(self._interruption(wires))[0] is not NextAction.IDLE:
                 return  # the loop above deals with it
             self.vitals.waits += 1
             wires.downlink.wait(IDLE_S)
             self._merge_arrived(life, wires)
             self.peers.serve(lambda: (origin_header(life), self.learner.optimizers.state_tensors()))
 
-    def _interruption(self, wires: "_Connections") -> What:
+    def _interruption(self, wires: "_Connections") -> NextAction:
         over = self.stop.is_set or wires.why_ended or wires.is_finished
-        return What.ENDED if over else What.IDLE
+        return NextAction.ENDED if over else NextAction.IDLE
 
-    def _idle(self, what: What, life: Life, wires: "_Connections") -> None:
+    def _idle(self, what: NextAction, life: Replica, wires: "_Connections") -> None:
         """Nothing to train now: send what is left, so that the run can end, and be ready for more."""
         self.vitals.waits += 1
-        self.vitals.idle = what is What.FLUSH
+        self.vitals.idle = what is NextAction.FLUSH
         if self.vitals.idle:
             self._step_ended = 0.0  # nothing to do is no stall
             self._send(life.unsent(), life, wires)
             self.vitals.flushed = self.agree.all(wires.uplink.is_empty and not life.unsent())
 
-    def _leave(self, life: Life, wires: "_Connections") -> None:
+    def _leave(self, life: Replica, wires: "_Connections") -> None:
         """Asked to stop: send what is trained, say goodbye."""
         deadline, sent, over = time.monotonic() + GOODBYE_S, False, False
         while not (sent or over):
@@ -385,10 +380,10 @@ class DecoupledLearner:
         how = "what it trained is sent" if sent else "not all of what it trained could be sent"
         raise Interrupted(f"{self.site.name}: stopped as asked; {how}")
 
-    def _end(self, life: Life, reason: str) -> LifeEnded:
+    def _end(self, life: Replica, reason: str) -> IncarnationEnded:
         if self.learner.ranks.is_first:
             self._tell("end", {"life": life.number, "reason": reason})
-        return LifeEnded(f"life {life.number}: {reason}")
+        return IncarnationEnded(f"life {life.number}: {reason}")
 
     def _tell(self, method: str, request: dict[str, Any]) -> None:
         link = Link(self.site.syncer, self.site.security, patience=GOODBYE_S)
@@ -396,7 +391,7 @@ class DecoupledLearner:
             link.call(method, request)
         link.close()
 
-    def _save_sometimes(self, order: Order, life: Life) -> None:
+    def _save_sometimes(self, order: InnerStep, life: Replica) -> None:
         """The inner state, in the background, so that a machine that was lost whole goes on near where it was."""
         step = order.position // self.learner.plan.sequences
         if life.step % self.learner.campaign.checkpoint.every or step <= self._saved_at:
@@ -413,28 +408,10 @@ class DecoupledLearner:
         self._saved_at = step
 
 
-def inner_step(learner: Learner, order: Order) -> tuple[float, float]:
-    """Train on the samples of an order: nats per token and bytes of text, all ranks together.
-
-    The learning rate follows the order's position in the whole run.
-    """
-    train, plan, ranks = learner.campaign.train, learner.plan, learner.ranks
-    share = ranks.share(order.samples)
-    tokens = torch.from_numpy(learner.stream.batch(order.first_sample + share.start, len(share)).astype(np.int64))
-    micro_batches = list(torch.split(tokens.to(ranks.device, non_blocking=True), plan.micro_batch))
-    factor = learning_rate_factor(train.schedule, min(order.position // plan.sequences, plan.steps - 1), plan.steps)
-    result = train_step(
-        learner.root, learner.optimizers, micro_batches, factor, train.optimizer.clip_norm, train.optimizer.z_loss
-    )
-    figures = torch.stack([result.nats.double(), learner.batch_bytes(micro_batches).double()])
-    nats, size = ranks.mean(figures).tolist()
-    return nats, size * ranks.world_size
-
-
 class _Connections(AbstractContextManager["_Connections"]):
     """The threads that talk to the syncer during one life. Only the first rank takes samples and tells how it is."""
 
-    def __init__(self, owner: DecoupledLearner, life: Life, start: Mapping[int, tuple[int, Tensor]]) -> None:
+    def __init__(self, owner: DecoupledLearner, life: Replica, start: Mapping[int, tuple[int, Tensor]]) -> None:
         site, settings = owner.site, owner.learner.campaign.cluster
 
         def link() -> Link:
@@ -451,12 +428,12 @@ class _Connections(AbstractContextManager["_Connections"]):
         self.downlink: Downlink = self._closing(
             Downlink(links(down), life.number, start, settings.precision, owner._part)
         )
-        self.pulse: Pulse | None = None
-        self.supply: Supply | None = None
+        self.pulse: HeartbeatSender | None = None
+        self.supply: LeaseQueue | None = None
         if owner.learner.ranks.is_first:
-            self.pulse = self._closing(Pulse(link(), life.number, owner.vitals, up, down))
+            self.pulse = self._closing(HeartbeatSender(link(), life.number, owner.vitals, up, down))
             first = settings.inner_steps * owner.batch
-            self.supply = self._closing(Supply(link(), life.number, owner.batch, first))
+            self.supply = self._closing(LeaseQueue(link(), life.number, owner.batch, first))
 
     def _closing(self, thing: Any) -> Any:
         self._stack.callback(thing.close)
@@ -482,7 +459,7 @@ class _Connections(AbstractContextManager["_Connections"]):
             thread.join(THREAD_S)
 
     @property
-    def _threads(self) -> list[Watched]:
+    def _threads(self) -> list[WatchedThread]:
         of_first = [*self.pulse.threads, *self.supply.threads] if self.pulse and self.supply else []
         return [*self.uplink.threads, *self.downlink.threads, *of_first]
 

@@ -1,27 +1,177 @@
-"""What a shard keeps on disk: contributions, versions, and the merge log that says which made which.
+"""What the syncer keeps on disk: a fenced database, and the store of fragments and contributions of one shard.
 
-Rows are the log; payloads lie in files beside it and are written before the row that names them. A transaction is the
-moment something happens: before it nothing has, after it everything has, whenever the process is killed.
-"""
+A syncer may hang, be given up and be replaced, and then wake up: two processes would hand out the same samples. So
+every opening of a database raises its generation (a fencing token), and every transaction first checks that the
+generation is still its own. Check and write are one transaction, so nothing can come between them.
+
+Contributions and versions are files; what they are and what was made of them is in the merge log. A transaction is the
+moment something happens: before it nothing has, after it everything has, whenever the process is killed."""
 
 import hashlib
 import json
+import os
+import sqlite3
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from tenfold.learners.coordinator.book import Book
+from tenfold.core.errors import InputError, TenfoldError
+from tenfold.learners.messages import Contribution, Published, history_from
 from tenfold.learners.outer import FragmentState
-from tenfold.learners.records import Contribution, Published, history_from
-from tenfold.learners.syncer.durable import read_verified, write_durably
 
-SCHEMA = """
+BUSY_TIMEOUT_S = 30.0  # an opening waits this long for the transaction of the process it takes over from
+
+FORMAT = 2  # of the tables of coordinator and shards
+FENCE = """
+CREATE TABLE IF NOT EXISTS fence (id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NOT NULL);
+INSERT OR IGNORE INTO fence VALUES (1, 0);
+UPDATE fence SET generation = generation + 1;
+"""
+
+
+class Fenced(TenfoldError):
+    """Another process has opened the book since: this one must stop, what it wanted to write is not written."""
+
+
+def check_format(db: sqlite3.Connection, path: Path) -> None:
+    """Raises InputError when a book that is begun is not of this version of tenfold; one without tables is new."""
+    begun = db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    found = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if begun and found != FORMAT:
+        raise InputError(
+            f"{path}: a merge log of format {found}, this tenfold reads format {FORMAT}; go on with the version that "
+            "began the run, or train in another directory"
+        )
+
+
+class FencedDatabase:
+    """One SQLite file, durable and fenced, for all threads of one process.
+
+    What a transaction wrote survives `kill -9` and a power cut once its block is left (WAL, synchronous=FULL).
+    """
+
+    def __init__(self, path: Path, schema: str) -> None:
+        """Open the book, creating it and the tables of `schema` (IF NOT EXISTS), and take over from whoever had it.
+
+        Raises TenfoldError when it cannot be opened; also when the process before is stopped inside a transaction and
+        stays so for BUSY_TIMEOUT_S: it holds SQLite's lock, and only its end frees that.
+        """
+        self.path = path
+        self.generation = 0
+        self._lock = threading.RLock()
+        with self._one_line("open"):
+            self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+            try:
+                self.generation = self._take_over(schema)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _take_over(self, schema: str) -> int:
+        """Tables and generation in one transaction: an opening that is killed has changed nothing."""
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        check_format(self._db, self.path)
+        self._db.executescript(f"BEGIN IMMEDIATE;\nPRAGMA user_version = {FORMAT};\n{FENCE}\n{schema}")
+        generation = self._current_generation()
+        self._db.execute("COMMIT")
+        return generation
+
+    def _current_generation(self) -> int:
+        return int(self._db.execute("SELECT generation FROM fence").fetchone()[0])
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: on disk when the block is left, and nothing of it when the block raises.
+
+        Transactions are not nested; other threads wait. Raises Fenced when a newer process has opened the book,
+        TenfoldError when SQLite cannot write (disk full, a constraint, …).
+        """
+        with self._lock, self._one_line("write"):
+            if self._db.in_transaction:
+                raise TenfoldError(f"{self.path}: a transaction inside a transaction; leave the outer one first")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._check_fence()
+                yield self._db
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+    def _check_fence(self) -> None:
+        if (newest := self._current_generation()) != self.generation:
+            raise Fenced(
+                f"{self.path}: another syncer took over (generation {newest}, this one is {self.generation}); "
+                "nothing was written, stop this one"
+            )
+
+    def read(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a SELECT. A fenced book still reads; what it decides by that it cannot write.
+
+        Inside `write` of the same thread it sees what the transaction has written so far. Raises TenfoldError.
+        """
+        with self._lock, self._one_line("read"):
+            return self._db.execute(sql, args).fetchall()
+
+    def close(self) -> None:
+        """Close the file, once no thread is in a transaction. Later calls raise TenfoldError."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _one_line(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise TenfoldError(f"{self.path}: cannot {verb} the syncer's book ({error})") from error
+
+
+def write_durably(path: Path, data: bytes | memoryview) -> str:
+    """Write whole or not at all, and sync file and folder; returns the sha256. Raises TenfoldError (disk full, …)."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise TenfoldError(f"{path}: cannot be written ({error.strerror})") from error
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_verified(path: Path, sha256: str) -> bytes:
+    """What `write_durably` wrote. Raises TenfoldError when it is missing or not that."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise TenfoldError(f"{path}: cannot be read ({error.strerror})") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise TenfoldError(f"{path}: does not match its hash in the merge log")
+    return data
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+MERGE_LOG_SCHEMA = """
 CREATE TABLE IF NOT EXISTS contributions (
     id INTEGER PRIMARY KEY, life INTEGER NOT NULL, fragment INTEGER NOT NULL, sequence INTEGER NOT NULL,
     rank INTEGER NOT NULL, ranks INTEGER NOT NULL, base_version INTEGER NOT NULL, joined_version INTEGER NOT NULL,
@@ -40,11 +190,11 @@ CREATE TABLE IF NOT EXISTS refusals (
 KEPT_DIFFERENCES = 8  # a learner that missed more versions than this takes the whole fragment
 
 _COLUMNS = "life, fragment, sequence, base_version, joined_version, step, tokens, history, precision, rank, ranks"
-WAITING_COLUMNS = f"id, sha256, norm, version, weight, {_COLUMNS}"
+CONTRIBUTION_COLUMNS = f"id, sha256, norm, version, weight, {_COLUMNS}"
 
 
 @dataclass(frozen=True)
-class Waiting:
+class StoredContribution:
     """A contribution on the shelf."""
 
     id: int
@@ -55,21 +205,21 @@ class Waiting:
     weight: float | None
 
 
-def waiting_from_row(row: tuple[Any, ...]) -> Waiting:
+def contribution_from_row(row: tuple[Any, ...]) -> StoredContribution:
     """A contribution from its WAITING_COLUMNS."""
     number, sha256, norm, version, weight, life, fragment, sequence, base, joined, step, tokens, history, *rest = row
     merges = history_from(json.loads(history))
     what = Contribution(life, fragment, sequence, base, joined, step, tokens, merges, *rest)
-    return Waiting(number, what, sha256, norm, version, weight)
+    return StoredContribution(number, what, sha256, norm, version, weight)
 
 
-class Shelf:
+class FragmentStore:
     """Durable state of one shard."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.book = Book(folder / "merge-log.sqlite", SCHEMA)
+        self.book = FencedDatabase(folder / "merge-log.sqlite", MERGE_LOG_SCHEMA)
 
     def close(self) -> None:
         """Close the log."""
@@ -100,7 +250,7 @@ class Shelf:
             )
         )
 
-    def waiting(self, fragment: int) -> list[Waiting]:
+    def waiting(self, fragment: int) -> list[StoredContribution]:
         """Contributions that are in no version yet and whose every rank's part is here, in order (life, sequence)."""
         found = self._contributions("fragment = ? AND version IS NULL", (fragment,))
         parts: dict[tuple[int, int], int] = {}
@@ -114,15 +264,19 @@ class Shelf:
         where = "life = ? AND fragment = ? AND sequence = ?"
         return [each.what for each in self._contributions(where, (life, fragment, sequence))]
 
-    def merged(self, fragment: int, version: int) -> list[Waiting]:
+    def merged(self, fragment: int, version: int) -> list[StoredContribution]:
         """The contributions that made a version, in the order they were added up."""
         return self._contributions("fragment = ? AND version = ?", (fragment, version), order="place")
 
-    def _contributions(self, where: str, values: Sequence[int], order: str = "life, sequence, rank") -> list[Waiting]:
-        rows = self.book.read(f"SELECT {WAITING_COLUMNS} FROM contributions WHERE {where} ORDER BY {order}", values)
-        return [waiting_from_row(row) for row in rows]
+    def _contributions(
+        self, where: str, values: Sequence[int], order: str = "life, sequence, rank"
+    ) -> list[StoredContribution]:
+        rows = self.book.read(
+            f"SELECT {CONTRIBUTION_COLUMNS} FROM contributions WHERE {where} ORDER BY {order}", values
+        )
+        return [contribution_from_row(row) for row in rows]
 
-    def payload(self, waiting: Waiting) -> bytes:
+    def payload(self, waiting: StoredContribution) -> bytes:
         """The encoded movement. Raises TenfoldError when it is not what was accepted."""
         return read_verified(self._payload(waiting.what), waiting.sha256)
 
@@ -187,7 +341,7 @@ class Shelf:
         fragment: int,
         state: FragmentState,
         difference: bytes | None,
-        made_of: Sequence[tuple[Waiting, float]],
+        made_of: Sequence[tuple[StoredContribution, float]],
         published: Published,
         values_sha256: str,
     ) -> None:
@@ -225,7 +379,7 @@ class Shelf:
             )
         self._forget(fragment, state.version, [waiting for waiting, _ in made_of])
 
-    def _forget(self, fragment: int, version: int, merged: Sequence[Waiting]) -> None:
+    def _forget(self, fragment: int, version: int, merged: Sequence[StoredContribution]) -> None:
         """Delete payloads that nothing needs any more. Being killed before this costs disk, nothing else."""
         for waiting in merged:
             self._payload(waiting.what).unlink(missing_ok=True)
@@ -292,8 +446,3 @@ def load_state(folder: Path, fragment: int, version: int, generation: int, sha25
 
 def _state_file(folder: Path, fragment: int, version: int, generation: int) -> Path:
     return folder / f"fragment-{fragment}" / f"version-{version:08d}-{generation}.safetensors"
-
-
-def digest_of(values: Tensor) -> str:
-    """sha256 over float32 values, as learners and syncer compare them."""
-    return hashlib.sha256(values.detach().cpu().contiguous().view(torch.uint8).numpy().data).hexdigest()

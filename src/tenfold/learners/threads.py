@@ -6,7 +6,7 @@ from collections.abc import Callable
 from tenfold.core.errors import TenfoldError
 
 
-class Watched:
+class WatchedThread:
     """A daemon thread, started at once, that keeps what it failed of."""
 
     def __init__(self, name: str, body: Callable[[], None]) -> None:
