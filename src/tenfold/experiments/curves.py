@@ -13,6 +13,7 @@ from tenfold.experiments.design import Rung, Trunk, rung_campaign
 from tenfold.experiments.register import registered
 from tenfold.experiments.tasks import RungResult
 from tenfold.ledger import Ledger, Prediction, Run
+from tenfold.ledger.metrics import LOSS
 from tenfold.scaling.band import BandTracker, CurveForecast, FinalLoss
 from tenfold.scaling.curve import Curve, CurveRun, schedule_rates
 from tenfold.scaling.curve_forecast import forecast_curve
@@ -50,7 +51,7 @@ def _losses(ledger: Ledger, runs: Mapping[str, Run], fingerprint: str, after: in
     run = runs.get(fingerprint)
     if run is None:
         return []
-    return [(step, loss) for step, loss in ledger.metric(run.id, "train/loss") if after < step <= up_to]
+    return [(step, loss) for step, loss in ledger.metric(run.id, LOSS) if after < step <= up_to]
 
 
 def final_losses(curves: Sequence[Curve]) -> list[float]:

@@ -1,6 +1,5 @@
 """What a change is worth: the ladder trained without and with it, side by side, judged and kept in the ledger."""
 
-import hashlib
 import json
 import math
 import time
@@ -13,6 +12,7 @@ from typing import Any
 from tenfold.config import Campaign
 from tenfold.config.change import Change, changed_campaign, load_change
 from tenfold.core.console import RunConsole
+from tenfold.core.digests import digest_of
 from tenfold.core.errors import InputError
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
@@ -199,7 +199,7 @@ def ladder_recipe(campaign: Campaign, manifest: Manifest) -> str:
     """Hash of everything but the change that its worth depends on: assessments of one recipe compare."""
     config = identify(campaign, manifest.digest, {}).config
     ladder = [campaign.ladder.model_dump(mode="json"), campaign.evaluate.stride]
-    return hashlib.sha256(json.dumps([config, manifest.digest, ladder], sort_keys=True).encode()).hexdigest()
+    return digest_of([config, manifest.digest, ladder])
 
 
 def changes_of(ledger: Ledger) -> dict[str, Any]:

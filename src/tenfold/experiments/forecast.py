@@ -17,16 +17,19 @@ from tenfold.data import Manifest
 from tenfold.experiments.curves import final_losses, measured_final_loss, rung_curve, target_curve
 from tenfold.experiments.ladder import LadderResult, fit_ladder_law, nats_per_token, run_ladder, run_table
 from tenfold.experiments.register import (
+    forecasts_in,
     level_inside,
     refuse_after_the_fact,
-    register,
     registered,
-    settle,
+    same_as,
+    saved_identity,
     target_identity,
     training_run,
 )
 from tenfold.experiments.trial import time_trial
 from tenfold.ledger import Ledger, Prediction
+from tenfold.ledger.events import TransferChecked
+from tenfold.ledger.metrics import LOSS
 from tenfold.scaling.band import FinalLoss
 from tenfold.scaling.curve import Curve
 from tenfold.scaling.predict import Forecast, ScalingLaw, describe_law, what_more_buys
@@ -56,8 +59,9 @@ def predict(campaign: Campaign, files: CampaignFiles, manifest: Manifest, consol
         ladder = run_ladder(campaign, files, manifest, console)
         if ladder.transfer:
             console.say(f"ladder: {ladder.transfer.text}")
-            ledger.event("transfer", ladder.transfer.text, holds=ladder.transfer.holds)
-        register(ledger, target, make_forecast(campaign, files, manifest, ladder, console))
+            ledger.event(TransferChecked(ladder.transfer.holds), ladder.transfer.text)
+        quantities = make_forecast(campaign, files, manifest, ladder, console)
+        forecasts_in(ledger).register(target.recipe, saved_identity(target), quantities)
         return registered(ledger, target)
 
 
@@ -94,7 +98,8 @@ def settle_forecast(
         target = target_identity(campaign, manifest)
         if not registered(ledger, target):
             return []
-        settled = settle(ledger, target, _outcomes(campaign, files, manifest, evaluation, ledger))
+        outcomes = _outcomes(campaign, files, manifest, evaluation, ledger)
+        settled = forecasts_in(ledger).settle(same_as(target), outcomes)
     for prediction in settled:
         console.say(f"settle: {settlement_line(prediction)}")
     return settled
@@ -106,7 +111,7 @@ def _outcomes(
     trained = trained_as(campaign, manifest, files)
     scores = {name: score["bits_per_byte"] for name, score in evaluation["holdouts"].items()}
     run = next(run for run in ledger.runs() if run.fingerprint == trained.result.fingerprint)
-    losses = ledger.metric(run.id, "train/loss")
+    losses = ledger.metric(run.id, LOSS)
     alone = run.description["numerics"]["ranks"] == 1  # as the trial was
     return {
         **{f"{name} bits per byte": score for name, score in scores.items()},

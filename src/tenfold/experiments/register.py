@@ -1,19 +1,13 @@
-"""The registry of forecasts: written to the ledger before their run begins, settled after it, never rewritten."""
+"""Which forecasts of a campaign's target the ledger holds: those of `tenfold predict`, those of a plan of this machine."""
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tenfold.config import Campaign
 from tenfold.core.errors import TenfoldError
 from tenfold.data import Manifest
-from tenfold.ledger import Ledger, Prediction, Run
+from tenfold.ledger import ForecastRegistry, Ledger, Prediction, Run
 from tenfold.train.identity import RunIdentity, identify, is_same_recipe
-
-SHOWN = 12  # digits of the recipe's hash in a quantity's name
-IDENTITY = "identity"  # of the first quantity's basis: an upgrade that adds keys with defaults must find it again
 
 
 def target_identity(campaign: Campaign, manifest: Manifest) -> RunIdentity:
@@ -21,40 +15,34 @@ def target_identity(campaign: Campaign, manifest: Manifest) -> RunIdentity:
     return identify(campaign, manifest.digest, {})
 
 
+def same_as(target: RunIdentity) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether a saved identity is the target's; an upgrade that adds keys with defaults changes nothing."""
+    return lambda saved: is_same_recipe(saved, target)
+
+
+def saved_identity(target: RunIdentity) -> dict[str, Any]:
+    """What `same_as` compares with, as the ledger keeps it."""
+    return {"config": target.config, "manifest": target.manifest}
+
+
+def forecasts_in(ledger: Ledger) -> ForecastRegistry:
+    """What `tenfold predict` registered: losses by law, the loss curve, the training time."""
+    return ForecastRegistry(ledger, "recipe", "identity")
+
+
+def plans_in(ledger: Ledger) -> ForecastRegistry:
+    """What a plan of this machine registered: step time and memory."""
+    return ForecastRegistry(ledger, "planned", "planned_identity")
+
+
 def registered(ledger: Ledger, target: RunIdentity) -> list[Prediction]:
     """What has been forecast about the run of this configuration and data, the loss on the first holdout first."""
-    every = ledger.predictions()
-    saved = (p.basis for p in every if IDENTITY in p.basis)
-    recipe = next((basis["recipe"] for basis in saved if is_same_recipe(basis[IDENTITY], target)), None)
-    mine = [prediction for prediction in every if prediction.basis.get("recipe") == recipe is not None]
-    return [replace(p, quantity=p.quantity.split(" ", 1)[1]) for p in mine]
+    return forecasts_in(ledger).registered(same_as(target))
 
 
-def register(ledger: Ledger, target: RunIdentity, quantities: Sequence[Prediction]) -> None:
-    """Write the whole forecast or nothing, with a hash over all that it says."""
-    first, *rest = quantities
-    identity = {IDENTITY: {"config": target.config, "manifest": target.manifest}}
-    said = [replace(first, basis=first.basis | identity), *rest]
-    name = {"recipe": target.recipe, "digest": digest_of(said)}
-    ledger.predict_together([replace(q, quantity=_full_name(target.recipe, q), basis=q.basis | name) for q in said])
-
-
-def _full_name(recipe: str, quantity: Prediction) -> str:
-    """The ledger's quantity: every target has its own."""
-    return f"{recipe[:SHOWN]} {quantity.quantity}"
-
-
-def digest_of(quantities: Sequence[Prediction]) -> str:
-    """sha256 over quantities, units, medians, intervals and what they rest on."""
-    said = [
-        [q.quantity, q.unit, q.median, sorted((level, list(edges)) for level, edges in q.intervals.items()), _rest(q)]
-        for q in quantities
-    ]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
-def _rest(quantity: Prediction) -> dict[str, Any]:
-    return {key: value for key, value in quantity.basis.items() if key not in ("recipe", "digest")}
+def planned(ledger: Ledger, target: RunIdentity) -> list[Prediction]:
+    """What has been planned about the run of this configuration and data."""
+    return plans_in(ledger).registered(same_as(target))
 
 
 def training_run(ledger: Ledger, target: RunIdentity) -> Run | None:
@@ -70,20 +58,6 @@ def refuse_after_the_fact(ledger: Ledger, target: RunIdentity) -> None:
             f"{ledger.path}: training of this campaign has begun (run {run.fingerprint[:12]}), so it can no longer "
             "be forecast; forecast before `tenfold train`, or in another directory"
         )
-
-
-def settle(ledger: Ledger, target: RunIdentity, outcomes: Mapping[str, float]) -> list[Prediction]:
-    """Write outcomes beside their forecasts, those that are not settled yet. Returns what is settled.
-
-    Raises TenfoldError when the forecast is not what was registered.
-    """
-    found = registered(ledger, target)
-    if found and digest_of(found) != found[0].basis["digest"]:
-        raise TenfoldError(f"{ledger.path}: the registered forecast was changed afterwards; it cannot be settled")
-    for prediction in found:
-        if prediction.outcome is None and prediction.quantity in outcomes:
-            ledger.settle(_full_name(found[0].basis["recipe"], prediction), outcomes[prediction.quantity])
-    return [prediction for prediction in registered(ledger, target) if prediction.outcome is not None]
 
 
 def level_inside(prediction: Prediction) -> str:

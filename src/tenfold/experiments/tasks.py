@@ -7,8 +7,6 @@ A ladder rests on the best learning rate of the smallest size staying the best o
 logarithm of the rate; between them they must not move by more than the grid is coarse.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from tenfold.config import Campaign
+from tenfold.core.digests import digest_of
 from tenfold.core.errors import InputError
 from tenfold.core.files import read_json
 from tenfold.experiments.design import Rung, Trunk, scaled_rates, trunk_campaign
@@ -66,7 +65,7 @@ class Task:
         scaled = scaled_rates(campaign, rate_factor)
         recipe = identify(trunk_campaign(scaled, trunk), manifest, {}).config
         cooled = [campaign.train.schedule.final, campaign.evaluate.stride]  # rungs depend on them, the trunk does not
-        key = hashlib.sha256(json.dumps([recipe, manifest, cooled], sort_keys=True).encode()).hexdigest()[:12]
+        key = digest_of([recipe, manifest, cooled])[:12]
         return cls(trunk, scaled, rate_factor, root / f"{trunk.name}-{key}")
 
     def result_file(self, rung: Rung) -> Path:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tenfold.campaign import run_data, run_evaluate, run_report, run_train
-from tenfold.campaign.plan import local
 from tenfold.core.errors import TenfoldError
 from tenfold.core.folder import CampaignFiles
-from tenfold.experiments.local.stage import PEAK_MEMORY, STEP_TIME, plan_locally, planned
+from tenfold.experiments.local import stage
+from tenfold.experiments.local.stage import PEAK_MEMORY, STEP_TIME, plan_locally
 from tenfold.ledger import Ledger, Prediction
 from tests.campaign.small import copy_of, new_campaign
 from tests.experiments.local.small import small_calibration
@@ -20,7 +20,7 @@ from tests.experiments.local.small import small_calibration
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A real calibration, of few probes."""
-    monkeypatch.setattr(local, "calibrate", lambda threads, again, say: small_calibration())
+    monkeypatch.setattr(stage, "calibrate", lambda threads, again, say: small_calibration())
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def in_ledger(campaign: Path) -> list[Prediction]:
     with closing(Ledger(CampaignFiles(campaign).ledger, read_only=True)) as ledger:
-        return [p for p in ledger.predictions() if local.PLANNED in p.basis]
+        return [p for p in ledger.predictions() if "planned" in p.basis]
 
 
 def test_a_plan_is_registered_once_and_settled_after_training(built: Path, tmp_path: Path) -> None:
@@ -92,4 +92,3 @@ def test_plans_of_other_recipes_are_not_mixed_up(built: Path, tmp_path: Path) ->
     one, other = plan_locally(campaign), plan_locally(campaign, ["model.depth=3"])
     assert len(in_ledger(campaign)) == 4
     assert one.registered != other.registered
-    assert planned is not None

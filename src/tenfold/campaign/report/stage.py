@@ -16,8 +16,7 @@ from tenfold.data.verified import verified_manifest
 from tenfold.experiments.derisk import changes_of
 from tenfold.experiments.forecast import fit_laws, target_plan
 from tenfold.experiments.ladder import finished_ladder
-from tenfold.experiments.local.stage import planned
-from tenfold.experiments.register import registered, target_identity
+from tenfold.experiments.register import planned, registered, target_identity
 from tenfold.ledger import Ledger
 from tenfold.pages.plan import read_plan
 from tenfold.pages.render import render
