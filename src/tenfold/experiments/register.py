@@ -1,4 +1,4 @@
-"""Which forecasts of a campaign's target the ledger holds: those of `tenfold predict`, those of a plan of this machine."""
+"""Which forecasts of a target the ledger holds: those of `tenfold predict` and those of a plan of this machine."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
