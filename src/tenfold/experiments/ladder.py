@@ -2,7 +2,6 @@
 
 import math
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,8 @@ from tenfold.core.console import RunConsole
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.files import write_json
 from tenfold.core.folder import CampaignFiles
-from tenfold.core.text import duration
+from tenfold.core.processes import Child, Children
+from tenfold.core.progress import Rate
 from tenfold.data import Manifest
 from tenfold.experiments.design import Target, Trunk, design_ladder, target_of
 from tenfold.experiments.tasks import (
@@ -117,7 +117,7 @@ def finished_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest
         return None  # too small for a ladder, or its rungs diverged
 
 
-WORKERS_POLL_S = 0.2
+POLL_S = 0.2
 GRACE_S = 60.0  # a worker that was asked to stop saves first
 
 
@@ -137,8 +137,8 @@ def train_tasks(
         f"{name}: {sum(len(task.trunk.rungs) for task in unfinished)} rungs on {len(unfinished)} trunks, "
         f"{count} at a time"
     )
-    with _workers(plan, count) as processes:
-        _follow(_Progress(unfinished, console, name), processes)
+    with _workers(plan, count) as workers:
+        _follow(_Progress(unfinished, console, name), workers)
     plan.unlink()
 
 
@@ -152,55 +152,41 @@ def worker_count(campaign: Campaign) -> int:
 
 
 @contextmanager
-def _workers(plan: Path, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _workers(plan: Path, count: int) -> Iterator[Children]:
     """Worker processes; whatever ends this block stops them, and they save what they have."""
-    command = [sys.executable, "-m", "tenfold", "worker", str(plan)]
-    processes = [
-        # A session of its own: Ctrl-C reaches the parent alone, which asks each worker once to save and stop.
-        subprocess.Popen(command, stdin=subprocess.PIPE, env=_environment(number), start_new_session=True)
-        for number in range(count)
-    ]
+    command = (sys.executable, "-m", "tenfold", "worker", str(plan))
+    children = Children()
     try:
-        yield processes
+        for number in range(count):
+            children.start(Child(f"worker {number}", command, _one_gpu(number)))
+        yield children
     finally:
-        for process in processes:
-            if process.poll() is None:
-                process.terminate()
-        deadline = time.monotonic() + GRACE_S
-        for process in processes:
-            _end(process, max(0.0, deadline - time.monotonic()))
+        children.stop_all(GRACE_S)
 
 
-def _end(process: subprocess.Popen[bytes], patience: float) -> None:
-    try:
-        process.wait(patience)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdin:
-        process.stdin.close()
-
-
-def _environment(number: int) -> dict[str, str]:
-    """Each worker sees one GPU, where there are any."""
+def _one_gpu(number: int) -> dict[str, str]:
+    """Environment in which a worker sees one GPU, where there are any."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     devices = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
-    return dict(os.environ) | ({"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {})
+    return {"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {}
 
 
-def _follow(progress: "_Progress", processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Until all have ended well."""
-    while any(process.poll() is None for process in processes):
-        failed = [process for process in processes if process.poll() not in (None, 0)]
-        if failed:
-            raise TenfoldError(
-                f"{progress.name}: a worker ended with status {failed[0].returncode}; its own line says why"
-            )
+def _follow(progress: "_Progress", workers: Children) -> None:
+    """Wait until all have ended well."""
+    while workers.running:
+        _refuse_failure(workers, progress.name)
         progress.show()
-        time.sleep(WORKERS_POLL_S)
+        time.sleep(POLL_S)
+    _refuse_failure(workers, progress.name)
     progress.show()
     if not progress.is_done:
         raise TenfoldError(f"{progress.name}: the workers ended before all rungs were done; run again to go on")
+
+
+def _refuse_failure(workers: Children, name: str) -> None:
+    for ended in workers.poll():
+        if ended.code:
+            raise TenfoldError(f"{name}: a worker ended with {ended.how}; its own line says why")
 
 
 class _Progress:
@@ -208,7 +194,7 @@ class _Progress:
 
     def __init__(self, tasks: Sequence[Task], console: RunConsole, name: str) -> None:
         self.tasks, self.console, self.name = tasks, console, name
-        self._began, self._before = time.monotonic(), self._done  # first: others may finish rungs meanwhile
+        self._rate = Rate(self._done)  # first: others may finish rungs meanwhile
         self._seen = {result.fingerprint for task in tasks for result in task.results}
         self._all = sum(task.trunk.flops for task in tasks)
 
@@ -231,12 +217,11 @@ class _Progress:
 
     def _line(self, result: RungResult) -> str:
         done = self._done
-        rate = (done - self._before) / (time.monotonic() - self._began)
         factor = "" if result.rate_factor == 1.0 else f" at {result.rate_factor:g}x the learning rate"
         scores = "  ".join(f"{name} {value:.3f}" for name, value in result.holdouts.items())
         return (
             f"{self.name}: {result.size}{factor}, {result.tokens:,} tokens: bits per byte {scores}  "
-            f"({done / self._all:.0%}, {rate:.2g} FLOP/s, ETA {duration((self._all - done) / rate)})"
+            f"({done / self._all:.0%}, {self._rate.rate(done):.2g} FLOP/s, {self._rate.eta(done, self._all)})"
         )
 
 

@@ -28,6 +28,7 @@ from tenfold.learners.log import RunLog
 from tenfold.learners.run import train_with_learners
 from tenfold.learners.settings import batch_of
 from tenfold.model import Transformer
+from tenfold.scaling.committee import LEVELS, student
 from tenfold.train.batches import batches
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.learner import Learner, build_learner
@@ -37,9 +38,9 @@ from tenfold.train.step import train_step
 
 WARM_UP, TIMED = 2, 6  # steps
 # Spread of a run's rate about that of its first seconds, as the ratio of a standard deviation: machines are shared, and
-# clocks fall as they warm up. Student's t with 5 degrees of freedom widens it, as for the six steps timed.
+# clocks fall as they warm up. Student's t with FREEDOM degrees of freedom widens it, as for the six steps timed.
 SPREAD = 0.06
-STUDENT = {"0.5": 0.73, "0.8": 1.48, "0.95": 2.57}
+FREEDOM = 5
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def time_trial(
     seconds = steps.seconds + evaluation * evaluations
     console.say(f"predict: {plan.steps} steps, {steps.rate}: about {duration(seconds)} on this machine")
     spread = max(SPREAD, steps.spread)
-    intervals = {level: (seconds / (1 + t * spread), seconds * (1 + t * spread)) for level, t in STUDENT.items()}
+    widths = {str(level): student(level, FREEDOM) for level in LEVELS}
+    intervals = {level: (seconds / (1 + t * spread), seconds * (1 + t * spread)) for level, t in widths.items()}
     return TimeTrial(seconds, intervals, steps.basis | {"evaluation_seconds": evaluation})
 
 

@@ -4,16 +4,10 @@ A worker takes tasks nobody works on until none is left. A lock on a file in the
 the kernel drops when the process ends in whatever way, so any number of workers of a machine can work on one ladder.
 """
 
-import fcntl
 import json
-import os
 import shutil
-import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +18,8 @@ from tenfold.core.console import run_console
 from tenfold.core.errors import NotFinite, TenfoldError
 from tenfold.core.files import write_json
 from tenfold.core.folder import CampaignFiles
+from tenfold.core.locks import exclusive_if_free
+from tenfold.core.processes import watch_parent
 from tenfold.data import Manifest
 from tenfold.evaluate.holdouts import full_scorer
 from tenfold.experiments.design import Rung, rung_campaign, trunk_campaign
@@ -149,35 +145,16 @@ def work_on(tasks: Sequence[Task], files: CampaignFiles) -> None:
 
 
 def _train_if_free(task: Task, files: CampaignFiles, manifest: Manifest) -> bool:
-    with _claimed(task.folder) as claimed:
+    task.folder.mkdir(parents=True, exist_ok=True)
+    with exclusive_if_free(task.folder / ".lock") as claimed:
         if claimed and not task.is_done:
             train_task(task, files, manifest)
         return claimed
 
 
-@contextmanager
-def _claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process has the folder for itself."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
 def work_for_parent(plan: Path) -> None:
     """Body of a worker process: the tasks are in `plan`; stops as on SIGTERM when the parent is gone."""
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    watch_parent()
     record = json.loads(plan.read_text(encoding="utf-8"))
     tasks = [Task.from_dict(task) for task in record["tasks"]]
     work_on(tasks, CampaignFiles(Path(record["campaign"])))
-
-
-def _stop_with_parent() -> None:
-    """The parent holds the other end of this process's input and never writes to it."""
-    while os.read(sys.stdin.fileno(), 1):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)

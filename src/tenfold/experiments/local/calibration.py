@@ -5,14 +5,12 @@ of models: most have one or two layers, since layers repeat. An operation is tim
 allocator as a step leaves them, which a loop over one operation alone does not see.
 """
 
-import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ import torch
 
 from tenfold.config import Model, Optimizer, Train
 from tenfold.core.errors import InputError
+from tenfold.core.files import read_user_cache, write_user_cache
 from tenfold.experiments.local.operations import Costs, Operation, fit_costs
 from tenfold.experiments.local.recorder import StepRecorder
 from tenfold.machine import usable_cores
@@ -139,6 +138,7 @@ def _total(timed: Sequence[Timed]) -> float:
     return sum(each.step_seconds + sum(each.seconds) for each in timed)
 
 
+CACHE = "local_plan.json"  # in the user's cache
 FORMAT = 1  # of the kept file: another one is measured again
 NOISE = 0.05
 """Standard deviation of the logarithm of a step: others at work and changing clocks, which no calibration knows."""
@@ -147,9 +147,11 @@ OTHERS_COST = 0.5
 BUSY = 0.1
 USUAL = 1.04
 """The median step of a machine left alone over the best of a few: found with the tuning configurations."""
+LOADED = ("tenfold.train.loop", "tenfold.evaluate.holdouts", "tenfold.learners.run", "tenfold.experiments.curves")
+"""What a training process has imported before it builds a model; it brings along all else that such a process needs."""
 RESIDENT = (
-    "import tenfold.campaign, tenfold.train.learner as learner; from tenfold.machine.memory import resident_bytes; "
-    "learner.make_deterministic(1); print(resident_bytes())"
+    f"import {', '.join(LOADED)}; from tenfold.machine.memory import resident_bytes; "
+    "from tenfold.train.learner import make_deterministic; make_deterministic(1); print(resident_bytes())"
 )
 
 
@@ -196,13 +198,13 @@ def calibrate(threads: int, *, again: bool = False, say: Callable[[str], None] |
     if not 1 <= threads <= usable_cores():
         raise InputError(f"train.threads = {threads}: this machine has {usable_cores()} cores to calibrate on")
     key = f"{cpu_name()} | {threads} | torch {torch.__version__} | format {FORMAT}"
-    kept = None if again else _from_record(_read_cache().get(key))
+    kept = None if again else _from_record(read_user_cache(CACHE).get(key))
     if kept is not None:
         return kept
     if say:
         say(f"measuring what this machine takes with {threads} threads: about half a minute, once")
     measured = _measure(key, threads)
-    _write_cache(_read_cache() | {key: asdict(measured)})
+    write_user_cache(CACHE, read_user_cache(CACHE) | {key: asdict(measured)})
     return measured
 
 
@@ -254,28 +256,3 @@ def _from_record(record: Any) -> MachineCalibration | None:
         return MachineCalibration(**{**record, "costs": costs})
     except (KeyError, TypeError, AttributeError):
         return None
-
-
-def _cache_file() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "tenfold" / "local_plan.json"
-
-
-def _read_cache() -> dict[str, Any]:
-    try:
-        value = json.loads(_cache_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _write_cache(known: dict[str, Any]) -> None:
-    """Whole or not at all; a home that cannot be written only means measuring again next time."""
-    path = _cache_file()
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
-        temporary.replace(path)
-    except OSError:
-        return
