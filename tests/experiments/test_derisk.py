@@ -19,7 +19,7 @@ from tenfold.core.folder import CampaignFiles
 from tenfold.experiments.derisk import apply_change, assessment_of, changes_of, check_stack, record_of, same_recipe
 from tenfold.experiments.derisk_plan import DeriskPlan, DeriskQuestion, plan_derisk
 from tenfold.ledger import Ledger, TriedChange
-from tenfold.pages.changes_page import changes_page
+from tenfold.pages.changes import changes_page
 from tests.campaign.small import TOML, copy_of, new_campaign
 
 TARGET = {

@@ -22,12 +22,13 @@ from tenfold.evaluate import (
     compressed_bits_per_byte,
     scoring_code_version,
 )
-from tenfold.evaluate.holdouts import holdout_scorer, score
+from tenfold.evaluate.holdouts import HoldoutScores, holdout_scorer, score
 from tenfold.experiments.curves import ForecastWatcher, open_watcher
 from tenfold.learners.run import train_with_learners
 from tenfold.ledger import Ledger
 from tenfold.model import Transformer, save_huggingface
 from tenfold.train.checkpoint import Checkpointer
+from tenfold.train.console import ConsoleLines, Throughput
 from tenfold.train.finished import (
     final_checkpoint,
     load_trained,
@@ -36,9 +37,11 @@ from tenfold.train.finished import (
     trained_as,
 )
 from tenfold.train.identity import identify, is_same_recipe
+from tenfold.train.journal import Journal, journal_of
 from tenfold.train.learner import Learner, build_learner, make_deterministic
 from tenfold.train.loop import Loop, TrainResult
-from tenfold.train.places import checkpointer_of, journal_of
+from tenfold.train.observe import Observer
+from tenfold.train.places import checkpointer_of
 from tenfold.train.plan import plan_run
 from tenfold.train.ranks import Ranks, choose_device
 
@@ -89,20 +92,24 @@ def audit_data(files: CampaignFiles, console: RunConsole) -> Mapping[str, Any]:
 def train(campaign: Campaign, files: CampaignFiles, ranks: Ranks, overrides: Sequence[str] = ()) -> TrainResult:
     """Train the target, going on from where it stopped. Does nothing when it is done already.
 
-    With [cluster] learners it is trained by several processes, which read campaign.toml and `overrides` themselves.
+    With [learners] it is trained by several processes, which read campaign.toml and `overrides` themselves.
     """
     manifest = verified_manifest(campaign, files, hashes=ranks.is_first)
     with run_console(enabled=ranks.is_first) as console, checkpointer_of(campaign, files, ranks) as checkpointer:
         finished = finished_training(campaign, files, manifest, checkpointer, console)
         if finished is not None:
             return finished
-        if campaign.cluster.learners and ranks.world_size == 1:
+        if campaign.learners.count and ranks.world_size == 1:
             return _train_with_learners(campaign, files, manifest, checkpointer, console, tuple(overrides))
         learner = build_learner(campaign, files.data, manifest, ranks)
         scorer = holdout_scorer(campaign, files, manifest)
         with journal_of(learner, files) as journal:
-            watcher = forecast_watcher(learner, files) if ranks.is_first else None
-            result = Loop(learner, checkpointer, journal, console, scorer, watcher=watcher).run()
+            throughput = Throughput(learner, journal)
+            band = forecast_watcher(learner, files, journal) if ranks.is_first else None
+            observers: list[Observer] = [throughput, journal, *([band] if band else [])]
+            observers += [ConsoleLines(console, learner, throughput, beside=lambda: str(band or ""))]
+            observers += [HoldoutScores(learner, scorer, journal, throughput, console)]
+            result = Loop(learner, checkpointer, observers).run()
     if ranks.is_first:
         record_training(files, result, learner.identity)
     return result
@@ -123,9 +130,9 @@ def _train_with_learners(
     return result
 
 
-def forecast_watcher(learner: Learner, files: CampaignFiles) -> ForecastWatcher | None:
+def forecast_watcher(learner: Learner, files: CampaignFiles, journal: Journal) -> ForecastWatcher | None:
     """Holds the run against its forecast, if one is registered."""
-    return open_watcher(files, learner.identity, learner.plan, learner.campaign.train.log_every)
+    return open_watcher(files, learner.identity, learner.plan, learner.train.log_every, journal.recorded)
 
 
 def finished_training(

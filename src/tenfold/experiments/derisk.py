@@ -15,6 +15,7 @@ from tenfold.core.console import RunConsole
 from tenfold.core.digests import digest_of
 from tenfold.core.errors import InputError
 from tenfold.core.folder import CampaignFiles
+from tenfold.core.text import WIDEST, Comparison, multiple_in_interval, percent
 from tenfold.data import Manifest
 from tenfold.experiments.derisk_plan import (
     DeriskPlan,
@@ -27,10 +28,8 @@ from tenfold.experiments.derisk_plan import (
 from tenfold.experiments.ladder import fit_ladder_law, nats_per_token, train_tasks
 from tenfold.experiments.tasks import RungResult, refuse_divergence
 from tenfold.ledger import Ledger, TriedChange
-from tenfold.pages.figures import percent, times
 from tenfold.scaling.assessment import AssessedTarget, Assessment, Scale, assess, stack_held, stacked
 from tenfold.scaling.effect import WORTH_LEVELS, Worth
-from tenfold.scaling.multiplier import WIDEST, Comparison
 from tenfold.train.identity import identify
 
 
@@ -256,11 +255,11 @@ def _figure_lines(found: Mapping[str, Any]) -> list[str]:
     target, width = found["at_target"], max(len(scale["rung"]) for scale in found["scales"])
     return [
         f"multiplier of compute, {SHOWN_LEVEL}:",
-        *(f"  {scale['rung']:<{width}}  {times(scale)}{_capped(scale)}" for scale in found["scales"]),
-        f"pooled: {times(found['pooled'])} from {found['seeds']} {'seed' if found['seeds'] == 1 else 'seeds'}, "
+        *(f"  {scale['rung']:<{width}}  {multiple_in_interval(scale)}{_capped(scale)}" for scale in found["scales"]),
+        f"pooled: {multiple_in_interval(found['pooled'])} from {found['seeds']} {'seed' if found['seeds'] == 1 else 'seeds'}, "
         f"noise of one comparison {percent(found['noise'])}",
-        f"at target: {times(target)}, {target['decades_beyond']:.1f} decades beyond the largest rung",
-        f"trend: {found['trend']}, {times(found['slope_per_decade'])} for ten times the compute",
+        f"at target: {multiple_in_interval(target)}, {target['decades_beyond']:.1f} decades beyond the largest rung",
+        f"trend: {found['trend']}, {multiple_in_interval(found['slope_per_decade'])} for ten times the compute",
     ]
 
 

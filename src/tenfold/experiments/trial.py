@@ -31,10 +31,10 @@ from tenfold.model import Transformer
 from tenfold.scaling.committee import LEVELS, student
 from tenfold.train.batches import batches
 from tenfold.train.checkpoint import Checkpointer
+from tenfold.train.execute import execute
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.plan import RunPlan
 from tenfold.train.ranks import Ranks, choose_device
-from tenfold.train.step import train_step
 
 WARM_UP, TIMED = 2, 6  # steps
 # Spread of a run's rate about that of its first seconds, as the ratio of a standard deviation: machines are shared, and
@@ -68,13 +68,13 @@ def time_trial(
 ) -> TimeTrial:
     """Time steps and one evaluation of the target with its own weights, optimizers and data.
 
-    With [cluster] learners those train a little, beside their syncer. Raises TenfoldError when they cannot.
+    With [learners] those train a little, beside their syncer. Raises TenfoldError when they cannot.
     """
     ranks = Ranks(0, 1, choose_device(campaign.train.device))
     learner = build_learner(campaign, files.data, manifest, ranks)
     console.say("predict: timing the target")
     steps = _plain_steps(learner)
-    if campaign.cluster.learners:
+    if campaign.learners.count:
         steps = _learners_steps(campaign, files, manifest, plan, steps.seconds / plan.steps)
     began = time.perf_counter()
     holdout_scorer(campaign, files, manifest)(learner.model, ranks.device)
@@ -93,7 +93,7 @@ def _learners_steps(
 ) -> _Steps:
     found = time_learners(campaign, files, manifest, plan, step_seconds)
     seconds = found.other_seconds + plan.steps * plan.tokens_per_step / found.tokens_per_second
-    rate = f"{campaign.cluster.learners} learners at {found.tokens_per_second:,.0f} tok/s together"
+    rate = f"{campaign.learners.count} learners at {found.tokens_per_second:,.0f} tok/s together"
     return _Steps(seconds, found.spread, rate, asdict(found))
 
 
@@ -105,27 +105,16 @@ def _plain_steps(learner: Learner) -> _Steps:
 
 
 def _step_seconds(learner: Learner) -> list[float]:
-    plan, train = learner.plan, learner.campaign.train
-    times = []
-    for batch in batches(
+    plan = learner.plan
+    steps = batches(
         learner.stream,
         learner.ranks,
         first_step=0,
         steps=min(WARM_UP + TIMED, plan.steps),
         sequences=plan.sequences,
         micro_batch=plan.micro_batch,
-    ):
-        began = time.perf_counter()
-        result = train_step(
-            learner.root,
-            learner.optimizers,
-            batch.micro_batches,
-            0.0,
-            train.optimizer.clip_norm,
-            train.optimizer.z_loss,
-        )
-        result.nats.item()  # waits for the device
-        times.append(time.perf_counter() - began)
+    )
+    times = [execute(learner, batch).seconds for batch in steps]
     return times[WARM_UP:] or times
 
 
@@ -155,12 +144,12 @@ def time_learners(
     `step_seconds`: what a step takes about, without learners. Raises TenfoldError when they are not started from here,
     when their rounds are too long to be tried, or when one of them came too late to be timed.
     """
-    if campaign.cluster.launch != "local":
-        raise TenfoldError(f'only learners with launch = "local" can be tried out, not "{campaign.cluster.launch}"')
+    if campaign.learners.launch != "local":
+        raise TenfoldError(f'only learners with launch = "local" can be tried out, not "{campaign.learners.launch}"')
     began = time.monotonic()
-    steps = max(ROUNDS * campaign.cluster.inner_steps * _steps_of_all(campaign), math.ceil(LENGTH_S / step_seconds))
+    steps = max(ROUNDS * campaign.learners.inner_steps * _steps_of_all(campaign), math.ceil(LENGTH_S / step_seconds))
     if min(steps, plan.steps) * step_seconds > LONGEST_S:
-        raise TenfoldError(f"{steps} steps are too long to be tried; cluster.inner_steps makes them so many")
+        raise TenfoldError(f"{steps} steps are too long to be tried; learners.inner_steps makes them so many")
     with _scratch(files, _short(campaign, plan, min(steps, plan.steps))) as scratch:
         short = load_campaign(scratch.directory)
         with (
@@ -168,8 +157,8 @@ def time_learners(
             Checkpointer(scratch.directory / "checkpoints", keep_last=1) as checkpointer,
         ):
             result, _ = train_with_learners(short, scratch, manifest, checkpointer, quiet, _no_scores, ())
-        with RunLog.opened(scratch.cluster) as log:
-            rate, spread = _rate(log, campaign.cluster.learners)
+        with RunLog.opened(scratch.learners) as log:
+            rate, spread = _rate(log, campaign.learners.count)
     return LearnersTrial(rate, spread, max(0.0, time.monotonic() - began - result.tokens / rate))
 
 
@@ -197,8 +186,8 @@ def _short(campaign: Campaign, plan: RunPlan, steps: int) -> dict[str, Any]:
 
 def _steps_of_all(campaign: Campaign) -> int:
     """Steps of the run's batch that one inner step of every learner makes, at least one."""
-    cluster, train = campaign.cluster, campaign.train
-    return -(-batch_of(campaign) * cluster.learners * campaign.model.context // train.batch_tokens)
+    learners, train = campaign.learners, campaign.train
+    return -(-batch_of(campaign) * learners.count * campaign.model.context // train.batch_tokens)
 
 
 def _no_scores(_: Transformer, __: torch.device) -> Mapping[str, float]:

@@ -17,8 +17,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from tenfold.core.errors import InputError
+from tenfold.core.text import WIDEST
 from tenfold.scaling.committee import student
-from tenfold.scaling.multiplier import WIDEST
 from tenfold.scaling.table import FloatArray, IntArray
 
 LEAST_NOISE = 1e-5  # of ln L: two runs differ by rounding alone

@@ -17,11 +17,11 @@ from typing import Self
 import numpy as np
 
 from tenfold.core.errors import InputError
+from tenfold.core.text import WIDEST
 from tenfold.scaling.committee import CENTRAL, LEVELS
 from tenfold.scaling.predict import ScalingLaw
 from tenfold.scaling.table import BoolArray, FloatArray, IntArray, Points
 
-WIDEST = 1e6  # multiples are sought from 1e-6 to 1e6
 MULTIPLES = 4001
 
 

@@ -19,7 +19,7 @@ from tenfold.experiments.ladder import finished_ladder
 from tenfold.experiments.register import planned, registered, target_identity
 from tenfold.ledger import Ledger
 from tenfold.pages.plan import read_plan
-from tenfold.pages.render import render
+from tenfold.pages.report import render
 from tenfold.train.finished import Trained, trained_as
 
 
@@ -39,7 +39,7 @@ def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dic
     with closing(Ledger(files.ledger, read_only=True)) as ledger:
         collected = collect(campaign, manifest, plan, trained, evaluation, audited, ledger)
         collected |= _forecasts(campaign, files, manifest, trained, ledger, console) | changes_of(ledger)
-        collected["learners"] = learners_record(campaign, plan, files.cluster, ledger.events())
+        collected["learners"] = learners_record(campaign, plan, files.learners, ledger.events())
     collected["layout_plan"] = _plan(files, console)
     write_json(files.report_json, collected)
     write_text(files.report_html, render(collected))

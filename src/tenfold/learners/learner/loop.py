@@ -200,7 +200,7 @@ class DecoupledLearner:
         return self._is_sharded or self.learner.ranks.is_first
 
     def _life(self, number: int, start: Mapping[int, tuple[int, Tensor]]) -> Replica:
-        settings, (rank, ranks) = self.learner.campaign.cluster, self._part
+        settings, (rank, ranks) = self.learner.campaign.learners, self._part
         local = [
             FragmentReplica(fragment, [self._parameters[name] for name in fragment.names], settings.precision)
             for fragment in self.fragments
@@ -292,11 +292,11 @@ class DecoupledLearner:
         """One inner step, then whatever fragments are due."""
         began = time.perf_counter()
         self.vitals.idle = self.vitals.flushed = False
-        nats, size = inner_step(self.learner, order)
+        measure = inner_step(self.learner, order)
         if self.faults.make_nan:
             self.faults.make_nan = False
             next(iter(self._parameters.values())).fill_(math.nan)
-        if not math.isfinite(nats):
+        if not measure.is_finite:
             raise self._end(life, "its loss is not finite")
         due = life.due()
         if not self.agree.all(all(life.fragments[index].is_finite for index in due)):
@@ -304,9 +304,9 @@ class DecoupledLearner:
         tokens = order.samples * self.learner.plan.context
         life.trained(tokens)
         self._send(due, life, wires)
-        if not self.learner.campaign.cluster.overlap:
+        if not self.learner.campaign.learners.overlap:
             self._await_merges(life, wires)
-        self._note(order, nats * tokens, tokens, size, time.perf_counter() - began, wires)
+        self._note(order, measure.nats * tokens, tokens, measure.bytes, time.perf_counter() - began, wires)
         self._save_sometimes(order, life)
 
     def _note(
@@ -412,7 +412,7 @@ class _Connections(AbstractContextManager["_Connections"]):
     """The threads that talk to the syncer during one life. Only the first rank takes samples and tells how it is."""
 
     def __init__(self, owner: DecoupledLearner, life: Replica, start: Mapping[int, tuple[int, Tensor]]) -> None:
-        site, settings = owner.site, owner.learner.campaign.cluster
+        site, settings = owner.site, owner.learner.campaign.learners
 
         def link() -> Link:
             return Link(site.syncer, site.security, streams=1)
