@@ -15,7 +15,7 @@ from tenfold.core.console import RunConsole
 from tenfold.core.digests import digest_of
 from tenfold.core.errors import InputError
 from tenfold.core.folder import CampaignFiles
-from tenfold.core.text import WIDEST, Comparison, multiple_in_interval, percent
+from tenfold.core.text import WIDEST, count, multiple_in_interval, percent
 from tenfold.data import Manifest
 from tenfold.experiments.derisk_plan import (
     DeriskPlan,
@@ -30,6 +30,7 @@ from tenfold.experiments.tasks import RungResult, refuse_divergence
 from tenfold.ledger import Ledger, TriedChange
 from tenfold.scaling.assessment import AssessedTarget, Assessment, Scale, assess, stack_held, stacked
 from tenfold.scaling.effect import WORTH_LEVELS, Worth
+from tenfold.scaling.multiplier import Comparison
 from tenfold.train.identity import identify
 
 
@@ -256,7 +257,7 @@ def _figure_lines(found: Mapping[str, Any]) -> list[str]:
     return [
         f"multiplier of compute, {SHOWN_LEVEL}:",
         *(f"  {scale['rung']:<{width}}  {multiple_in_interval(scale)}{_capped(scale)}" for scale in found["scales"]),
-        f"pooled: {multiple_in_interval(found['pooled'])} from {found['seeds']} {'seed' if found['seeds'] == 1 else 'seeds'}, "
+        f"pooled: {multiple_in_interval(found['pooled'])} from {count(found['seeds'], 'seed')}, "
         f"noise of one comparison {percent(found['noise'])}",
         f"at target: {multiple_in_interval(target)}, {target['decades_beyond']:.1f} decades beyond the largest rung",
         f"trend: {found['trend']}, {multiple_in_interval(found['slope_per_decade'])} for ten times the compute",
