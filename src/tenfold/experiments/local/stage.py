@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tenfold.config import Campaign, load_campaign
 from tenfold.core.console import RunConsole, run_console
 from tenfold.core.folder import CampaignFiles
@@ -96,6 +98,8 @@ def _why_not(campaign: Campaign, plan: RunPlan) -> str | None:
         return "step time and memory on a GPU are not forecast from measurements here"
     if plan.compiled:
         return 'this run will be compiled, and only eager steps can be forecast here: set train.compile = "off"'
+    if plan.compute_dtype is not torch.float32:
+        return 'this run computes in bf16, and only float32 steps can be forecast here: set train.precision = "float32"'
     return None
 
 
