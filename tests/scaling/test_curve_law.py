@@ -2,10 +2,8 @@
 
 import csv
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
-from subprocess import run as run_process
 
 import numpy as np
 import pytest
@@ -433,8 +431,3 @@ def test_what_cannot_be_fitted_is_refused_in_one_line(wrong, message) -> None:
     with pytest.raises(InputError, match=message) as caught:
         wrong()
     assert "\n" not in str(caught.value)
-
-
-def test_the_room_does_not_import_torch() -> None:
-    code = "import sys, tenfold.scaling.curve; sys.exit('torch' in sys.modules)"
-    assert run_process([sys.executable, "-c", code], check=False).returncode == 0
