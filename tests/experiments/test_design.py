@@ -174,7 +174,7 @@ def test_every_usual_target_gets_a_valid_ladder(depth: int, width: int, tokens_p
 
 
 def test_targets_however_odd_are_answered_about_every_second_time() -> None:
-    """The same targets each time, of which 99 of 200 are answered; many more refusals would be a fault of the design."""
+    """The same 200 targets each time; 99 are answered, and many fewer would be a fault of the design."""
     draw, answered = random.Random(0), 0
     for _ in range(200):
         model, train, ladder = drawn_sections(draw)

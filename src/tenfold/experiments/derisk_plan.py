@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from tenfold.config import Campaign
-from tenfold.config.load import explain
+from tenfold.config.base import explain
 from tenfold.core.errors import InputError
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
@@ -167,4 +167,4 @@ def check_task(task: Task) -> None:
 
 def refusal(error: ValidationError, trunk: Trunk, where: str) -> InputError:
     """One line for a change that does not fit a rung."""
-    return InputError(explain(error, f"{where}: at the ladder's {trunk.name}"))
+    return InputError(explain(error, f"{where}: at the ladder's {trunk.name}", Campaign))

@@ -153,7 +153,7 @@ USUAL = 1.04
 LOADED = ("tenfold.train.loop", "tenfold.evaluate.holdouts", "tenfold.learners.run", "tenfold.experiments.curves")
 """What a training process has imported before it builds a model; it brings along all else that such a process needs."""
 RESIDENT = (
-    f"import {', '.join(LOADED)}; from tenfold.machine.memory import resident_bytes; "
+    f"import {', '.join(LOADED)}; from tenfold.machine.identity import resident_bytes; "
     "from tenfold.train.learner import make_deterministic; make_deterministic(1); print(resident_bytes())"
 )
 

@@ -13,7 +13,7 @@ from tenfold.config import Campaign, load_campaign
 from tenfold.core.console import RunConsole, run_console
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
-from tenfold.data.verified import verified_manifest
+from tenfold.data.manifest import verified_manifest
 from tenfold.experiments.local.calibration import MachineCalibration, calibrate
 from tenfold.experiments.local.forecast import LocalForecast, forecast_local
 from tenfold.experiments.register import planned, plans_in, same_as, saved_identity, target_identity, training_run
