@@ -196,4 +196,7 @@ def test_digests_over_a_configuration_are_those_of_before_the_section_learners_h
     campaign = Campaign.model_validate({"name": "x", "data": data, "model": {"depth": 2}, "learners": learners})
     identity = identify(campaign, "m", {})
     assert identity.recipe == "780f58bd96b57a09ca46807d20e0c5e3b30311a12345e77ea39c9babdcf23623"
-    assert digests.digest_of(identity.digested_config) == "1f791c39db4ccaf58aabdc53b749fc146de6b5ee7735e94e548e53abe46905e3"
+    assert (
+        digests.digest_of(identity.digested_config)
+        == "1f791c39db4ccaf58aabdc53b749fc146de6b5ee7735e94e548e53abe46905e3"
+    )
