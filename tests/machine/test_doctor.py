@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tenfold.core.errors import InputError
-from tenfold.machine import describe_machine, measured_peak, numerics_fingerprint, usable_cores
+from tenfold.machine import describe_machine, measured_peak
 
 CPU = torch.device("cpu")
 
@@ -44,10 +44,3 @@ def test_a_home_that_cannot_be_written_is_no_hindrance(tmp_path: Path, monkeypat
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert measured_peak(CPU, 1, torch.float32).flops > 0
-
-
-def test_numerics_name_what_bits_depend_on() -> None:
-    one = numerics_fingerprint(CPU, 1, torch.float32, compiled=False)
-    assert one != numerics_fingerprint(CPU, 2, torch.float32, compiled=False)
-    assert one["torch"] == torch.__version__
-    assert usable_cores() >= 1
