@@ -19,7 +19,7 @@ from tenfold.pages.plan_bars import (
     time_bars,
 )
 from tenfold.pages.plan_pictures import bars_picture, fleet_picture, front_picture, tornado_picture
-from tenfold.planner.calibration import MOST_MEASURED
+from tenfold.planner.calibration.calibrated import MOST_MEASURED
 
 MOST_BARS = 5
 """Layouts that the pictures show; the table has all."""

@@ -14,7 +14,7 @@ from tenfold.pages.charts import short_number
 from tenfold.pages.marks import BOTTOM, INK, LETTER, RIGHT, SOFT, Area, Axis, Chart, Stroke, Word, axis_over
 from tenfold.pages.plan import FleetLine, Front, FrontPoint, Lever, Sensitivity
 from tenfold.pages.scaling_charts import BLUE, COLOURS, GREEN, NOTHING, ORANGE
-from tenfold.planner.calibration import MOST_MEASURED
+from tenfold.planner.calibration.calibrated import MOST_MEASURED
 
 WIDTH = 520  # of half a page, so that letters keep their size there
 LEFT = 52

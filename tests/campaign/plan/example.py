@@ -17,13 +17,12 @@ from tenfold.campaign.plan import (
     fleet_lines,
     planned,
 )
-from tenfold.planner.calibration import MOST_MEASURED, shipped
+from tenfold.planner.calibration.calibrated import MOST_MEASURED, shipped_calibration
 from tenfold.planner.cost.device import Device, Hop
-from tenfold.planner.cost.layout import Layout
+from tenfold.planner.cost.layout import Layout, Shape
 from tenfold.planner.cost.memory import Memory, memory_bytes
-from tenfold.planner.cost.shape import Shape
 from tenfold.planner.cost.step import StepTime, step_seconds
-from tenfold.planner.hardware import Cluster, default_cluster
+from tenfold.planner.hardware.cluster import Cluster, default_cluster
 
 LLAMA = Shape(126, 16384, 128, 8, 128, 53248, 3, 128256, 8192)
 SEQUENCES = 2048
@@ -62,7 +61,7 @@ def device_of(cluster: Cluster) -> Device:
 
 def found(layout: Layout, cluster: Cluster, shape: Shape = LLAMA) -> Found:
     """The cost model's forecast with the shipped calibration."""
-    calibrated = shipped()
+    calibrated = shipped_calibration()
     constants = calibrated.constants(FRAMEWORK, cluster.accelerator.name)
     time = step_seconds(shape, layout, device_of(cluster), constants)
     seconds, devices = float(time.total), float(layout.devices)

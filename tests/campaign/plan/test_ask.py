@@ -14,7 +14,7 @@ import pytest
 from tenfold.campaign.plan.ask import PlanAsked, ask
 from tenfold.config import load_campaign
 from tenfold.core.errors import InputError
-from tests.planner.rows.test_read import ROW, written
+from tests.planner.calibration.test_runs import ROW, written
 
 
 def told(*arguments: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -52,7 +52,7 @@ def test_failures_of_a_cluster() -> None:
 
 
 def test_a_goal_gives_settings_that_load(tmp_path: Path) -> None:
-    from tenfold.planner.codesign import example_goal_text
+    from tenfold.planner.codesign.goal import example_goal_text
 
     goal = tmp_path / "goal.toml"
     goal.write_text(example_goal_text("llama3-8b-cost"), encoding="utf-8")
@@ -115,7 +115,7 @@ def test_a_cluster_that_cannot_be_is_named_with_file_and_key(tmp_path: Path) -> 
 
 
 def test_interrupted_in_the_middle_it_says_so_and_leaves_nothing(tmp_path: Path) -> None:
-    from tenfold.planner.codesign import example_goal_text
+    from tenfold.planner.codesign.goal import example_goal_text
 
     goal = tmp_path / "goal.toml"
     goal.write_text(example_goal_text("loss-30-days"), encoding="utf-8")

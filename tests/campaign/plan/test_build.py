@@ -25,7 +25,7 @@ from tenfold.pages.plan_bars import (
 from tenfold.planner.cost.layout import RECOMPUTATIONS
 from tenfold.planner.cost.memory import Memory
 from tenfold.planner.cost.step import StepTime
-from tenfold.planner.hardware import default_cluster
+from tenfold.planner.hardware.cluster import default_cluster
 from tests.campaign.plan.example import LAYOUTS, SEQUENCES, found, llama_asked, llama_layouts, made_up_fleet
 
 

@@ -18,7 +18,7 @@ from tenfold.pages.plan_pictures import (
     front_picture,
     tornado_picture,
 )
-from tenfold.planner.calibration import MOST_MEASURED
+from tenfold.planner.calibration.calibrated import MOST_MEASURED
 from tests.campaign.plan.example import made_up_fleet, made_up_front, made_up_sensitivity
 from tests.campaign.plan.svg import SVG, Box, boxes, dots, parsed, titled, words
 

@@ -9,10 +9,14 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from tenfold.planner.hardware.local import as_measured
 
 from tenfold.machine import MachineDescription, describe_machine
-from tenfold.planner.hardware import Cluster, accelerator, describe_local, load_cluster, parse_cluster, render_cluster
-from tenfold.planner.hardware.local import as_measured
+from tenfold.planner.hardware import describe_local
+from tenfold.planner.hardware.accelerator import accelerator
+from tenfold.planner.hardware.cluster import Cluster
+from tenfold.planner.hardware.load import load_cluster, parse_cluster
+from tenfold.planner.hardware.write import render_cluster
 
 ROOT = Path(__file__).parents[3]
 MAIN = "from tenfold.cli import main; main()"

@@ -9,18 +9,23 @@ from typing import Any, TextIO
 
 from tenfold.campaign.plan.build import asked_of, front_of, planned
 from tenfold.campaign.plan.files import NO_RENDERER, write_pictures
-from tenfold.campaign.plan.fleets import goodput_of
 from tenfold.core.errors import InputError
 from tenfold.core.files import write_text
 from tenfold.pages.plan import Lever, Plan, Sensitivity, write_plan
-from tenfold.planner.calibration import shipped
-from tenfold.planner.codesign import Design, part_with
-from tenfold.planner.codesign import Plan as Designed
-from tenfold.planner.export import campaign_sections, megatron_text, torchtitan_toml
-from tenfold.planner.fleet import FleetRun
-from tenfold.planner.hardware import Cluster
-from tenfold.planner.search import Choice, Question, Regret, assess, choose_exchange
-from tenfold.planner.search import Lever as SearchedLever
+from tenfold.planner.calibration.calibrated import shipped_calibration
+from tenfold.planner.codesign.plan import GoalPlan as Designed
+from tenfold.planner.codesign.trials import Design, part_with
+from tenfold.planner.export.campaign import campaign_sections
+from tenfold.planner.export.megatron import megatron_text
+from tenfold.planner.export.torchtitan import torchtitan_toml
+from tenfold.planner.fleet.curves import goodput_of
+from tenfold.planner.fleet.run import FleetRun
+from tenfold.planner.hardware.cluster import Cluster
+from tenfold.planner.search.layouts import Choice, assess
+from tenfold.planner.search.question import LayoutQuestion
+from tenfold.planner.search.regret import Regret
+from tenfold.planner.search.sensitivity import MachineLever as SearchedLever
+from tenfold.planner.search.sites import choose_exchange
 
 OWN = "tenfold"
 """The framework that a campaign trains with."""
@@ -78,10 +83,10 @@ def page_of(designed: Designed, cluster: Cluster) -> Plan:
     """A co-designed plan as its page shows it: layouts of the best model, the front of all, what relaxing is worth."""
     first, goal = designed.best[0], designed.goal
     used = cluster if first.devices == cluster.devices else part_with(cluster, first.devices)
-    question = Question(first.shape, used, first.sequences, goal.precision, goal.framework)
+    question = LayoutQuestion(first.shape, used, first.sequences, goal.precision, goal.framework)
     return Plan(
         asked=asked_of(used, _name(first), first.shape, first.sequences, goal.precision),
-        layouts=tuple(planned(assess(question, each.layout, shipped())) for each in designed.layouts),
+        layouts=tuple(planned(assess(question, each.layout, shipped_calibration())) for each in designed.layouts),
         front=front_of(designed.front),
         sensitivity=_worth(designed),
         notes=designed.notes,
@@ -118,7 +123,7 @@ def written_settings(designed: Designed, to: Path) -> list[str]:
     """Write the best plan as settings of tenfold, torchtitan and Megatron-LM."""
     job = designed.job
     texts = {
-        "campaign.toml": campaign_sections(job, shipped().memory_constants(OWN)),
+        "campaign.toml": campaign_sections(job, shipped_calibration().memory_constants(OWN)),
         "torchtitan.toml": torchtitan_toml(job),
         "megatron.txt": megatron_text(job),
     }
@@ -129,10 +134,10 @@ def written_settings(designed: Designed, to: Path) -> list[str]:
 
 def stranger_notes(framework: str, accelerator: str) -> list[str]:
     """That nobody published runs of a framework or on an accelerator, if so."""
-    known, notes = shipped().frameworks(), []
+    known, notes = shipped_calibration().frameworks(), []
     if framework not in known:
         notes.append(f"no run of {framework} is known: it gets the mean of {', '.join(known)}, and their spread")
-    if not shipped().knows(accelerator):
+    if not shipped_calibration().knows(accelerator):
         notes.append(f"no run on {accelerator} is known: told from its figures, with a wider interval")
     return notes
 
@@ -145,12 +150,12 @@ def risk_notes(risk: Regret) -> list[str]:
     return notes
 
 
-def site_notes(question: Question, inner_seconds: float) -> list[str]:
+def site_notes(question: LayoutQuestion, inner_seconds: float) -> list[str]:
     """For several sites: what letting each train on its own, as `[cluster] learners` does, saves over lock-step."""
     if question.sites < 2:
         return []
     try:
-        joined = choose_exchange(question, inner_seconds, shipped())
+        joined = choose_exchange(question, inner_seconds, shipped_calibration())
     except InputError as error:  # an answer too: no exchange can be hidden on such a line
         return [str(error)]
     how, waited = joined.exchange, joined.synchronous_exposed

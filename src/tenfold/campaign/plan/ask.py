@@ -18,25 +18,29 @@ from tenfold.campaign.plan.answers import (
     written_settings,
 )
 from tenfold.campaign.plan.build import asked_of, fleet_lines, planned, sensitivity_of
-from tenfold.campaign.plan.fleets import assumed_line, curves_around, fleet_of, goodput_of, interval_line, spares_line
 from tenfold.core.errors import InputError
 from tenfold.pages.plan import Plan
 from tenfold.pages.plan_table import plan_table
-from tenfold.planner.calibration import shipped
-from tenfold.planner.codesign import known_model, load_goal, plan_goal, plan_lines, progress_to
-from tenfold.planner.cost.shape import Shape
-from tenfold.planner.evaluate import HELD_OUT, evaluate_rows
-from tenfold.planner.fleet import FleetRun, best_interval, best_spares, simulate_fleet
-from tenfold.planner.hardware import (
-    PRECISIONS,
-    Cluster,
-    default_cluster,
-    example_cluster,
-    example_clusters,
-    load_cluster,
-)
-from tenfold.planner.search import Choice, Question, alone, explain, regret, search_layouts, sensitivity
-from tenfold.planner.search import say as say_lever
+from tenfold.planner.calibration.calibrated import shipped_calibration
+from tenfold.planner.calibration.evaluation import HELD_OUT, evaluate_rows
+from tenfold.planner.codesign.goal import known_model, load_goal
+from tenfold.planner.codesign.plan import search_goal
+from tenfold.planner.codesign.progress import progress_to
+from tenfold.planner.codesign.text import plan_lines
+from tenfold.planner.cost.layout import Shape
+from tenfold.planner.fleet.choose import best_interval, best_spares
+from tenfold.planner.fleet.curves import assumed_line, curves_around, fleet_of, goodput_of, interval_line, spares_line
+from tenfold.planner.fleet.run import FleetRun
+from tenfold.planner.fleet.simulate import simulate_fleet
+from tenfold.planner.hardware.accelerator import PRECISIONS
+from tenfold.planner.hardware.cluster import Cluster, default_cluster
+from tenfold.planner.hardware.load import example_cluster, example_clusters, load_cluster
+from tenfold.planner.search.explain import explain
+from tenfold.planner.search.layouts import Choice, alone_seconds, search_layouts
+from tenfold.planner.search.question import LayoutQuestion
+from tenfold.planner.search.regret import regret
+from tenfold.planner.search.sensitivity import effect_line as say_lever
+from tenfold.planner.search.sensitivity import sensitivity
 
 REPLICA_HOSTS = 16  # of one data-parallel replica, where nothing says how large a model is
 
@@ -179,9 +183,9 @@ def ask_layouts(asked: PlanAsked, model: str, cluster: Cluster) -> Shown:
     """The fastest layouts of a known model, what they hang on, and what picking the first one risks."""
     known = known_model(model)
     question = _layout_question(asked, known.shape, cluster)
-    found = search_layouts(question, shipped(), top=asked.top or SHOWN)
-    levers = sensitivity(question, shipped())
-    risk = regret(found, question, shipped())
+    found = search_layouts(question, shipped_calibration(), top=asked.top or SHOWN)
+    levers = sensitivity(question, shipped_calibration())
+    risk = regret(found, question, shipped_calibration())
     run = _fleet(asked, question)
     curves = curves_around(run, cluster, _replica(found.best[0])) if run else None
     plan = Plan(
@@ -193,18 +197,18 @@ def ask_layouts(asked: PlanAsked, model: str, cluster: Cluster) -> Shown:
             *cost_notes(found.best[0], known.tokens, cluster, run),
             *stranger_notes(question.framework, cluster.accelerator.name),
             *risk_notes(risk),
-            *site_notes(question, alone(found.best[0], question, shipped())),
+            *site_notes(question, alone_seconds(found.best[0], question, shipped_calibration())),
         ),
     )
     lines = [f"{found.searched:,} layouts, {found.feasible:,} fit, {found.elapsed:.1f} s", *plan_table(plan.layouts)]
     lines += ["", *(say_lever(each.better) for each in levers if worth_saying(each)), "", *plan.notes]
     lines += ["", *curves.lines()] if curves else []
-    lines += ["", *explain(found.best[0], question, shipped())] if asked.explain else []
+    lines += ["", *explain(found.best[0], question, shipped_calibration())] if asked.explain else []
     record = plan.to_dict() | {"regret": asdict(risk), "searched": found.searched, "feasible": found.feasible}
     return Shown(record | {"refused": dict(found.refused)}, [*lines, *written(plan, asked.to)])
 
 
-def _layout_question(asked: PlanAsked, shape: Shape, cluster: Cluster) -> Question:
+def _layout_question(asked: PlanAsked, shape: Shape, cluster: Cluster) -> LayoutQuestion:
     precision = next((each for each in PRECISIONS if each == (asked.precision or PRECISION)), None)
     if precision is None:
         raise InputError(f"--precision {asked.precision}: allowed are {', '.join(PRECISIONS)}")
@@ -212,10 +216,10 @@ def _layout_question(asked: PlanAsked, shape: Shape, cluster: Cluster) -> Questi
         shape = replace(shape, context=float(asked.context))
     sequences = _sequences(asked.batch_tokens or BATCH_TOKENS, shape)
     framework = FRAMEWORK if asked.framework is None else asked.framework
-    return Question(shape, cluster, sequences, precision, framework)
+    return LayoutQuestion(shape, cluster, sequences, precision, framework)
 
 
-def _fleet(asked: PlanAsked, question: Question) -> FleetRun | None:
+def _fleet(asked: PlanAsked, question: LayoutQuestion) -> FleetRun | None:
     """The failures asked for, with checkpoints of this model."""
     if asked.simulate is None:
         return None
@@ -240,7 +244,7 @@ def ask_goal(file: Path, cluster: Cluster, simulate: str | None, to: Path | None
     With `simulate`, the share of time that trains is what failures leave at each size, in place of the goal's.
     """
     goodput = goodput_of(fleet_of(simulate, cluster)) if simulate else None
-    designed = plan_goal(load_goal(file), cluster, shipped(), goodput=goodput, told=progress_to())
+    designed = search_goal(load_goal(file), cluster, shipped_calibration(), goodput=goodput, told=progress_to())
     print(file=sys.stderr)  # the line of progress ends here
     lines = plan_lines(designed)
     if to is not None:

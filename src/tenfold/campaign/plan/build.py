@@ -21,12 +21,10 @@ from tenfold.pages.plan import (
     Recomputation,
     Sensitivity,
 )
-from tenfold.planner.cost.layout import RECOMPUTATIONS, Layout
+from tenfold.planner.cost.layout import RECOMPUTATIONS, Layout, Numbers, Shape
 from tenfold.planner.cost.memory import Memory
-from tenfold.planner.cost.numbers import Numbers
-from tenfold.planner.cost.shape import Shape
 from tenfold.planner.cost.step import StepTime
-from tenfold.planner.hardware import Cluster
+from tenfold.planner.hardware.cluster import Cluster
 
 Mode = TypeVar("Mode", bound=str)
 

@@ -3,27 +3,27 @@
 from collections.abc import Iterator
 from dataclasses import fields
 
-from tenfold.planner.codesign.design import Design
-from tenfold.planner.codesign.plan import Plan
+from tenfold.planner.codesign.plan import GoalPlan
+from tenfold.planner.codesign.trials import Design
 from tenfold.planner.codesign.worth import BINDING, Relaxation
 from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.step import StepTime
 
-GROUPS = {
+_GROUPS = {
     "compute": ("matmul", "attention", "elementwise", "head", "optimizer"),
     "network": ("tensor", "context", "expert", "shard", "pipeline", "data"),
     "bubble": ("bubble",),
     "host and stragglers": ("launch", "fixed", "scale"),
 }
 """Parts of the step time by what they wait for."""
-AIMS = {"loss": "lowest loss", "time": "least time", "cost": "least cost"}
+_AIMS = {"loss": "lowest loss", "time": "least time", "cost": "least cost"}
 
 
-def plan_lines(plan: Plan) -> list[str]:
+def plan_lines(plan: GoalPlan) -> list[str]:
     """The best few, the front, what binds, what relaxing it is worth, notes."""
     best = plan.best[0]
     framework = plan.goal.framework or "any framework"
-    lines = [f"{AIMS[plan.goal.aim]} on {plan.cluster.name}, {plan.goal.precision}, {framework}"]
+    lines = [f"{_AIMS[plan.goal.aim]} on {plan.cluster.name}, {plan.goal.precision}, {framework}"]
     if best.loss is not None:
         lines.append(f"loss: {plan.law}; {plan.level:.0%} intervals, mostly common to all rows")
     lines += ["", *_table(plan.best), "", f"layout of the first: {layout_text(best.layout)}"]
@@ -62,7 +62,7 @@ def time_text(time: StepTime) -> str:
     whole = float(time.total)
     shares = {
         group: sum(float(getattr(time, part)) for part in parts if part in known) / whole
-        for group, parts in GROUPS.items()
+        for group, parts in _GROUPS.items()
     }
     return ", ".join(f"{group} {share:.0%}" for group, share in shares.items() if share >= 0.005)
 

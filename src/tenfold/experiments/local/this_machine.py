@@ -6,10 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tenfold.core.errors import InputError
-from tenfold.planner.hardware.accelerator import PRECISIONS, Accelerator, Precision
-from tenfold.planner.hardware.cluster import Cluster, Site, Tier
-from tenfold.planner.hardware.default import link_latency
-from tenfold.planner.hardware.table import accelerator
+from tenfold.planner.hardware.accelerator import PRECISIONS, Accelerator, Precision, accelerator
+from tenfold.planner.hardware.cluster import Cluster, Site, Tier, link_latency
 
 if TYPE_CHECKING:
     from tenfold.machine import MachineDescription

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError
-from tenfold.planner.rows import read_runs, shape_of
+from tenfold.planner.calibration.arrays import shapes_of
+from tenfold.planner.calibration.runs import read_runs
 
 ROW = {
     "id": "7",
@@ -46,7 +47,7 @@ def written(directory: Path, *rows: dict[str, str]) -> Path:
 def test_layout_and_batch_follow_from_the_cells(tmp_path: Path) -> None:
     (run,), skipped = read_runs(written(tmp_path, ROW))
     assert not skipped
-    assert (run.data, run.accumulation, run.recomputation, run.mlp_matrices) == (2, 8, 2, 2)
+    assert (run.layout.data, run.layout.accumulation, run.layout.recomputation, run.shape.mlp_matrices) == (2, 8, 2, 2)
     assert run.step_seconds == 64 * 1024 / (16000 * 8)
 
 
@@ -140,6 +141,6 @@ def test_published_models_have_the_parameters_they_are_named_for(tmp_path: Path)
         writer = csv.DictWriter(handle, fieldnames=list(mixture | columns))
         writer.writeheader()
         writer.writerow(mixture | columns)
-    shape = shape_of(read_runs(path)[0])
+    shape = shapes_of(read_runs(path)[0])
     assert shape.parameters == pytest.approx(671e9, rel=0.01)  # arXiv 2412.19437, abstract
     assert shape.active_parameters == pytest.approx(37e9, rel=0.03)

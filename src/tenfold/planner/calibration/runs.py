@@ -1,4 +1,4 @@
-"""Reading a table of runs. Blank cells are filled from what is known of the family, the model and the layout."""
+"""Measured runs, read from a table. Blank cells are filled by what is known of family, model and layout."""
 
 import csv
 import math
@@ -9,8 +9,44 @@ from importlib.resources import files
 from pathlib import Path
 
 from tenfold.core.errors import InputError
-from tenfold.planner.hardware import Precision, accelerator
-from tenfold.planner.rows.run import Run
+from tenfold.planner.cost.layout import Layout, Shape
+from tenfold.planner.hardware.accelerator import Precision, accelerator
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A training configuration and, where known, what was measured of it. Docs: docs/planner.md, "Your own rows"."""
+
+    name: str
+    """The row's id, or its number in the file."""
+    source: str
+    release: str
+    """Version of the software or of the page, as given in `source_loc`."""
+    group: str
+    framework: str
+    model: str
+    hardware: str
+    precision: Precision
+    devices: float
+    shape: Shape
+    """Fields are single numbers, as are those of `layout`."""
+    layout: Layout
+    step_seconds: float | None
+    """Measured, None if not."""
+    memory_bytes: float | None
+    """Peak of one device, measured; None if not."""
+
+    @property
+    def shape_key(self) -> str:
+        """What rows of one model shape share, whatever their vocabulary and context."""
+        shape = self.shape
+        return f"{shape.layers:g}x{shape.width:g}x{shape.mlp_width:g}x{shape.experts:g}"
+
+    @property
+    def experts(self) -> bool:
+        """Whether the model has any."""
+        return float(self.shape.experts) > 0
+
 
 NEEDED = ("layers", "hidden", "heads", "seq", "gbs_seqs", "hardware", "n_gpus")
 RECOMPUTATION = {"none": 0.0, "selective": 1.0, "full": 2.0}
@@ -24,31 +60,31 @@ class _Impossible(Exception):
 
 
 @dataclass(frozen=True)
-class Skipped:
+class SkippedRow:
     """A row that cannot be modelled, and why."""
 
     name: str
     reason: str
 
 
-def read_runs(path: Path) -> tuple[list[Run], list[Skipped]]:
+def read_runs(path: Path) -> tuple[list[MeasuredRun], list[SkippedRow]]:
     """The rows of a CSV file that can be modelled, and those that cannot: a needed cell is blank, or cells contradict.
 
     Raises InputError when the file cannot be read, lacks a needed column, or a cell is not what it must be.
     """
-    runs: list[Run] = []
-    skipped: list[Skipped] = []
+    runs: list[MeasuredRun] = []
+    skipped: list[SkippedRow] = []
     for line, cells in _lines(path):
         name = cells.get("id") or str(line)
         blank = [column for column in NEEDED if not (cells.get(column) or "").strip()]
         blank += [] if _text(cells, "ffn") or _text(cells, "moe_ffn") else ["ffn"]
         if blank:
-            skipped.append(Skipped(name, f"{', '.join(blank)} not given"))
+            skipped.append(SkippedRow(name, f"{', '.join(blank)} not given"))
             continue
         try:
             runs.append(_Row(cells, f"{path}: line {line}").run(name))
         except _Impossible as error:
-            skipped.append(Skipped(name, str(error)))
+            skipped.append(SkippedRow(name, str(error)))
     return runs, skipped
 
 
@@ -78,17 +114,11 @@ class _Row:
     cells: Cells
     where: str
 
-    def run(self, name: str) -> Run:
-        """All of it."""
-        family, model = _family(self.cells), _model(_text(self.cells, "model"))
-        devices, tensor, pipeline = self.count("n_gpus"), self.count("tp", 1), self.count("pp", 1)
-        context = self.count("cp", 1)
-        data = self.data(devices, tensor * pipeline * context)
-        micro_batch = self.count("micro_batch", 1)
-        heads, width = self.count("heads"), self.count("hidden")
-        experts = self.experts()
-        self.fits(heads, tensor, data, micro_batch)
-        return Run(
+    def run(self, name: str) -> MeasuredRun:
+        """The run, all blanks filled. Raises _Impossible for cells that contradict, InputError for a bad cell."""
+        family = _family(self.cells)
+        layout = self.layout(family)
+        return MeasuredRun(
             name=name,
             source=_text(self.cells, "source"),
             release=_text(self.cells, "source_loc"),
@@ -97,6 +127,18 @@ class _Row:
             model=_text(self.cells, "model"),
             hardware=self.hardware(),
             precision=self.precision(),
+            devices=self.count("n_gpus"),
+            shape=self.shape(),
+            layout=layout,
+            step_seconds=self.step_seconds(),
+            memory_bytes=self.memory_bytes(),
+        )
+
+    def shape(self) -> Shape:
+        """The model's shape."""
+        model, experts = _model(_text(self.cells, "model")), self.experts()
+        heads, width = self.count("heads"), self.count("hidden")
+        return Shape(
             layers=self.count("layers"),
             width=width,
             heads=heads,
@@ -105,14 +147,22 @@ class _Row:
             mlp_width=self.number("ffn", float(model.get("mlp_width") or self.number("moe_ffn", 0))),
             mlp_matrices=2 + self.number("gated_mlp", 1),
             vocabulary=self.number("vocab", DEFAULT_VOCABULARY),
-            context_length=self.count("seq"),
+            context=self.count("seq"),
             experts=experts,
             experts_per_token=self.count("topk") if experts else 0.0,
             shared_experts=self.number("shared_experts", float(model.get("shared_experts") or 0)),
             expert_width=self.count("moe_ffn") if experts else 0.0,
             dense_layers=self.number("dense_layers", float(model.get("dense_layers") or 0)),
             tied_embeddings=self.number("tied_embeddings", float(model.get("tied_embeddings") or 0)),
-            devices=devices,
+        )
+
+    def layout(self, family: Cells) -> Layout:
+        """The layout, with what the family's framework always does."""
+        tensor, pipeline, context = self.count("tp", 1), self.count("pp", 1), self.count("cp", 1)
+        data = self.data(self.count("n_gpus"), tensor * pipeline * context)
+        micro_batch, experts = self.count("micro_batch", 1), self.experts()
+        self.fits(self.count("heads"), tensor, data, micro_batch)
+        return Layout(
             tensor=tensor,
             pipeline=pipeline,
             interleaving=self.count("vpp", 1),
@@ -129,8 +179,7 @@ class _Row:
             reductions=self.reductions(family, pipeline, data, micro_batch),
             gradient_bytes=float(family.get("gradient_bytes", 4)),
             recomputation=self.recomputation(family),
-            step_seconds=self.step_seconds(),
-            memory_bytes=self.memory_bytes(),
+            element_bytes=4.0 if self.precision() == "fp32" else 2.0,
         )
 
     def number(self, column: str, default: float | None = None) -> float:
@@ -281,5 +330,5 @@ def _model(name: str) -> Cells:
 
 @cache
 def _table(name: str) -> tuple[Cells, ...]:
-    text = files("tenfold.planner.rows").joinpath(name).read_text(encoding="utf-8")
+    text = files("tenfold.planner.calibration").joinpath(name).read_text(encoding="utf-8")
     return tuple(csv.DictReader(text.splitlines()))

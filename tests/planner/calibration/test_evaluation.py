@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tenfold.core.errors import InputError
-from tenfold.planner.evaluate import errors, evaluate_rows
-from tests.planner.rows.test_read import ROW, written
+from tenfold.planner.calibration.evaluation import evaluate_rows
+from tenfold.planner.calibration.forecasts import relative_errors
+from tests.planner.calibration.test_runs import ROW, written
 
 
 def sweep() -> list[dict[str, str]]:
@@ -66,5 +67,5 @@ def test_nothing_to_hold_out_or_to_model_is_one_line(tmp_path: Path) -> None:
 
 
 def test_errors_are_those_of_the_forecast() -> None:
-    told = errors(np.array([1.1, 0.8, 1.0]), np.ones(3))
+    told = relative_errors(np.array([1.1, 0.8, 1.0]), np.ones(3))
     assert told.median == pytest.approx(0.1) and told.mape == pytest.approx(0.1) and told.bias == pytest.approx(0.0)

@@ -6,9 +6,8 @@ Slow, and simple enough to be read as the definition of what `simulate_fleet` co
 import random as random_module
 from dataclasses import dataclass, field
 
-from tenfold.planner.fleet.rates import COMPONENTS, DAY, Cause
 from tenfold.planner.fleet.result import KINDS, Kind
-from tenfold.planner.fleet.run import INFANT_CAUSE, FleetRun
+from tenfold.planner.fleet.run import COMPONENTS, DAY, INFANT_CAUSE, Cause, FleetRun
 
 
 @dataclass
