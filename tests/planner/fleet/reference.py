@@ -1,4 +1,4 @@
-"""The same run as plain code: one failure after another, every component with its own clock. For small fleets.
+"""A fleet run simulated as plain code: one failure after another, every component with its own clock. For small fleets.
 
 Slow, and simple enough to be read as the definition of what `simulate_fleet` computes; a test holds the two together.
 """

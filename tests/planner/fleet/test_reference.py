@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tenfold.planner.fleet.reference import simulate_reference
+from tests.planner.fleet.reference import simulate_reference
 
 from tenfold.planner.fleet.simulate import simulate_fleet
 from tests.planner.fleet.runs import RUNS

@@ -21,7 +21,7 @@ from tenfold.planner.export.torchtitan import torchtitan_toml
 from tenfold.planner.fleet.curves import goodput_of
 from tenfold.planner.fleet.run import FleetRun
 from tenfold.planner.hardware.cluster import Cluster
-from tenfold.planner.search.layouts import Choice, assess
+from tenfold.planner.search.layouts import Choice
 from tenfold.planner.search.question import LayoutQuestion
 from tenfold.planner.search.regret import Regret
 from tenfold.planner.search.sensitivity import MachineLever as SearchedLever
@@ -83,10 +83,9 @@ def page_of(designed: Designed, cluster: Cluster) -> Plan:
     """A co-designed plan as its page shows it: layouts of the best model, the front of all, what relaxing is worth."""
     first, goal = designed.best[0], designed.goal
     used = cluster if first.devices == cluster.devices else part_with(cluster, first.devices)
-    question = LayoutQuestion(first.shape, used, first.sequences, goal.precision, goal.framework)
     return Plan(
         asked=asked_of(used, _name(first), first.shape, first.sequences, goal.precision),
-        layouts=tuple(planned(assess(question, each.layout, shipped_calibration())) for each in designed.layouts),
+        layouts=tuple(planned(each) for each in designed.layouts),
         front=front_of(designed.front),
         sensitivity=_worth(designed),
         notes=designed.notes,

@@ -32,6 +32,7 @@ from tenfold.planner.hardware.accelerator import accelerator
 COVERAGE = 0.90
 FEWEST = 10  # residuals below which those of all families count as well
 Told = Callable[[int, int], None]
+"""Progress of a fit or a search: done so far, and how many there are at most."""
 
 
 def held_out(measured: MeasuredRuns, key: Callable[[MeasuredRun], str], told: Told = lambda done, of: None) -> Array:

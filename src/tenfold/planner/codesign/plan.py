@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tenfold.core.errors import InputError
-from tenfold.planner.calibration.calibrated import Calibrated
+from tenfold.planner.calibration.calibrated import Calibrated, Told
 from tenfold.planner.codesign.goal import Goal, given_shape, given_tokens
 from tenfold.planner.codesign.loss import critical_batch
 from tenfold.planner.codesign.lowest_loss import search_models
@@ -17,78 +17,20 @@ from tenfold.planner.codesign.trials import (
     Design,
     DesignTrial,
     Laboratory,
-    Told,
     batch_sizes,
     cluster_parts,
     expected_log_loss,
     pareto,
+    tokens_of,
     trained_for,
     trained_on,
 )
 from tenfold.planner.codesign.worth import Relaxation, spent, worth_for_given, worth_for_loss
-from tenfold.planner.cost.layout import Layout, Shape
+from tenfold.planner.cost.layout import Shape
 from tenfold.planner.export.job import Job
 from tenfold.planner.hardware.cluster import Cluster
+from tenfold.planner.search.layouts import Choice
 from tenfold.planner.search.regret import ENOUGH, Regret, regret
-
-AROUND = 0.1
-"""Share of the critical batch that batches are tried around."""
-DOUBLINGS = 2
-
-
-def search_given(laboratory: Laboratory) -> list[DesignTrial]:
-    """Trials of the model over batches and, where cost is the aim, parts of the cluster. Raises InputError if none."""
-    terms = laboratory.terms
-    shape = given_model_shape(terms)
-    _check_serving(shape, terms)
-    found = []
-    for cluster in cluster_parts(terms.cluster) if terms.goal.aim == "cost" else [terms.cluster]:
-        sizes = _batches(terms, shape, cluster)
-        found += [trial for size in sizes if (trial := laboratory.trial(shape, size, cluster)) is not None]
-    if not found:
-        raise InputError(next(iter(laboratory.reasons.values())))
-    return found
-
-
-def given_model_shape(terms: Terms) -> Shape:
-    """Of the given model."""
-    if terms.goal.model is None:
-        raise InputError(f'aim = "{terms.goal.aim}" needs a [model] to train')
-    return given_shape(terms.goal.model)
-
-
-def designs_of(trials: list[DesignTrial], terms: Terms) -> Iterator[Design]:
-    """Every layout of every trial, trained as long as it needs."""
-    for trial in trials:
-        tokens = tokens_of(trial, terms)
-        for choice in trial.found.best:
-            yield trained_on(trial, choice, tokens, terms)
-
-
-def tokens_of(trial: DesignTrial, terms: Terms) -> float:
-    """With a batch that is given exactly the tokens that are; else what its size needs."""
-    tokens = given_tokens(terms.goal)
-    return tokens if terms.goal.batch.tokens is not None else terms.needed(tokens, trial.batch_tokens)
-
-
-def _batches(terms: Terms, shape: Shape, cluster: Cluster) -> list[int]:
-    context = float(shape.context)
-    if terms.goal.batch.tokens is not None:
-        return [int(terms.goal.batch.tokens // context)]
-    critical = critical_batch(given_tokens(terms.goal), terms.goal.batch.critical_tokens)
-    return batch_sizes(AROUND * critical, context, cluster, DOUBLINGS)
-
-
-def _check_serving(shape: Shape, terms: Terms) -> None:
-    served = terms.serving_seconds(shape)
-    if served is None or terms.serving is None or terms.fast_enough(served):
-        return
-    takes = "does not fit there" if served == float("inf") else f"takes {served * 1e3:.1f} ms"
-    raise InputError(
-        f"serving.milliseconds_per_token = {terms.serving.seconds_per_token * 1e3:g}: on {terms.serving.devices} "
-        f"{terms.serving.accelerator.name} the model {takes}"
-    )
-
 
 _SHOWN = 5
 FRONT = 12
@@ -99,18 +41,9 @@ ALIKE = 0.001
 LIKELY = 0.9
 """Chance to fit in memory below which a plan says so."""
 RARELY_MENTIONED = 3
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A layout that may turn out the fastest."""
-
-    layout: Layout
-    step_seconds: float
-    step_interval: tuple[float, float]
-    memory_bytes: float
-    chance: float
-    """That it is the fastest of all."""
+AROUND = 0.1
+"""Share of the critical batch that batches are tried around."""
+DOUBLINGS = 2
 
 
 @dataclass(frozen=True)
@@ -126,10 +59,10 @@ class GoalPlan:
     """The best first: of each size (layers and width) where loss is the aim, else layouts and batches."""
     front: tuple[Design, ...]
     """None of them is beaten in loss, days, device-days and memory at once; from the shortest on."""
-    layouts: tuple[Alternative, ...]
+    layouts: tuple[Choice, ...]
     """The fastest for the first one's model, batch and devices. Its own, as forecast, is the first."""
     regret: Regret
-    """Of taking the first of `layouts` untried."""
+    """Of taking the first of `layouts` untried, and the chance of each that it is the fastest."""
     worth: tuple[Relaxation, ...]
     """Of relaxing each limit by a fifth, the most worthwhile first."""
     notes: tuple[str, ...]
@@ -155,7 +88,7 @@ class GoalPlan:
             "law": self.law,
             "loss_interval_level": self.level,
             "best": [asdict(design) for design in self.best],
-            "layouts": [asdict(one) for one in self.layouts],
+            "layouts": [_layout_record(*each) for each in zip(self.layouts, self.regret.chances, strict=True)],
             "regret": asdict(self.regret),
             "front": [asdict(design) for design in self.front],
             "binds": [one.kind for one in self.binds],
@@ -164,6 +97,17 @@ class GoalPlan:
             "searches": self.searches,
             "elapsed_seconds": self.elapsed,
         }
+
+
+def _layout_record(choice: Choice, chance: float) -> dict[str, Any]:
+    """One layout as JSON values; `chance` is the probability that the layout is the fastest of all."""
+    return {
+        "layout": asdict(choice.layout),
+        "step_seconds": choice.seconds,
+        "step_interval": (choice.low, choice.high),
+        "memory_bytes": float(choice.memory.total),
+        "chance": chance,
+    }
 
 
 def search_goal(
@@ -199,7 +143,7 @@ def search_goal(
         level=terms.law.level,
         best=tuple(best),
         front=tuple(front),
-        layouts=tuple(_alternatives(trials[0], doubt)),
+        layouts=trials[0].found.best,
         regret=doubt,
         worth=tuple(worth),
         notes=tuple(_notes(best[0], trials, doubt, laboratory, stopped=stopped)),
@@ -208,27 +152,18 @@ def search_goal(
     )
 
 
-_Answer = tuple[list[Design], list[Design], list[Relaxation]]
-
-
-def _for_loss(trials: list[DesignTrial], terms: Terms) -> _Answer:
+def _for_loss(trials: list[DesignTrial], terms: Terms) -> tuple[list[Design], list[Design], list[Relaxation]]:
     served = [trial for trial in trials if np.isfinite(expected_log_loss(trial, terms))]
     best = [_spend(trial, 1.0, terms) for trial in _one_of_each(served)]
     front = [_spend(trial, share, terms) for trial in served for share in SHORTER]
     return best[:_SHOWN], pareto(front, FRONT), worth_for_loss(trials, terms)
 
 
-def _for_given(trials: list[DesignTrial], terms: Terms) -> _Answer:
+def _for_given(trials: list[DesignTrial], terms: Terms) -> tuple[list[Design], list[Design], list[Relaxation]]:
     designs = list(designs_of(trials, terms))
     by_cost = terms.goal.aim == "cost"
     ranked = sorted(designs, key=lambda design: design.device_days if by_cost else design.days)
     return ranked[:_SHOWN], pareto(designs, FRONT), worth_for_given(trials, terms)
-
-
-def _alternatives(trial: DesignTrial, doubt: Regret) -> Iterator[Alternative]:
-    for choice, chance in zip(trial.found.best, doubt.chances, strict=True):
-        memory = float(choice.memory.total)
-        yield Alternative(choice.layout, choice.seconds, (choice.low, choice.high), memory, chance)
 
 
 def _spend(trial: DesignTrial, share: float, terms: Terms) -> Design:
@@ -273,3 +208,51 @@ def _notes(
         yield f"stopped after most_searches = {terms.goal.most_searches}: more may find better"
     for reason, count in laboratory.refused.most_common(RARELY_MENTIONED):
         yield f"{count} left out: {laboratory.reasons[reason]}"
+
+
+def search_given(laboratory: Laboratory) -> list[DesignTrial]:
+    """Trials of the model over batches and, where cost is the aim, parts of the cluster. Raises InputError if none."""
+    terms = laboratory.terms
+    shape = given_model_shape(terms)
+    _check_serving(shape, terms)
+    found = []
+    for cluster in cluster_parts(terms.cluster) if terms.goal.aim == "cost" else [terms.cluster]:
+        sizes = _batches(terms, shape, cluster)
+        found += [trial for size in sizes if (trial := laboratory.trial(shape, size, cluster)) is not None]
+    if not found:
+        raise InputError(next(iter(laboratory.reasons.values())))
+    return found
+
+
+def given_model_shape(terms: Terms) -> Shape:
+    """Of the given model."""
+    if terms.goal.model is None:
+        raise InputError(f'aim = "{terms.goal.aim}" needs a [model] to train')
+    return given_shape(terms.goal.model)
+
+
+def designs_of(trials: list[DesignTrial], terms: Terms) -> Iterator[Design]:
+    """Every layout of every trial, trained as long as it needs."""
+    for trial in trials:
+        tokens = tokens_of(trial, terms)
+        for choice in trial.found.best:
+            yield trained_on(trial, choice, tokens, terms)
+
+
+def _batches(terms: Terms, shape: Shape, cluster: Cluster) -> list[int]:
+    context = float(shape.context)
+    if terms.goal.batch.tokens is not None:
+        return [int(terms.goal.batch.tokens // context)]
+    critical = critical_batch(given_tokens(terms.goal), terms.goal.batch.critical_tokens)
+    return batch_sizes(AROUND * critical, context, cluster, DOUBLINGS)
+
+
+def _check_serving(shape: Shape, terms: Terms) -> None:
+    served = terms.serving_seconds(shape)
+    if served is None or terms.serving is None or terms.fast_enough(served):
+        return
+    takes = "does not fit there" if served == float("inf") else f"takes {served * 1e3:.1f} ms"
+    raise InputError(
+        f"serving.milliseconds_per_token = {terms.serving.seconds_per_token * 1e3:g}: on {terms.serving.devices} "
+        f"{terms.serving.accelerator.name} the model {takes}"
+    )

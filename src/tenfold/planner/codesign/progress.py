@@ -4,7 +4,7 @@ import sys
 import time
 from typing import TextIO
 
-from tenfold.planner.codesign.trials import Told
+from tenfold.planner.calibration.calibrated import Told
 
 EVERY_SECONDS = 0.5
 

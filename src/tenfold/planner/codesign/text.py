@@ -29,7 +29,10 @@ def plan_lines(plan: GoalPlan) -> list[str]:
     lines += ["", *_table(plan.best), "", f"layout of the first: {layout_text(best.layout)}"]
     lines.append(f"its step: {time_text(best.time)}")
     lines += ["", "layouts to try for it, with the chance that each is the fastest:"]
-    lines += [f"  {one.chance:4.0%}  {one.step_seconds:.3g} s  {layout_text(one.layout)}" for one in plan.layouts]
+    lines += [
+        f"  {chance:4.0%}  {one.seconds:.3g} s  {layout_text(one.layout)}"
+        for one, chance in zip(plan.layouts, plan.regret.chances, strict=True)
+    ]
     lines += ["", "Pareto front (loss, days, device-days, memory):", *_table(plan.front)]
     lines += ["", f"binds: {', '.join(dict.fromkeys(one.kind for one in plan.binds)) or 'nothing by itself'}"]
     lines += [f"  {_worth(one, plan.goal.aim)}" for one in plan.binds]

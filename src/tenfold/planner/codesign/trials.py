@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import exp, hypot
 
 import numpy as np
 
 from tenfold.core.errors import InputError
+from tenfold.planner.calibration.calibrated import Told
+from tenfold.planner.codesign.goal import given_tokens
 from tenfold.planner.codesign.terms import DAY, Terms
 from tenfold.planner.cost.layout import Array, Layout, Shape
 from tenfold.planner.cost.memory import Memory
@@ -20,8 +21,6 @@ from tenfold.planner.search.question import LayoutQuestion
 TOP = 5
 HALVINGS = 3
 """Parts of a cluster that are tried where money counts: the whole, a half, a quarter, an eighth."""
-Told = Callable[[int, int], None]
-"""Searches done, and how many there will be at most."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +173,12 @@ class Design:
     serving_seconds: float | None
     time: StepTime
     extrapolation: bool
+
+
+def tokens_of(trial: DesignTrial, terms: Terms) -> float:
+    """With a batch that is given exactly the tokens that are; else what its size needs."""
+    tokens = given_tokens(terms.goal)
+    return tokens if terms.goal.batch.tokens is not None else terms.needed(tokens, trial.batch_tokens)
 
 
 def trained_for(trial: DesignTrial, choice: Choice, seconds: float, terms: Terms) -> Design:

@@ -6,9 +6,8 @@ from math import exp
 
 import numpy as np
 
-from tenfold.planner.codesign.plan import tokens_of
 from tenfold.planner.codesign.terms import Terms
-from tenfold.planner.codesign.trials import DesignTrial, expected_log_loss
+from tenfold.planner.codesign.trials import DesignTrial, expected_log_loss, tokens_of
 from tenfold.planner.search.sensitivity import sensitivity
 
 _FACTOR = 1.2
