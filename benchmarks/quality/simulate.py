@@ -26,18 +26,11 @@ from tenfold.core.folder import CampaignFiles
 from tenfold.data import load_holdout
 from tenfold.data.verified import verified_manifest
 from tenfold.evaluate.holdouts import score
-from tenfold.learners.fragments import Fragment
-from tenfold.learners.learner.decoupled import inner_step
-from tenfold.learners.learner.life import Life
-from tenfold.learners.learner.local import LocalFragment
-from tenfold.learners.learner.supply import Order
-from tenfold.learners.outer import FragmentState, OuterOptimizer
-from tenfold.learners.quantise import decode
-from tenfold.learners.records import Contribution, Published
-from tenfold.learners.settings import fragments_of
-from tenfold.learners.syncer.pace import Pace
-from tenfold.learners.syncer.process import outer_optimizer, vector_of
-from tenfold.learners.syncer.round import AdaptiveGrace, merge_time
+from tenfold.learners.learner.replica import FragmentReplica, InnerStep, Replica, inner_step
+from tenfold.learners.messages import Contribution, Published
+from tenfold.learners.outer import Fragment, FragmentState, OuterOptimizer, decode, vector_of
+from tenfold.learners.settings import fragments_of, outer_optimizer
+from tenfold.learners.syncer.merge_policy import AdaptiveGrace, Throughput, merge_time
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.ranks import Ranks
 
@@ -59,7 +52,7 @@ class _Actor:
     """One learner."""
 
     learner: Learner
-    life: Life
+    life: Replica
     clock: random.Random
     pace: float
 
@@ -84,7 +77,7 @@ class _Desk:
     arrived: dict[int, float] = field(default_factory=dict)
     merged: list[_Sent] = field(default_factory=list)
     published: list[tuple[float, int, Tensor]] = field(default_factory=list)
-    pace: Pace = field(default_factory=Pace)
+    pace: Throughput = field(default_factory=Throughput)
 
 
 class Simulation:
@@ -148,7 +141,7 @@ class Simulation:
             for desk in self._desks:
                 self._merge_if_due(now, desk)
             return
-        order = Order(self._given, samples, self._given)
+        order = InnerStep(self._given, samples, self._given)
         self._given += samples
         nats, _ = inner_step(actor.learner, order)
         if not math.isfinite(nats):
@@ -245,23 +238,23 @@ def _train_together(campaign: Campaign, learners: list[Learner], conditions: Con
     actors = []
     for number, learner in enumerate(learners):
         parameters = {name: p.detach() for name, p in learner.model.named_parameters()}
-        local = [LocalFragment(f, [parameters[n] for n in f.names], settings.precision) for f in fragments]
+        local = [FragmentReplica(f, [parameters[n] for n in f.names], settings.precision) for f in fragments]
         total = learner.plan.steps * learner.plan.sequences
-        life = Life(number, local, settings.inner_steps, settings.precision, total)
+        life = Replica(number, local, settings.inner_steps, settings.precision, total)
         pace = conditions.slowest if number == len(learners) - 1 else 1.0
         actors.append(_Actor(learner, life, random.Random(conditions.seed * 1000 + number), pace))
     simulation = Simulation(campaign, actors, fragments, conditions)
     simulation.run()
     parameters = {name: p.detach() for name, p in learners[0].model.named_parameters()}
     for fragment, values in simulation.weights():
-        LocalFragment(fragment, [parameters[n] for n in fragment.names], settings.precision).adopt(1, values)
+        FragmentReplica(fragment, [parameters[n] for n in fragment.names], settings.precision).adopt(1, values)
     return sum(simulation.participation) / max(1, len(simulation.participation))
 
 
 def _train_plainly(learner: Learner) -> None:
     plan = learner.plan
     for step in range(plan.steps):
-        inner_step(learner, Order(step * plan.sequences, plan.sequences, step * plan.sequences))
+        inner_step(learner, InnerStep(step * plan.sequences, plan.sequences, step * plan.sequences))
 
 
 def main() -> None:

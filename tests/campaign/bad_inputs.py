@@ -452,7 +452,7 @@ CASES = [
         broken_ledger,
         "train my",
         1,
-        r"my/ledger.sqlite: cannot open the ledger \(file is not a database\)",
+        r"my/ledger.sqlite: cannot open the ledger \(file is not a database\); put a copy of it back",
     ),
     Case("two commands at once", locked, "run my", 1, r"my: process 4711 is working here; wait for it or stop it"),
     Case(

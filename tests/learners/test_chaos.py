@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from tenfold.config import chaos as config
 from tenfold.config.base import Section
 from tenfold.config.load import explain
+from tenfold.core.processes import Child, Children
 from tenfold.learners.chaos import (
     Chaos,
     Context,
@@ -28,7 +29,6 @@ from tenfold.learners.chaos import (
     inject,
     planned,
 )
-from tenfold.learners.supervise import Child, Children
 from tests.learners.waiting import until
 
 LEARNERS = ["learner-0", "learner-1", "learner-2"]

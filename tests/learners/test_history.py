@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.learners.coordinator.lives import Life, State
 from tenfold.learners.history import (
     SYNCER,
     Disturbance,
@@ -23,6 +22,7 @@ from tenfold.learners.history import (
     pauses_of,
     rows_of,
 )
+from tenfold.learners.syncer.membership import Incarnation, IncarnationState
 from tenfold.ledger import Event
 
 END = 100.0
@@ -44,11 +44,11 @@ def life(
     number: int,
     joined: float,
     ended: float | None = END,
-    state: State = "finished",
+    state: IncarnationState = "finished",
     name: str = "learner-1",
     why: str = "",
-) -> Life:
-    return Life(number, name, None, 4, state, None, joined, ended, why or None, 10)
+) -> Incarnation:
+    return Incarnation(number, name, None, 4, state, None, joined, ended, why or None, 10)
 
 
 def joined(at: float, number: int, name: str = "learner-1") -> Event:

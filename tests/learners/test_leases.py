@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.learners.coordinator import SCHEMA, Book, Fenced, Lease, Leases, Progress
+from tenfold.learners.syncer.coordinator import COORDINATOR_SCHEMA
+from tenfold.learners.syncer.leases import Lease, Leases, SampleTotals
+from tenfold.learners.syncer.store import Fenced, FencedDatabase
 
 NOTES = "CREATE TABLE IF NOT EXISTS notes (batch INTEGER NOT NULL, line INTEGER NOT NULL, UNIQUE (batch, line));"
 NOTES_PER_BATCH = 20
@@ -26,8 +28,8 @@ NOTES_PER_BATCH = 20
 NOTE_WRITER = f"""
 import sys
 from pathlib import Path
-from tenfold.learners.coordinator.book import Book
-book = Book(Path(sys.argv[1]), "")
+from tenfold.learners.syncer.store import FencedDatabase
+book = FencedDatabase(Path(sys.argv[1]), "")
 batch = book.read("SELECT coalesce(max(batch), 0) FROM notes")[0][0]
 while True:
     batch += 1
@@ -40,8 +42,10 @@ while True:
 LEASE_WRITER = """
 import sys
 from pathlib import Path
-from tenfold.learners.coordinator import SCHEMA, Book, Leases
-leases = Leases(Book(Path(sys.argv[1]), SCHEMA), 10**6)
+from tenfold.learners.syncer.store import FencedDatabase
+from tenfold.learners.syncer.coordinator import COORDINATOR_SCHEMA
+from tenfold.learners.syncer.leases import Leases
+leases = Leases(FencedDatabase(Path(sys.argv[1]), COORDINATOR_SCHEMA), 10**6)
 life = int(sys.argv[2])
 while True:
     life += 1
@@ -56,8 +60,9 @@ while True:
 STOPPED_WRITER = """
 import sys
 from pathlib import Path
-from tenfold.learners.coordinator.book import Book, Fenced
-book = Book(Path(sys.argv[1]), "")
+from tenfold.learners.syncer.store import FencedDatabase
+from tenfold.learners.syncer.store import Fenced
+book = FencedDatabase(Path(sys.argv[1]), "")
 with book.write() as db:
     db.execute("INSERT INTO notes VALUES (1, 1)")
 print("ready", flush=True)
@@ -98,12 +103,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "book.sqlite"
 
 
-def note(book: Book, batch: int, line: int) -> None:
+def note(book: FencedDatabase, batch: int, line: int) -> None:
     with book.write() as db:
         db.execute("INSERT INTO notes VALUES (?, ?)", (batch, line))
 
 
-def notes(book: Book) -> list[tuple[int, int]]:
+def notes(book: FencedDatabase) -> list[tuple[int, int]]:
     return book.read("SELECT batch, line FROM notes ORDER BY batch, line")
 
 
@@ -111,9 +116,9 @@ def notes(book: Book) -> list[tuple[int, int]]:
 
 
 def test_the_older_of_two_books_never_writes_again(path: Path) -> None:
-    with contextlib.closing(Book(path, NOTES)) as old:
+    with contextlib.closing(FencedDatabase(path, NOTES)) as old:
         note(old, 1, 1)
-        with contextlib.closing(Book(path, NOTES)) as new:
+        with contextlib.closing(FencedDatabase(path, NOTES)) as new:
             for _ in range(2):
                 with pytest.raises(Fenced, match="another syncer took over"):
                     note(old, 2, 2)
@@ -124,12 +129,12 @@ def test_the_older_of_two_books_never_writes_again(path: Path) -> None:
 
 
 def test_a_stopped_process_that_wakes_up_after_a_takeover_is_fenced(path: Path) -> None:
-    Book(path, NOTES).close()
+    FencedDatabase(path, NOTES).close()
     with process(STOPPED_WRITER, path) as old:
         assert old.stdin is not None and old.stdout is not None
         assert old.stdout.readline() == "ready\n"
         os.kill(old.pid, signal.SIGSTOP)
-        with contextlib.closing(Book(path, NOTES)) as new:
+        with contextlib.closing(FencedDatabase(path, NOTES)) as new:
             note(new, 3, 3)
             os.kill(old.pid, signal.SIGCONT)
             old.stdin.write("go on\n")
@@ -139,17 +144,17 @@ def test_a_stopped_process_that_wakes_up_after_a_takeover_is_fenced(path: Path) 
 
 
 def test_kill_9_never_leaves_half_a_transaction_and_loses_none_that_was_reported(path: Path) -> None:
-    Book(path, NOTES).close()
+    FencedDatabase(path, NOTES).close()
     for attempt in range(5):
         said = said_until_killed(NOTE_WRITER, path, after=0.013 * attempt)
-        with contextlib.closing(Book(path, NOTES)) as book:
+        with contextlib.closing(FencedDatabase(path, NOTES)) as book:
             counts = dict(book.read("SELECT batch, count(*) FROM notes GROUP BY batch"))
         assert set(counts.values()) == {NOTES_PER_BATCH}
         assert {int(batch) for (batch,) in said} <= counts.keys()
 
 
 def test_a_block_that_raises_leaves_nothing_and_the_book_goes_on(path: Path) -> None:
-    with contextlib.closing(Book(path, NOTES)) as book:
+    with contextlib.closing(FencedDatabase(path, NOTES)) as book:
         with pytest.raises(KeyError), book.write() as db:
             db.execute("INSERT INTO notes VALUES (1, 1)")
             raise KeyError("stop")
@@ -162,7 +167,7 @@ def test_a_block_that_raises_leaves_nothing_and_the_book_goes_on(path: Path) -> 
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(path: Path) -> None:
-    with contextlib.closing(Book(path, NOTES)) as book:
+    with contextlib.closing(FencedDatabase(path, NOTES)) as book:
         pages = book.read("PRAGMA page_count")[0][0]
         book.read(f"PRAGMA max_page_count = {pages}")  # SQLite's own SQLITE_FULL
         with pytest.raises(TenfoldError, match=r"^[^\n]*cannot write[^\n]*full[^\n]*$"), book.write() as db:
@@ -175,12 +180,12 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(path: Path) -> None:
 
 def test_what_cannot_be_opened_or_is_closed_is_one_line(path: Path) -> None:
     with pytest.raises(TenfoldError, match="cannot open the syncer's book"):
-        Book(path.parent / "gone" / "book.sqlite", NOTES)
+        FencedDatabase(path.parent / "gone" / "book.sqlite", NOTES)
     path.write_bytes(b"no database, but long enough to look at" * 100)
     with pytest.raises(TenfoldError, match="not a database"):
-        Book(path, NOTES)
+        FencedDatabase(path, NOTES)
     path.unlink()
-    book = Book(path, NOTES)
+    book = FencedDatabase(path, NOTES)
     book.close()
     with pytest.raises(TenfoldError, match="closed"):
         note(book, 1, 1)
@@ -189,7 +194,7 @@ def test_what_cannot_be_opened_or_is_closed_is_one_line(path: Path) -> None:
 
 
 def test_a_commit_is_synced_and_the_log_is_a_wal(path: Path) -> None:
-    with contextlib.closing(Book(path, NOTES)) as book:
+    with contextlib.closing(FencedDatabase(path, NOTES)) as book:
         assert book.read("PRAGMA journal_mode") == [("wal",)]
         assert book.read("PRAGMA synchronous") == [(2,)]  # FULL
 
@@ -207,7 +212,7 @@ def test_many_threads_share_a_book(path: Path) -> None:
         except BaseException as error:
             errors.append(error)
 
-    with contextlib.closing(Book(path, NOTES)) as book:
+    with contextlib.closing(FencedDatabase(path, NOTES)) as book:
         threads = [threading.Thread(target=count_up) for _ in range(6)]
         for thread in threads:
             thread.start()
@@ -218,12 +223,12 @@ def test_many_threads_share_a_book(path: Path) -> None:
 
 
 def test_of_many_that_open_a_new_book_at_once_one_can_write(path: Path) -> None:
-    books: list[Book] = []
+    books: list[FencedDatabase] = []
     barrier = threading.Barrier(6)
 
     def open_it() -> None:
         barrier.wait()
-        books.append(Book(path, NOTES))
+        books.append(FencedDatabase(path, NOTES))
 
     threads = [threading.Thread(target=open_it) for _ in range(6)]
     for thread in threads:
@@ -246,7 +251,7 @@ def test_of_many_that_open_a_new_book_at_once_one_can_write(path: Path) -> None:
 
 @pytest.fixture
 def leases(path: Path) -> Iterator[Leases]:
-    with contextlib.closing(Book(path, SCHEMA)) as book:
+    with contextlib.closing(FencedDatabase(path, COORDINATOR_SCHEMA)) as book:
         yield Leases(book, 100)
 
 
@@ -256,7 +261,7 @@ def test_what_a_dead_life_had_not_committed_is_handed_out_first(leases: Leases) 
     assert leases.grant(1, 10, position=3, stride=2) == Lease(3, 1, 60, 10, 3, 2)
     leases.settle(1, 25)
     assert [leases.committed_by(number) for number in (1, 2, 3)] == [25, None, 0]
-    assert leases.progress() == Progress(total=100, granted=70, given_back=15, settled=25)
+    assert leases.progress() == SampleTotals(total=100, granted=70, given_back=15, settled=25)
     assert leases.grant(3, 50, position=3, stride=2) == Lease(4, 3, 25, 5, 3, 2)
     # Samples 60–69 and the fresh ones after them are one range again.
     assert leases.grant(3, 50, position=3, stride=2) == Lease(5, 3, 60, 40, 3, 2)
@@ -283,7 +288,7 @@ def test_settling_is_idempotent_and_final(leases: Leases) -> None:
     leases.settle(2, 0)  # a life that never trained
     with pytest.raises(TenfoldError, match="life 2 is over"):
         leases.grant(2, 1, position=3, stride=2)
-    assert leases.progress() == Progress(total=100, granted=30, given_back=0, settled=30)
+    assert leases.progress() == SampleTotals(total=100, granted=30, given_back=0, settled=30)
 
 
 def test_nonsense_is_refused(leases: Leases, path: Path) -> None:
@@ -291,7 +296,10 @@ def test_nonsense_is_refused(leases: Leases, path: Path) -> None:
         leases.grant(1, 0, position=3, stride=2)
     with pytest.raises(TenfoldError, match="no lease 7"):
         leases.committed_by(7)
-    with contextlib.closing(Book(path, SCHEMA)) as book, pytest.raises(InputError, match="100 samples, not 99"):
+    with (
+        contextlib.closing(FencedDatabase(path, COORDINATOR_SCHEMA)) as book,
+        pytest.raises(InputError, match="100 samples, not 99"),
+    ):
         Leases(book, 99)
 
 
@@ -305,7 +313,7 @@ def test_leases_go_on_exactly_after_kill_9(path: Path) -> None:
                 granted[lease.number] = lease
             else:
                 settled.add(int(numbers[0]))
-        with contextlib.closing(Book(path, SCHEMA)) as book:
+        with contextlib.closing(FencedDatabase(path, COORDINATOR_SCHEMA)) as book:
             leases = Leases(book, 10**6)
             lives = [life for (life,) in book.read("SELECT DISTINCT life FROM leases")]
             log = {lease.number: lease for life in lives for lease in leases.of_life(life)}
@@ -334,7 +342,7 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.books: list[Book] = []
+        self.books: list[FencedDatabase] = []
         self.opened: list[Leases] = []
         self.log: dict[int, Lease] = {}
         self.over: dict[int, int] = {}
@@ -350,7 +358,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         """The old process is not even told."""
-        self.books.append(Book(Path(self.folder.name) / "book.sqlite", SCHEMA))
+        self.books.append(FencedDatabase(Path(self.folder.name) / "book.sqlite", COORDINATOR_SCHEMA))
         self.leases = Leases(self.books[-1], self.total)
         self.opened.append(self.leases)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.core.errors import TenfoldError
-from tenfold.learners.coordinator import Liveness
+from tenfold.learners.syncer.membership import Liveness
 
 
 def stepping(seconds: list[float], minimum: float = 2.0, factor: float = 3.0) -> tuple[Liveness, float]:

@@ -9,17 +9,27 @@ from hypothesis import strategies as st
 
 from tenfold.config.cluster import Precision
 from tenfold.core.errors import InputError
-from tenfold.learners.fragments import cut_model, spans_of_rank
-from tenfold.learners.learner.life import Life
-from tenfold.learners.learner.local import LocalFragment
-from tenfold.learners.learner.supply import orders_of
-from tenfold.learners.outer import FragmentState, OuterOptimizer, apply_difference
-from tenfold.learners.quantise import decode, encode, encoded_size
-from tenfold.learners.records import Contribution, Merged, Published
-from tenfold.learners.syncer.guards import NormGuard, not_finite, root_mean_square
-from tenfold.learners.syncer.pace import Pace
-from tenfold.learners.syncer.round import AdaptiveGrace, merge_time
-from tenfold.learners.syncer.service import samples_after
+from tenfold.learners.learner.replica import FragmentReplica, Replica, inner_steps_of
+from tenfold.learners.messages import Contribution, Merged, Published
+from tenfold.learners.outer import (
+    FragmentState,
+    OuterOptimizer,
+    apply_difference,
+    cut_model,
+    decode,
+    encode,
+    encoded_size,
+    spans_of_rank,
+)
+from tenfold.learners.syncer.coordinator import samples_after
+from tenfold.learners.syncer.merge_policy import (
+    AdaptiveGrace,
+    NormGuard,
+    Throughput,
+    merge_time,
+    not_finite,
+    root_mean_square,
+)
 
 PRECISIONS: list[Precision] = ["float32", "bf16", "int8", "int4"]
 SHAPES = {"embed": [50, 8], "a.weight": [8, 8], "b.weight": [24, 8], "norm": [8], "scale": []}
@@ -70,7 +80,7 @@ def test_rounding_keeps_not_finite_values_visible_and_refuses_other_sizes() -> N
 def test_errors_of_rounding_are_sent_later(precision: Precision) -> None:
     """A learner that stands still after one move has, some contributions later, sent all of it."""
     here = torch.zeros(500)
-    fragment = LocalFragment(cut_model({"w": [500]}, 1)[0], [here], precision)
+    fragment = FragmentReplica(cut_model({"w": [500]}, 1)[0], [here], precision)
     move = torch.randn(500, generator=torch.Generator().manual_seed(1))
     here += move
     sent = torch.zeros(500)
@@ -81,7 +91,7 @@ def test_errors_of_rounding_are_sent_later(precision: Precision) -> None:
 
 def test_a_merge_keeps_what_is_not_sent_and_what_is_under_way() -> None:
     here = torch.zeros(4)
-    fragment = LocalFragment(cut_model({"w": [4]}, 1)[0], [here], "float32")
+    fragment = FragmentReplica(cut_model({"w": [4]}, 1)[0], [here], "float32")
     here += 1.0
     fragment.contribute()  # sequence 0: one
     here += 0.5  # unsent
@@ -110,9 +120,9 @@ def test_the_outer_optimizer_is_torch_nesterov_and_learners_follow_it_bit_for_bi
     assert torch.allclose(rounded.values + rounded.residual, weights.detach(), atol=1e-4)
 
 
-def paced(rates: dict[int, float], rounds: int = 6) -> Pace:
+def paced(rates: dict[int, float], rounds: int = 6) -> Throughput:
     """Learners that contribute every 10 s, one after another, rates in tokens per second."""
-    pace = Pace()
+    pace = Throughput()
     for number in range(rounds):
         for life, rate in rates.items():
             pace.note(life, 10.0 * number + life, round(10 * rate))
@@ -125,7 +135,7 @@ def test_a_movement_weighs_its_learners_share_of_all_training_whatever_the_order
     assert pace.share(1, (1,)) == 1.0, "alone"
     assert pace.share(1, (1, 3)) == pytest.approx(1 / 3), "the second has died"
     assert pace.share(9, (1, 2, 9)) == pytest.approx(1 / 3), "a new one counts as the mean of the others"
-    assert Pace().share(1, (1, 2, 3, 4)) == 0.25, "the very first contribution"
+    assert Throughput().share(1, (1, 2, 3, 4)) == 0.25, "the very first contribution"
 
 
 def test_one_that_comes_late_with_the_work_of_a_minute_weighs_as_usual() -> None:
@@ -190,22 +200,22 @@ def test_the_guard_knows_the_usual_norm() -> None:
 @settings(max_examples=50)
 @given(sizes=st.lists(st.integers(1, 40), max_size=5), batch=st.integers(1, 9), steps=st.integers(0, 60))
 def test_steps_count_samples_as_orders_do(sizes: list[int], batch: int, steps: int) -> None:
-    from tenfold.learners.coordinator import Lease
+    from tenfold.learners.syncer.leases import Lease
 
     leases = [Lease(n, 1, 100 * n, size, 0, 1) for n, size in enumerate(sizes)]
-    orders = [order for lease in leases for order in orders_of(vars(lease), batch)]
+    orders = [order for lease in leases for order in inner_steps_of(vars(lease), batch)]
     assert samples_after(leases, batch, steps) == sum(order.samples for order in orders[:steps])
 
 
-def life_of_a_run(total: int) -> Life:
+def life_of_a_run(total: int) -> Replica:
     """A life with one fragment of nothing."""
-    fragment = LocalFragment(cut_model({"w": [4]}, 1)[0], [torch.zeros(4)], "float32")
-    return Life(1, [fragment], 8, "float32", total)
+    fragment = FragmentReplica(cut_model({"w": [4]}, 1)[0], [torch.zeros(4)], "float32")
+    return Replica(1, [fragment], 8, "float32", total)
 
 
 def test_the_schedule_follows_the_run_when_learners_come_while_a_lease_lasts() -> None:
     life = life_of_a_run(1000)
-    orders = orders_of({"number": 7, "first_sample": 0, "samples": 200, "position": 100, "stride": 1}, 10)
+    orders = inner_steps_of({"number": 7, "first_sample": 0, "samples": 200, "position": 100, "stride": 1}, 10)
     assert [life.placed(order).position for order in orders[:3]] == [100, 110, 120], "nothing is known yet"
     values = torch.zeros(4)
     life.merge(0, 1, values, (), Published(145, 4))
@@ -216,14 +226,14 @@ def test_the_schedule_follows_the_run_when_learners_come_while_a_lease_lasts() -
     assert life.placed(orders[5]).position == 210
     life.merge(0, 4, values, (), Published(150, 4))
     assert life.placed(orders[6]).position == 150, "work of the dead is done again"
-    following = orders_of({"number": 8, "first_sample": 900, "samples": 20, "position": 990, "stride": 4}, 10)
+    following = inner_steps_of({"number": 8, "first_sample": 900, "samples": 20, "position": 990, "stride": 4}, 10)
     assert [life.placed(order).position for order in following] == [990, 999], "a new lease knows better"
 
 
 def test_alone_a_learner_keeps_to_its_lease() -> None:
     """What was published lags behind, and one learner trains as if there were no syncer."""
     life = life_of_a_run(1000)
-    (order,) = orders_of({"number": 1, "first_sample": 500, "samples": 10, "position": 500, "stride": 1}, 10)
+    (order,) = inner_steps_of({"number": 1, "first_sample": 500, "samples": 10, "position": 500, "stride": 1}, 10)
     life.merge(0, 1, torch.zeros(4), (), Published(300, 1))
     assert life.placed(order) == order
 

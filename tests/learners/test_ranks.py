@@ -12,8 +12,8 @@ import pytest
 
 from tenfold.campaign import run_replay
 from tenfold.core.errors import InputError
-from tenfold.learners.coordinator.lives import Life
 from tenfold.learners.log import RunLog
+from tenfold.learners.syncer.membership import Incarnation
 from tenfold.ledger import Ledger
 from tests.learners.small import cluster_campaign, committed_samples, start_training, total_samples, train, wait_until
 
@@ -70,7 +70,7 @@ def losses(campaign: Path) -> list[float]:
         return [loss for _, loss in ledger.metric(ledger.runs()[0].id, "train/loss")]
 
 
-def lives(campaign: Path) -> list[Life]:
+def lives(campaign: Path) -> list[Incarnation]:
     with RunLog.opened(campaign / "cluster") as log:
         return log.lives()
 

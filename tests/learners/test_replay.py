@@ -6,18 +6,15 @@ from pathlib import Path
 from tenfold.config import load_campaign
 from tenfold.core.folder import CampaignFiles
 from tenfold.data.verified import verified_manifest
-from tenfold.learners.coordinator import SCHEMA, Book, Leases, Lives
-from tenfold.learners.learner.decoupled import inner_step
-from tenfold.learners.learner.life import Life
-from tenfold.learners.learner.local import LocalFragment
-from tenfold.learners.learner.supply import orders_of
-from tenfold.learners.outer import FragmentState
-from tenfold.learners.quantise import decode
-from tenfold.learners.records import Contributed, Contribution, Merged, Published
+from tenfold.learners.learner.replica import FragmentReplica, Replica, inner_step, inner_steps_of
+from tenfold.learners.messages import Contributed, Contribution, Merged, Published
+from tenfold.learners.outer import FragmentState, decode, digest_of_values, vector_of
 from tenfold.learners.replay import replay_folder
-from tenfold.learners.settings import batch_of, fragments_of
-from tenfold.learners.syncer.process import outer_optimizer, vector_of
-from tenfold.learners.syncer.shelf import Shelf, digest_of
+from tenfold.learners.settings import batch_of, fragments_of, outer_optimizer
+from tenfold.learners.syncer.coordinator import COORDINATOR_SCHEMA
+from tenfold.learners.syncer.leases import Leases
+from tenfold.learners.syncer.membership import Membership
+from tenfold.learners.syncer.store import FencedDatabase, FragmentStore
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.ranks import Ranks, choose_device
 from tests.learners.small import cluster_campaign
@@ -30,27 +27,27 @@ class OneLife:
         self.learner, self.outer = learner, outer_optimizer(learner.campaign)
         self.fragments = fragments_of(learner.campaign, learner.model)
         parameters = {name: p.detach() for name, p in learner.model.named_parameters()}
-        self.shelves = [Shelf(folder / f"shard-{number}") for number in range(len(self.fragments))]
-        book = Book(folder / "coordinator.sqlite", SCHEMA)
+        self.shelves = [FragmentStore(folder / f"shard-{number}") for number in range(len(self.fragments))]
+        book = FencedDatabase(folder / "coordinator.sqlite", COORDINATOR_SCHEMA)
         for each in (book, *self.shelves):
             stack.callback(each.close)
         self.states = [FragmentState.first(vector_of(parameters, fragment)) for fragment in self.fragments]
         for index, state in enumerate(self.states):
-            self.shelves[index].publish(index, state, None, [], Published(0, 0), digest_of(state.values))
+            self.shelves[index].publish(index, state, None, [], Published(0, 0), digest_of_values(state.values))
         number = self._join(book)
         parts = [[parameters[name] for name in fragment.names] for fragment in self.fragments]
-        local = [LocalFragment(f, p, self.outer.precision) for f, p in zip(self.fragments, parts, strict=True)]
-        self.life = Life(number, local, 4, self.outer.precision, learner.plan.steps * learner.plan.sequences)
+        local = [FragmentReplica(f, p, self.outer.precision) for f, p in zip(self.fragments, parts, strict=True)]
+        self.life = Replica(number, local, 4, self.outer.precision, learner.plan.steps * learner.plan.sequences)
 
-    def _join(self, book: Book) -> int:
+    def _join(self, book: FencedDatabase) -> int:
         plan, batch = self.learner.plan, batch_of(self.learner.campaign)
-        lives, leases = Lives(book, 3), Leases(book, plan.steps * plan.sequences)
+        lives, leases = Membership(book, 3), Leases(book, plan.steps * plan.sequences)
         number = lives.join("learner-0", None, batch).number
         versions = {str(index): 0 for index in range(len(self.fragments))}
         lives.activate(number, {"kind": "initial", "life": None, "step": 0, "history": [], "versions": versions})
         lease = leases.grant(number, 24 * batch, position=0, stride=1)
         assert lease
-        self.orders = orders_of(vars(lease), batch)
+        self.orders = inner_steps_of(vars(lease), batch)
         return number
 
     def step(self) -> None:
@@ -67,7 +64,9 @@ class OneLife:
         movement = decode(data, self.fragments[index].size, self.outer.precision)
         state, difference = self.outer.step(self.states[index], [(1.0, movement)])
         published = Published(self.life.total // 2 + self.life.step, 2)  # far from where its lease says
-        self.shelves[index].publish(index, state, difference, [(waiting[0], 1.0)], published, digest_of(state.values))
+        self.shelves[index].publish(
+            index, state, difference, [(waiting[0], 1.0)], published, digest_of_values(state.values)
+        )
         self.states[index] = state
 
     def merge(self, index: int, contained: set[int]) -> None:

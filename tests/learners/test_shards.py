@@ -17,18 +17,14 @@ import torch
 from tenfold.campaign import run_replay, run_syncer
 from tenfold.config import Campaign, parse_campaign
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.learners.fragments import shard_of
-from tenfold.learners.learner.downlink import fetch_all
+from tenfold.learners.learner.exchange import fetch_all
 from tenfold.learners.log import RunLog
-from tenfold.learners.quantise import encode
-from tenfold.learners.records import Contribution
-from tenfold.learners.syncer.handler import ShardHandler, SyncerHandler
-from tenfold.learners.syncer.members import RemoteMembers
-from tenfold.learners.syncer.process import make_shard, remote_shards
+from tenfold.learners.messages import Contribution, MembershipView, ShardReport
+from tenfold.learners.outer import digest_of_values, encode, shard_of
+from tenfold.learners.syncer.coordinator import LINK_FIGURES, Coordinator, RunFacts
 from tenfold.learners.syncer.recorder import Recorder
-from tenfold.learners.syncer.report import Membership, Report
-from tenfold.learners.syncer.service import LINK_FIGURES, Coordinator, RunFacts
-from tenfold.learners.syncer.shelf import digest_of
+from tenfold.learners.syncer.remote import RemoteMembership
+from tenfold.learners.syncer.service import ShardHandler, SyncerHandler, make_shard, remote_shards
 from tenfold.learners.wire import BlobServer, Link, Refused, Security, Unreachable
 from tenfold.ledger import Ledger
 from tests.learners.small import cluster_campaign, committed_samples, total_samples, train, wait_until
@@ -83,7 +79,7 @@ class FurtherShard:
     def __post_init__(self) -> None:
         self.stack = ExitStack()
         recorder = _recorder(self.folder, [], self.stack)
-        self.members = RemoteMembers(lambda: f"127.0.0.1:{self.coordinator_port}", SECURITY, 1, "r")
+        self.members = RemoteMembership(lambda: f"127.0.0.1:{self.coordinator_port}", SECURITY, 1, "r")
         self.shard = make_shard(CAMPAIGN, VOCABULARY, self.folder / "shard-1", self.members, recorder, 1)
         self.stack.callback(self.shard.shelf.close)
         self.server = BlobServer(ShardHandler(self.shard, recorder), SECURITY, control_port=self.port)
@@ -154,7 +150,7 @@ class FakeLearner:
         self.values, self.leases = fetch_all(self.links, [0, 1], (0, 1)), 0
 
     def heal(self, **changed: torch.Tensor) -> None:
-        digests = {str(i): [v, digest_of(changed.get(f"fragment_{i}", t))] for i, (v, t) in self.values.items()}
+        digests = {str(i): [v, digest_of_values(changed.get(f"fragment_{i}", t))] for i, (v, t) in self.values.items()}
         origin = {"kind": "initial", "life": None, "step": 0, "history": [], "seconds": 0.0}
         self.link.call("healed", {"life": self.life, "origin": origin, "digests": digests})
 
@@ -415,7 +411,7 @@ def test_a_shard_that_was_taken_over_is_sent_away(syncer: Syncer) -> None:
 
 
 def test_a_shard_of_another_configuration_is_refused(syncer: Syncer) -> None:
-    stranger = Report(shard=1, recipe="other", generation=9, address="127.0.0.1:1", versions={})
+    stranger = ShardReport(shard=1, recipe="other", generation=9, address="127.0.0.1:1", versions={})
     link = Link(syncer.first.server.address, SECURITY, streams=1, patience=5.0)
     with pytest.raises(Refused, match="another configuration"):
         link.call("report", stranger.to_dict())
@@ -431,10 +427,10 @@ def test_learners_wait_for_a_shard_that_has_not_said_where_it_is(tmp_path: Path)
 
 
 def test_messages_survive_the_wire() -> None:
-    report = Report(1, "r", 3, "h:1", {1: 2}, {7: {1: 40}}, 128, ((7, "bad"),))
-    assert Report.from_dict(json.loads(json.dumps(report.to_dict()))) == report
-    membership = Membership(frozenset({1}), frozenset({1, 2}), True, 60, 64, (3,), False)
-    assert Membership.from_dict(json.loads(json.dumps(membership.to_dict()))) == membership
+    report = ShardReport(1, "r", 3, "h:1", {1: 2}, {7: {1: 40}}, 128, ((7, "bad"),))
+    assert ShardReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+    membership = MembershipView(frozenset({1}), frozenset({1, 2}), True, 60, 64, (3,), False)
+    assert MembershipView.from_dict(json.loads(json.dumps(membership.to_dict()))) == membership
 
 
 FAULTS = """

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from tenfold.core.errors import TenfoldError
+from tenfold.core.processes import Child, Ended
 from tenfold.learners.slurm import Slurm, SlurmJobs
-from tenfold.learners.supervise import Child, Ended
 from tests.learners.slurm_cluster import slurm_cluster, why_not
 from tests.learners.small import (
     STARTING_S,

@@ -14,18 +14,15 @@ import torch
 
 from tenfold.config import Campaign
 from tenfold.core.errors import InputError
-from tenfold.learners.coordinator import Fenced
-from tenfold.learners.learner.downlink import fetch_all, fetch_fragment
+from tenfold.learners.learner.exchange import fetch_all, fetch_fragment
 from tenfold.learners.log import RunLog
-from tenfold.learners.outer import FragmentState, apply_difference
-from tenfold.learners.quantise import encode
-from tenfold.learners.records import Contribution, Published
-from tenfold.learners.syncer.handler import SyncerHandler
-from tenfold.learners.syncer.process import make_shard
+from tenfold.learners.messages import Contribution, Published
+from tenfold.learners.outer import FragmentState, apply_difference, digest_of_values, encode
+from tenfold.learners.syncer.coordinator import LINK_FIGURES, Coordinator, RunFacts
 from tenfold.learners.syncer.recorder import Recorder
-from tenfold.learners.syncer.service import LINK_FIGURES, Coordinator, RunFacts
+from tenfold.learners.syncer.service import SyncerHandler, make_shard
 from tenfold.learners.syncer.shard import Shard
-from tenfold.learners.syncer.shelf import Shelf, digest_of
+from tenfold.learners.syncer.store import Fenced, FragmentStore
 from tenfold.learners.wire import BlobServer, Link, Refused, Security
 from tenfold.ledger import Ledger
 from tests.learners.waiting import until
@@ -69,7 +66,7 @@ class FakeLearner:
 
     def heal(self, values: dict[int, torch.Tensor] | None = None) -> None:
         values = values or {index: tensor for index, (_, tensor) in self.values.items()}
-        digests = {str(i): [self.values[i][0], digest_of(tensor)] for i, tensor in values.items()}
+        digests = {str(i): [self.values[i][0], digest_of_values(tensor)] for i, tensor in values.items()}
         origin = {"kind": "initial", "life": None, "step": 0, "history": [], "seconds": 0.0}
         self.link.call("healed", {"life": self.life, "origin": origin, "digests": digests})
 
@@ -248,7 +245,7 @@ def test_everything_accepted_survives_the_syncer_and_an_old_one_cannot_publish(t
         assert newest is not None
         handed_out = torch.frombuffer(bytearray(new.shard.values(0, 0, 1).data), dtype=torch.float32)
         assert torch.equal(newest.values, handed_out)
-    shelf = Shelf(tmp_path / "shard-0")
+    shelf = FragmentStore(tmp_path / "shard-0")
     again = shelf.newest(0)
     assert again is not None
     assert torch.equal(again.values, newest.values)
@@ -299,7 +296,7 @@ def test_a_merge_log_of_another_format_is_refused_in_one_line(tmp_path: Path) ->
     with closing(sqlite3.connect(tmp_path / "shard-0" / "merge-log.sqlite")) as db:
         db.execute("PRAGMA user_version = 1")
     with pytest.raises(InputError, match="merge log of format 1, this tenfold reads format 2"):
-        Shelf(tmp_path / "shard-0")
+        FragmentStore(tmp_path / "shard-0")
     with pytest.raises(InputError, match="format 1"), RunLog.opened(tmp_path):
         pass
 
@@ -316,7 +313,7 @@ def test_differences_lead_from_one_version_to_another(syncer: RunningSyncer) -> 
     _, first = learner.link.get("differences/0/1/1")
     for difference in (first, data[:size], data[size:]):
         values = apply_difference(values, difference, "int4")
-    assert digest_of(values) == header["digest"]
+    assert digest_of_values(values) == header["digest"]
     for wrong in ("0/3/2", "0/1/9", "0/3/4", "1/1/1", "7/1/1", "0/0/0"):
         with pytest.raises(Refused, match="differences"):
             learner.link.get(f"differences/{wrong}")
@@ -351,7 +348,7 @@ def test_a_lease_whose_answer_was_lost_is_given_again(syncer: RunningSyncer) -> 
 
 
 def test_a_version_on_disk_that_was_damaged_is_not_loaded(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path)
+    shelf = FragmentStore(tmp_path)
     shelf.publish(0, FragmentState.first(torch.ones(10)), None, [], Published(0, 0), "d")
     path = next((tmp_path / "fragment-0").glob("version-*"))
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
@@ -396,7 +393,7 @@ def test_parts_that_contradict_each_other_are_quarantined(
 def test_every_rank_must_hold_what_was_published(syncer: RunningSyncer) -> None:
     learner = FakeLearner(syncer, "one")
     origin = {"kind": "initial", "life": None, "step": 0, "history": [], "seconds": 0.0, "ranks": 2}
-    parts = [[digest_of(fetch_fragment(learner.link, i, (rank, 2))[1]) for rank in range(2)] for i in range(2)]
+    parts = [[digest_of_values(fetch_fragment(learner.link, i, (rank, 2))[1]) for rank in range(2)] for i in range(2)]
 
     def heal(changed: list[str]) -> None:
         digests = {"0": [0, *parts[0]], "1": [0, *changed]}
@@ -405,7 +402,7 @@ def test_every_rank_must_hold_what_was_published(syncer: RunningSyncer) -> None:
     with pytest.raises(Refused, match="1 digests of fragment 1"):
         heal(parts[1][:1])
     with pytest.raises(Refused, match="not version 0 as published"):
-        heal([parts[1][0], digest_of(torch.ones(3))])
+        heal([parts[1][0], digest_of_values(torch.ones(3))])
     heal(parts[1])
     assert syncer.coordinator.lives.get(learner.life).state == "active"
 

@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.learners.chaos import FaultyProxy
-from tenfold.learners.wire import Blob, BlobServer, Link, Refused, Security, Unreachable
-from tenfold.learners.wire.chunks import (
+from tenfold.learners.wire import Blob, BlobServer, Link, Refused, Security, Unreachable, parse_address
+from tenfold.learners.wire.link import PIECE_TIMEOUT_S
+from tenfold.learners.wire.server import (
     HALF_RECEIVED,
     LARGEST_CHUNK,
     MISMATCHES,
@@ -35,7 +36,6 @@ from tenfold.learners.wire.chunks import (
     joined,
     missing,
 )
-from tenfold.learners.wire.link import PIECE_TIMEOUT_S, parse_address
 from tests.learners.waiting import until
 
 SECURITY = Security("secret")

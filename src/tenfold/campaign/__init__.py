@@ -8,6 +8,7 @@ from tenfold.campaign.commands import (
     run_derisk,
     run_evaluate,
     run_export,
+    run_fork_server,
     run_ladder,
     run_learner,
     run_predict,
@@ -16,7 +17,6 @@ from tenfold.campaign.commands import (
     run_syncer,
     run_train,
     run_worker,
-    run_zygote,
 )
 from tenfold.experiments.derisk import derisk_lines
 
@@ -29,6 +29,7 @@ __all__ = [
     "run_derisk",
     "run_evaluate",
     "run_export",
+    "run_fork_server",
     "run_ladder",
     "run_learner",
     "run_predict",
@@ -37,5 +38,4 @@ __all__ = [
     "run_syncer",
     "run_train",
     "run_worker",
-    "run_zygote",
 ]

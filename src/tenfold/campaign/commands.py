@@ -14,6 +14,7 @@ from tenfold.config import FILE_NAME, Campaign, example_values, load_campaign, r
 from tenfold.core.console import RunConsole, run_console
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.folder import CampaignFiles
+from tenfold.core.fork_server import serve_forks
 from tenfold.data import sources_of
 from tenfold.data.verified import verified_manifest
 from tenfold.experiments.derisk import derisk
@@ -23,7 +24,6 @@ from tenfold.experiments.ladder.stage import run_ladder as train_ladder
 from tenfold.experiments.ladder.worker import work_for_parent
 from tenfold.experiments.local.stage import settle_plan
 from tenfold.learners.run import learn, replay, serve_as_syncer
-from tenfold.learners.supervise import serve_forks
 from tenfold.train.finished import trained_as
 from tenfold.train.learner import make_deterministic
 from tenfold.train.ranks import joined_ranks
@@ -204,7 +204,7 @@ def run_learner(
     return {"learner": name, "finished": True}
 
 
-def run_zygote(main: Callable[[], object]) -> None:
+def run_fork_server(main: Callable[[], object]) -> None:
     """Body of the process that learners are forked off: all is imported, nothing has computed yet."""
     make_deterministic(1)  # imports the compiler, most of a second; a learner sets its own number of threads
     serve_forks(main)

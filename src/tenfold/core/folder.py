@@ -1,13 +1,10 @@
 """Where everything of a campaign lies, and the lock that keeps two commands out of it at once."""
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core.locks import exclusive
 
 
 @dataclass(frozen=True)
@@ -76,26 +73,9 @@ class CampaignFiles:
         """The report for people."""
         return self.directory / "report.html"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the campaign alone. Raises InputError when another process has it or the folder is unwritable."""
-        path = self.directory / ".lock"
-        try:
-            handle = path.open("a+")
-        except OSError as error:
-            raise InputError(
-                f"{self.directory}: cannot write here ({error.strerror}); choose another directory"
-            ) from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                handle.seek(0)
-                owner = handle.read().strip() or "unknown"
-                raise TenfoldError(
-                    f"{self.directory}: process {owner} is working here; wait for it or stop it"
-                ) from None
-            handle.truncate(0)
-            handle.write(str(os.getpid()))
-            handle.flush()
-            yield
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the campaign alone.
+
+        Raises TenfoldError when another process has it, InputError when the folder cannot be written.
+        """
+        return exclusive(self.directory / ".lock")

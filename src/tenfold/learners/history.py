@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tenfold.learners.coordinator.lives import Life
+from tenfold.learners.syncer.membership import Incarnation
 from tenfold.ledger import Event
 
 State = Literal["training", "healing", "frozen", "out"]
@@ -79,7 +79,7 @@ class Row:
 # When learners could not train
 
 
-def downtimes(events: Sequence[Event], lives: Sequence[Life], end: float) -> list[Down]:
+def downtimes(events: Sequence[Event], lives: Sequence[Incarnation], end: float) -> list[Down]:
     """One for each fault that keeps a learner from training; of faults that overlap each has its own."""
     found = []
     for event in events:
@@ -89,13 +89,13 @@ def downtimes(events: Sequence[Event], lives: Sequence[Life], end: float) -> lis
     return found
 
 
-def _trains_again(fault: Event, name: str, events: Sequence[Event], lives: Sequence[Life], end: float) -> float:
+def _trains_again(fault: Event, name: str, events: Sequence[Event], lives: Sequence[Incarnation], end: float) -> float:
     if fault.data["fault"] == "stop" and _ended_by(fault, lives) is None:
         return min(fault.at + float(fault.data["seconds"]), end)  # it was not given up meanwhile, and went on
     return _healed_after(fault.at, name, events, lives, end)
 
 
-def _ended_by(fault: Event, lives: Sequence[Life]) -> Life | None:
+def _ended_by(fault: Event, lives: Sequence[Incarnation]) -> Incarnation | None:
     """The life that a fault of its learner ended; None when it went on."""
     known = [life for life in lives if life.name == fault.data["target"] and life.joined_at <= fault.at]
     if not known or known[-1].state != "sealed" or known[-1].ended_at is None:
@@ -104,7 +104,7 @@ def _ended_by(fault: Event, lives: Sequence[Life]) -> Life | None:
     return known[-1] if fault.at <= known[-1].ended_at < over else None
 
 
-def detections(events: Sequence[Event], lives: Sequence[Life]) -> list[float]:
+def detections(events: Sequence[Event], lives: Sequence[Incarnation]) -> list[float]:
     """Seconds from each freeze or hang of a learner until the syncer gave it up, where it did."""
     found = []
     for event in events:
@@ -115,12 +115,14 @@ def detections(events: Sequence[Event], lives: Sequence[Life]) -> list[float]:
     return found
 
 
-def _healed_after(at: float, name: str, events: Sequence[Event], lives: Sequence[Life], end: float) -> float:
+def _healed_after(at: float, name: str, events: Sequence[Event], lives: Sequence[Incarnation], end: float) -> float:
     own = {life.number for life in lives if life.name == name}
     return next((e.at for e in events if e.kind == "healed" and e.at > at and e.data["life"] in own), end)
 
 
-def outages(events: Sequence[Event], lives: Sequence[Life], end: float, pauses: Sequence[Pause] = ()) -> list[Down]:
+def outages(
+    events: Sequence[Event], lives: Sequence[Incarnation], end: float, pauses: Sequence[Pause] = ()
+) -> list[Down]:
     """`downtimes`, and each life that ended early without such a fault, in order of time.
 
     A life that a pause ended is none: nobody trained then.
@@ -152,7 +154,7 @@ def _is_death(event: Event, name: str) -> bool:
 # The whole picture
 
 
-def pauses_of(events: Sequence[Event], lives: Sequence[Life], signs: Iterable[float] = ()) -> list[Pause]:
+def pauses_of(events: Sequence[Event], lives: Sequence[Incarnation], signs: Iterable[float] = ()) -> list[Pause]:
     """When nobody ran, between two `tenfold train`; `signs` are times besides the events' at which somebody did."""
     begin = min(life.joined_at for life in lives)
     starts = [event.at for event in events if event.kind == "started" and event.at > begin]
@@ -160,7 +162,9 @@ def pauses_of(events: Sequence[Event], lives: Sequence[Life], signs: Iterable[fl
     return [(max(at for at in alive if at < start), start) for start in starts]
 
 
-def rows_of(events: Sequence[Event], lives: Sequence[Life], end: float, pauses: Sequence[Pause] = ()) -> list[Row]:
+def rows_of(
+    events: Sequence[Event], lives: Sequence[Incarnation], end: float, pauses: Sequence[Pause] = ()
+) -> list[Row]:
     """Every learner in order of its name, then the syncer: further shards first."""
     names = sorted({life.name for life in lives}, key=natural)
     rows = {name: _stays_of_learner(name, events, lives, end, pauses) for name in names}
@@ -205,7 +209,7 @@ class _Stay:
 
 
 def _stays_of_learner(
-    name: str, events: Sequence[Event], lives: Sequence[Life], end: float, pauses: Sequence[Pause]
+    name: str, events: Sequence[Event], lives: Sequence[Incarnation], end: float, pauses: Sequence[Pause]
 ) -> list[_Stay]:
     healed = {event.data["life"]: event.at for event in events if event.kind == "healed"}
     stays = []
@@ -284,7 +288,7 @@ def _disturbances(name: str, events: Sequence[Event], end: float) -> tuple[Distu
     )
 
 
-def _marks(name: str, stays: Sequence[_Stay], events: Sequence[Event], lives: Sequence[Life]) -> list[Mark]:
+def _marks(name: str, stays: Sequence[_Stay], events: Sequence[Event], lives: Sequence[Incarnation]) -> list[Mark]:
     """In order of time. The learners that the run began with have no mark for joining."""
     first = min((event.at for event in events if event.kind == "healed"), default=0.0)
     own = {life.number: life.joined_at > first for life in lives if life.name == name}

@@ -7,26 +7,21 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from tenfold.config import Campaign, Fault
 from tenfold.core.console import RunConsole
 from tenfold.core.errors import Interrupted, TenfoldError
+from tenfold.core.fork_server import ForkServer
+from tenfold.core.processes import Child, Children, CrashLoop, Ended
 from tenfold.core.signals import StopRequest, stop_on_signal
 from tenfold.core.text import duration
 from tenfold.learners.chaos import Chaos, Context, FaultyProxy, Injection, planned
 from tenfold.learners.chaos.inside import ENVIRONMENT as CHAOS_VARIABLE
-from tenfold.learners.settings import TOKEN_VARIABLE
 from tenfold.learners.slurm import Slurm, SlurmJobs, learner_job
 from tenfold.learners.supervise import (
-    Child,
-    Children,
-    CrashLoop,
-    Ended,
-    Launcher,
-    Zygote,
     answer_order,
     clear_orders,
     orders_folder,
@@ -34,6 +29,7 @@ from tenfold.learners.supervise import (
 )
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.wire import Link, Refused, Security, Unreachable, is_loopback
+from tenfold.learners.wire.security import TOKEN_VARIABLE
 
 POLL_S = 0.05
 STATUS_S = 0.25
@@ -95,6 +91,32 @@ class LocalRun:
         chaos = self.campaign.chaos
         kinds = {fault.kind for fault in chaos.faults} | (set(chaos.kinds) if chaos.per_hour else set())
         return bool(kinds & LINK_FAULTS)
+
+
+class Launcher(Protocol):
+    """What starts learners and knows which of them live: `Children` on this machine, `SlurmJobs` in a queue.
+
+    Names are unique among those that live.
+    """
+
+    @property
+    def running(self) -> list[str]:
+        """Names of those that live, or wait to be started."""
+
+    def start(self, child: Child) -> object:
+        """Start it, or see to it that it is. Raises TenfoldError when one of that name lives."""
+
+    def poll(self) -> list[Ended]:
+        """Everything that ended since the last call."""
+
+    def kill(self, name: str) -> bool:
+        """SIGKILL; whether it lived. `poll` tells how it ended."""
+
+    def ask_to_stop(self, name: str) -> bool:
+        """SIGTERM; whether it lived."""
+
+    def stop_all(self, grace: float) -> None:
+        """SIGTERM to all, and `grace` seconds later SIGKILL to what is left."""
 
 
 @dataclass
@@ -174,9 +196,9 @@ class Supervisor:
     # Starting
 
     def _forked_children(self) -> Children:
-        zygote = Zygote((sys.executable, "-m", "tenfold", "zygote"))
-        self._stack.callback(zygote.close)
-        return Children(zygote)
+        server = ForkServer((sys.executable, "-m", "tenfold", "fork-server"))
+        self._stack.callback(server.close)
+        return Children(server)
 
     def _launcher(self, name: str) -> Launcher:
         return self._children if name in self._run.syncers else self._learners

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.learners.coordinator.book import check_format
-from tenfold.learners.coordinator.leases import Lease
-from tenfold.learners.coordinator.lives import COLUMNS, Life, life_from_row
+from tenfold.learners.messages import Published
 from tenfold.learners.outer import FragmentState
-from tenfold.learners.records import Published
-from tenfold.learners.syncer.shelf import WAITING_COLUMNS, Waiting, load_state, waiting_from_row
+from tenfold.learners.syncer.leases import Lease
+from tenfold.learners.syncer.membership import MEMBERSHIP_COLUMNS, Incarnation, incarnation_from_row
+from tenfold.learners.syncer.store import (
+    CONTRIBUTION_COLUMNS,
+    StoredContribution,
+    check_format,
+    contribution_from_row,
+    load_state,
+)
 
 ATTEMPTS = 5
 
@@ -52,9 +57,12 @@ class RunLog:
             for connection in connections:
                 connection.close()
 
-    def lives(self) -> list[Life]:
+    def lives(self) -> list[Incarnation]:
         """Every life, oldest first."""
-        return [life_from_row(row) for row in self._coordinator.execute(f"SELECT {COLUMNS} FROM lives ORDER BY number")]
+        return [
+            incarnation_from_row(row)
+            for row in self._coordinator.execute(f"SELECT {MEMBERSHIP_COLUMNS} FROM lives ORDER BY number")
+        ]
 
     def leases(self, life: int) -> list[Lease]:
         """A life's leases in order of grant."""
@@ -75,10 +83,10 @@ class RunLog:
         """Samples of the whole run."""
         return int(self._coordinator.execute("SELECT total FROM sample_order").fetchone()[0])
 
-    def contributions(self) -> list[Waiting]:
+    def contributions(self) -> list[StoredContribution]:
         """Every accepted contribution; those of one version in the order they were added up."""
-        rows = self._all(f"SELECT {WAITING_COLUMNS} FROM contributions ORDER BY fragment, version, place")
-        return [waiting_from_row(row) for row in rows]
+        rows = self._all(f"SELECT {CONTRIBUTION_COLUMNS} FROM contributions ORDER BY fragment, version, place")
+        return [contribution_from_row(row) for row in rows]
 
     def refusals(self) -> list[tuple[int, str]]:
         """(life, reason) of every quarantined contribution."""

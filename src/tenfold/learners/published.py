@@ -10,8 +10,8 @@ from tenfold.config import Campaign
 from tenfold.core.errors import TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
-from tenfold.learners.fragments import cut_model
 from tenfold.learners.log import RunLog
+from tenfold.learners.outer import cut_model
 from tenfold.model import Transformer
 
 PATIENCE_S = 10.0

@@ -16,20 +16,14 @@ import torch
 from torch import Tensor
 
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.learners.coordinator.leases import Lease
-from tenfold.learners.coordinator.lives import Life as LoggedLife
-from tenfold.learners.fragments import Fragment
-from tenfold.learners.learner.decoupled import inner_step
-from tenfold.learners.learner.life import Life
-from tenfold.learners.learner.local import LocalFragment
-from tenfold.learners.learner.supply import Order, orders_of
+from tenfold.learners.learner.replica import FragmentReplica, InnerStep, Replica, inner_step, inner_steps_of
 from tenfold.learners.log import RunLog
-from tenfold.learners.outer import FragmentState
-from tenfold.learners.quantise import decode
-from tenfold.learners.records import Contributed, Contribution, Merged, history_from
-from tenfold.learners.settings import fragments_of
-from tenfold.learners.syncer.process import outer_optimizer, vector_of
-from tenfold.learners.syncer.shelf import Waiting, digest_of
+from tenfold.learners.messages import Contributed, Contribution, Merged, history_from
+from tenfold.learners.outer import Fragment, FragmentState, decode, digest_of_values, vector_of
+from tenfold.learners.settings import fragments_of, outer_optimizer
+from tenfold.learners.syncer.leases import Lease
+from tenfold.learners.syncer.membership import Incarnation
+from tenfold.learners.syncer.store import StoredContribution
 from tenfold.train.checkpoint import weights_digest
 from tenfold.train.learner import Learner
 
@@ -51,12 +45,12 @@ class Replayed:
 class _Actor:
     """One life of the log on its way through its steps."""
 
-    logged: LoggedLife
-    orders: Sequence[Order]
+    logged: Incarnation
+    orders: Sequence[InnerStep]
     events: Mapping[int, list["_Event"]]
     last_step: int
     snapshots_at: set[int]
-    life: Life | None = None
+    life: Replica | None = None
     state: dict[str, Tensor] = field(default_factory=dict)
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     ahead: list["_Event"] = field(default_factory=list)
@@ -93,8 +87,8 @@ class Replay:
         self._states: dict[int, FragmentState] = {}
         self._values: dict[tuple[int, int], Tensor] = {}
         self._movements: dict[tuple[int, int, int], Tensor] = {}
-        self._made_of: dict[tuple[int, int], list[Waiting]] = defaultdict(list)
-        self._logged: dict[tuple[int, int, int], Waiting] = {}
+        self._made_of: dict[tuple[int, int], list[StoredContribution]] = defaultdict(list)
+        self._logged: dict[tuple[int, int, int], StoredContribution] = {}
         self._present: _Actor | None = None
         self._compared, self._next_line = 0, 0.0
 
@@ -113,7 +107,7 @@ class Replay:
         self._act(actors)
         self._check_complete()
         for fragment in self._fragments:
-            local = LocalFragment(fragment, [self._parameters[n] for n in fragment.names], self._outer.precision)
+            local = FragmentReplica(fragment, [self._parameters[n] for n in fragment.names], self._outer.precision)
             local.adopt(self._states[fragment.index].version, self._states[fragment.index].values)
         digest = weights_digest({f"model/{name}": tensor for name, tensor in self._parameters.items()})
         versions = sum(state.version for state in self._states.values())
@@ -129,7 +123,7 @@ class Replay:
 
     # The cast
 
-    def _actors(self, contributions: Sequence[Waiting]) -> dict[int, _Actor]:
+    def _actors(self, contributions: Sequence[StoredContribution]) -> dict[int, _Actor]:
         lives = {life.number: life for life in self._log.lives() if life.origin is not None}
         histories: dict[int, set[Merged | Contributed]] = defaultdict(set)
         ends: dict[int, int] = defaultdict(int)
@@ -202,7 +196,7 @@ class Replay:
             life.trained(order.samples * self._learner.plan.context)
             actor.ahead, moved = list(actor.events.get(life.step, [])), True
 
-    def _let_happen(self, events: Sequence[_Event], life: Life) -> list[_Event]:
+    def _let_happen(self, events: Sequence[_Event], life: Replica) -> list[_Event]:
         """What cannot happen yet, of events at one step.
 
         Those of one fragment wait for each other, those of different fragments do not: a learner that stands still, as
@@ -230,19 +224,20 @@ class Replay:
         self._leave()
         settings = self._learner.campaign.cluster
         local = [
-            LocalFragment(f, [self._parameters[name] for name in f.names], settings.precision) for f in self._fragments
+            FragmentReplica(f, [self._parameters[name] for name in f.names], settings.precision)
+            for f in self._fragments
         ]
         for fragment in local:
             version = versions[fragment.fragment.index]
             fragment.adopt(version, self._values[fragment.fragment.index, version])
         _fill(self._learner.optimizers.state_tensors(), moments)
         total = self._log.total_samples()
-        actor.life = Life(actor.logged.number, local, settings.inner_steps, settings.precision, total)
+        actor.life = Replica(actor.logged.number, local, settings.inner_steps, settings.precision, total)
         actor.ahead = list(actor.events.get(0, []))
         self._present = actor
         return True
 
-    def _happen(self, event: _Event, life: Life) -> bool:
+    def _happen(self, event: _Event, life: Replica) -> bool:
         """A merge or a contribution; False when the version is not computed yet."""
         if event.place == 1:
             self._contribute(event, life)
@@ -264,7 +259,7 @@ class Replay:
             )
         return True
 
-    def _contribute(self, event: _Event, life: Life) -> None:
+    def _contribute(self, event: _Event, life: Replica) -> None:
         """Cut off what was sent, which rounds; one that was never accepted goes nowhere."""
         contribution, data = life.contribute(event.fragment)
         logged = self._logged.get((life.number, event.fragment, event.sequence))
@@ -275,7 +270,7 @@ class Replay:
         movement = decode(data, size, self._outer.precision)
         self._movements[life.number, event.fragment, event.sequence] = movement
 
-    def _compare(self, contribution: Contribution, data: bytes, logged: Waiting) -> None:
+    def _compare(self, contribution: Contribution, data: bytes, logged: StoredContribution) -> None:
         self._compared += 1
         same = contribution.sequence == logged.what.sequence and contribution.tokens == logged.what.tokens
         if not same or hashlib.sha256(data).hexdigest() != logged.sha256:
@@ -300,7 +295,7 @@ class Replay:
 
     def _keep(self, index: int, state: FragmentState) -> None:
         digest = self._log.values_digest(index, state.version)
-        if digest != digest_of(state.values):
+        if digest != digest_of_values(state.values):
             raise TenfoldError(f"fragment {index}, version {state.version} comes out differently than in the merge log")
         self._states[index] = state
         self._values[index, state.version] = state.values
@@ -332,8 +327,8 @@ def _event(entry: Merged | Contributed) -> _Event:
     return _Event(entry.fragment, entry.version, 0)
 
 
-def _orders(leases: Sequence[Lease], batch: int) -> list[Order]:
-    return [order for lease in leases for order in orders_of(asdict(lease), batch)]
+def _orders(leases: Sequence[Lease], batch: int) -> list[InnerStep]:
+    return [order for lease in leases for order in inner_steps_of(asdict(lease), batch)]
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from tenfold.core.console import RunConsole
 from tenfold.core.errors import InputError, Interrupted, TenfoldError
 from tenfold.core.files import write_json
 from tenfold.core.folder import CampaignFiles
+from tenfold.core.processes import watch_parent
 from tenfold.core.signals import stop_on_signal
 from tenfold.data import Manifest
 from tenfold.experiments.forecast.watch import ForecastWatcher, open_watcher
@@ -23,18 +24,13 @@ from tenfold.learners.learner.process import train_as_learner
 from tenfold.learners.local import LocalRun, Supervisor, address_file, read_address
 from tenfold.learners.published import RunningScores, published_weights
 from tenfold.learners.replay import Replayed, replay_folder
-from tenfold.learners.settings import (
-    batch_of,
-    make_token,
-    server_security,
-    sharing_machine,
-    token_from,
-)
+from tenfold.learners.settings import batch_of, server_security, sharing_machine
 from tenfold.learners.slurm import check_slurm
-from tenfold.learners.supervise import check_name, watch_parent
-from tenfold.learners.syncer.process import Where, serve, serve_shard
+from tenfold.learners.supervise import check_name
 from tenfold.learners.syncer.recorder import Recorder
+from tenfold.learners.syncer.service import SyncerSite, serve, serve_shard
 from tenfold.learners.wire import BlobServer, Security, check_security
+from tenfold.learners.wire.security import make_token, token_from
 from tenfold.ledger import Ledger
 from tenfold.model import Transformer, choose_compute_dtype
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
@@ -219,7 +215,7 @@ def serve_as_syncer(
 
     cards: list[dict[str, Any]] = []
     with stop_on_signal() as stop:
-        where = Where(files.cluster, server_security(campaign, token), campaign.cluster.bind, port, bulk_port)
+        where = SyncerSite(files.cluster, server_security(campaign, token), campaign.cluster.bind, port, bulk_port)
         books = partial(_ledger_of, campaign, files, identity)
         vocabulary, recipe = manifest.vocab_size, identity.recipe
         if shard == 0:

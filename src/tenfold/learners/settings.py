@@ -1,18 +1,16 @@
 """What every process of a run works out from the campaign in the same way."""
 
-import os
-import secrets
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from tenfold.config import Campaign
 from tenfold.core.errors import InputError
-from tenfold.learners.fragments import Fragment, cut_model
+from tenfold.learners.outer import Fragment, OuterOptimizer, cut_model
 from tenfold.learners.wire import Security
-from tenfold.model import Transformer
+from tenfold.model import Transformer, initialise
 from tenfold.train.ranks import Ranks
-
-TOKEN_VARIABLE = "TENFOLD_TOKEN"
 
 
 def batch_of(campaign: Campaign) -> int:
@@ -46,44 +44,22 @@ def sharing_machine(campaign: Campaign, ranks: Ranks) -> Ranks:
     return replace(ranks, local_world_size=ranks.local_world_size * campaign.cluster.learners)
 
 
-def make_token(path: Path) -> str:
-    """The run's bearer token, made once, for the owner's eyes only."""
-    if path.exists():
-        return read_token(path)
-    token = secrets.token_urlsafe(32)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
-        handle.write(token + "\n")
-    try:
-        os.link(temporary, path)  # whole or not at all, and the first one stays
-    except FileExistsError:
-        return read_token(path)
-    finally:
-        temporary.unlink()
-    return token
-
-
-def read_token(path: Path) -> str:
-    """Raises InputError when there is none."""
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the token cannot be read ({error})") from error
-    if not token:
-        raise InputError(f"{path}: empty; it must hold the syncer's token")
-    return token
-
-
-def token_from(path: Path | None, default: Path) -> str:
-    """The token: from the file named, from the environment, or from the campaign."""
-    if path is not None:
-        return read_token(path)
-    return os.environ.get(TOKEN_VARIABLE, "").strip() or read_token(default)
-
-
 def server_security(campaign: Campaign, token: str) -> Security:
     """For a side that listens; it trusts its own certificate when it connects to itself."""
     cluster = campaign.cluster
     certificate = Path(cluster.tls_certificate) if cluster.tls_certificate else None
     key = Path(cluster.tls_key) if cluster.tls_key else None
     return Security(token, certificate, key, certificate)
+
+
+def outer_optimizer(campaign: Campaign) -> OuterOptimizer:
+    """As [cluster] says."""
+    cluster = campaign.cluster
+    return OuterOptimizer(cluster.outer_learning_rate, cluster.outer_momentum, cluster.precision)
+
+
+def initial_model(campaign: Campaign, vocab_size: int) -> Transformer:
+    """The initial weights: a function of the seed."""
+    model = Transformer(campaign.model, vocab_size, torch.float32)
+    initialise(model, campaign.seed)
+    return model

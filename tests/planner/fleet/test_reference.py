@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from tests.planner.fleet.reference import simulate_reference
 
 from tenfold.planner.fleet.simulate import simulate_fleet
+from tests.planner.fleet.reference import simulate_reference
 from tests.planner.fleet.runs import RUNS
 
 PLAIN, FAST = 48, 300

@@ -9,9 +9,9 @@ from typing import Any
 
 from tenfold.config import Campaign
 from tenfold.core.errors import InputError
-from tenfold.learners.coordinator.lives import Life
 from tenfold.learners.history import Down, Pause, Row, Span, coverage, natural, outages, pauses_of, rows_of, server_of
 from tenfold.learners.log import RunLog, Sent
+from tenfold.learners.syncer.membership import Incarnation
 from tenfold.ledger import Event
 from tenfold.train.plan import RunPlan
 
@@ -37,7 +37,7 @@ class Clock:
 class _Facts:
     """What the merge log says."""
 
-    lives: list[Life]
+    lives: list[Incarnation]
     participation: list[tuple[float, int, int]]
     """(time, learners merged, learners alive) of each version."""
     arrivals: list[tuple[float, int, int]]
@@ -187,7 +187,7 @@ def _learners(facts: _Facts, events: Sequence[Event], rows: Sequence[Row], clock
 
 
 def _learner(
-    row: Row, lives: Sequence[Life], facts: _Facts, events: Sequence[Event], clock: Clock, context: int
+    row: Row, lives: Sequence[Incarnation], facts: _Facts, events: Sequence[Event], clock: Clock, context: int
 ) -> Record:
     own = {life.number for life in lives}
     sent = [facts.sent[number] for number in own if number in facts.sent]
@@ -233,7 +233,7 @@ def _steps_in_part(events: Sequence[Event]) -> int:
     return sum(max(fragments.values(), default=0) for fragments in missing)
 
 
-def _life(life: Life, clock: Clock) -> Record:
+def _life(life: Incarnation, clock: Clock) -> Record:
     return {
         "number": life.number,
         "name": life.name,

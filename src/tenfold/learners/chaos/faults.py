@@ -13,11 +13,11 @@ from typing import assert_never
 import psutil
 
 from tenfold.core.errors import TenfoldError
+from tenfold.core.processes import Children
 from tenfold.learners.chaos.inside import HANG, NAN
 from tenfold.learners.chaos.overlap import Overlap, Undo
 from tenfold.learners.chaos.proxy import FaultyProxy
 from tenfold.learners.chaos.schedule import SYNCER, Injection
-from tenfold.learners.supervise import Children
 
 SLOW_PERIOD_S = 0.05
 

@@ -12,11 +12,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tenfold.learners.learner.supply import Order
+from tenfold.learners.learner.replica import InnerStep
 from tenfold.train.ranks import Ranks
 
 
-class What(IntEnum):
+class NextAction(IntEnum):
     """What comes next. Where ranks want different things, the later one in this list is done."""
 
     STEP = 0
@@ -35,13 +35,13 @@ class Agreement:
 
     ranks: Ranks
 
-    def next(self, what: What, order: Order | None = None) -> tuple[What, Order | None]:
+    def next(self, what: NextAction, order: InnerStep | None = None) -> tuple[NextAction, InnerStep | None]:
         """What the first rank wants, unless another one wants something later in the list. Only it has orders."""
         if self.ranks.world_size == 1:
             return what, order
         numbers = [int(what), *((order.first_sample, order.samples, order.position) if order else (0, 0, 0))]
         kind, first, samples, position = self._highest(numbers)
-        return What(kind), Order(first, samples, position) if kind == What.STEP else None
+        return NextAction(kind), InnerStep(first, samples, position) if kind == NextAction.STEP else None
 
     def number(self, value: int) -> int:
         """The first rank's number."""

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.learners.settings import TOKEN_VARIABLE
+from tenfold.learners.wire.security import TOKEN_VARIABLE
 
 COMMANDS = ("sbatch", "squeue", "scancel")
 TIMEOUT_S = 60.0

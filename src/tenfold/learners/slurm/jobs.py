@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tenfold.core.errors import TenfoldError
+from tenfold.core.processes import Child, Ended, last_line
 from tenfold.learners.slurm.commands import Slurm, Task
-from tenfold.learners.supervise import Child, Ended, last_line
 
 LOOK_S = 5.0  # between two looks at the queue, which cost Slurm's controller one request each
 RETRY_S = 30.0  # after one that was not answered
@@ -21,10 +21,11 @@ PREFIX = "learner-"
 
 @dataclass
 class _Job:
-    """One life of a learner. `key` ("JOB_TASK") is empty until it is submitted."""
+    """One incarnation of a learner. `key` ("JOB_TASK") is empty until it is submitted."""
 
     child: Child
-    ordered: float
+    log: Path
+    requested: float
     key: str = ""
     log_start: int = 0
     condemned: bool = False
@@ -34,7 +35,7 @@ class SlurmJobs:
     """A launcher whose children are tasks of job arrays, one for each learner. Not for several threads.
 
     What is started is submitted at the next `poll`, all that run the same command as one array. A learner that starts
-    again is one more array of one task: requeued, it would wait for minutes, until Slurm's credential of the first life
+    again is one more array of one task: requeued, it would wait for minutes, until Slurm's credential of the first job
     has run out. Before the first submission every job that an earlier supervisor left behind is cancelled, and its
     end waited for.
     """
@@ -60,11 +61,11 @@ class SlurmJobs:
         `child.command` must end with its name, which must be "learner-N", and `child.log` be "learner-N.log"; its
         environment is this process's. Raises TenfoldError for another name, and when one of that name is there.
         """
-        if _number(child) is None:
+        if _number(child) is None or child.log is None:
             raise TenfoldError(f"{child.name}: a learner in a Slurm array is called {PREFIX}0, {PREFIX}1, …")
         if child.name in self._jobs:
             raise TenfoldError(f"{child.name}: already there as job {self._jobs[child.name].key or 'to be submitted'}")
-        self._jobs[child.name] = _Job(child, time.monotonic())
+        self._jobs[child.name] = _Job(child, child.log, time.monotonic())
 
     def poll(self) -> list[Ended]:
         """Every learner that ended since the last call. Raises TenfoldError when the first submission is refused."""
@@ -120,10 +121,10 @@ class SlurmJobs:
 
     def _submit(self, command: Sequence[str], waiting: Sequence[_Job]) -> None:
         numbers = {number: job for job in waiting if (number := _number(job.child)) is not None}
-        logs = waiting[0].child.log.parent
+        logs = waiting[0].log.parent
         logs.mkdir(parents=True, exist_ok=True)
         for job in waiting:
-            job.log_start = job.child.log.stat().st_size if job.child.log.exists() else 0
+            job.log_start = job.log.stat().st_size if job.log.exists() else 0
         array = self._slurm.submit(sorted(numbers), command, self._options, logs)
         for number, job in numbers.items():
             job.key = f"{array}_{number}"
@@ -217,8 +218,8 @@ def _names(jobs: Iterable[_Job]) -> str:
 
 
 def _end(job: _Job, task: Task | None) -> Ended:
-    age = time.monotonic() - job.ordered
-    line = last_line(job.child.log, job.log_start)
+    age = time.monotonic() - job.requested
+    line = last_line(job.log, job.log_start)
     number = int(job.key.partition("_")[0])
     if task is None:
         return Ended(job.child.name, number, 1, age, line, "gone from the queue")

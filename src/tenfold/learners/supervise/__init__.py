@@ -1,8 +1,5 @@
-"""Processes kept alive: children, crash loops, orders to a running supervisor. Front door."""
+"""Orders to a running supervisor. Front door."""
 
-from tenfold.learners.supervise.children import Child, Children, Ended, last_line
-from tenfold.learners.supervise.crash_loop import CrashLoop
-from tenfold.learners.supervise.launcher import Launcher
 from tenfold.learners.supervise.orders import (
     answer_order,
     await_answer,
@@ -14,16 +11,8 @@ from tenfold.learners.supervise.orders import (
     orders_folder,
     take_orders,
 )
-from tenfold.learners.supervise.parent import watch_parent
-from tenfold.learners.supervise.zygote import Zygote, serve_forks
 
 __all__ = [
-    "Child",
-    "Children",
-    "CrashLoop",
-    "Ended",
-    "Launcher",
-    "Zygote",
     "answer_order",
     "await_answer",
     "check_name",
@@ -31,9 +20,6 @@ __all__ = [
     "drop_order",
     "give_order",
     "is_taken",
-    "last_line",
     "orders_folder",
-    "serve_forks",
     "take_orders",
-    "watch_parent",
 ]

@@ -1,14 +1,161 @@
-"""A shard in another process, as the coordinator knows it: from its reports."""
+"""Shards in processes of their own: the coordinator as a shard knows it, a shard as the coordinator knows it."""
 
-from collections.abc import Collection, Mapping
+import math
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 
 from tenfold.core.errors import TenfoldError
-from tenfold.learners.syncer.report import Report
-from tenfold.learners.syncer.shard import Claim
-from tenfold.learners.wire import Link, Refused, Security, reached
+from tenfold.learners.messages import FragmentClaim, MembershipView, ShardReport
+from tenfold.learners.syncer.shard import Shard
+from tenfold.learners.syncer.store import Fenced
+from tenfold.learners.wire import Link, Refused, Security, Unreachable, reached
 
-ASK_S = 3.0  # a learner that heals asks again after this
+EVERY_S = 0.2
+ANSWER_S = 2.0
+ASK_S = 2.0  # how long a contribution of an unknown life waits for the coordinator's word
+TELL_S = 1.0
+FRESH_S = 1.0
+
+
+class RemoteMembership:
+    """Implements Members. One thread reports, and does what the answers ask for.
+
+    While the coordinator is away a shard goes on with what it knew last: learners train on and contribute meanwhile,
+    and who trained a moment ago is the best guess at who does now. A wrong guess costs a round that waits, or one that
+    does not; it cannot count a sample twice, since a life's samples are handed out again only after this shard has
+    said that the life is sealed here. Before the first answer nothing is known, so nothing is merged (`await_first`).
+    """
+
+    def __init__(self, find: Callable[[], str | None], security: Security, number: int, recipe: str) -> None:
+        """`find` tells where the coordinator listens; a restarted one may be elsewhere."""
+        self._find, self._security, self._number, self._recipe = find, security, number, recipe
+        self._known = MembershipView()
+        self._begun = self._answered = self._told = 0
+        self._answered_at = -math.inf
+        self._sealed: dict[int, dict[int, int]] = {}
+        self._changed = threading.Condition()
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._link: Link | None = None
+        self.failure: TenfoldError | None = None
+        """Why this process must stop."""
+
+    def follow(self, shard: Shard, address: str) -> None:
+        """Report for this shard, which listens at `address`, until closed."""
+        self._shard, self._address = shard, address
+        self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Report no more."""
+        self._stopping.set()
+        self._wake.set()
+        if self._link is not None:
+            self._link.close()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is."""
+        return self._known.finished
+
+    def await_first(self, stopping: threading.Event) -> None:
+        """Return when the coordinator has answered once: a round must not be merged as if nobody else trained."""
+        while not self._answered and not stopping.is_set():
+            self._refreshed(EVERY_S)
+
+    # Members
+
+    def expected(self) -> Collection[int]:
+        """As far as is known."""
+        return self._known.expected
+
+    def may_contribute(self, life: int) -> bool:
+        """Raises TenfoldError when that is not known now: the sender tries again."""
+        if life in self._known.active:
+            return True
+        if not self._refreshed(ASK_S):
+            raise TenfoldError(f"shard {self._number} cannot ask the coordinator about life {life} now")
+        return life in self._known.active
+
+    def draining(self) -> bool:
+        """As far as is known."""
+        return self._known.draining
+
+    def done(self) -> int | None:
+        """What was said just now: while the coordinator is away, the run goes on."""
+        return self._known.done if time.monotonic() - self._answered_at < FRESH_S else None
+
+    def quarantine(self, life: int, reason: str) -> None:
+        """Tell now if that is possible. It is on the shelf, from where every report tells it until it is heard."""
+        self._refreshed(TELL_S)
+
+    def _refreshed(self, patience: float) -> bool:
+        """Whether a report that began after this call was answered in time."""
+        with self._changed:
+            wanted = self._begun + 1
+            self._wake.set()
+            return self._changed.wait_for(lambda: self._answered >= wanted, patience)
+
+    # Reports
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                self._exchange()
+            except (Fenced, Refused) as error:
+                self.failure = error
+                return
+            except TenfoldError:  # away, or a full disk: the next report says it again
+                self._wake.wait(EVERY_S)
+                continue
+            except Exception as error:  # the main thread must hear of it: without reports a shard is not one
+                self.failure = TenfoldError(f"reports failed ({type(error).__name__}: {error})")
+                return
+            if not self._sealed:
+                self._wake.wait(EVERY_S)
+
+    def _exchange(self) -> None:
+        with self._changed:
+            self._begun += 1
+            number = self._begun
+        refusals = self._shard.shelf.refusals_after(self._told)
+        report = self._report(tuple((life, reason) for _, life, reason in refusals))
+        answer = MembershipView.from_dict(self._call(report))
+        self._told = refusals[-1][0] if refusals else self._told
+        with self._changed:
+            self._known, self._answered, self._answered_at = answer, number, time.monotonic()
+            self._changed.notify_all()
+        self._sealed = {}
+        self._sealed = {life: self._shard.seal(life) for life in answer.seal}
+
+    def _report(self, quarantined: tuple[tuple[int, str], ...]) -> ShardReport:
+        known, shard = self._known, self._shard
+        empty = known.draining and shard.is_empty(known.mark)
+        return ShardReport(
+            shard=self._number,
+            recipe=self._recipe,
+            generation=shard.shelf.book.generation,
+            address=self._address,
+            versions=shard.versions,
+            sealed=self._sealed,
+            empty_since=known.mark if empty else None,
+            quarantined=quarantined,
+        )
+
+    def _call(self, report: ShardReport) -> dict[str, object]:
+        address = self._find()
+        if address is None:
+            raise Unreachable("the coordinator has not said yet where it listens")
+        if self._link is None or self._link.address != address:
+            if self._link is not None:
+                self._link.close()
+            self._link = Link(address, self._security, streams=1, patience=ANSWER_S)
+        return self._link.call("report", report.to_dict(), timeout=ANSWER_S)
+
+
+UNPUBLISHED_S = 3.0  # a learner that heals asks again after this
 
 
 class RemoteShard:
@@ -17,10 +164,10 @@ class RemoteShard:
     def __init__(self, number: int, fragments: Collection[int], security: Security) -> None:
         """`fragments`: indices of those that lie there."""
         self.number, self.fragments, self._security = number, fragments, security
-        self._last: Report | None = None
+        self._last: ShardReport | None = None
         self._sealed: dict[int, dict[int, int]] = {}
 
-    def heard(self, report: Report) -> None:
+    def heard(self, report: ShardReport) -> None:
         """Take in a report. Raises Refused from a process that another one has taken over."""
         if self._last is not None and report.generation < self._last.generation:
             raise Refused(f"another process has taken over shard {self.number}; this one must stop")
@@ -47,9 +194,11 @@ class RemoteShard:
         """Whether nothing waited to be merged after all samples up to this mark were trained and sent."""
         return self._last is not None and self._last.empty_since == mark
 
-    def unpublished(self, claims: Mapping[int, Claim]) -> list[int]:
+    def unpublished(self, claims: Mapping[int, FragmentClaim]) -> list[int]:
         """As Shard.unpublished. Raises Unreachable (a TenfoldError) when the shard is away: ask again."""
-        with closing(Link(reached(self.address, "127.0.0.1"), self._security, streams=1, patience=ASK_S)) as link:
+        with closing(
+            Link(reached(self.address, "127.0.0.1"), self._security, streams=1, patience=UNPUBLISHED_S)
+        ) as link:
             request = {str(index): [version, *digests] for index, (version, digests) in claims.items()}
-            answer = link.call("unpublished", {"claims": request}, timeout=ASK_S)
+            answer = link.call("unpublished", {"claims": request}, timeout=UNPUBLISHED_S)
         return [int(index) for index in answer["fragments"]]

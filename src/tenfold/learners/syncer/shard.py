@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -11,25 +11,37 @@ import torch
 from torch import Tensor
 
 from tenfold.core.errors import TenfoldError
-from tenfold.learners.coordinator.book import Fenced
-from tenfold.learners.fragments import Fragment, Span
-from tenfold.learners.outer import FragmentState, OuterOptimizer
-from tenfold.learners.quantise import decode, encoded_size, take_spans
-from tenfold.learners.records import Contribution, Published
-from tenfold.learners.syncer.guards import REMEMBERED, NormGuard, not_finite, root_mean_square
-from tenfold.learners.syncer.pace import Pace
-from tenfold.learners.syncer.round import AdaptiveGrace, merge_time
-from tenfold.learners.syncer.shelf import KEPT_DIFFERENCES, Shelf, Waiting, digest_of
+from tenfold.learners.messages import Contribution, FragmentClaim, Published
+from tenfold.learners.outer import (
+    ElementRange,
+    Fragment,
+    FragmentState,
+    OuterOptimizer,
+    decode,
+    digest_of_values,
+    encoded_size,
+    place_part,
+    take_spans,
+)
+from tenfold.learners.syncer.merge_policy import (
+    REMEMBERED_NORMS,
+    AdaptiveGrace,
+    NormGuard,
+    Throughput,
+    merge_time,
+    not_finite,
+    root_mean_square,
+)
+from tenfold.learners.syncer.store import KEPT_DIFFERENCES, Fenced, FragmentStore, StoredContribution
 from tenfold.learners.wire import Blob, Refused
 
-Claim = tuple[int, Sequence[str]]
 """A version of a fragment and the digests of the parts that the ranks of a learner have of it."""
 RESTORED = 4096  # contributions that the pace of learners is told from after a restart
 HANDED_OUT = 4096  # digests remembered of parts that joining learners took
 RETRY_S = 1.0  # after a merge that the disk refused
 
 
-class Members(Protocol):
+class MembershipSource(Protocol):
     """What a shard must know about the learners."""
 
     def expected(self) -> Collection[int]:
@@ -63,12 +75,12 @@ class Shard:
 
     def __init__(
         self,
-        shelf: Shelf,
+        shelf: FragmentStore,
         fragments: Mapping[int, Fragment],
         initial: Callable[[Fragment], Tensor],
-        spans: Callable[[Fragment, int, int], list[Span]],
+        spans: Callable[[Fragment, int, int], list[ElementRange]],
         settings: ShardSettings,
-        members: Members,
+        members: MembershipSource,
         say: Callable[..., None],
     ) -> None:
         """`initial` gives version 0; `spans` what a rank holds; `say(kind, message, **data)` notes events."""
@@ -77,7 +89,7 @@ class Shard:
         self._changed = threading.Condition()
         self._grace = {index: AdaptiveGrace(settings.grace) for index in fragments}
         self._failing: set[int] = set()
-        self._pace = {index: Pace() for index in fragments}
+        self._pace = {index: Throughput() for index in fragments}
         self._norms = NormGuard(settings.norm_limit)
         self._arrived: dict[int, dict[int, float]] = {index: {} for index in fragments}
         self._handed_out: deque[tuple[int, int, str]] = deque(maxlen=HANDED_OUT)
@@ -87,8 +99,8 @@ class Shard:
         state = self.shelf.newest(fragment.index)
         if state is None:
             state = FragmentState.first(initial(fragment))
-            self.shelf.publish(fragment.index, state, None, [], Published(None, 0), digest_of(state.values))
-        for rank, ranks, norm, tokens in self.shelf.recent_norms(fragment.index, REMEMBERED):
+            self.shelf.publish(fragment.index, state, None, [], Published(None, 0), digest_of_values(state.values))
+        for rank, ranks, norm, tokens in self.shelf.recent_norms(fragment.index, REMEMBERED_NORMS):
             self._norms.note((fragment.index, rank, ranks), norm, tokens)
         for life, at, tokens in self.shelf.recent_arrivals(fragment.index, RESTORED):
             self._pace[fragment.index].note(life, at, tokens)
@@ -256,17 +268,17 @@ class Shard:
             waiting = self.shelf.waiting(index)
             alive = set(self._members.expected()) | {each.what.life for each in waiting}
             state, weights = self._state[index], self.weights_of(index, waiting, alive)
-            movements = [(weight, self.movement_of(each)) for weight, each in zip(weights, waiting, strict=True)]
+            movements = [(weight, self.pseudo_gradient_of(each)) for weight, each in zip(weights, waiting, strict=True)]
             following, difference = self.settings.optimizer.step(state, movements)
             made_of = list(zip(waiting, weights, strict=True))
             published = Published(done, len(alive))
-            self.shelf.publish(index, following, difference, made_of, published, digest_of(following.values))
+            self.shelf.publish(index, following, difference, made_of, published, digest_of_values(following.values))
             self._state[index] = following
             self._arrived[index] = {}
             self._grace[index].merged([each.what.life for each in waiting])
             self._changed.notify_all()
 
-    def weights_of(self, index: int, waiting: list[Waiting], training: Collection[int]) -> list[float]:
+    def weights_of(self, index: int, waiting: list[StoredContribution], training: Collection[int]) -> list[float]:
         """Weight of each part in the merge, while the lives `training` train; those of one contribution weigh the same.
 
         Where every round waits for everybody all movements were made in the same time, and their tokens tell exactly
@@ -278,7 +290,7 @@ class Shard:
         total = sum(each.what.tokens for each in waiting if each.what.rank == 0)
         return [each.what.tokens / total for each in waiting]
 
-    def movement_of(self, waiting: Waiting) -> Tensor:
+    def pseudo_gradient_of(self, waiting: StoredContribution) -> Tensor:
         """The movement of one part, zero where the part has nothing: float32, as long as the fragment."""
         c = waiting.what
         part = decode(self.shelf.payload(waiting), self._size(c), self.settings.optimizer.precision)
@@ -319,11 +331,11 @@ class Shard:
             raise Refused(f"no fragment {index}, rank {rank} of {ranks}")
         state = self._state[index]
         part = take_spans(state.values, self._spans(self.fragments[index], rank, ranks)).contiguous()
-        digest = digest_of(part)
+        digest = digest_of_values(part)
         self._handed_out.append((index, state.version, digest))
         return Blob({"version": state.version, "digest": digest}, part.view(torch.uint8).numpy().tobytes())
 
-    def unpublished(self, claims: Mapping[int, Claim]) -> list[int]:
+    def unpublished(self, claims: Mapping[int, FragmentClaim]) -> list[int]:
         """Fragments of which somebody claims to have what was never published.
 
         A digest may be that of a version, or of a rank's part of it that was handed out lately.
@@ -346,12 +358,3 @@ class Shard:
         """Whether nothing waits to be merged. Raises Fenced when that is for another process to say."""
         with self.shelf.book.write():
             return not any(self.shelf.waiting(index) for index in self.fragments)
-
-
-def place_part(part: Tensor, spans: list[Span], fragment: Fragment) -> Tensor:
-    """A rank's part in a vector as long as the fragment."""
-    whole, taken = torch.zeros(fragment.size), 0
-    for start, end in spans:
-        whole[start:end] = part[taken : taken + end - start]
-        taken += end - start
-    return whole

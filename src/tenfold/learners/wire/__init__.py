@@ -1,10 +1,8 @@
 """The wire between learners and syncer: Apache Arrow Flight, control apart from bulk. Front door."""
 
-from tenfold.learners.wire.answers import Blob, Handler, Refused, Unreachable
-from tenfold.learners.wire.link import Link, parse_address, reached
-from tenfold.learners.wire.measure import LinkMeasure
+from tenfold.learners.wire.link import Link, LinkMeasure, parse_address, reached
 from tenfold.learners.wire.security import Security, check_security, is_loopback
-from tenfold.learners.wire.server import BlobServer
+from tenfold.learners.wire.server import Blob, BlobServer, Handler, Refused, Unreachable
 
 __all__ = [
     "Blob",

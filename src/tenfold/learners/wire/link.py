@@ -18,11 +18,50 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.learners.wire.answers import NotAdmitted, Refused, Unreachable
-from tenfold.learners.wire.chunks import MISMATCHES, UNDIVIDED, Range, chunks_of, missing
-from tenfold.learners.wire.measure import LinkMeasure
 from tenfold.learners.wire.security import Security, call_headers, check_client, client_options, scheme
-from tenfold.learners.wire.server import ABOUT, BYTES
+from tenfold.learners.wire.server import (
+    ABOUT,
+    BYTES,
+    MISMATCHES,
+    UNDIVIDED,
+    ByteRange,
+    NotAdmitted,
+    Refused,
+    Unreachable,
+    chunks_of,
+    missing,
+)
+
+SMOOTHING = 0.8
+
+
+@dataclass
+class LinkMeasure:
+    """Bytes moved, and smoothed bandwidth (bytes/s) and latency (s, of a control message there and back)."""
+
+    sent: int = 0
+    received: int = 0
+    bandwidth: float = 0.0
+    latency: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def moved(self, sent: int, received: int, seconds: float) -> None:
+        """The pieces of a blob went through, those that were missing, in this time without what was said before."""
+        if not sent + received:
+            return
+        with self._lock:
+            self.sent, self.received = self.sent + sent, self.received + received
+            self.bandwidth = _smoothed(self.bandwidth, (sent + received) / max(seconds, 1e-6))
+
+    def answered(self, seconds: float) -> None:
+        """A control message was answered at once."""
+        with self._lock:
+            self.latency = _smoothed(self.latency, seconds)
+
+
+def _smoothed(before: float, now: float) -> float:
+    return SMOOTHING * before + (1 - SMOOTHING) * now if before else now
+
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 1.0
 IN_FLIGHT = 2  # pieces of a stream at a time: one is sent while another is being acknowledged
@@ -158,7 +197,7 @@ class Link:
             raise _Failed(_first_line(error)) from error
         self._moved_at = time.monotonic()
 
-    def _put_piece(self, number: int, key: str, view: memoryview, piece: Range, options: Any) -> None:
+    def _put_piece(self, number: int, key: str, view: memoryview, piece: ByteRange, options: Any) -> None:
         self._write(number, {"key": key, "offset": piece[0]}, bytes(view[piece[0] : piece[1]]), options)
 
     def _write(self, number: int, where: dict[str, Any], data: bytes, options: Any) -> dict[str, Any]:
@@ -218,7 +257,7 @@ class Link:
             self.measure.moved(0, len(data), time.monotonic() - began)
         return offer
 
-    def _get_piece(self, number: int, key: str, sha256: str, piece: Range, options: Any) -> bytes:
+    def _get_piece(self, number: int, key: str, sha256: str, piece: ByteRange, options: Any) -> bytes:
         where = {"key": key, "sha256": sha256, "offset": piece[0], "length": piece[1] - piece[0]}
         client = self._bulk_client(number)
         data = _checked(client.do_get(flight.Ticket(json.dumps(where).encode()), options).read_all())
@@ -226,9 +265,9 @@ class Link:
             raise _Failed("damaged on the way")
         return data
 
-    def _in_parallel(self, pieces: Sequence[Range], move: Callable[[int, Range], None]) -> None:
+    def _in_parallel(self, pieces: Sequence[ByteRange], move: Callable[[int, ByteRange], None]) -> None:
         """Every piece, over all streams. A stream that fails ends the attempt; pieces that arrived stay."""
-        todo: queue.SimpleQueue[Range] = queue.SimpleQueue()
+        todo: queue.SimpleQueue[ByteRange] = queue.SimpleQueue()
         for piece in pieces:
             todo.put(piece)
 
@@ -321,7 +360,7 @@ class _Partial:
 
     sha256: str = ""
     data: bytearray = field(default_factory=bytearray)
-    held: list[Range] = field(default_factory=list)
+    held: list[ByteRange] = field(default_factory=list)
     mismatches: int = 0
 
     @property
@@ -333,13 +372,13 @@ class _Partial:
         if sha256 != self.sha256 or total != self.total:
             self.sha256, self.data, self.held = sha256, bytearray(total), []
 
-    def take(self, piece: Range, data: bytes) -> None:
+    def take(self, piece: ByteRange, data: bytes) -> None:
         """A piece has come."""
         self.data[piece[0] : piece[1]] = data
         self.held.append(piece)
 
 
-def _size(pieces: Sequence[Range]) -> int:
+def _size(pieces: Sequence[ByteRange]) -> int:
     return sum(end - start for start, end in pieces)
 
 

@@ -2,6 +2,8 @@
 
 import hmac
 import ipaddress
+import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,3 +94,41 @@ class TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
 def call_headers(security: Security) -> list[tuple[bytes, bytes]]:
     """What a client sends with every call."""
     return [(b"authorization", f"Bearer {security.token}".encode())]
+
+
+TOKEN_VARIABLE = "TENFOLD_TOKEN"
+
+
+def make_token(path: Path) -> str:
+    """The run's bearer token, made once, for the owner's eyes only."""
+    if path.exists():
+        return read_token(path)
+    token = secrets.token_urlsafe(32)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
+        handle.write(token + "\n")
+    try:
+        os.link(temporary, path)  # whole or not at all, and the first one stays
+    except FileExistsError:
+        return read_token(path)
+    finally:
+        temporary.unlink()
+    return token
+
+
+def read_token(path: Path) -> str:
+    """Raises InputError when there is none."""
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: the token cannot be read ({error})") from error
+    if not token:
+        raise InputError(f"{path}: empty; it must hold the syncer's token")
+    return token
+
+
+def token_from(path: Path | None, default: Path) -> str:
+    """The token: from the file named, from the environment, or from the campaign."""
+    if path is not None:
+        return read_token(path)
+    return os.environ.get(TOKEN_VARIABLE, "").strip() or read_token(default)

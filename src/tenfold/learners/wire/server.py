@@ -1,4 +1,6 @@
-"""A server: two Flight servers on two ports, so that a full bulk link cannot hold up a control message."""
+"""A server of messages and blobs: two Flight servers on two ports, so that a full bulk link cannot hold up a message.
+
+A blob goes in pieces; those that have arrived wait for the rest over broken connections."""
 
 import hashlib
 import json
@@ -6,16 +8,177 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.flight as flight
 
 from tenfold.core.errors import TenfoldError
-from tenfold.learners.wire.answers import Blob, Handler, Refused
-from tenfold.learners.wire.chunks import HALF_RECEIVED_BYTES, LARGEST_CHUNK, UNDIVIDED, Inbox
 from tenfold.learners.wire.security import Security, TokenCheck, check_security, scheme, server_options
+
+
+class Refused(TenfoldError):
+    """The other side said no, with its reason. Asking again is no use."""
+
+
+class NotAdmitted(Refused):
+    """The other side does not know the token."""
+
+    exit_code = 2
+
+
+class Unreachable(TenfoldError):
+    """The other side could not be reached, or could not do it, for as long as there was patience."""
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Bytes to be fetched, and what there is to say about them."""
+
+    header: dict[str, Any]
+    data: bytes | memoryview
+
+
+class Handler(Protocol):
+    """What a server does. Called from many threads; each method may raise Refused.
+
+    Any other TenfoldError means "not now" (a full disk, say): the client tries again.
+    """
+
+    def call(self, method: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer a control message."""
+
+    def admit(self, key: str, header: dict[str, Any], size: int) -> None:
+        """Asked before any byte of a blob is taken."""
+
+    def receive(self, key: str, header: dict[str, Any], data: memoryview) -> dict[str, Any]:
+        """A blob is here, whole, its digest checked; what is returned reaches the sender."""
+
+    def blob(self, key: str) -> Blob:
+        """A blob to be fetched."""
+
+    def rejected(self, reason: str) -> None:
+        """Told of everything that was refused: wrong tokens and malformed messages too."""
+
+
+SMALLEST_CHUNK, LARGEST_CHUNK = 16 * 1024, 512 * 1024
+UNDIVIDED = 128 * 1024  # a blob of so few bytes goes in one call: each costs a round trip and more time than the bytes
+HALF_RECEIVED = 64  # blobs under way at a time
+HALF_RECEIVED_BYTES = 4 * 1024**3
+MISMATCHES = 3  # times that a blob may come whole and yet not be the one that was announced
+
+ByteRange = tuple[int, int]
+
+
+def chunks_of(total: int, streams: int) -> list[ByteRange]:
+    """[start, end) of the pieces of a blob: smaller and smaller, so that all streams end at about the same time.
+
+    Guided self-scheduling (Polychronopoulos & Kuck 1987, IEEE Trans. Computers C-36): a piece is an eighth of
+    what is left for each stream, within bounds: a stream that loses more packets may be several times slower.
+    """
+    if 0 < total <= UNDIVIDED:
+        return [(0, total)]
+    smallest = max(SMALLEST_CHUNK, total // (32 * streams))
+    chunks: list[ByteRange] = []
+    start = 0
+    while start < total:
+        size = min(LARGEST_CHUNK, max(smallest, (total - start) // (8 * streams)), total - start)
+        chunks.append((start, start + size))
+        start += size
+    return chunks
+
+
+def missing(wanted: Sequence[ByteRange], held: Sequence[ByteRange]) -> list[ByteRange]:
+    """Those of the wanted ranges that lie in none of the held ones."""
+    return [(a, b) for a, b in wanted if not any(start <= a and b <= end for start, end in held)]
+
+
+def joined(ranges: Sequence[ByteRange]) -> list[ByteRange]:
+    """The same set of places in as few ranges as possible, in order."""
+    found: list[ByteRange] = []
+    for start, end in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return found
+
+
+@dataclass
+class _Half:
+    """A blob under way."""
+
+    header: dict[str, Any]
+    sha256: str
+    data: bytearray
+    held: list[ByteRange] = field(default_factory=list)
+    mismatches: int = 0
+
+
+class Inbox:
+    """Blobs whose bytes are not all here. Bounded: the oldest are forgotten, and their senders send them again."""
+
+    def __init__(self) -> None:
+        self._blobs: OrderedDict[str, _Half] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def begin(self, key: str, header: dict[str, Any], total: int, sha256: str) -> list[ByteRange]:
+        """Expect a blob; what is held of it already, where it is the same one."""
+        with self._lock:
+            blob = self._blobs.get(key)
+            if blob is None or blob.sha256 != sha256 or len(blob.data) != total or blob.header != header:
+                self._blobs[key] = blob = _Half(header, sha256, bytearray(total))
+            self._blobs.move_to_end(key)
+            self._forget_oldest()
+            return list(blob.held)
+
+    def _forget_oldest(self) -> None:
+        while len(self._blobs) > 1 and (
+            len(self._blobs) > HALF_RECEIVED or sum(len(b.data) for b in self._blobs.values()) > HALF_RECEIVED_BYTES
+        ):
+            self._blobs.popitem(last=False)
+
+    def take(self, key: str, offset: int, piece: bytes, crc: int) -> None:
+        """A piece has come. Raises Refused when it is not expected, TenfoldError when it was damaged on the way."""
+        with self._lock:
+            blob = self._blobs.get(key)
+        if blob is None:
+            raise Refused(f"{key[:80]}: not announced")
+        if offset < 0 or not piece or offset + len(piece) > len(blob.data):
+            raise Refused(f"{key[:80]}: bytes {offset}–{offset + len(piece)} of {len(blob.data)}")
+        if zlib.crc32(piece) != crc:
+            raise TenfoldError(f"{key[:80]}: damaged on the way, at byte {offset}")
+        place = (offset, offset + len(piece))
+        with self._lock:
+            if not missing([place], blob.held):
+                return  # whoever reads the whole blob must not see it change
+            blob.data[offset : offset + len(piece)] = piece
+            blob.held = joined([*blob.held, place])
+
+    def complete(self, key: str, sha256: str) -> tuple[dict[str, Any], memoryview] | None:
+        """Header and bytes of a blob that is all here and as announced; else None, and the bytes of a wrong one go.
+
+        Raises Refused when it was wrong too often. Every piece came with a checksum, so the line is not to blame.
+        """
+        with self._lock:
+            blob = self._blobs.get(key)
+            if blob is None or blob.sha256 != sha256 or (len(blob.data) and blob.held != [(0, len(blob.data))]):
+                return None
+        if hashlib.sha256(blob.data).hexdigest() != blob.sha256:
+            with self._lock:
+                blob.held, blob.mismatches = [], blob.mismatches + 1
+            if blob.mismatches >= MISMATCHES:
+                raise Refused(f"{key[:80]}: not what its digest says, {blob.mismatches} times")
+            return None
+        return blob.header, memoryview(blob.data).toreadonly()
+
+    def forget(self, key: str) -> None:
+        """No more of this blob."""
+        with self._lock:
+            self._blobs.pop(key, None)
+
 
 REPLIES = 1024  # answers remembered, for senders that did not hear them
 RECEIVING = 64  # blobs handed to the handler at a time, if no two share a lock
@@ -45,7 +208,7 @@ class BlobServer:
         Raises InputError beyond loopback without TLS, TenfoldError when it cannot listen.
         """
         check_security(bind, security)
-        self._desk = _Desk(handler)
+        self._desk = _Transfers(handler)
         self._bulk = _listening(_Bulk, self._desk, security, bind, bulk_port)
         self._desk.bulk_port = self._bulk.port
         self._control = _listening(_Control, self._desk, security, bind, control_port)
@@ -66,7 +229,7 @@ class BlobServer:
         self._desk.is_closed = True
 
 
-class _Desk:
+class _Transfers:
     """What both ports share: blobs coming in, blobs going out, and the handler behind them."""
 
     def __init__(self, handler: Handler) -> None:
@@ -177,7 +340,7 @@ class _Desk:
 class _Control(flight.FlightServerBase):  # type: ignore[misc]
     """Small JSON messages."""
 
-    def __init__(self, desk: _Desk, security: Security, bind: str, port: int) -> None:
+    def __init__(self, desk: _Transfers, security: Security, bind: str, port: int) -> None:
         self._desk = desk
         super().__init__(**_options(desk, security, bind, port))
 
@@ -198,7 +361,7 @@ class _Control(flight.FlightServerBase):  # type: ignore[misc]
 class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
     """Pieces of blobs, in and out."""
 
-    def __init__(self, desk: _Desk, security: Security, bind: str, port: int) -> None:
+    def __init__(self, desk: _Transfers, security: Security, bind: str, port: int) -> None:
         self._desk = desk
         super().__init__(**_options(desk, security, bind, port))
 
@@ -253,7 +416,7 @@ def _read_piece(reader: Any) -> bytes:
     return b"".join(parts)
 
 
-def _listening(kind: Callable[..., Any], desk: _Desk, security: Security, bind: str, port: int) -> Any:
+def _listening(kind: Callable[..., Any], desk: _Transfers, security: Security, bind: str, port: int) -> Any:
     deadline = time.monotonic() + TAKEN_S
     while True:
         try:
@@ -265,7 +428,7 @@ def _listening(kind: Callable[..., Any], desk: _Desk, security: Security, bind: 
         time.sleep(TAKEN_AGAIN_S)
 
 
-def _options(desk: _Desk, security: Security, bind: str, port: int) -> dict[str, Any]:
+def _options(desk: _Transfers, security: Security, bind: str, port: int) -> dict[str, Any]:
     return {
         "location": f"{scheme(security.certificate is not None)}://{_bracketed(bind)}:{port}",
         "middleware": {"token": TokenCheck(security.token, desk.handler.rejected)},

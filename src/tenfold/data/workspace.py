@@ -1,0 +1,64 @@
+"""One campaign at work in its directory: what every stage, experiment and run of it needs, in one value."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from tenfold.config import Campaign, load_campaign
+from tenfold.core.console import RunConsole, run_console
+from tenfold.core.folder import CampaignFiles
+from tenfold.data.manifest import Manifest
+from tenfold.data.verified import verified_manifest
+from tenfold.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A campaign, the directory it lies in, and the console that its work is told on."""
+
+    campaign: Campaign
+    files: CampaignFiles
+    console: RunConsole
+    overrides: tuple[str, ...] = ()
+    """The `--set` options of the command, for processes that read campaign.toml themselves."""
+    known_manifest: Manifest | None = None
+    """A manifest checked already; where it is None, `manifest` checks the corpus when it is first asked for."""
+    check_hashes: bool = True
+    """Whether that check reads every file of the corpus again. One process of several does."""
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The corpus, checked once. Raises InputError where it is missing, damaged or built from other settings."""
+        return self.known_manifest or verified_manifest(self.campaign, self.files, hashes=self.check_hashes)
+
+    @contextmanager
+    def ledger(self, *, read_only: bool = False) -> Iterator[Ledger]:
+        """The campaign's ledger, closed at the end."""
+        with closing(Ledger(self.files.ledger, read_only=read_only)) as ledger:
+            yield ledger
+
+    def with_campaign(self, campaign: Campaign) -> Self:
+        """The same corpus, directory and console under another configuration, such as that of a small run."""
+        return replace(self, campaign=campaign, known_manifest=self.manifest)
+
+
+@contextmanager
+def open_workspace(
+    directory: Path, overrides: Sequence[str] = (), *, alone: bool = False, quiet: bool = False, hashes: bool = True
+) -> Iterator[Workspace]:
+    """The campaign in `directory` with `overrides` applied.
+
+    `alone` holds its lock, so that no other command works on it; `quiet` prints nothing, as on further ranks.
+    Raises InputError for a campaign.toml that is missing or wrong, TenfoldError where another process holds the lock.
+    """
+    campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
+    with run_console(enabled=not quiet) as console:
+        workspace = Workspace(campaign, files, console, tuple(overrides), check_hashes=hashes)
+        if not alone:
+            yield workspace
+            return
+        with files.locked():
+            yield workspace

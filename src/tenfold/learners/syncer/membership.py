@@ -1,0 +1,288 @@
+"""Who trains: every incarnation of a learner from joining to its end, and which of them make no progress.
+
+A learner that restarts joins as a new incarnation with a new number, so whatever still arrives from the old one (a late
+contribution, a heartbeat of a hung process) can be told apart and refused.
+
+Liveness is judged by progress. A heartbeat thread goes on while the training thread hangs in a collective or a dead
+file system, so a heartbeat that says the same as the one before counts for nothing. What is slow by nature happens
+beside training (checkpoints, the link) or before it (joining), and is no reason to give up a learner."""
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any, Literal
+
+from tenfold.core.errors import TenfoldError
+from tenfold.learners.syncer.store import FencedDatabase
+
+MEMBERSHIP_SCHEMA = """
+CREATE TABLE IF NOT EXISTS lives (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, address TEXT, batch INTEGER NOT NULL,
+    state TEXT NOT NULL, origin TEXT, joined_at REAL NOT NULL, ended_at REAL, reason TEXT, steps INTEGER);
+CREATE TABLE IF NOT EXISTS strikes (id INTEGER PRIMARY KEY, name TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS struck (life INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS heard (life INTEGER PRIMARY KEY, step INTEGER NOT NULL);
+"""
+
+EndState = Literal["sealed", "left", "finished"]
+IncarnationState = Literal["joining", "active", "sealing", "leaving", "sealed", "left", "finished"]
+ENDING: dict[str, EndState] = {"sealing": "sealed", "leaving": "left"}
+"""Lives whose end is decided, until every shard of the syncer has sealed them; and what they are then."""
+
+_UNFINISHED = "state IN ('joining', 'active')"
+_ENDING = "state IN ('sealing', 'leaving')"
+MEMBERSHIP_COLUMNS = "number, name, address, batch, state, origin, joined_at, ended_at, reason, steps"
+
+
+@dataclass(frozen=True)
+class Incarnation:
+    """One incarnation of a learner. Times are seconds since the epoch.
+
+    `address` is its peer server ("HOST:PORT") if it has one, `batch` its samples a step, `origin` where its inner state
+    came from; `ended_at`, `reason` and `steps` (those that are in accepted contributions) are known once it is over.
+    """
+
+    number: int
+    name: str
+    address: str | None
+    batch: int
+    state: IncarnationState
+    origin: dict[str, Any] | None
+    joined_at: float
+    ended_at: float | None
+    reason: str | None
+    steps: int | None
+
+
+class Membership:
+    """Every life there was. Every change is on disk before its method returns."""
+
+    def __init__(self, book: FencedDatabase, max_strikes: int) -> None:
+        """A name that was struck `max_strikes` times is barred from joining."""
+        self._book = book
+        self._max_strikes = max_strikes
+
+    def note_steps(self, steps: Mapping[int, int]) -> None:
+        """How many steps each of these lives says that it has made, for whoever must tell later what was lost."""
+        with self._book.write() as db:
+            db.executemany("INSERT OR REPLACE INTO heard VALUES (?, ?)", list(steps.items()))
+
+    def noted_steps(self) -> dict[int, int]:
+        """LoggedIncarnation → steps as last noted."""
+        return {int(life): int(step) for life, step in self._book.read("SELECT life, step FROM heard")}
+
+    def join(self, name: str, address: str | None, batch: int) -> Incarnation:
+        """Begin a life; its number was never used before. A learner has one at a time: seal `unfinished(name)` first.
+
+        Raises TenfoldError for a barred name, an unfinished life of that name, or a batch below 1.
+        """
+        if batch < 1:
+            raise TenfoldError(f"{name}: a batch of {batch} samples; give 1 or more")
+        with self._book.write() as db:
+            self._refuse_barred(db, name)
+            if before := self.unfinished(name):
+                raise TenfoldError(f"{name}: its life {before.number} is not over; seal it before another joins")
+            cursor = db.execute(
+                "INSERT INTO lives (name, address, batch, state, joined_at) VALUES (?, ?, ?, 'joining', ?)",
+                (name, address, batch, time.time()),
+            )
+            life = self.get(int(cursor.lastrowid or 0))
+        return life
+
+    def _refuse_barred(self, db: sqlite3.Connection, name: str) -> None:
+        reasons = db.execute("SELECT reason FROM strikes WHERE name = ? ORDER BY id", (name,)).fetchall()
+        if len(reasons) >= self._max_strikes:
+            raise TenfoldError(f"{name}: barred after {len(reasons)} strikes; the last one: {reasons[-1][0]}")
+
+    def activate(self, number: int, origin: dict[str, Any] | None) -> None:
+        """A joining life has its state and begins to train. Raises TenfoldError for a life in any other state."""
+        with self._book.write() as db:
+            life = self.get(number)
+            if life.state != "joining":
+                raise TenfoldError(f"{life.name}: life {number} is {life.state}; only a joining one becomes active")
+            text = None if origin is None else json.dumps(origin, sort_keys=True)
+            db.execute("UPDATE lives SET state = 'active', origin = ? WHERE number = ?", (text, number))
+
+    def begin_end(self, number: int, state: Literal["sealed", "left"], reason: str) -> None:
+        """A life is to end as `state`, whoever dies meanwhile. The first reason stands; one that is over stays so."""
+        transient = next(before for before, after in ENDING.items() if after == state)
+        with self._book.write() as db:
+            db.execute(
+                f"UPDATE lives SET state = ?, reason = ? WHERE number = ? AND {_UNFINISHED}",
+                (transient, reason, number),
+            )
+
+    def ending(self) -> list[Incarnation]:
+        """Lives whose end has begun and is not complete, oldest first."""
+        return self._select(_ENDING)
+
+    def end(self, number: int, state: EndState, reason: str, steps: int) -> None:
+        """A life is over, `steps` of its steps are committed. The first end stands: ending it again changes nothing.
+
+        Raises TenfoldError for an unknown life.
+        """
+        with self._book.write() as db:
+            self.get(number)
+            db.execute(
+                "UPDATE lives SET state = ?, reason = ?, steps = ?, ended_at = ? "
+                f"WHERE number = ? AND ({_UNFINISHED} OR {_ENDING})",
+                (state, reason, steps, time.time(), number),
+            )
+
+    def strike(self, number: int, reason: str) -> int | None:
+        """Count something bad that a life did against its learner; returns how often it has. Never forgotten.
+
+        A life ends by its first, so it counts once: None when it is told again. Raises TenfoldError for an unknown one.
+        """
+        with self._book.write() as db:
+            name = self.get(number).name
+            if db.execute("INSERT OR IGNORE INTO struck VALUES (?)", (number,)).rowcount == 0:
+                return None
+            db.execute("INSERT INTO strikes (name, reason, at) VALUES (?, ?, ?)", (name, reason, time.time()))
+            count = db.execute("SELECT count(*) FROM strikes WHERE name = ?", (name,)).fetchone()[0]
+        return int(count)
+
+    def unfinished(self, name: str) -> Incarnation | None:
+        """The life of this name that is not over (its process may be gone); there is at most one."""
+        return next(iter(self._select(f"name = ? AND {_UNFINISHED}", name)), None)
+
+    def get(self, number: int) -> Incarnation:
+        """One life. Raises TenfoldError when there is none of this number."""
+        found = self._select("number = ?", number)
+        if not found:
+            raise TenfoldError(f"{self._book.path}: there is no life {number}")
+        return found[0]
+
+    def active(self) -> list[Incarnation]:
+        """The lives that get leases and may contribute, oldest first."""
+        return self._select("state = 'active'")
+
+    def all(self) -> list[Incarnation]:
+        """Every life there was, oldest first."""
+        return self._select("1")
+
+    def _select(self, where: str, *args: str | int) -> list[Incarnation]:
+        rows = self._book.read(f"SELECT {MEMBERSHIP_COLUMNS} FROM lives WHERE {where} ORDER BY number", args)
+        return [incarnation_from_row(row) for row in rows]
+
+
+def incarnation_from_row(row: tuple[Any, ...]) -> Incarnation:
+    """A life from its COLUMNS."""
+    number, name, address, batch, state, origin, joined, ended, reason, steps = row
+    return Incarnation(number, name, address, batch, state, origin and json.loads(origin), joined, ended, reason, steps)
+
+
+REMEMBERED_STEPS = 20
+FIRST_STEP = 10.0  # × minimum: the first step compiles and warms up
+JOINING = 30.0  # × minimum: fragments and inner state come over a link that may be slow
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """What is known of one life; times in seconds of the caller's clock."""
+
+    progress_at: float
+    step_since: float
+    """When the step under way began: at the end of the one before, or of a wait for samples."""
+    is_joining: bool = False
+    report: tuple[int, int] | None = None
+    first_step: float | None = None
+    intervals: tuple[float, ...] = ()
+
+    def heard(self, now: float, report: tuple[int, int]) -> "_Watch":
+        """After one report. A clock that lags behind, as between threads, is held."""
+        if report == self.report:
+            return self
+        now = max(now, self.progress_at)
+        watch = replace(self, progress_at=now, report=report)
+        if self.report is None:
+            return watch
+        steps = report[0] - self.report[0]
+        return replace(watch._stepped(now - self.step_since, steps) if steps > 0 else watch, step_since=now)
+
+    def _stepped(self, seconds: float, steps: int) -> "_Watch":
+        """After `steps` more steps, which beats may report several at a time."""
+        if self.first_step is None:
+            return replace(self, first_step=seconds / steps)
+        return replace(self, intervals=(*self.intervals, seconds / steps)[-REMEMBERED_STEPS:])
+
+    def allowance(self, minimum: float, factor: float) -> float:
+        """Seconds without progress that are no stall."""
+        if self.is_joining:
+            return JOINING * minimum
+        if self.first_step is None:
+            return FIRST_STEP * minimum
+        # Until there is an interval the first step is the only hint of how long one takes.
+        return max(minimum, factor * max(self.intervals, default=self.first_step))
+
+
+class Liveness:
+    """Who stalls. Pure: every method takes the time, in seconds of one monotonic clock. Safe to use from many threads.
+
+    Allowances, in seconds since the last progress:
+
+    - training: max(minimum, factor × longest of the last 20 intervals between steps); 10 × minimum for the first step
+    - joining: 30 × minimum
+    """
+
+    def __init__(self, minimum: float, factor: float) -> None:
+        """`minimum` seconds, several beats, are always allowed; `factor` scales the slowest of a life's own steps."""
+        self._minimum = minimum
+        self._factor = factor
+        self._watched: dict[int, _Watch] = {}
+        self._lock = threading.Lock()
+
+    def joining(self, life: int, now: float) -> None:
+        """Watch a life that is on its way to its first step."""
+        with self._lock:
+            self._watched[life] = _Watch(now, now, is_joining=True)
+
+    def started(self, life: int, now: float) -> None:
+        """Watch a life from its activation on; its next step counts as the first."""
+        with self._lock:
+            self._watched[life] = _Watch(now, now)
+
+    def progress(self, life: int, now: float, step: int, waits: int) -> None:
+        """What a heartbeat says: steps done, and how often it was found that there is nothing to train.
+
+        Any change is progress, a repetition is none. A late beat of a life that is not watched is ignored, so that the
+        dead are not watched again.
+        """
+        with self._lock:
+            if (watch := self._watched.get(life)) is not None:
+                self._watched[life] = watch.heard(now, (step, waits))
+
+    def stalled(self, now: float) -> list[tuple[int, float]]:
+        """(life, seconds since its last progress) of every life that stands still for longer than it may."""
+        with self._lock:
+            watched = sorted(self._watched.items())
+        return [
+            (life, now - watch.progress_at)
+            for life, watch in watched
+            if now - watch.progress_at > watch.allowance(self._minimum, self._factor)
+        ]
+
+    def silence(self, life: int, now: float) -> float:
+        """Seconds since a watched life's last progress; beats that repeat themselves do not break it."""
+        return now - self._watch(life).progress_at
+
+    def step_seconds(self, life: int) -> float | None:
+        """Median of a watched life's last 20 intervals between steps; None before the second step."""
+        intervals: Sequence[float] = self._watch(life).intervals
+        return median(intervals) if intervals else None
+
+    def forget(self, life: int) -> None:
+        """Stop watching a life that is over."""
+        with self._lock:
+            self._watched.pop(life, None)
+
+    def _watch(self, life: int) -> _Watch:
+        with self._lock:
+            watch = self._watched.get(life)
+        if watch is None:
+            raise TenfoldError(f"life {life} is not watched")
+        return watch

@@ -1,0 +1,83 @@
+"""Numbers and tables as people read them."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenfold.core import text
+from tenfold.core.tables import text_table
+
+CASES: list[tuple[Callable[..., str], Any, str]] = [
+    (text.duration, 42, "42s"),
+    (text.duration, 59.6, "1m00s"),
+    (text.duration, 185, "3m05s"),
+    (text.duration, 7800, "2h10m"),
+    (text.duration, 273600, "3d04h"),
+    (text.duration, math.nan, "?"),
+    (text.clock, 31.4, "0:31"),
+    (text.clock, 3671, "1:01:11"),
+    (text.span, 0.00213, "2.13 ms"),
+    (text.span, 1.5, "1.5 s"),
+    (text.span, 90, "1.5 min"),
+    (text.span, 7200, "2 h"),
+    (text.span, 36e5, "1,000 h"),
+    (text.times, 1, "once"),
+    (text.times, 2, "twice"),
+    (text.times, 3000, "3,000 times"),
+    (text.amount, 1.2e12, "1.2 T"),
+    (text.amount, 405e9, "405 B"),
+    (text.amount, 999_999, "999,999"),
+    (text.amount_in_words, 16.78e6, "16.8 million"),
+    (text.amount_in_words, 512, "512"),
+    (text.short, 1234567, "1.23M"),
+    (text.short, 0.00012, "1.2e-04"),
+    (text.short, 0, "0"),
+    (text.byte_size, 512, "512 B"),
+    (text.byte_size, 1.5 * 2**30, "1.5 GiB"),
+    (text.digits, 0.03121, "0.0312"),
+    (text.digits, 1234, "1,234"),
+    (text.percent, 0.0069, "0.69%"),
+    (text.percent, 0.083, "8.3%"),
+    (text.percent, 0.5, "50%"),
+    (text.percent, 0, "0%"),
+    (text.percent, None, "–"),
+]
+
+
+@pytest.mark.parametrize(("write", "value", "expected"), CASES)
+def test_a_value_is_written_as_people_do(write: Callable[..., str], value: Any, expected: str) -> None:
+    assert write(value) == expected
+
+
+def test_precise_durations_and_counts() -> None:
+    assert (text.duration(0.432, precise=True), text.duration(5.21, precise=True)) == ("0.43s", "5.2s")
+    assert text.duration(9.96, precise=True) == "10s"
+    assert (text.count(1, "learner"), text.count(1234, "learner")) == ("1 learner", "1,234 learners")
+
+
+@given(st.floats(min_value=0, max_value=1e9))
+def test_a_duration_is_near_what_it_says(seconds: float) -> None:
+    sizes = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    said, number = 0, ""
+    for letter in text.duration(seconds):
+        if letter.isdigit():
+            number += letter
+        else:
+            said, number = said + int(number) * sizes[letter], ""
+    smallest = 3600 if seconds >= 86400 else 60 if seconds >= 3600 else 1
+    assert abs(said - seconds) <= smallest
+
+
+def test_tables_keep_every_cell_on_its_line() -> None:
+    rows = [["a [bold]", "1.2", ""], ["c" * 300, "10.25", ""]]
+    assert text_table(["model", "loss", "note"], rows) == [
+        f"{'model':300}   loss  note",
+        f"{'a [bold]':300}    1.2",
+        f"{'c' * 300}  10.25",
+    ]
+    assert text_table(["model", "loss", "note"], [["a", "1", ""]], "rl", drop_empty=True) == ["model  loss", "    a  1"]
+    assert text_table(["model"], []) == ["model"]
