@@ -164,8 +164,8 @@ def test_least_time_is_sorted_and_pays_for_large_batches(fastest: GoalPlan) -> N
 def test_layouts_to_try_come_with_chances(fastest: GoalPlan, ten_days: GoalPlan) -> None:
     for made in (fastest, ten_days):
         assert made.layouts[0].layout == made.best[0].layout
-        assert [one.step_seconds for one in made.layouts] == sorted(one.step_seconds for one in made.layouts)
-        assert 0 < sum(one.chance for one in made.layouts) <= 1
+        assert [one.seconds for one in made.layouts] == sorted(one.seconds for one in made.layouts)
+        assert 0 < sum(made.regret.chances) <= 1
         assert made.regret.first >= made.regret.after[-1] >= 0
 
 
