@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tenfold.campaign.plan import FleetLine, Front, Lever, Plan, Sensitivity, plan_page, write_pictures
-from tenfold.campaign.plan.files import standalone
+from tenfold.campaign.plan.files import standalone, write_pictures
 from tenfold.campaign.report import render
 from tenfold.core.errors import InputError
-from tenfold.pages.plan_page import counted, plan_figures
+from tenfold.pages.plan import FleetLine, Front, Lever, Plan, Sensitivity
+from tenfold.pages.plan_page import counted, plan_figures, plan_page
 from tests.campaign.browser import open_browser
 from tests.campaign.plan.example import larger, llama_plan
 from tests.campaign.plan.svg import parsed

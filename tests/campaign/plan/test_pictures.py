@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.campaign.plan import FleetLine, FleetPoint, Front, FrontPoint, Lever, Sensitivity
+from tenfold.pages.plan import FleetLine, FleetPoint, Front, FrontPoint, Lever, Sensitivity
 from tenfold.pages.plan_pictures import (
     WIDTH,
     Bar,

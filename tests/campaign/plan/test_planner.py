@@ -4,8 +4,10 @@ import math
 
 import pytest
 
-from tenfold.campaign.plan import Plan, fleet_lines, plan_page, plan_table, planned, sensitivity_of
-from tenfold.pages.plan_page import plan_figures
+from tenfold.campaign.plan.build import fleet_lines, planned, sensitivity_of
+from tenfold.pages.plan import Plan
+from tenfold.pages.plan_page import plan_figures, plan_page
+from tenfold.pages.plan_table import plan_table
 from tenfold.planner.calibration.calibrated import MOST_MEASURED, shipped_calibration
 from tenfold.planner.fleet.curves import goodput_curves
 from tenfold.planner.fleet.section import FleetSection, fleet_run
@@ -27,7 +29,7 @@ def test_a_search_becomes_a_plan_with_every_picture_it_has_data_for(question: La
     run = fleet_run(FleetSection(replica_devices=256), question.cluster)
     curves = goodput_curves(run, [4096, 262_144], learner_devices=1024, replicas=2)
     changes = sensitivity_of(levers)
-    plan = Plan(llama_asked(), tuple(map(planned, found.best)), None, fleet_lines(curves.points), changes)
+    plan = Plan(llama_asked(), tuple(map(planned, found.best)), None, fleet_lines(curves), changes)
     assert Plan.from_dict(plan.to_dict()) == plan
     assert [figure.name for figure in plan_figures(plan)] == ["step-time", "memory", "fleet", "sensitivity"]
     assert plan_page(plan).count("<svg") == 4

@@ -1,6 +1,5 @@
 """Whole searches, with the shipped calibration: what must hold of their outcome, and bad input."""
 
-import io
 import json
 import math
 from dataclasses import replace
@@ -16,7 +15,6 @@ from tenfold.planner.calibration.calibrated import shipped_calibration
 from tenfold.planner.codesign.goal import Goal, parse_goal
 from tenfold.planner.codesign.lowest_loss import recipe_near
 from tenfold.planner.codesign.plan import GoalPlan, search_goal
-from tenfold.planner.codesign.progress import progress_to
 from tenfold.planner.codesign.terms import terms_of
 from tenfold.planner.codesign.text import plan_lines
 from tenfold.planner.codesign.trials import Design, Laboratory, batch_sizes, cluster_parts, expected_log_loss, pareto
@@ -301,15 +299,3 @@ def plan_of_one() -> Design:
 
 
 _ONE: Design | None = None
-
-
-def test_progress_tells_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("tenfold.planner.codesign.progress.time.monotonic", lambda: now[0])
-    stream = io.StringIO()
-    told = progress_to(stream)
-    now[0] = 10.0
-    told(5, 20)
-    now[0] = 10.1
-    told(6, 20)
-    assert stream.getvalue() == "\rsearch 5 of at most 20, at most 30 s left "

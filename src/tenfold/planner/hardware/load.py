@@ -30,6 +30,7 @@ from tenfold.planner.hardware.cluster import (
     Site,
     Tier,
     Wide,
+    default_cluster,
     default_domain,
     default_tiers,
     fabric,
@@ -206,6 +207,21 @@ def example_text(name: str) -> str:
 def example_cluster(name: str) -> Cluster:
     """A shipped cluster. Raises InputError with the names there are."""
     return parse_cluster(example_text(name), f"{name}.toml")
+
+
+def find_cluster(text: str) -> Cluster:
+    """A TOML file, the name of an example, or ACCELERATOR:DEVICES. Raises InputError for text that is none of them."""
+    if text.endswith(".toml") or Path(text).is_file():
+        return load_cluster(Path(text))
+    if text in example_clusters():
+        return example_cluster(text)
+    name, colon, devices = text.rpartition(":")
+    if colon and devices.isdigit() and int(devices) > 0:
+        return default_cluster(name, int(devices))
+    raise InputError(
+        f"--cluster {text}: no such file and no example; give a TOML file, one of {', '.join(example_clusters())}, or "
+        "ACCELERATOR:DEVICES such as H100-SXM:1024"
+    )
 
 
 def _build(section: ClusterSection) -> Cluster:
