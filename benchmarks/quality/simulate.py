@@ -1,10 +1,10 @@
 """One training run of several learners in one process, on a clock of its own: what it ends with, and how it merged.
 
-    python benchmarks/quality/simulate.py CAMPAIGN [--learners 4] [--jitter 0.2] [--set cluster.quorum=2] ...
+    python benchmarks/quality/simulate.py CAMPAIGN [--learners 4] [--jitter 0.2] [--set learners.quorum=2] ...
 
 Learners, movements, quantisation, weights, grace window and outer optimizer are the product's own; what is simulated
 is time: a step of learner i takes its `pace` times one plus up to `jitter`, a message takes `delay`, both in mean
-steps, and so is cluster.grace. So participation can be set, and a run is a function of its seed. `--learners 0` trains
+steps, and so is learners.grace. So participation can be set, and a run is a function of its seed. `--learners 0` trains
 the plain loop's way.
 """
 
@@ -88,7 +88,7 @@ class Simulation:
         self._outer: OuterOptimizer = outer_optimizer(campaign)
         weights = {name: p.detach() for name, p in actors[0].learner.model.named_parameters()}
         self._desks = [
-            _Desk(f, FragmentState.first(vector_of(weights, f)), AdaptiveGrace(campaign.cluster.grace))
+            _Desk(f, FragmentState.first(vector_of(weights, f)), AdaptiveGrace(campaign.learners.grace))
             for f in fragments
         ]
         plan = actors[0].learner.plan
@@ -129,7 +129,7 @@ class Simulation:
 
     def _step(self, now: float, actor: _Actor) -> None:
         """The step that ends now; what arrived while it ran is merged after it."""
-        if not self._campaign.cluster.overlap and any(f.awaits_merge for f in actor.life.fragments):
+        if not self._campaign.learners.overlap and any(f.awaits_merge for f in actor.life.fragments):
             self._merge_arrived(now, actor)
             if any(f.awaits_merge for f in actor.life.fragments):
                 self._at(now + 0.05, "step", actor)  # waits, as a learner without overlap does
@@ -180,7 +180,7 @@ class Simulation:
         self._merge_if_due(now, desk)
 
     def _merge_if_due(self, now: float, desk: _Desk) -> None:
-        due = merge_time(desk.arrived, self._training, self._campaign.cluster.quorum, desk.grace)
+        due = merge_time(desk.arrived, self._training, self._campaign.learners.quorum, desk.grace)
         if math.isinf(due):
             return
         desk.grace.quorum(max(desk.arrived.values()))
@@ -193,7 +193,7 @@ class Simulation:
         waiting = sorted(desk.waiting, key=lambda sent: (sent.what.life, sent.what.sequence))
         training = self._training | {sent.what.life for sent in waiting}
         weights = [desk.pace.share(sent.what.life, training) for sent in waiting]
-        if not self._campaign.cluster.quorum:
+        if not self._campaign.learners.quorum:
             total = sum(sent.what.tokens for sent in waiting)
             weights = [sent.what.tokens / total for sent in waiting]
         movements = [(weight, sent.movement) for weight, sent in zip(weights, waiting, strict=True)]
@@ -210,8 +210,8 @@ class Simulation:
 
 def batch_samples(campaign: Campaign) -> int:
     """Samples of one inner step of one learner."""
-    cluster = campaign.cluster
-    tokens = cluster.batch_tokens or campaign.train.batch_tokens // max(1, cluster.learners)
+    settings = campaign.learners
+    tokens = settings.batch_tokens or campaign.train.batch_tokens // max(1, settings.count)
     return tokens // campaign.model.context
 
 
@@ -234,7 +234,7 @@ def simulate(campaign: Campaign, files: CampaignFiles, conditions: Conditions) -
 
 
 def _train_together(campaign: Campaign, learners: list[Learner], conditions: Conditions) -> float:
-    fragments, settings = fragments_of(campaign, learners[0].model), campaign.cluster
+    fragments, settings = fragments_of(campaign, learners[0].model), campaign.learners
     actors = []
     for number, learner in enumerate(learners):
         parameters = {name: p.detach() for name, p in learner.model.named_parameters()}
@@ -266,9 +266,9 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.5)
     parser.add_argument("--slowest", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the campaign, e.g. cluster.quorum=4")
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the campaign, e.g. learners.quorum=4")
     arguments = parser.parse_args()
-    overrides = [f"cluster.learners={arguments.learners}", "train.threads=1", *arguments.set]
+    overrides = [f"learners.count={arguments.learners}", "train.threads=1", *arguments.set]
     campaign = load_campaign(arguments.campaign, overrides)
     conditions = Conditions(arguments.learners, arguments.jitter, arguments.delay, arguments.slowest, arguments.seed)
     print(json.dumps(simulate(campaign, CampaignFiles(arguments.campaign), conditions)))

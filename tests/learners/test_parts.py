@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenfold.config.cluster import Precision
+from tenfold.config.learners import Precision
 from tenfold.core.errors import InputError
 from tenfold.learners.learner.replica import FragmentReplica, Replica, inner_steps_of
 from tenfold.learners.messages import Contribution, Merged, Published

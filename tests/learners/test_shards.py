@@ -27,13 +27,13 @@ from tenfold.learners.syncer.remote import RemoteMembership
 from tenfold.learners.syncer.service import ShardHandler, SyncerHandler, make_shard, remote_shards
 from tenfold.learners.wire import BlobServer, Link, Refused, Security, Unreachable
 from tenfold.ledger import Ledger
-from tests.learners.small import cluster_campaign, committed_samples, total_samples, train, wait_until
+from tests.learners.small import committed_samples, learners_campaign, total_samples, train, wait_until
 
 CAMPAIGN = Campaign.model_validate(
     {
         "model": {"depth": 1, "width": 32, "head_dim": 16, "context": 32},
         "train": {"batch_tokens": 256},
-        "cluster": {"learners": 2, "fragments": 2, "syncer_shards": 2, "grace": 0.0, "strikes": 2},
+        "learners": {"count": 2, "fragments": 2, "syncer_shards": 2, "grace": 0.0, "strikes": 2},
     }
 )
 VOCABULARY, TOTAL, SECURITY = 300, 128, Security("secret")
@@ -448,7 +448,7 @@ faults = [
 
 @pytest.mark.slow
 def test_shard_and_coordinator_killed_while_learners_train(tmp_path: Path) -> None:
-    campaign = cluster_campaign(tmp_path, tokens=240_000, more=FAULTS)
+    campaign = learners_campaign(tmp_path, tokens=240_000, more=FAULTS)
     result = train(campaign)
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
     with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
@@ -458,26 +458,26 @@ def test_shard_and_coordinator_killed_while_learners_train(tmp_path: Path) -> No
     assert ("stop", "syncer-1") in done and ("partition", "syncer-1") in done
     died = [event.data["learner"] for event in events if event.kind == "died"]
     assert sorted(died) == ["learner-1", "syncer", "syncer-1"]
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(campaign / "learners") as log:
         (killed,) = {life.name for life in log.lives() if life.state == "sealed"}
         assert killed == "learner-1"
         assert all(log.newest_version(fragment) > 10 for fragment in range(3))
-    assert not list((campaign / "cluster" / "shard-0").glob("fragment-1"))
-    assert sorted(path.name for path in (campaign / "cluster" / "shard-1").glob("fragment-*")) == ["fragment-1"]
+    assert not list((campaign / "learners" / "shard-0").glob("fragment-1"))
+    assert sorted(path.name for path in (campaign / "learners" / "shard-1").glob("fragment-*")) == ["fragment-1"]
     assert run_replay(campaign, ())["weights_digest"] == result["weights_digest"]
-    with pytest.raises(InputError, match=r"--shard 2: cluster.syncer_shards = 2"):
+    with pytest.raises(InputError, match=r"--shard 2: learners.syncer_shards = 2"):
         run_syncer(campaign, (), 2, None, 0, child=True)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"syncer_shards": 5}, "cluster: syncer_shards 5: each holds a fragment; at most 4"),
-        ({"syncer_shards": 0}, "cluster.syncer_shards = 0"),
-        ({"syncer_shards": 2, "port": 65533}, "cluster: port 65533: 4 ports from there on go beyond 65535"),
+        ({"syncer_shards": 5}, "learners: syncer_shards 5: each holds a fragment; at most 4"),
+        ({"syncer_shards": 0}, "learners.syncer_shards = 0"),
+        ({"syncer_shards": 2, "port": 65533}, "learners: port 65533: 4 ports from there on go beyond 65535"),
     ],
 )
 def test_shards_that_cannot_be_are_one_clear_line(values: dict[str, int], message: str) -> None:
-    text = "\n".join(["[cluster]", *(f"{key} = {value}" for key, value in values.items())])
+    text = "\n".join(["[learners]", *(f"{key} = {value}" for key, value in values.items())])
     with pytest.raises(InputError, match=f"^c.toml: {re.escape(message)}"):
         parse_campaign(text, "c.toml")

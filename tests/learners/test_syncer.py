@@ -31,7 +31,7 @@ CAMPAIGN = Campaign.model_validate(
     {
         "model": {"depth": 1, "width": 32, "head_dim": 16, "context": 32},
         "train": {"batch_tokens": 256},
-        "cluster": {"learners": 2, "fragments": 2, "grace": 0.0, "strikes": 2},
+        "learners": {"count": 2, "fragments": 2, "grace": 0.0, "strikes": 2},
     }
 )
 VOCABULARY = 300
@@ -91,7 +91,7 @@ def open_syncer(folder: Path, stack: ExitStack, port: int = 0) -> RunningSyncer:
 
     recorder = Recorder(open_ledger, said.append)
     stack.callback(recorder.close)
-    coordinator = Coordinator(folder, RunFacts("r", TOTAL, 8, CAMPAIGN.cluster.strikes, 5.0, 0), recorder)
+    coordinator = Coordinator(folder, RunFacts("r", TOTAL, 8, CAMPAIGN.learners.strikes, 5.0, 0), recorder)
     stack.callback(coordinator.close)
     shard = make_shard(CAMPAIGN, VOCABULARY, folder / "shard-0", coordinator, recorder)
     stack.callback(shard.shelf.close)

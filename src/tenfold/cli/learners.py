@@ -57,8 +57,8 @@ def _order(what: str, campaign: Path, name: str, as_json: bool) -> None:
 
 def syncer(
     campaign: CampaignDirectory = HERE,
-    shard: Annotated[int, typer.Option(min=0, help="Which of cluster.syncer_shards; 0 coordinates.")] = 0,
-    port: Annotated[int | None, typer.Option(help="Control port. Default: cluster.port + 2 × shard.")] = None,
+    shard: Annotated[int, typer.Option(min=0, help="Which of learners.syncer_shards; 0 coordinates.")] = 0,
+    port: Annotated[int | None, typer.Option(help="Control port. Default: learners.port + 2 × shard.")] = None,
     bulk_port: Annotated[int, typer.Option(help="Port of the fragments; 0 takes a free one.")] = 0,
     child: Annotated[bool, typer.Option("--child", hidden=True)] = False,
     set_: Overrides = None,

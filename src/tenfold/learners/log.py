@@ -47,7 +47,7 @@ class RunLog:
         """The log of the run in `folder`. Raises InputError when there is none."""
         paths = [folder / "coordinator.sqlite", *sorted(folder.glob("shard-*/merge-log.sqlite"))]
         if len(paths) < 2 or not paths[0].exists():
-            raise InputError(f"{folder}: no merge log here; only a run with [cluster] learners has one")
+            raise InputError(f"{folder}: no merge log here; only a run with [learners] has one")
         connections = [sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True) for path in paths]
         try:
             for connection, path in zip(connections, paths, strict=True):

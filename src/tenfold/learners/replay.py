@@ -222,7 +222,7 @@ class Replay:
                 return False
             moments = source.snapshots[int(origin["step"])]
         self._leave()
-        settings = self._learner.campaign.cluster
+        settings = self._learner.campaign.learners
         local = [
             FragmentReplica(f, [self._parameters[name] for name in f.names], settings.precision)
             for f in self._fragments

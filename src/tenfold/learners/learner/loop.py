@@ -200,7 +200,7 @@ class DecoupledLearner:
         return self._is_sharded or self.learner.ranks.is_first
 
     def _life(self, number: int, start: Mapping[int, tuple[int, Tensor]]) -> Replica:
-        settings, (rank, ranks) = self.learner.campaign.cluster, self._part
+        settings, (rank, ranks) = self.learner.campaign.learners, self._part
         local = [
             FragmentReplica(fragment, [self._parameters[name] for name in fragment.names], settings.precision)
             for fragment in self.fragments
@@ -304,7 +304,7 @@ class DecoupledLearner:
         tokens = order.samples * self.learner.plan.context
         life.trained(tokens)
         self._send(due, life, wires)
-        if not self.learner.campaign.cluster.overlap:
+        if not self.learner.campaign.learners.overlap:
             self._await_merges(life, wires)
         self._note(order, nats * tokens, tokens, size, time.perf_counter() - began, wires)
         self._save_sometimes(order, life)
@@ -412,7 +412,7 @@ class _Connections(AbstractContextManager["_Connections"]):
     """The threads that talk to the syncer during one life. Only the first rank takes samples and tells how it is."""
 
     def __init__(self, owner: DecoupledLearner, life: Replica, start: Mapping[int, tuple[int, Tensor]]) -> None:
-        site, settings = owner.site, owner.learner.campaign.cluster
+        site, settings = owner.site, owner.learner.campaign.learners
 
         def link() -> Link:
             return Link(site.syncer, site.security, streams=1)

@@ -53,7 +53,7 @@ def _check_shares(batch: int, plan: RunPlan, ranks: Ranks) -> None:
     if left % ranks.world_size:
         raise InputError(
             f"the last step of the run has {left} sequences, which {ranks.world_size} ranks cannot share equally; "
-            "set cluster.batch_tokens or train.tokens so that it can be"
+            "set learners.batch_tokens or train.tokens so that it can be"
         )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tenfold.config.cluster import Precision
+from tenfold.config.learners import Precision
 from tenfold.learners.messages import Contributed, Contribution, Merged, Published
 from tenfold.learners.outer import Fragment, decode, encode
 from tenfold.train.learner import Learner
