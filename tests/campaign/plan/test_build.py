@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tenfold.campaign.plan.build import front_of, sensitivity_of
 from tenfold.pages.plan import Lever, Planned, Recomputation
-from tenfold.pages.plan_bars import (
+from tenfold.pages.plan_page import (
     MEMORY_GROUPS,
     TIME_GROUPS,
     batch_text,

@@ -6,8 +6,7 @@ import pytest
 
 from tenfold.campaign.plan.build import fleet_lines, planned, sensitivity_of
 from tenfold.pages.plan import Plan
-from tenfold.pages.plan_page import plan_figures, plan_page
-from tenfold.pages.plan_table import plan_table
+from tenfold.pages.plan_page import plan_figures, plan_page, plan_table
 from tenfold.planner.calibration.calibrated import MOST_MEASURED, shipped_calibration
 from tenfold.planner.fleet.curves import goodput_curves
 from tenfold.planner.fleet.section import FleetSection, fleet_run

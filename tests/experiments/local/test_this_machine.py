@@ -82,7 +82,7 @@ def test_doctor_says_where_it_cannot_write(tmp_path: Path) -> None:
 
 
 def test_looking_up_hardware_does_not_load_torch() -> None:
-    code = "import sys; from tenfold.planner.hardware import default_cluster; sys.exit('torch' in sys.modules)"
+    code = "import sys; from tenfold.planner.hardware.cluster import default_cluster; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

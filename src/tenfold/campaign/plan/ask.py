@@ -4,13 +4,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tenfold.campaign.plan.build import asked_of, fleet_lines, page_of, planned, sensitivity_of
-from tenfold.campaign.plan.files import write_page, write_settings
+from tenfold.campaign.plan.build import asked_of, fleet_lines, page_of, planned, sensitivity_of, write_settings
 from tenfold.core.console import RunConsole, run_console
 from tenfold.core.errors import InputError
 from tenfold.core.progress import ProgressLines
 from tenfold.pages.plan import Plan
-from tenfold.pages.plan_table import plan_table
+from tenfold.pages.plan_files import write_page
+from tenfold.pages.plan_page import plan_table
 from tenfold.planner.calibration.calibrated import shipped_calibration
 from tenfold.planner.calibration.evaluation import HELD_OUT, evaluate_rows
 from tenfold.planner.codesign.goal import known_model, load_goal

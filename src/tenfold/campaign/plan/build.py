@@ -3,9 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import cast
 
-from tenfold.pages.charts import short_number
+from tenfold.core.files import write_text
+from tenfold.core.text import short
 from tenfold.pages.plan import (
     Asked,
     FleetLine,
@@ -18,15 +20,23 @@ from tenfold.pages.plan import (
     Recomputation,
     Sensitivity,
 )
+from tenfold.planner.calibration.calibrated import shipped_calibration
 from tenfold.planner.codesign.plan import GoalPlan
 from tenfold.planner.codesign.trials import Design, part_with
 from tenfold.planner.cost.layout import RECOMPUTATIONS, Layout, Numbers, Shape
 from tenfold.planner.cost.memory import Memory
 from tenfold.planner.cost.step import StepTime
+from tenfold.planner.export.campaign import campaign_sections
+from tenfold.planner.export.job import Job
+from tenfold.planner.export.megatron import megatron_text
+from tenfold.planner.export.torchtitan import torchtitan_toml
 from tenfold.planner.fleet.curves import CurvePoint, FleetCurves
 from tenfold.planner.hardware.cluster import Cluster
 from tenfold.planner.search.layouts import Choice
 from tenfold.planner.search.sensitivity import MachineLever
+
+OWN = "tenfold"
+"""The framework that a campaign trains with."""
 
 
 def asked_of(cluster: Cluster, model: str, shape: Shape, sequences: int, precision: str) -> Asked:
@@ -147,7 +157,7 @@ def _beats(first: tuple[float, float], second: tuple[float, float]) -> bool:
 
 def _design_name(design: Design) -> str:
     """405B, 15T tokens."""
-    parameters, tokens = (short_number(float(n)).replace("G", "B") for n in (design.parameters, design.tokens))
+    parameters, tokens = (short(float(n)).replace("G", "B") for n in (design.parameters, design.tokens))
     return f"{parameters}, {tokens} tokens"
 
 
@@ -178,3 +188,15 @@ def _relaxed(designed: GoalPlan) -> Sensitivity | None:
 def _model_name(design: Design) -> str:
     shape = design.shape
     return f"{design.parameters / 1e9:.3g}B ({shape.layers:g} layers of {shape.width:g})"
+
+
+def write_settings(job: Job, to: Path) -> list[str]:
+    """Write a planned job as settings of tenfold, torchtitan and Megatron-LM; one line says so."""
+    texts = {
+        "campaign.toml": campaign_sections(job, shipped_calibration().memory_constants(OWN)),
+        "torchtitan.toml": torchtitan_toml(job),
+        "megatron.txt": megatron_text(job),
+    }
+    for name, text in texts.items():
+        write_text(to / name, text)
+    return [f"wrote {', '.join(str(to / name) for name in texts)}"]

@@ -8,8 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from tenfold.config.base import Section
-from tenfold.config.load import explain, parse_document, read_text
+from tenfold.config.base import Section, explain, parse_document, read_text
 from tenfold.core.errors import InputError
 from tenfold.planner.hardware.accelerator import (
     GIGA,

@@ -1,0 +1,224 @@
+"""The plan's page, its section in the report and its files, as a person gets them."""
+
+import html
+import json
+import re
+import struct
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenfold.core.errors import InputError
+from tenfold.pages.plan import FleetLine, Front, Lever, Plan, Sensitivity
+from tenfold.pages.plan_files import standalone, write_pictures
+from tenfold.pages.plan_page import plan_figures, plan_page
+from tenfold.pages.report import render
+from tests.campaign.browser import open_browser
+from tests.campaign.plan.example import larger, llama_plan
+from tests.pages.svg import parsed
+from tests.pages.test_forecast import Page, base
+
+EVIL = '<script>alert("x")</script>'
+PLAN = llama_plan()
+ALL = ("step-time", "memory", "front", "fleet", "sensitivity")
+
+# What it says
+
+
+def test_question_table_and_pictures_are_on_the_page() -> None:
+    text = Page(plan_page(PLAN)).text
+    assert "How should Llama-3.1-405B (406 billion parameters, context 8,192)" in text
+    assert "16,384 × H100-SXM (80 GB each) with 2,048 sequences (16.8 million tokens) in a step, in bf16?" in text
+    best = PLAN.layouts[0]
+    assert f"1 {best.tensor} {best.context} {best.pipeline} {best.data} {best.expert} zero bubble" in text
+    assert f"{best.tokens_per_second:,.0f}" in text
+    assert PLAN.notes[0] in text
+    for heading in ("Where a step's time goes", "Where memory goes", "Final loss against days"):
+        assert heading in text
+    assert plan_page(PLAN).count("<svg") == len(ALL)
+
+
+@pytest.mark.parametrize(
+    ("other", "gone"),
+    [
+        ({"front": None}, "front"),
+        ({"front": Front("x", "y", ())}, "front"),
+        ({"fleet": ()}, "fleet"),
+        ({"fleet": (FleetLine("elastic", ()),)}, "fleet"),
+        ({"sensitivity": None}, "sensitivity"),
+        ({"sensitivity": Sensitivity("days", ())}, "sensitivity"),
+    ],
+)
+def test_pictures_without_data_are_left_out(other: dict[str, Any], gone: str) -> None:
+    assert [figure.name for figure in plan_figures(replace(PLAN, **other))] == [name for name in ALL if name != gone]
+    assert "nothing recorded" not in plan_page(replace(PLAN, **other))
+
+
+def test_extrapolation_is_said_where_it_is_one() -> None:
+    assert "extrapolation</td>" not in plan_page(PLAN)
+    assert plan_page(larger(PLAN)).count("extrapolation</td>") == len(PLAN.layouts)
+
+
+def test_whatever_the_words_they_are_escaped() -> None:
+    evil = replace(
+        PLAN,
+        asked=replace(PLAN.asked, cluster=EVIL, model=EVIL, accelerator=EVIL, precision=EVIL),
+        sensitivity=Sensitivity(EVIL, (Lever(EVIL, EVIL, 0.1, EVIL, -0.1),)),
+        notes=(EVIL,),
+    )
+    page = plan_page(evil)
+    assert "<script" not in page and "&lt;script&gt;" in page and Page(page)
+
+
+def test_a_page_reads_nothing_from_elsewhere_and_is_the_same_each_time() -> None:
+    page = plan_page(PLAN)
+    assert page == plan_page(PLAN)
+    assert not re.search(r"https?:|<script|src=|@import|url\(", page)
+
+
+# In the report
+
+
+def test_the_report_shows_the_plan_it_has() -> None:
+    report = {**base(), "layout_plan": json.loads(json.dumps(PLAN.to_dict()))}
+    text = Page(render(report)).text
+    assert "Plan How should Llama-3.1-405B" in text and "Goodput against the size of the fleet" in text
+    assert "How should" not in render(base()) and render({**base(), "layout_plan": None}) == render(base())
+
+
+# As files
+
+
+def test_page_and_pictures_are_written(tmp_path: Path) -> None:
+    pytest.importorskip("resvg_py", reason="the extra [pictures] is not installed")
+    written = write_pictures(PLAN, tmp_path / "new" / "plan")
+    assert [path.name for path in written] == [
+        "plan.html",
+        *(f"{name}.svg" for name in ALL),
+        *(f"{name}.png" for name in ALL),
+    ]
+    assert sorted(path.name for path in (tmp_path / "new" / "plan").iterdir()) == sorted(path.name for path in written)
+    assert written[0].read_text() == plan_page(PLAN)
+    for name in ALL:
+        svg = parsed((tmp_path / "new" / "plan" / f"{name}.svg").read_text())
+        image = (tmp_path / "new" / "plan" / f"{name}.png").read_bytes()
+        assert image[:8] == b"\x89PNG\r\n\x1a\n"
+        size = struct.unpack(">II", image[16:24])
+        assert size == (2 * float(svg.attrib["width"]), 2 * float(svg.attrib["height"]))
+        assert len(image) > 5_000
+
+
+def test_a_picture_on_its_own_needs_no_page(tmp_path: Path) -> None:
+    for figure in plan_figures(PLAN):
+        alone = standalone(figure.svg)
+        assert "var(" not in alone and "color-mix" not in alone
+        assert (
+            parsed(alone).attrib["viewBox"] == f"0 0 {parsed(alone).attrib['width']} {parsed(alone).attrib['height']}"
+        )
+
+
+def test_without_the_renderer_the_remedy_is_said_and_nothing_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    with pytest.raises(InputError, match=r"^PNG pictures need resvg-py: pip install 'tenfold\[pictures\]'$"):
+        write_pictures(PLAN, tmp_path / "plan")
+    assert not (tmp_path / "plan").exists()
+    written = write_pictures(PLAN, tmp_path / "plan", png=False)
+    assert [path.suffix for path in written] == [".html"] + [".svg"] * len(ALL)
+
+
+def test_pictures_without_letters_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resvg = pytest.importorskip("resvg_py", reason="the extra [pictures] is not installed")
+    whole = resvg.svg_to_bytes
+    monkeypatch.setattr(resvg, "svg_to_bytes", lambda **given: whole(**given, skip_system_fonts=True))
+    with pytest.raises(InputError, match="need a font"):
+        write_pictures(PLAN, tmp_path / "plan")
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be made"):
+        write_pictures(PLAN, tmp_path / "file", png=False)
+
+
+# In a browser
+
+MEASURE = """
+<iframe id="f" style="width: WIDTHpx; height: 900px; border: 0" srcdoc="PAGE"></iframe><pre id="out"></pre>
+<script>
+document.getElementById("f").onload = function () {
+  const page = this.contentDocument, found = {overflow: 0, outside: [], crossing: [], letters: []};
+  found.overflow = page.documentElement.scrollWidth - page.documentElement.clientWidth;
+  found.hidden = [...page.querySelectorAll(".card")].map(card => card.scrollWidth - card.clientWidth);
+  for (const svg of page.querySelectorAll("svg")) {
+    const view = svg.viewBox.baseVal, texts = [...svg.querySelectorAll("text")].filter(t => t.textContent);
+    const boxes = texts.map(t => t.getBBox());
+    found.letters.push(12 * svg.getBoundingClientRect().width / view.width);
+    boxes.forEach((a, i) => {
+      if (a.x < 0 || a.x + a.width > view.width || a.y < 0 || a.y + a.height > view.height)
+        found.outside.push(texts[i].textContent);
+      for (let j = 0; j < i; j++) { const b = boxes[j];
+        if (Math.min(a.x + a.width, b.x + b.width) - Math.max(a.x, b.x) > 1 &&
+            Math.min(a.y + a.height, b.y + b.height) - Math.max(a.y, b.y) > 3)
+          found.crossing.push(texts[j].textContent + " | " + texts[i].textContent); }
+    });
+  }
+  document.getElementById("out").textContent = JSON.stringify(found);
+};
+</script>
+"""
+
+
+def extremes() -> Plan:
+    """The longest words and numbers that there may be."""
+    longest = [
+        replace(
+            layout,
+            tensor=64,
+            context=32,
+            pipeline=128,
+            data=16384,
+            expert=256,
+            interleaving=12,
+            zero_bubble=True,
+            micro_batch=16,
+            recomputation="selective",
+        )
+        for layout in PLAN.layouts
+    ]
+    levers = (
+        Lever("bandwidth between sites, of all of them together", "20% less", 0.171, "20% more", 0.118),
+        Lever("memory", "−17%", None, "+20%", -0.01),
+        Lever("price", "twice", 1.0, "half", -0.5),
+    )
+    return replace(PLAN, layouts=tuple(longest), sensitivity=Sensitivity("dollars", levers))
+
+
+@pytest.mark.parametrize("plan", [PLAN, extremes()], ids=["usual", "longest"])
+@pytest.mark.parametrize("width", [1200, 640, 400])
+def test_in_a_browser_everything_fits_and_no_words_cross(plan: Plan, width: int, tmp_path: Path) -> None:
+    browser = open_browser(tmp_path / "profile")
+    page = tmp_path / "measure.html"
+    page.write_text(MEASURE.replace("WIDTH", str(width)).replace("PAGE", html.escape(plan_page(plan))))
+    shown = re.search(r'<pre id="out">(.*?)</pre>', browser.content(page), re.DOTALL)
+    assert shown
+    found = json.loads(html.unescape(shown[1]))
+    assert found["overflow"] == 0 and max(found["hidden"]) <= 0
+    assert (found["outside"], found["crossing"]) == ([], [])
+    assert min(found["letters"]) > (10 if width >= 640 else 7.5)
+
+
+def test_a_browser_has_nothing_to_complain_of(tmp_path: Path) -> None:
+    browser, page = open_browser(tmp_path / "profile"), tmp_path / "plan.html"
+    page.write_text(plan_page(PLAN))
+    assert browser.complaints(page) == []
+    spoiled = tmp_path / "spoiled.html"
+    spoiled.write_text(plan_page(PLAN).replace("</body>", "<script>console.error('seen')</script></body>"))
+    assert len(browser.complaints(spoiled)) == 1  # or the line above would always hold
+    shot = tmp_path / "plan.png"
+    browser.screenshot(page, shot)
+    assert shot.stat().st_size > 60_000
