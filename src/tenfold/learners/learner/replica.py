@@ -7,22 +7,24 @@ Every inner step's change is sent exactly once. At any time
 with `base` the global version last merged, `pending` the pseudo-gradients that were sent and are in no merged version
 yet, and `unsent` the rest: what was trained since, and what rounding left out of earlier ones. A new version replaces
 base and drops from pending what it contains; unsent is kept, so nothing trained while waiting is lost (Streaming
-DiLoCo's overlap, arXiv 2501.18512, section 3.2, without its mixing factor)."""
+DiLoCo's overlap, arXiv 2501.18512, section 3.2, without its mixing factor).
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tenfold.config.cluster import Precision
-from tenfold.learners.messages import Contributed, Contribution, Merged, Published
+from tenfold.learners.messages import Contributed, Contribution, Lease, Merged, Published
 from tenfold.learners.outer import Fragment, decode, encode
 from tenfold.train.learner import Learner
 from tenfold.train.schedule import learning_rate_factor
 from tenfold.train.step import train_step
+
+OFF_COURSE = 0.02  # of the run: a lease that is further from the truth is corrected
 
 
 class FragmentReplica:
@@ -46,7 +48,7 @@ class FragmentReplica:
         self._write(self.base)
 
     def contribute(self) -> bytes:
-        """The unsent movement, encoded; from now on it is pending under the present `sequence`."""
+        """The pseudo-gradient: what is unsent, encoded; from now on it is pending under the present `sequence`."""
         unsent = self.here() - self.base - self._sum_pending()
         data = encode(unsent, self._precision)
         self._pending[self.sequence] = decode(data, unsent.numel(), self._precision).to(unsent.device)
@@ -97,17 +99,18 @@ class InnerStep:
     """Of that lease."""
 
 
-def inner_steps_of(lease: dict[str, Any], batch: int) -> list[InnerStep]:
+def inner_steps_of(lease: Lease, batch: int) -> list[InnerStep]:
     """The inner steps of a lease. The position moves `stride` samples for each: others train at the same time."""
-    first, samples = int(lease["first_sample"]), int(lease["samples"])
-    number, position, stride = int(lease["number"]), int(lease["position"]), int(lease["stride"])
     return [
-        InnerStep(first + done, min(batch, samples - done), position + done * stride, number, stride)
-        for done in range(0, samples, batch)
+        InnerStep(
+            lease.first_sample + done,
+            min(batch, lease.samples - done),
+            lease.position + done * lease.stride,
+            lease.number,
+            lease.stride,
+        )
+        for done in range(0, lease.samples, batch)
     ]
-
-
-OFF_COURSE = 0.02  # of the run: a lease that is further from the truth is corrected
 
 
 @dataclass
@@ -135,20 +138,20 @@ class Replica:
     def __post_init__(self) -> None:
         self._tokens = [0] * len(self.fragments)
 
-    def placed(self, order: InnerStep) -> InnerStep:
-        """The order at its place in the learning-rate schedule: where its lease says, or where the run really is.
+    def placed(self, step: InnerStep) -> InnerStep:
+        """The step at its place in the learning-rate schedule: where its lease says, or where the run really is.
 
         A lease tells where the run will be if nothing changes, for up to a minute. When learners come or go meanwhile,
         the versions that are merged tell better. Alone there is nothing to learn from them, and they lag behind.
         """
-        if order.lease != self._lease:
-            self._lease, self._moved = order.lease, 0
+        if step.lease != self._lease:
+            self._lease, self._moved = step.lease, 0
         seen, self._seen = self._seen, None
-        if seen is not None and seen.done is not None and not (seen.learners <= 1 and order.stride == 1):
-            off = seen.done - (order.position + self._moved)
+        if seen is not None and seen.done is not None and not (seen.learners <= 1 and step.stride == 1):
+            off = seen.done - (step.position + self._moved)
             if abs(off) > self.total * OFF_COURSE:
                 self._moved += off
-        return replace(order, position=max(0, min(order.position + self._moved, self.total - 1)))
+        return replace(step, position=max(0, min(step.position + self._moved, self.total - 1)))
 
     def trained(self, tokens: int) -> None:
         """One inner step on this many tokens is done."""
@@ -168,7 +171,7 @@ class Replica:
         """What to send of a fragment."""
         fragment = self.fragments[index]
         contribution = Contribution(
-            life=self.number,
+            incarnation=self.number,
             fragment=index,
             sequence=fragment.sequence,
             base_version=fragment.version,
@@ -187,7 +190,7 @@ class Replica:
     def merge(self, index: int, version: int, values: Tensor, contained: Collection[int], published: Published) -> None:
         """A newer version of a fragment, before the next step."""
         self.fragments[index].merge(version, values, contained)
-        if self._seen is None or published.order > self._seen.order:
+        if self._seen is None or published.step > self._seen.step:
             self._seen = published
         self.history.append(Merged(self.step, index, version))
 
@@ -197,16 +200,16 @@ class Replica:
         self.history = [entry for entry in self.history if entry not in known]
 
 
-def inner_step(learner: Learner, order: InnerStep) -> tuple[float, float]:
-    """Train on the samples of an order: nats per token and bytes of text, all ranks together.
+def inner_step(learner: Learner, step: InnerStep) -> tuple[float, float]:
+    """Train on the samples of a step: nats per token and bytes of text, all ranks together.
 
-    The learning rate follows the order's position in the whole run.
+    The learning rate follows the step's position in the whole run.
     """
     train, plan, ranks = learner.campaign.train, learner.plan, learner.ranks
-    share = ranks.share(order.samples)
-    tokens = torch.from_numpy(learner.stream.batch(order.first_sample + share.start, len(share)).astype(np.int64))
+    share = ranks.share(step.samples)
+    tokens = torch.from_numpy(learner.stream.batch(step.first_sample + share.start, len(share)).astype(np.int64))
     micro_batches = list(torch.split(tokens.to(ranks.device, non_blocking=True), plan.micro_batch))
-    factor = learning_rate_factor(train.schedule, min(order.position // plan.sequences, plan.steps - 1), plan.steps)
+    factor = learning_rate_factor(train.schedule, min(step.position // plan.sequences, plan.steps - 1), plan.steps)
     result = train_step(
         learner.root, learner.optimizers, micro_batches, factor, train.optimizer.clip_norm, train.optimizer.z_loss
     )
