@@ -24,7 +24,7 @@ def run_seed(directory: Path, seed: int, parallel: int) -> list[dict[str, Any]]:
     tenfold = [sys.executable, "-m", "tenfold"]
     if not (campaign / "campaign.toml").exists():
         subprocess.run([*tenfold, "init", str(campaign)], check=True, stdout=subprocess.DEVNULL)
-    alone = ["cluster.learners=0", "chaos.faults=[]"]  # what several learners cost is another question
+    alone = ["learners.count=0", "chaos.faults=[]"]  # what several learners cost is another question
     settings = [f"seed={seed}", *alone, *(["train.threads=1", "ladder.workers=1"] if parallel > 1 else [])]
     overrides = [part for setting in settings for part in ("--set", setting)]
     with (campaign / "log.txt").open("a") as log:

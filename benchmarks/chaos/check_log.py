@@ -1,6 +1,6 @@
 """Was every sample trained exactly once? Told from the merge logs alone, without any of tenfold's code.
 
-    python benchmarks/chaos/check_log.py CAMPAIGN/cluster
+    python benchmarks/chaos/check_log.py CAMPAIGN/learners
 
 What a life trained is worked out anew: its leases, cut into steps of its batch, as far as the furthest step that any
 contribution accepted by any shard stands for. Then: every sample of the run is in exactly one such step; the log says
@@ -30,7 +30,7 @@ class Log:
         coordinator = folder / "coordinator.sqlite"
         shards = sorted(folder.glob("shard-*/merge-log.sqlite"))
         if not coordinator.exists() or not shards:
-            sys.exit(f"error: {folder}: no merge log here; give the folder `cluster` of a campaign")
+            sys.exit(f"error: {folder}: no merge log here; give the folder `learners` of a campaign")
         self.total = rows(coordinator, "SELECT total FROM sample_order")[0][0]
         self.batch = dict(rows(coordinator, "SELECT number, batch FROM lives"))
         self.leases = rows(coordinator, "SELECT life, first_sample, samples, committed FROM leases ORDER BY number")
@@ -116,7 +116,7 @@ def summary(log: Log) -> dict[str, int]:
 def main() -> None:
     """Prints one JSON object when all is well."""
     if len(sys.argv) != 2:
-        sys.exit("usage: python benchmarks/chaos/check_log.py CAMPAIGN/cluster")
+        sys.exit("usage: python benchmarks/chaos/check_log.py CAMPAIGN/learners")
     log = Log(Path(sys.argv[1]))
     if found := list(wrong(log)):
         sys.exit("\n".join(found))

@@ -77,17 +77,17 @@ def measure(campaign: Path, corpus: Path, line: Line, arguments: argparse.Namesp
     with emulated_link(line) as (near, far):
         tls = certificate(campaign.resolve(), near.address)
         settings = {
-            "cluster.launch": "none",
-            "cluster.bind": near.address,
-            "cluster.port": PORT,
-            "cluster.tls_certificate": tls[0],
-            "cluster.tls_key": tls[1],
-            "cluster.inner_steps": arguments.inner_steps,
-            "cluster.stalled_after": STALLED_AFTER,
+            "learners.launch": "none",
+            "learners.bind": near.address,
+            "learners.port": PORT,
+            "learners.tls_certificate": tls[0],
+            "learners.tls_key": tls[1],
+            "learners.inner_steps": arguments.inner_steps,
+            "learners.stalled_after": STALLED_AFTER,
         }
         sets = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
         train(campaign, near, far, sets)
-        with RunLog.opened(campaign / "cluster") as log:
+        with RunLog.opened(campaign / "learners") as log:
             found = rates(log)
         return found | {"bits_per_byte": bits_per_byte(campaign, *sets)}
 
@@ -96,7 +96,7 @@ def train(campaign: Path, near: End, far: End, sets: Sequence[str]) -> None:
     """Syncer, near and far learner, to the end. Raises TenfoldError when one of them fails."""
     this = [sys.executable, "-m", "tenfold"]
     syncer = subprocess.Popen(near.run([*this, "train", str(campaign), *sets]), stdout=sys.stderr)
-    await_file(campaign / "cluster" / "syncer.json", syncer)
+    await_file(campaign / "learners" / "syncer.json", syncer)
     learners = [
         subprocess.Popen(
             end.run([*this, "learner", str(campaign), "--syncer", f"{near.address}:{PORT}", "--name", name, *sets]),

@@ -34,8 +34,8 @@ threads = 1
 every = 50
 [ladder]
 sizes = 0
-[cluster]
-learners = 2
+[learners]
+count = 2
 syncer_shards = 2
 fragments = 3
 stalled_after = 1.5
@@ -82,7 +82,7 @@ def judged(campaign: Path, seed: int, *, replay: bool) -> bool:
     """Train, check, replay; says how it went."""
     train(campaign)
     faults = sum(event.kind == "chaos" for event in events_of(campaign))
-    command = [sys.executable, str(CHECK), str(campaign / "cluster")]
+    command = [sys.executable, str(CHECK), str(campaign / "learners")]
     check = subprocess.run(command, check=False, capture_output=True, text=True)
     said = check.stdout.strip() or check.stderr.strip()
     same = ""

@@ -85,7 +85,7 @@ def measure(campaign: Path, corpus: Path, name: str) -> dict[str, Any]:
     events = events_of(campaign)
     fault = fault or next((event.at for event in events if event.kind == "chaos"), None)
     sealed = [event for event in events if event.kind == "sealed"]
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(campaign / "learners") as log:
         total = log.total_samples()
         counted = sorted(s for _, first, _, done in log.committed() for s in range(first, first + done))
         rates = learner_rates(log, fault, window)
@@ -102,7 +102,7 @@ def measure(campaign: Path, corpus: Path, name: str) -> dict[str, Any]:
 def lose_machine(campaign: Path) -> None:
     """Train for some seconds, then SIGKILL every process of the run."""
     process = subprocess.Popen([sys.executable, "-m", "tenfold", "train", str(campaign)], stdout=sys.stderr)
-    while not (campaign / "cluster" / "shard-0" / "merge-log.sqlite").exists():
+    while not (campaign / "learners" / "shard-0" / "merge-log.sqlite").exists():
         time.sleep(0.2)
     time.sleep(BEGIN_S)
     for each in (*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)):
@@ -112,14 +112,14 @@ def lose_machine(campaign: Path) -> None:
 
 def lose_syncer(campaign: Path, seconds: float) -> float:
     """Train by hand; the time at which the syncer was killed."""
-    sets = ["--set", 'cluster.launch="none"', "--set", f"cluster.port={PORT}"]
+    sets = ["--set", 'learners.launch="none"', "--set", f"learners.port={PORT}"]
     this = [sys.executable, "-m", "tenfold"]
 
     def syncer() -> subprocess.Popen[bytes]:
         return subprocess.Popen([*this, "syncer", str(campaign), *sets], stdout=sys.stderr)
 
     first = syncer()
-    while not (campaign / "cluster" / "syncer.json").exists():  # with it there is a token
+    while not (campaign / "learners" / "syncer.json").exists():  # with it there is a token
         if first.poll() is not None:
             sys.exit("the syncer did not start")
         time.sleep(0.2)

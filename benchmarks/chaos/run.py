@@ -69,8 +69,8 @@ muon_learning_rate = 0.04
 every = 50
 [ladder]
 sizes = 0
-[cluster]
-learners = {learners}
+[learners]
+count = {learners}
 inner_steps = 16
 stalled_after = 1.5
 """
@@ -202,13 +202,13 @@ def training_span(events: list[Event]) -> tuple[float, float]:
 def training_rate(campaign: Path) -> float:
     """Tokens per second over a run."""
     begin, end = training_span(events_of(campaign))
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(campaign / "learners") as log:
         return log.total_samples() * CONTEXT / (end - begin)
 
 
 def mean_participation(campaign: Path) -> float:
     """Share of the learners alive that a merge holds, over all merges."""
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(campaign / "learners") as log:
         shares = [merged / alive for _, _, merged, alive, _ in log.participation()]
     return sum(shares) / len(shares)
 
@@ -219,7 +219,7 @@ def judge(calm: tuple[Path, Path], stormy: Path, learners: int) -> Outcome:
     rate = sum(rates) / 2
     begin, end = training_span(events)
     faults = [event for event in events if event.kind == "chaos"]
-    with RunLog.opened(stormy / "cluster") as log:
+    with RunLog.opened(stormy / "learners") as log:
         total = log.total_samples()
         counted = sorted(s for _, first, _, done in log.committed() for s in range(first, first + done))
         lives = log.lives()

@@ -41,8 +41,8 @@ learning_rate = 0.008
 muon_learning_rate = 0.04
 [ladder]
 sizes = 0
-[cluster]
-learners = 4
+[learners]
+count = 4
 inner_steps = 8
 outer_learning_rate = 1.0
 outer_momentum = 0.0
@@ -65,16 +65,16 @@ def runs() -> Iterator[tuple[str, list[str]]]:
     for learners in (1, 2, 8):
         yield f"{learners} learner{'s' * (learners > 1)}", ["--learners", str(learners)]
     for quorum, grace in ((1, 1), (1, 4), (2, 0), (2, 2), (3, 0), (0, 0)):
-        sets = [f"cluster.quorum={quorum}", f"cluster.grace={grace}"]
+        sets = [f"learners.quorum={quorum}", f"learners.grace={grace}"]
         yield f"quorum {quorum or 'all'}, grace {grace}", _sets(*sets)
-    yield "quorum all, no overlap", _sets("cluster.quorum=0", "cluster.overlap=false")
-    yield "synchronous", _sets("cluster.quorum=0", "cluster.overlap=false", "cluster.inner_steps=1")
+    yield "quorum all, no overlap", _sets("learners.quorum=0", "learners.overlap=false")
+    yield "synchronous", _sets("learners.quorum=0", "learners.overlap=false", "learners.inner_steps=1")
     for precision in ("float32", "bf16", "int8"):
-        yield precision, _sets(f'cluster.precision="{precision}"')
+        yield precision, _sets(f'learners.precision="{precision}"')
     for steps in (1, 2, 4, 16, 32):
-        yield f"inner_steps {steps}", _sets(f"cluster.inner_steps={steps}")
+        yield f"inner_steps {steps}", _sets(f"learners.inner_steps={steps}")
     for rate, momentum in OUTER:
-        sets = [f"cluster.outer_learning_rate={rate}", f"cluster.outer_momentum={momentum}"]
+        sets = [f"learners.outer_learning_rate={rate}", f"learners.outer_momentum={momentum}"]
         yield f"outer {rate}, {momentum}", _sets(*sets)
     yield "one 5 times slower", ["--slowest", "5"]
     for seed in (2, 3):

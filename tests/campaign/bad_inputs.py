@@ -428,17 +428,17 @@ CASES = [
     Case(
         "no Slurm",
         untrained,
-        "train my --set cluster.learners=2 --set cluster.launch=slurm",
+        "train my --set learners.count=2 --set learners.launch=slurm",
         2,
-        r'cluster.launch = "slurm": no sbatch on this machine; start it where jobs are submitted, or set',
+        r'learners.launch = "slurm": no sbatch on this machine; start it where jobs are submitted, or set',
         (("PATH", "/nonexistent"),),
     ),
     Case(
         "a short option of sbatch",
         untrained,
-        'train my --set cluster.slurm_options=["-p"]',
+        'train my --set learners.slurm_options=["-p"]',
         2,
-        r"cluster.slurm_options\[0\] = '-p': an option of sbatch is one word with its value, \"--partition=gpu\"",
+        r"learners.slurm_options\[0\] = '-p': an option of sbatch is one word with its value, \"--partition=gpu\"",
     ),
     Case(
         "unknown kind of URL",
@@ -452,7 +452,7 @@ CASES = [
         broken_ledger,
         "train my",
         1,
-        r"my/ledger.sqlite: cannot open the ledger \(file is not a database\)",
+        r"my/ledger.sqlite: cannot open the ledger \(file is not a database\); put a copy of it back",
     ),
     Case("two commands at once", locked, "run my", 1, r"my: process 4711 is working here; wait for it or stop it"),
     Case(

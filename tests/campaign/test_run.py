@@ -202,7 +202,7 @@ def test_my_own_text_needs_no_other_step(tmp_path: Path, monkeypatch: pytest.Mon
     init_campaign(Path("my"), "quickstart", "from/texts")
     campaign = load_campaign(Path("my"))
     assert campaign.data.sources[0].kind == "files"
-    assert not campaign.cluster.learners and not campaign.chaos.faults  # the quickstart's demonstration
+    assert not campaign.learners.count and not campaign.chaos.faults  # the quickstart's demonstration
     overrides = ["model.depth=1", "model.width=32", "model.context=32", "train.tokens=2048", "train.batch_tokens=256"]
     overrides += ["train.threads=1", "data.tokenizer.vocab_size=400", "ladder.sizes=0", "evaluate.stride=16"]
     result = run_campaign(Path("my"), overrides)

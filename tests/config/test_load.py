@@ -1,12 +1,14 @@
 """campaign.toml: what is wrong is said in one line that names file, key, value and what is allowed."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from tenfold.config import (
     Campaign,
+    Learners,
     example_names,
     example_values,
     load_campaign,
@@ -49,8 +51,8 @@ MISTAKES = [
         "--set: data.tokenizer.vocab_size = 100: input should be greater than or equal to 257",
     ),
     (
-        'cluster.slurm_options=["--time=1:00:00", "--array=3"]',
-        "campaign.toml: cluster.slurm_options[1] = '--array=3': tenfold itself sets --array; leave it out",
+        'learners.slurm_options=["--time=1:00:00", "--array=3"]',
+        "campaign.toml: learners.slurm_options[1] = '--array=3': tenfold itself sets --array; leave it out",
     ),
 ]
 
@@ -97,3 +99,27 @@ def test_resolved_examples_match_their_snapshots(name: str) -> None:
 
 def test_the_reference_page_is_up_to_date() -> None:
     assert REFERENCE.read_text() == render_reference(), "run `make docs`"
+
+
+def test_the_section_of_learners_is_found_under_its_former_name(caplog: pytest.LogCaptureFixture) -> None:
+    text = "[cluster]\nlearners = 4\nquorum = 3\n[chaos]\nper_hour = 2"
+    campaign = parse_campaign(text, "old/campaign.toml", ("cluster.learners=5", "learners.inner_steps=6"))
+    assert (campaign.learners.count, campaign.learners.quorum, campaign.learners.inner_steps) == (5, 3, 6)
+    assert "old/campaign.toml: [cluster] is called [learners] now" in caplog.text
+    assert Campaign.model_validate({"cluster": {"learners": 4, "grace": 1.5}}).learners == Learners(count=4, grace=1.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "sets", "said"),
+    [
+        ("[cluster]\nlearners = -1", (), "c.toml: learners.count = -1: input should be greater than or equal to 0"),
+        ("", ("cluster.learners=-1",), "--set: learners.count = -1: input should be greater than or equal to 0"),
+        ("[cluster]\nlerners = 2", (), "c.toml: unknown key 'learners.lerners'"),
+        ("cluster = 3", (), "c.toml: unknown key 'cluster'"),
+    ],
+)
+def test_a_former_name_with_a_wrong_value_is_refused_by_the_present_one(
+    text: str, sets: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        parse_campaign(text, "c.toml", sets)

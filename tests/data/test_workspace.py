@@ -6,6 +6,7 @@ import pytest
 
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.data.workspace import open_workspace
+from tenfold.ledger.events import SessionStarted
 from tests.campaign.small import new_campaign, run_data
 
 
@@ -29,7 +30,7 @@ def test_the_corpus_is_checked_when_it_is_first_asked_for_and_not_again(campaign
 
 
 def test_a_corpus_of_other_settings_is_refused(campaign: Path) -> None:
-    with open_workspace(campaign, ("seed=7",)) as workspace, pytest.raises(InputError, match="or seed than campaign.toml"):
+    with open_workspace(campaign, ("seed=7",)) as workspace, pytest.raises(InputError, match="or seed than campaign"):
         _ = workspace.manifest
 
 
@@ -66,6 +67,6 @@ def test_a_quiet_workspace_prints_nothing(campaign: Path, capsys: pytest.Capture
 def test_the_ledger_is_closed_at_the_end(campaign: Path) -> None:
     with open_workspace(campaign) as workspace:
         with workspace.ledger() as ledger:
-            ledger.event("note", "written")
+            ledger.event(SessionStarted(), "written")
         with workspace.ledger(read_only=True) as ledger:
             assert [event.message for event in ledger.events()][-1] == "written"

@@ -11,7 +11,7 @@ from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
 from tenfold.experiments.forecast.make import target_plan
 from tenfold.experiments.forecast.trial import time_trial
-from tests.learners.small import cluster_campaign
+from tests.learners.small import learners_campaign
 
 KILL_AT_ONCE = """
 [chaos]
@@ -21,7 +21,7 @@ faults = [{ kind = "kill", target = "learner-0", at_seconds = 0 }]
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cluster_campaign(tmp_path_factory.mktemp("trial"), tokens=1_000_000, more=KILL_AT_ONCE)
+    return learners_campaign(tmp_path_factory.mktemp("trial"), tokens=1_000_000, more=KILL_AT_ONCE)
 
 
 def test_the_learners_are_timed_at_work_and_leave_nothing_behind(campaign: Path) -> None:
@@ -39,7 +39,7 @@ def test_the_learners_are_timed_at_work_and_leave_nothing_behind(campaign: Path)
 
 
 def test_learners_that_others_start_are_not_guessed_at(campaign: Path) -> None:
-    config, files = load_campaign(campaign, ('cluster.launch="none"',)), CampaignFiles(campaign)
+    config, files = load_campaign(campaign, ('learners.launch="none"',)), CampaignFiles(campaign)
     manifest = Manifest.load(files.data)
     with run_console(enabled=False) as console, pytest.raises(TenfoldError, match='launch = "local"'):
         time_trial(config, files, manifest, target_plan(config, manifest), console)

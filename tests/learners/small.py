@@ -16,8 +16,8 @@ from tests.learners.waiting import until
 
 STARTING_S = 150.0  # several processes import torch on what cores there are
 LEARNERS = """
-[cluster]
-learners = 2
+[learners]
+count = 2
 inner_steps = 4
 fragments = 3
 stalled_after = 3.0
@@ -25,7 +25,7 @@ outer_momentum = 0.5
 """
 
 
-def cluster_campaign(directory: Path, tokens: int = 10240, more: str = "") -> Path:
+def learners_campaign(directory: Path, tokens: int = 10240, more: str = "") -> Path:
     """A campaign of two learners, its corpus built, nothing trained."""
     toml = (new_campaign(directory) / "campaign.toml").read_text()
     toml = toml.replace("tokens = 10240", f"tokens = {tokens}")
@@ -56,20 +56,20 @@ def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
 
 def committed_samples(campaign: Path) -> list[int]:
     """Every sample that counts, as often as it does, in order."""
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(campaign / "learners") as log:
         return sorted(sample for _, first, _, done in log.committed() for sample in range(first, first + done))
 
 
 def total_samples(campaign: Path) -> int:
     """Samples of the whole run."""
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(campaign / "learners") as log:
         return log.total_samples()
 
 
 def merges(campaign: Path) -> int:
     """Versions merged so far, of all fragments."""
     try:
-        with RunLog.opened(campaign / "cluster") as log:
+        with RunLog.opened(campaign / "learners") as log:
             return len(log.participation())
     except (InputError, sqlite3.Error):  # not there yet
         return 0
@@ -77,5 +77,5 @@ def merges(campaign: Path) -> int:
 
 def lives(campaign: Path) -> list[str]:
     """Names of the learners' lives, sorted."""
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(campaign / "learners") as log:
         return sorted(life.name for life in log.lives())

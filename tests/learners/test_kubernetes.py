@@ -16,8 +16,8 @@ import yaml
 from tenfold.cli import app
 from tests.learners.small import (
     STARTING_S,
-    cluster_campaign,
     committed_samples,
+    learners_campaign,
     lives,
     merges,
     start_training,
@@ -71,7 +71,7 @@ class Pods:
         self._folder = folder
         secret = folder / "secret"
         secret.mkdir(parents=True)
-        shutil.copy(campaign / "cluster" / "token", secret / "token")
+        shutil.copy(campaign / "learners" / "token", secret / "token")
         shutil.copy(certificate, secret / "cert.pem")
         self._campaign = campaign
 
@@ -103,13 +103,13 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_pod_that_is_asked_to_go_sends_what_it_has_and_another_ends_the_run(
     certificate: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    campaign = cluster_campaign(tmp_path / "my", tokens=20_480)
+    campaign = learners_campaign(tmp_path / "my", tokens=20_480)
     settings = ['launch="none"', "stalled_after=120"]
     settings += [f'tls_{name}="{path}"' for name, path in zip(("certificate", "key"), certificate, strict=True)]
-    train = start_training(campaign, *(word for setting in settings for word in ("--set", f"cluster.{setting}")))
+    train = start_training(campaign, *(word for setting in settings for word in ("--set", f"learners.{setting}")))
     pods: list[subprocess.Popen[str]] = []
     try:
-        card = campaign / "cluster" / "syncer.json"
+        card = campaign / "learners" / "syncer.json"
         wait_until(card.exists, STARTING_S)
         syncer = json.loads(card.read_text())["address"]
         place = Pods(campaign, certificate[0], tmp_path / "node")

@@ -15,17 +15,17 @@ from tenfold.core.errors import InputError
 from tenfold.learners.log import RunLog
 from tenfold.learners.syncer.membership import Incarnation
 from tenfold.ledger import Ledger
-from tests.learners.small import cluster_campaign, committed_samples, start_training, total_samples, train, wait_until
+from tests.learners.small import committed_samples, learners_campaign, start_training, total_samples, train, wait_until
 
 pytestmark = pytest.mark.slow
 
 # Without overlap and rounding the log of a run does not depend on how long anything takes.
-IN_STEP = ("--set", "cluster.learners=1", "--set", "cluster.overlap=false", "--set", 'cluster.precision="float32"')
+IN_STEP = ("--set", "learners.count=1", "--set", "learners.overlap=false", "--set", 'learners.precision="float32"')
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cluster_campaign(tmp_path_factory.mktemp("ranks") / "corpus", tokens=5120)
+    return learners_campaign(tmp_path_factory.mktemp("ranks") / "corpus", tokens=5120)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,9 @@ def group(campaign: Path, *words: str, restarts: int = 0) -> Iterator[psutil.Pro
 @contextmanager
 def syncer(campaign: Path, *words: str) -> Iterator[None]:
     """`tenfold train` that starts no learners; at the end the campaign must be trained."""
-    process = start_training(campaign, "--set", 'cluster.launch="none"', *words)
+    process = start_training(campaign, "--set", 'learners.launch="none"', *words)
     try:
-        wait_until((campaign / "cluster" / "syncer.json").exists)
+        wait_until((campaign / "learners" / "syncer.json").exists)
         yield
         assert process.wait(120) == 0, process.communicate()[1]
     finally:
@@ -71,7 +71,7 @@ def losses(campaign: Path) -> list[float]:
 
 
 def lives(campaign: Path) -> list[Incarnation]:
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(campaign / "learners") as log:
         return log.lives()
 
 
@@ -84,7 +84,7 @@ def test_two_ranks_learn_as_one_does(one_rank: Path, corpus: Path, tmp_path: Pat
     assert losses(campaign) == pytest.approx(losses(one_rank), abs=1e-4)
     assert len(losses(campaign)) == 20
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(campaign / "learners") as log:
         parts = {(each.what.rank, each.what.ranks) for each in log.contributions()}
     assert parts == ({(0, 2), (1, 2)} if parallel == "fsdp" else {(0, 1)})
     with pytest.raises(InputError, match=r"learner-0 trained on 2 ranks.*can be replayed"):
@@ -92,16 +92,16 @@ def test_two_ranks_learn_as_one_does(one_rank: Path, corpus: Path, tmp_path: Pat
 
 
 def test_a_rank_that_is_killed_ends_the_group_which_comes_back_healed(tmp_path: Path) -> None:
-    campaign = cluster_campaign(tmp_path, tokens=20480)
-    words = ("--set", "cluster.learners=1", "--set", 'train.parallel="fsdp"', "--set", "checkpoint.every=4")
+    campaign = learners_campaign(tmp_path, tokens=20480)
+    words = ("--set", "learners.count=1", "--set", 'train.parallel="fsdp"', "--set", "checkpoint.every=4")
     with syncer(campaign, *words), group(campaign, *words, restarts=2) as torchrun:
-        saved = campaign / "cluster" / "learners" / "learner-0"
+        saved = campaign / "learners" / "learners" / "learner-0"
         wait_until(lambda: any(saved.glob("step-*")))
         ranks = torchrun.children()
         next(each for each in ranks if each.environ()["RANK"] == "1").kill()
         psutil.wait_procs(ranks, 20)
     before, after = lives(campaign)
-    assert before.state == "sealed" and after.state == "finished"
+    assert before.state == "evicted" and after.state == "finished"
     assert after.origin is not None
     assert (after.origin["kind"], after.origin["life"], after.origin["ranks"]) == ("checkpoint", before.number, 2)
     assert after.origin["step"] >= 4

@@ -17,7 +17,7 @@ from tenfold.learners.syncer.membership import Membership
 from tenfold.learners.syncer.store import FencedDatabase, FragmentStore
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.ranks import Ranks, choose_device
-from tests.learners.small import cluster_campaign
+from tests.learners.small import learners_campaign
 
 
 class OneLife:
@@ -47,7 +47,7 @@ class OneLife:
         lives.activate(number, {"kind": "initial", "life": None, "step": 0, "history": [], "versions": versions})
         lease = leases.grant(number, 24 * batch, position=0, stride=1)
         assert lease
-        self.orders = inner_steps_of(vars(lease), batch)
+        self.orders = inner_steps_of(lease, batch)
         return number
 
     def step(self) -> None:
@@ -77,12 +77,12 @@ class OneLife:
 
 def test_what_was_history_and_never_arrived_is_sent_in_replay_too(tmp_path: Path) -> None:
     """To cut a contribution off rounds the rest; so the life's next steps depend on it, accepted or not."""
-    directory = cluster_campaign(tmp_path, more="syncer_shards = 2\n").resolve()
-    changes = ("cluster.fragments=2", 'cluster.precision="int8"')
+    directory = learners_campaign(tmp_path, more="syncer_shards = 2\n").resolve()
+    changes = ("learners.fragments=2", 'learners.precision="int8"')
     campaign, files = load_campaign(directory, changes), CampaignFiles(directory)
     manifest, ranks = verified_manifest(campaign, files), Ranks(0, 1, choose_device("cpu"))
     with ExitStack() as stack:
-        run = OneLife(build_learner(campaign, files.data, manifest, ranks), files.cluster, stack)
+        run = OneLife(build_learner(campaign, files.data, manifest, ranks), files.learners, stack)
         run.step()
         run.accept(*run.life.contribute(0))
         run.step()
@@ -95,5 +95,5 @@ def test_what_was_history_and_never_arrived_is_sent_in_replay_too(tmp_path: Path
         assert lost.as_history in arrived.history
         run.accept(arrived, data)
         assert run.life.history == []
-    replayed = replay_folder(build_learner(campaign, files.data, manifest, ranks), files.cluster, lambda _: None)
+    replayed = replay_folder(build_learner(campaign, files.data, manifest, ranks), files.learners, lambda _: None)
     assert (replayed.contributions, replayed.versions) == (2, 2)

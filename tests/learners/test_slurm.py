@@ -18,8 +18,8 @@ from tenfold.learners.slurm import Slurm, SlurmJobs
 from tests.learners.slurm_cluster import slurm_cluster, why_not
 from tests.learners.small import (
     STARTING_S,
-    cluster_campaign,
     committed_samples,
+    learners_campaign,
     lives,
     merges,
     start_training,
@@ -221,13 +221,13 @@ def test_what_slurm_refuses_is_said(slurm: Slurm, tmp_path: Path) -> None:
 
 
 def test_a_learner_killed_in_its_job_loses_nothing(cluster: None, tmp_path: Path) -> None:
-    campaign = cluster_campaign(tmp_path, tokens=64_000, more=IN_SLURM)
-    process = start_training(campaign, "--set", "cluster.stalled_after=120")  # a death is Slurm's to tell
+    campaign = learners_campaign(tmp_path, tokens=64_000, more=IN_SLURM)
+    process = start_training(campaign, "--set", "learners.stalled_after=120")  # a death is Slurm's to tell
     try:
         wait_until(lambda: merges(campaign) >= 3 and len(lives(campaign)) == 2, STARTING_S)
         other, killed = (learner_process(campaign, name) for name in ("learner-0", "learner-1"))
-        token = (campaign / "cluster" / "token").read_text().strip()
-        assert stat.S_IMODE((campaign / "cluster" / "token").stat().st_mode) == 0o600
+        token = (campaign / "learners" / "token").read_text().strip()
+        assert stat.S_IMODE((campaign / "learners" / "token").stat().st_mode) == 0o600
         assert token not in repr((killed.cmdline(), killed.environ())), "it is read from the file"
         other.suspend()  # the run must not be over before the other is back
         killed.kill()
@@ -242,12 +242,12 @@ def test_a_learner_killed_in_its_job_loses_nothing(cluster: None, tmp_path: Path
     assert events(campaign)["died"] == 1
     assert lives(campaign) == ["learner-0", "learner-1", "learner-1"]
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
-    assert living(Slurm.of_folder(campaign / "cluster")) == []
+    assert living(Slurm.of_folder(campaign / "learners")) == []
 
 
 def test_a_lost_supervisors_jobs_end_with_the_next_and_none_outlives_ctrl_c(cluster: None, tmp_path: Path) -> None:
-    campaign = cluster_campaign(tmp_path, tokens=64_000, more=IN_SLURM)
-    slurm, process = Slurm.of_folder(campaign / "cluster"), start_training(campaign)
+    campaign = learners_campaign(tmp_path, tokens=64_000, more=IN_SLURM)
+    slurm, process = Slurm.of_folder(campaign / "learners"), start_training(campaign)
     wait_until(lambda: merges(campaign) >= 1, STARTING_S)
     kill_everything(process)
     orphans = living(slurm)

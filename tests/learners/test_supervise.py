@@ -46,7 +46,7 @@ def test_who_orders_learns_whether_anybody_obeys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("refusal", ["", "no learner learner-7; there are learner-0"])
 def test_who_orders_hears_what_became_of_it(tmp_path: Path, refusal: str) -> None:
-    folder = orders_folder(tmp_path / "cluster")
+    folder = orders_folder(tmp_path / "learners")
     folder.mkdir(parents=True)
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(give_order, tmp_path, {"what": "leave", "name": "learner-7"})

@@ -17,8 +17,8 @@ from tenfold.core.errors import InputError
 from tenfold.learners.log import RunLog
 from tenfold.ledger import Ledger
 from tests.learners.small import (
-    cluster_campaign,
     committed_samples,
+    learners_campaign,
     start_training,
     total_samples,
     train,
@@ -37,7 +37,7 @@ def kill_everything(process: subprocess.Popen[str]) -> None:
 def has_merged(campaign: Path, times: int) -> bool:
     """Whether so many versions are published."""
     try:
-        with RunLog.opened(campaign / "cluster") as log:
+        with RunLog.opened(campaign / "learners") as log:
             return len(log.participation()) >= times
     except (InputError, sqlite3.Error):  # not there yet
         return False
@@ -56,11 +56,11 @@ def events(campaign: Path) -> Counter[str]:
 
 
 def test_a_run_of_two_learners_is_a_trained_campaign_and_replays_to_the_same_bits(tmp_path: Path) -> None:
-    campaign = cluster_campaign(tmp_path)
+    campaign = learners_campaign(tmp_path)
     result = train(campaign)
     assert result["steps"] == 40
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(campaign / "learners") as log:
         assert {life.name for life in log.lives()} == {"learner-0", "learner-1"}
         assert all(life.state == "finished" for life in log.lives())
         assert all(log.newest_version(fragment) > 1 for fragment in range(3))
@@ -85,7 +85,7 @@ def test_a_run_of_two_learners_is_a_trained_campaign_and_replays_to_the_same_bit
 
 @pytest.mark.slow
 def test_a_learner_killed_in_the_middle_loses_nothing_and_the_run_replays(tmp_path: Path) -> None:
-    campaign = cluster_campaign(tmp_path, tokens=64_000, more=KILLS)
+    campaign = learners_campaign(tmp_path, tokens=64_000, more=KILLS)
     result = train(campaign)
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
     seen = events(campaign)
@@ -98,14 +98,14 @@ def test_a_learner_killed_in_the_middle_loses_nothing_and_the_run_replays(tmp_pa
 
 @pytest.mark.slow
 def test_the_whole_machine_lost_goes_on_where_it_was(tmp_path: Path) -> None:
-    campaign = cluster_campaign(tmp_path, tokens=64_000)
+    campaign = learners_campaign(tmp_path, tokens=64_000)
     process = start_training(campaign)
     wait_until(lambda: has_merged(campaign, 6))
     kill_everything(process)
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(campaign / "learners") as log:
         merged_before = len(log.participation())
     result = train(campaign)
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(campaign / "learners") as log:
         assert len(log.participation()) > merged_before
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
     assert run_replay(campaign, ())["weights_digest"] == result["weights_digest"]
@@ -114,9 +114,9 @@ def test_the_whole_machine_lost_goes_on_where_it_was(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_disk_that_hangs_while_a_checkpoint_is_written_costs_no_step(tmp_path: Path) -> None:
     """The file of a save is a pipe that nobody reads, until the run is finished."""
-    campaign = cluster_campaign(tmp_path, tokens=20480)
+    campaign = learners_campaign(tmp_path, tokens=20480)
     process = start_training(campaign, "--set", "checkpoint.every=4")
-    folders = [campaign / "cluster" / "learners" / f"learner-{number}" for number in range(2)]
+    folders = [campaign / "learners" / "learners" / f"learner-{number}" for number in range(2)]
     wait_until(lambda: all(any(folder.glob("step-*")) for folder in folders))
     pipes = [folder / f".tmp-step-{n:08d}" / "rank-00000.part.json" for folder in folders for n in range(200)]
     for pipe in pipes:
@@ -129,42 +129,42 @@ def test_a_disk_that_hangs_while_a_checkpoint_is_written_costs_no_step(tmp_path:
     for reader in readers:
         os.close(reader)
     assert process.returncode == 0, err
-    logs = [(campaign / "cluster" / "logs" / f"learner-{number}.log").read_text() for number in range(2)]
+    logs = [(campaign / "learners" / "logs" / f"learner-{number}.log").read_text() for number in range(2)]
     assert all("the one before is still being written" in log for log in logs)
     assert events(campaign)["stalled"] == 0
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:
-    campaign = cluster_campaign(tmp_path)
-    process = start_training(campaign, "--set", "cluster.learners=3")
+    campaign = learners_campaign(tmp_path)
+    process = start_training(campaign, "--set", "learners.count=3")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert err.strip().endswith("cannot be shared equally; set cluster.batch_tokens"), err
+    assert err.strip().endswith("cannot be shared equally; set learners.batch_tokens"), err
 
 
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_fewer_learners_but_not_with_another_recipe(tmp_path: Path) -> None:
-    campaign = cluster_campaign(tmp_path, tokens=64_000)
+    campaign = learners_campaign(tmp_path, tokens=64_000)
     process = start_training(campaign)
     wait_until(lambda: has_merged(campaign, 6))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "stopped as asked; step " in err
-    seconds = json.loads((campaign / "cluster" / "identity.json").read_text())["seconds"]
-    refused = start_training(campaign, "--set", "cluster.inner_steps=5")
+    seconds = json.loads((campaign / "learners" / "identity.json").read_text())["seconds"]
+    refused = start_training(campaign, "--set", "learners.inner_steps=5")
     _, err = refused.communicate(timeout=60)
     assert refused.returncode == 2
-    assert "cluster: trained with another configuration (cluster.inner_steps: 4 → 5)" in err
-    refused = start_training(campaign, "--set", "cluster.syncer_shards=2")
+    assert "learners: trained with another configuration (learners.inner_steps: 4 → 5)" in err
+    refused = start_training(campaign, "--set", "learners.syncer_shards=2")
     _, err = refused.communicate(timeout=60)
     assert refused.returncode == 2
-    assert "cluster: trained with another configuration (cluster.syncer_shards: 1 → 2)" in err
-    result = train(campaign, "--set", "cluster.learners=1", "--set", "cluster.batch_tokens=128")
+    assert "learners: trained with another configuration (learners.syncer_shards: 1 → 2)" in err
+    result = train(campaign, "--set", "learners.count=1", "--set", "learners.batch_tokens=128")
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
     assert result["seconds"] > seconds > 1
-    with RunLog.opened(campaign / "cluster") as log:
+    with RunLog.opened(campaign / "learners") as log:
         assert {life.name for life in log.lives() if life.state == "finished"} == {"learner-0"}
     with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
         steps = [step for step, _ in ledger.metric(ledger.runs()[-1].id, "train/loss")]

@@ -1,6 +1,5 @@
 """Changes in the ledger: kept whole, one for each name and recipe."""
 
-import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,11 +31,3 @@ def test_a_second_decision_on_one_recipe_replaces_the_first_and_comes_last(tmp_p
     for change in (GELU, elsewhere, again):
         ledger.record_change(change)
     assert ledger.changes() == [elsewhere, again]
-
-
-def test_a_ledger_from_before_changes_were_kept_has_none(tmp_path: Path) -> None:
-    Ledger(tmp_path / "ledger.sqlite").close()
-    with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
-        db.execute("DROP TABLE changes")
-    db.close()
-    assert Ledger(tmp_path / "ledger.sqlite", read_only=True).changes() == []

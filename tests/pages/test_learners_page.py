@@ -17,7 +17,7 @@ from tenfold.campaign.report.learners import data_parallel_bytes_per_token
 from tenfold.pages.learners_charts import clock_text, time_unit, timeline_picture
 from tenfold.pages.learners_page import MOST_ROWS, lead_of, learners_page, shown_rows, trained_by, verdict_of
 from tests.campaign.browser import open_browser
-from tests.learners.small import cluster_campaign, committed_samples, total_samples, train
+from tests.learners.small import committed_samples, learners_campaign, total_samples, train
 
 Record = dict[str, Any]
 CONTEXT = 32
@@ -33,7 +33,7 @@ faults = [{ kind = "kill", target = "learner-1", at = 0.3 }]
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two learners, one of them killed on the way; trained, scored and reported."""
-    directory = cluster_campaign(tmp_path_factory.mktemp("learners"), tokens=64_000, more=KILL)
+    directory = learners_campaign(tmp_path_factory.mktemp("learners"), tokens=64_000, more=KILL)
     train(directory)
     run_evaluate(directory, ())
     run_report(directory, ())
@@ -52,7 +52,7 @@ def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
 
 
 def merge_log(campaign: Path, sql: str) -> list[tuple[Any, ...]]:
-    return rows(campaign / "cluster" / "shard-0" / "merge-log.sqlite", sql)
+    return rows(campaign / "learners" / "shard-0" / "merge-log.sqlite", sql)
 
 
 def happened(campaign: Path, kind: str) -> list[tuple[float, Record]]:
@@ -62,7 +62,7 @@ def happened(campaign: Path, kind: str) -> list[tuple[float, Record]]:
 
 @pytest.mark.slow
 def test_tokens_and_steps_are_those_of_the_books(campaign: Path, learners: Record) -> None:
-    book = campaign / "cluster" / "coordinator.sqlite"
+    book = campaign / "learners" / "coordinator.sqlite"
     tokens = "SELECT name, 32 * sum(committed) FROM leases JOIN lives ON life = lives.number GROUP BY name"
     steps = "SELECT name, sum(steps), count(*) FROM lives GROUP BY name"
     assert {each["name"]: each["tokens"] for each in learners["learners"]} == dict(rows(book, tokens))
@@ -81,7 +81,7 @@ def test_merges_and_bytes_are_those_of_the_merge_log(campaign: Path, learners: R
     assert participation["mean"] == pytest.approx(sum(m / a for m, a in zip(merged, alive, strict=True)) / len(merged))
     assert participation["full"] == sum(m == a for m, a in zip(merged, alive, strict=True))
     sent = dict(merge_log(campaign, "SELECT life, sum(bytes) FROM contributions GROUP BY life"))
-    names = dict(rows(campaign / "cluster" / "coordinator.sqlite", "SELECT number, name FROM lives"))
+    names = dict(rows(campaign / "learners" / "coordinator.sqlite", "SELECT number, name FROM lives"))
     for each in learners["learners"]:
         expected = sum(size for life, size in sent.items() if names[life] == each["name"])
         assert each["bytes_sent"] == expected
@@ -92,7 +92,7 @@ def test_merges_and_bytes_are_those_of_the_merge_log(campaign: Path, learners: R
 def test_the_kill_is_told_with_the_time_it_took(campaign: Path, learners: Record) -> None:
     ((killed, data),) = happened(campaign, "chaos")
     assert data == {"fault": "kill", "target": "learner-1"}
-    begin = rows(campaign / "cluster" / "coordinator.sqlite", "SELECT min(joined_at) FROM lives")[0][0]
+    begin = rows(campaign / "learners" / "coordinator.sqlite", "SELECT min(joined_at) FROM lives")[0][0]
     back = [at - begin for at, _ in happened(campaign, "healed") if at > killed]
     end = happened(campaign, "finished")[0][0] - begin
     (outage,) = learners["outages"]
@@ -134,7 +134,7 @@ def test_the_page_says_nothing_about_what_several_learners_do_not_record(campaig
 @pytest.mark.slow
 def test_a_report_without_its_merge_log_is_still_one(campaign: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(campaign, tmp_path / "copy"))
-    shutil.rmtree(copy / "cluster")
+    shutil.rmtree(copy / "learners")
     run_report(copy, ())
     page = (copy / "report.html").read_text()
     assert "<h2>Learners</h2>" not in page and "by 2 learners" in page and "MFU" not in page
@@ -274,10 +274,10 @@ def test_a_plain_run_has_no_such_section() -> None:
 
 
 def test_nothing_is_said_about_machines_elsewhere() -> None:
-    elsewhere = {"config": {"cluster": {"learners": 3, "launch": "none"}}, "environment": {}, "throughput": {}}
+    elsewhere = {"config": {"learners": {"count": 3, "launch": "none"}}, "environment": {}, "throughput": {}}
     assert trained_by(elsewhere) == "by 3 learners"
     assert trained_by(elsewhere | {"learners": a_run()}) == "by 2 learners"
-    assert trained_by({"config": {"cluster": {"learners": 0, "launch": "local"}}}) == trained_by({"config": {}}) == ""
+    assert trained_by({"config": {"learners": {"count": 0, "launch": "local"}}}) == trained_by({"config": {}}) == ""
 
 
 def test_quarantines_are_listed_with_their_reason() -> None:

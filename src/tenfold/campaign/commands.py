@@ -42,7 +42,7 @@ def init_campaign(directory: Path, example: str, data: str | None) -> Path:
         if Path(data).resolve() == (directory / "data").resolve():
             raise InputError(f"--data {data}: the corpus will be written there; rename your folder, then name it so")
         values["data"] |= {"sources": sources_of(data), "holdouts": _holdouts_for_own_data(values)}
-        for demonstration in ("cluster", "chaos"):  # learners of which one is killed: not what own data is for
+        for demonstration in ("learners", "chaos"):  # learners of which one is killed: not what own data is for
             values.pop(demonstration, None)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -172,7 +172,7 @@ def run_replay(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
         replayed = replay(campaign, files, manifest, console)
         same = replayed.weights_digest == trained.result.weights_digest
         if not same:
-            raise TenfoldError(f"{files.cluster}: replay gives other weights than training ended with")
+            raise TenfoldError(f"{files.learners}: replay gives other weights than training ended with")
     return asdict(replayed) | {"same": same}
 
 
@@ -183,7 +183,7 @@ def run_syncer(
     campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
     manifest = verified_manifest(campaign, files, hashes=not child)
     if port is None:
-        port = campaign.cluster.port and campaign.cluster.port + 2 * shard
+        port = campaign.learners.port and campaign.learners.port + 2 * shard
     return {"finished": serve_as_syncer(campaign, files, manifest, shard, port, bulk_port, child=child)}
 
 

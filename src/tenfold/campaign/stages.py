@@ -89,14 +89,14 @@ def audit_data(files: CampaignFiles, console: RunConsole) -> Mapping[str, Any]:
 def train(campaign: Campaign, files: CampaignFiles, ranks: Ranks, overrides: Sequence[str] = ()) -> TrainResult:
     """Train the target, going on from where it stopped. Does nothing when it is done already.
 
-    With [cluster] learners it is trained by several processes, which read campaign.toml and `overrides` themselves.
+    With [learners] it is trained by several processes, which read campaign.toml and `overrides` themselves.
     """
     manifest = verified_manifest(campaign, files, hashes=ranks.is_first)
     with run_console(enabled=ranks.is_first) as console, checkpointer_of(campaign, files, ranks) as checkpointer:
         finished = finished_training(campaign, files, manifest, checkpointer, console)
         if finished is not None:
             return finished
-        if campaign.cluster.learners and ranks.world_size == 1:
+        if campaign.learners.count and ranks.world_size == 1:
             return _train_with_learners(campaign, files, manifest, checkpointer, console, tuple(overrides))
         learner = build_learner(campaign, files.data, manifest, ranks)
         scorer = holdout_scorer(campaign, files, manifest)

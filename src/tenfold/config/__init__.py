@@ -3,10 +3,10 @@
 from tenfold.config.campaign import Campaign
 from tenfold.config.change import Change, changed_campaign, load_change
 from tenfold.config.chaos import Chaos, Fault
-from tenfold.config.cluster import Cluster
 from tenfold.config.data import Clean, Data, Holdout, Isolation, Source, Tokenizer
 from tenfold.config.describe import example_names, example_values, render_campaign, render_reference
 from tenfold.config.ladder import Ladder
+from tenfold.config.learners import Learners, with_new_names
 from tenfold.config.load import FILE_NAME, checked_fault, load_campaign, parse_campaign
 from tenfold.config.model import Model
 from tenfold.config.train import Checkpoint, Evaluate, Optimizer, Schedule, Train
@@ -18,13 +18,13 @@ __all__ = [
     "Chaos",
     "Checkpoint",
     "Clean",
-    "Cluster",
     "Data",
     "Evaluate",
     "Fault",
     "Holdout",
     "Isolation",
     "Ladder",
+    "Learners",
     "Model",
     "Optimizer",
     "Schedule",
@@ -40,4 +40,5 @@ __all__ = [
     "parse_campaign",
     "render_campaign",
     "render_reference",
+    "with_new_names",
 ]

@@ -1,14 +1,15 @@
 """The whole of campaign.toml."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from tenfold.config.base import Section
 from tenfold.config.chaos import Chaos
-from tenfold.config.cluster import Cluster
 from tenfold.config.data import Data
 from tenfold.config.ladder import Ladder
+from tenfold.config.learners import Learners, with_new_names
 from tenfold.config.model import Model
 from tenfold.config.train import Checkpoint, Evaluate, Train
 
@@ -26,8 +27,13 @@ class Campaign(Section):
     checkpoint: Checkpoint = Checkpoint()
     evaluate: Evaluate = Evaluate()
     ladder: Ladder = Ladder()
-    cluster: Cluster = Cluster()
+    learners: Learners = Learners()
     chaos: Chaos = Chaos()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_new_names(cls, values: Any) -> Any:
+        return with_new_names(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _batch_is_whole_sequences(self) -> "Campaign":
@@ -42,6 +48,6 @@ class Campaign(Section):
 
     @model_validator(mode="after")
     def _faults_reach_learners(self) -> "Campaign":
-        if self.cluster.launch == "slurm" and (self.chaos.faults or self.chaos.per_hour):
-            raise ValueError('[chaos] hits processes of this machine; with cluster.launch = "slurm" leave it out')
+        if self.learners.launch == "slurm" and (self.chaos.faults or self.chaos.per_hour):
+            raise ValueError('[chaos] hits processes of this machine; with learners.launch = "slurm" leave it out')
         return self

@@ -26,7 +26,7 @@ class Fault(Section):
     of the time; partition, delay, loss, bandwidth, corrupt: the learner's connection to the syncer; nan: the
     learner's next gradient is no number; disk-full: every write of the process fails."""
     target: str = "any"
-    """"learner-0", "learner-1", …, "syncer", with [cluster] syncer_shards also "syncer-1", …, or "any": one of them,
+    """"learner-0", "learner-1", …, "syncer", with [learners] syncer_shards also "syncer-1", …, or "any": one of them,
     drawn. Faults of the connection: "syncer" means that of every learner, "syncer-1" theirs to this shard."""
     at: Annotated[float, Field(ge=0, lt=1)] | None = None
     """When: share of the run's tokens. Give this or at_seconds."""

@@ -1,8 +1,10 @@
 """From campaign.toml and --set overrides to a Campaign, or to one clear line about what is wrong."""
 
 import difflib
+import logging
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -46,16 +48,34 @@ def parse_campaign(text: str, where: str, overrides: Sequence[str] = ()) -> Camp
     """Parse TOML `text` (called `where` in messages) into a Campaign. Raises InputError."""
     document = parse_document(text, where)
     set_keys = [_apply_override(document, override) for override in overrides]
+    if "cluster" in document:
+        _warn_of_former_names(where)
     try:
         return Campaign.model_validate(document)
     except ValidationError as error:
         raise InputError(explain(error, where, set_keys)) from None
 
 
+@cache
+def _warn_of_former_names(origin: str) -> None:
+    """Once in a process: a command reads its campaign several times."""
+    logging.getLogger("tenfold").warning(
+        f"{origin}: [cluster] is called [learners] now, its key `learners` is `count`; read as that"
+    )
+
+
+def _with_new_name(key: str) -> str:
+    section, _, rest = key.partition(".")
+    if section != "cluster":
+        return key
+    _warn_of_former_names("--set")
+    return f"learners.{'count' if rest == 'learners' else rest}"
+
+
 def _apply_override(document: dict[str, Any], override: str) -> str:
     """Put one `section.key=value` into the document; the value is TOML, or a string if it is not."""
     key, equals, value = override.partition("=")
-    parts = key.strip().split(".")
+    parts = _with_new_name(key.strip()).split(".")
     if not equals or not all(parts):
         raise InputError(f"--set {override!r}: write it as section.key=value")
     table = document

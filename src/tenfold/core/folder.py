@@ -49,14 +49,15 @@ class CampaignFiles:
         return self.directory / "ladder"
 
     @property
-    def cluster(self) -> Path:
-        """State of syncer and learners, their merge log and what they printed."""
-        return self.directory / "cluster"
+    def learners(self) -> Path:
+        """State of syncer and learners, their merge log and what they printed; `cluster` where it was begun as that."""
+        former = self.directory / "cluster"
+        return former if former.is_dir() else self.directory / "learners"
 
     @property
-    def cluster_identity(self) -> Path:
+    def learners_identity(self) -> Path:
         """Of which run that state is."""
-        return self.cluster / "identity.json"
+        return self.learners / "identity.json"
 
     @property
     def export(self) -> Path:

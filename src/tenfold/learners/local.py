@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from tenfold.config import Campaign, Fault
 from tenfold.core.console import RunConsole
 from tenfold.core.errors import Interrupted, TenfoldError
+from tenfold.core.folder import CampaignFiles
 from tenfold.core.fork_server import ForkServer
 from tenfold.core.processes import Child, Children, CrashLoop, Ended
 from tenfold.core.signals import StopRequest, stop_on_signal
@@ -57,7 +58,7 @@ class LocalRun:
     @property
     def folder(self) -> Path:
         """State of the syncer and the learners, and their logs."""
-        return self.directory / "cluster"
+        return CampaignFiles(self.directory).learners
 
     @property
     def logs(self) -> Path:
@@ -72,18 +73,18 @@ class LocalRun:
     @property
     def learners(self) -> list[str]:
         """Names of the learners started from here, as processes or as jobs."""
-        cluster = self.campaign.cluster
-        return [f"learner-{number}" for number in range(cluster.learners)] if cluster.launch != "none" else []
+        learners = self.campaign.learners
+        return [f"learner-{number}" for number in range(learners.count)] if learners.launch != "none" else []
 
     @property
     def in_slurm(self) -> bool:
         """Whether learners are jobs of a Slurm cluster."""
-        return self.campaign.cluster.launch == "slurm"
+        return self.campaign.learners.launch == "slurm"
 
     @property
     def syncers(self) -> list[str]:
         """Names of the syncer's processes: coordinator and shard 0 in the first, a shard in each further one."""
-        return [SYNCER, *(f"{SYNCER}-{number}" for number in range(1, self.campaign.cluster.syncer_shards))]
+        return [SYNCER, *(f"{SYNCER}-{number}" for number in range(1, self.campaign.learners.syncer_shards))]
 
     @property
     def disturbs_links(self) -> bool:
@@ -156,10 +157,10 @@ class Supervisor:
             self._children, self._learners = Children(), _slurm_jobs(run, console)
         else:
             self._children = self._learners = self._forked_children()
-        self._deaths = _Deaths(CrashLoop(run.campaign.cluster.crash_limit, CRASH_WINDOW_S))
+        self._deaths = _Deaths(CrashLoop(run.campaign.learners.crash_limit, CRASH_WINDOW_S))
         self._kept: dict[str, Child] = {}
         self._proxies: dict[str, list[FaultyProxy]] = {}
-        port = run.campaign.cluster.port  # one that was asked for passes a firewall, so do the next
+        port = run.campaign.learners.port  # one that was asked for passes a firewall, so do the next
         self._ports = {
             name: (port + 2 * shard, port + 2 * shard + 1) if port else (0, 0) for shard, name in enumerate(run.syncers)
         }
@@ -223,7 +224,7 @@ class Supervisor:
     def _launch(self, child: Child) -> None:
         learner = self.status.get("learners", {}).get(child.name)
         if learner is not None:
-            self._deaths.earlier[child.name] = int(learner["life"])
+            self._deaths.earlier[child.name] = int(learner["incarnation"])
         self._launcher(child.name).start(child)
 
     def _child(self, name: str, *words: str) -> Child:
@@ -250,7 +251,7 @@ class Supervisor:
             address = ",".join(f"127.0.0.1:{control.port}:{bulk.port}" for control, bulk in pairs)
         words = ("learner", str(self._run.directory.resolve()), "--syncer", address)
         if self._run.in_slurm:
-            return learner_job(name, (*words, *self._run.sets), self._run.campaign.cluster.slurm_ranks, self._run.logs)
+            return learner_job(name, (*words, *self._run.sets), self._run.campaign.learners.slurm_ranks, self._run.logs)
         return self._child(name, *words, "--name", name)
 
     def _await_syncer(self, name: str, stop: StopRequest) -> None:
@@ -271,7 +272,7 @@ class Supervisor:
             raise TenfoldError(f"the {name} did not start within {STARTING_S:g} s; see {self._run.logs}")
 
     def _connect(self, address: str) -> None:
-        certificate = self._run.campaign.cluster.tls_certificate
+        certificate = self._run.campaign.learners.tls_certificate
         security = Security(self._run.token, root_certificate=Path(certificate) if certificate else None)
         self._address, self._link = address, Link(address, security, streams=1)
 
@@ -338,8 +339,8 @@ class Supervisor:
         """A learner the syncer has given up but whose process hangs on is killed, and so started again."""
         now, deaths = time.monotonic(), self._deaths
         for name, learner in self.status.get("learners", {}).items():
-            life = int(learner["life"])
-            if learner["state"] not in ("sealing", "sealed") or life <= deaths.earlier.get(name, 0):
+            life = int(learner["incarnation"])
+            if learner["state"] not in ("evicting", "evicted") or life <= deaths.earlier.get(name, 0):
                 continue  # one of a process before: that which starts now is to be left alone
             if now - deaths.sealed_at.setdefault(life, now) > REJOIN_S:
                 deaths.earlier[name] = life
@@ -455,10 +456,12 @@ class Supervisor:
 
 
 def _slurm_jobs(run: LocalRun, console: RunConsole) -> SlurmJobs:
-    cluster = run.campaign.cluster
-    if is_loopback(cluster.bind):
-        console.say(f"the syncer listens on {cluster.bind}: jobs on other machines need cluster.bind and a certificate")
-    return SlurmJobs(Slurm.of_folder(run.folder), cluster.slurm_options, console.say)
+    learners = run.campaign.learners
+    if is_loopback(learners.bind):
+        console.say(
+            f"the syncer listens on {learners.bind}; jobs on other machines need learners.bind and a certificate"
+        )
+    return SlurmJobs(Slurm.of_folder(run.folder), learners.slurm_options, console.say)
 
 
 def address_file(folder: Path, shard: int = 0) -> Path:

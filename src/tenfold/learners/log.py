@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.learners.messages import Published
+from tenfold.learners.messages import Lease, Published
 from tenfold.learners.outer import FragmentState
-from tenfold.learners.syncer.leases import Lease
 from tenfold.learners.syncer.membership import MEMBERSHIP_COLUMNS, Incarnation, incarnation_from_row
 from tenfold.learners.syncer.store import (
     CONTRIBUTION_COLUMNS,
@@ -47,7 +46,7 @@ class RunLog:
         """The log of the run in `folder`. Raises InputError when there is none."""
         paths = [folder / "coordinator.sqlite", *sorted(folder.glob("shard-*/merge-log.sqlite"))]
         if len(paths) < 2 or not paths[0].exists():
-            raise InputError(f"{folder}: no merge log here; only a run with [cluster] learners has one")
+            raise InputError(f"{folder}: no merge log here; only a run with [learners] has one")
         connections = [sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True) for path in paths]
         try:
             for connection, path in zip(connections, paths, strict=True):

@@ -1,8 +1,8 @@
 """What learners and syncer say to each other, and the syncer's processes among themselves: one model for each message.
 
 A message is a JSON object of bounded size. Whoever takes one checks it with `parse`: a field that is missing, unknown
-or out of its bounds is refused with one line. What is on disk as well (the merge log, checkpoints of inner states) keeps
-the names it had in the first version: there an incarnation is a `life`.
+or out of its bounds is refused with one line. What is on disk as well (the merge log, checkpoints of inner states)
+keeps the names that it had in the first version: there an incarnation is a `life`.
 """
 
 from collections.abc import Iterable
@@ -94,7 +94,7 @@ def said_of(error: ValidationError) -> str:
 
 EndState = Literal["evicted", "left", "finished"]
 IncarnationState = Literal["joining", "active", "evicting", "leaving", "evicted", "left", "finished"]
-"""Evicted: given up by the syncer, or replaced by a newer one of the same learner. -ing: that is decided, not done yet."""
+"""evicted: given up by the syncer, or replaced by a newer one of its learner; evicting: that is decided, not done."""
 
 
 @dataclass(frozen=True, order=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
-from tenfold.config.cluster import Precision
+from tenfold.config.learners import Precision
 from tenfold.core.errors import InputError
 
 ElementRange = tuple[int, int]
@@ -48,7 +48,7 @@ def cut_model(shapes: Mapping[str, Sequence[int]], count: int) -> list[Fragment]
     than tensors.
     """
     if count > len(shapes):
-        raise InputError(f"cluster.fragments = {count}: the model has {len(shapes)} tensors; give at most that many")
+        raise InputError(f"learners.fragments = {count}: the model has {len(shapes)} tensors; give at most that many")
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     members: list[list[str]] = [[] for _ in range(count)]
     weights = [0] * count

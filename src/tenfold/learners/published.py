@@ -22,13 +22,13 @@ def published_weights(campaign: Campaign, manifest: Manifest, files: CampaignFil
     with torch.device("meta"):  # only names and shapes are needed
         model = Transformer(campaign.model, manifest.vocab_size, torch.float32)
     parameters = dict(model.named_parameters())
-    fragments = cut_model({name: list(p.shape) for name, p in parameters.items()}, campaign.cluster.fragments)
+    fragments = cut_model({name: list(p.shape) for name, p in parameters.items()}, campaign.learners.fragments)
     weights = {}
-    with RunLog.opened(files.cluster) as log:
+    with RunLog.opened(files.learners) as log:
         for fragment in fragments:
             state = log.newest_state(fragment.index)
             if state is None:
-                raise TenfoldError(f"{files.cluster}: no version of fragment {fragment.index}")
+                raise TenfoldError(f"{files.learners}: no version of fragment {fragment.index}")
             parts = torch.split(state.values, list(fragment.sizes))
             for name, part in zip(fragment.names, parts, strict=True):
                 weights[f"model/{name}"] = part.view_as(parameters[name]).clone()

@@ -19,7 +19,7 @@ from tenfold.core.processes import watch_parent
 from tenfold.core.signals import stop_on_signal
 from tenfold.data import Manifest
 from tenfold.experiments.forecast.watch import ForecastWatcher, open_watcher
-from tenfold.learners.claim import Claim, claim_cluster
+from tenfold.learners.claim import Claim, claim_learners
 from tenfold.learners.learner.process import train_as_learner
 from tenfold.learners.local import LocalRun, Supervisor, address_file, read_address
 from tenfold.learners.published import RunningScores, published_weights
@@ -53,14 +53,14 @@ def train_with_learners(
 ) -> tuple[TrainResult, RunIdentity]:
     """Train until all samples are; what the syncer ends with becomes the campaign's last checkpoint."""
     batch_of(campaign)  # refuses what cannot be shared out, before anything starts
-    if campaign.cluster.launch == "slurm":
+    if campaign.learners.launch == "slurm":
         check_slurm()
     plan, identity = _plan(campaign, manifest)
-    files.cluster.mkdir(parents=True, exist_ok=True)
-    check_security(campaign.cluster.bind, server_security(campaign, make_token(files.cluster / "token")))
-    for shard in range(campaign.cluster.syncer_shards):
-        address_file(files.cluster, shard).unlink(missing_ok=True)
-    claim = claim_cluster(files, identity, console.say)
+    files.learners.mkdir(parents=True, exist_ok=True)
+    check_security(campaign.learners.bind, server_security(campaign, make_token(files.learners / "token")))
+    for shard in range(campaign.learners.syncer_shards):
+        address_file(files.learners, shard).unlink(missing_ok=True)
+    claim = claim_learners(files, identity, console.say)
     claim.save()
     console.say(_headline(campaign, plan))
     with (
@@ -107,7 +107,7 @@ def _local_run(campaign: Campaign, files: CampaignFiles, plan: RunPlan, override
         campaign=campaign,
         directory=files.directory,
         overrides=overrides,
-        token=make_token(files.cluster / "token"),
+        token=make_token(files.learners / "token"),
         sequences=plan.sequences,
         steps=plan.steps,
         tokens_per_sample=plan.context,
@@ -175,11 +175,11 @@ def _loss_follower(
 
 
 def _headline(campaign: Campaign, plan: RunPlan) -> str:
-    cluster = campaign.cluster
+    learners = campaign.learners
     return (
         f"training {plan.parameters:,} parameters on {plan.steps * plan.tokens_per_step:,} tokens: "
-        f"{cluster.learners} learners, {batch_of(campaign) * plan.context:,} tokens an inner step, "
-        f"{cluster.fragments} fragments sent every {cluster.inner_steps} steps in {cluster.precision}"
+        f"{learners.count} learners, {batch_of(campaign) * plan.context:,} tokens an inner step, "
+        f"{learners.fragments} fragments sent every {learners.inner_steps} steps in {learners.precision}"
     )
 
 
@@ -198,15 +198,15 @@ def serve_as_syncer(
     campaign: Campaign, files: CampaignFiles, manifest: Manifest, shard: int, port: int, bulk_port: int, *, child: bool
 ) -> bool:
     """Body of the syncer's process, or that of a further shard; True when the run is finished."""
-    if shard >= campaign.cluster.syncer_shards:
-        raise InputError(f"--shard {shard}: cluster.syncer_shards = {campaign.cluster.syncer_shards}, counted from 0")
+    if shard >= campaign.learners.syncer_shards:
+        raise InputError(f"--shard {shard}: learners.syncer_shards = {campaign.learners.syncer_shards}, counted from 0")
     if child:
         watch_parent()
     plan, identity = _plan(campaign, manifest)
-    files.cluster.mkdir(parents=True, exist_ok=True)
+    files.learners.mkdir(parents=True, exist_ok=True)
     if not child and shard == 0:
-        claim_cluster(files, identity, print).save()
-    token, card = make_token(files.cluster / "token"), address_file(files.cluster, shard)
+        claim_learners(files, identity, print).save()
+    token, card = make_token(files.learners / "token"), address_file(files.learners, shard)
 
     def ready(server: BlobServer) -> None:
         write_json(card, _card(server, finished=False))
@@ -215,7 +215,7 @@ def serve_as_syncer(
 
     cards: list[dict[str, Any]] = []
     with stop_on_signal() as stop:
-        where = SyncerSite(files.cluster, server_security(campaign, token), campaign.cluster.bind, port, bulk_port)
+        where = SyncerSite(files.learners, server_security(campaign, token), campaign.learners.bind, port, bulk_port)
         books = partial(_ledger_of, campaign, files, identity)
         vocabulary, recipe = manifest.vocab_size, identity.recipe
         if shard == 0:
@@ -229,7 +229,7 @@ def serve_as_syncer(
 
 
 def _syncer_address(files: CampaignFiles) -> str | None:
-    found = read_address(address_file(files.cluster))
+    found = read_address(address_file(files.learners))
     return str(found["address"]) if found else None
 
 
@@ -260,11 +260,11 @@ def learn(
     if syncer is None:
         syncer = _syncer_address(files)
         if syncer is None:
-            raise TenfoldError(f"{files.cluster}: no syncer is at work here; give --syncer HOST:PORT")
-    token = token_from(token_file, files.cluster / "token")
+            raise TenfoldError(f"{files.learners}: no syncer is at work here; give --syncer HOST:PORT")
+    token = token_from(token_file, files.learners / "token")
     own = server_security(campaign, token)
     security = Security(token, own.certificate, own.key, tls_root or own.root_certificate)
-    states = files.cluster / "learners"
+    states = files.learners / "learners"
     train_as_learner(campaign, files.data, manifest, check_name(name), syncer, security, states)
 
 
@@ -272,4 +272,4 @@ def replay(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console
     """Execute the finished run again from its merge log."""
     ranks = sharing_machine(campaign, Ranks(0, 1, choose_device(campaign.train.device)))
     learner = build_learner(campaign, files.data, manifest, ranks)
-    return replay_folder(learner, files.cluster, console.say)
+    return replay_folder(learner, files.learners, console.say)

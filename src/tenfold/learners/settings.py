@@ -15,47 +15,47 @@ from tenfold.train.ranks import Ranks
 
 def batch_of(campaign: Campaign) -> int:
     """Samples of one inner step of a learner. Raises InputError when the batch cannot be shared out."""
-    cluster, train, context = campaign.cluster, campaign.train, campaign.model.context
-    if cluster.batch_tokens is not None:
-        if cluster.batch_tokens % context:
+    learners, train, context = campaign.learners, campaign.train, campaign.model.context
+    if learners.batch_tokens is not None:
+        if learners.batch_tokens % context:
             raise InputError(
-                f"cluster.batch_tokens = {cluster.batch_tokens}: must be a multiple of model.context {context}"
+                f"learners.batch_tokens = {learners.batch_tokens}: must be a multiple of model.context {context}"
             )
-        return cluster.batch_tokens // context
+        return learners.batch_tokens // context
     sequences = train.batch_tokens // context
-    if sequences % cluster.learners:
+    if sequences % learners.count:
         raise InputError(
-            f"cluster.learners = {cluster.learners}: {sequences} sequences of train.batch_tokens cannot be shared "
-            "equally; set cluster.batch_tokens"
+            f"learners.count = {learners.count}: {sequences} sequences of train.batch_tokens cannot be shared "
+            "equally; set learners.batch_tokens"
         )
-    return sequences // cluster.learners
+    return sequences // learners.count
 
 
 def fragments_of(campaign: Campaign, model: Transformer) -> list[Fragment]:
     """The same cut at every learner and at the syncer."""
     shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
-    return cut_model(shapes, campaign.cluster.fragments)
+    return cut_model(shapes, campaign.learners.fragments)
 
 
 def sharing_machine(campaign: Campaign, ranks: Ranks) -> Ranks:
     """Learners started here share the cores: each counts the others as ranks of its machine."""
-    if campaign.cluster.launch != "local":
+    if campaign.learners.launch != "local":
         return ranks
-    return replace(ranks, local_world_size=ranks.local_world_size * campaign.cluster.learners)
+    return replace(ranks, local_world_size=ranks.local_world_size * campaign.learners.count)
 
 
 def server_security(campaign: Campaign, token: str) -> Security:
     """For a side that listens; it trusts its own certificate when it connects to itself."""
-    cluster = campaign.cluster
-    certificate = Path(cluster.tls_certificate) if cluster.tls_certificate else None
-    key = Path(cluster.tls_key) if cluster.tls_key else None
+    learners = campaign.learners
+    certificate = Path(learners.tls_certificate) if learners.tls_certificate else None
+    key = Path(learners.tls_key) if learners.tls_key else None
     return Security(token, certificate, key, certificate)
 
 
 def outer_optimizer(campaign: Campaign) -> OuterOptimizer:
-    """As [cluster] says."""
-    cluster = campaign.cluster
-    return OuterOptimizer(cluster.outer_learning_rate, cluster.outer_momentum, cluster.precision)
+    """As [learners] says."""
+    learners = campaign.learners
+    return OuterOptimizer(learners.outer_learning_rate, learners.outer_momentum, learners.precision)
 
 
 def initial_model(campaign: Campaign, vocab_size: int) -> Transformer:

@@ -6,124 +6,56 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tenfold.core.errors import TenfoldError
+from tenfold.ledger.events import PAYLOADS, Event, EventKind, EventPayload
+from tenfold.ledger.incidents import (
+    INCIDENT_PAYLOADS,
+    Evidence,
+    Incident,
+    IncidentKind,
+    IncidentPayload,
+    IncidentState,
+    Severity,
+)
+from tenfold.ledger.metrics import metric_of
+from tenfold.ledger.records import Prediction, Run, TriedChange
+from tenfold.ledger.schema import VERSION, explained, migrate, migrated_copy, refuse_strangers, version_of
 
 BUSY_TIMEOUT_S = 30.0  # a writer waits this long for another one's transaction
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (
-    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, fingerprint TEXT NOT NULL, description TEXT NOT NULL,
-    started_at REAL NOT NULL, finished_at REAL, status TEXT NOT NULL, UNIQUE (kind, fingerprint));
-CREATE TABLE IF NOT EXISTS metrics (
-    run_id INTEGER NOT NULL REFERENCES runs, name TEXT NOT NULL, step INTEGER NOT NULL, value REAL,
-    PRIMARY KEY (run_id, name, step)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY, run_id INTEGER REFERENCES runs, at REAL NOT NULL, kind TEXT NOT NULL,
-    message TEXT NOT NULL, data TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS predictions (
-    id INTEGER PRIMARY KEY, quantity TEXT NOT NULL UNIQUE, unit TEXT NOT NULL, median REAL NOT NULL,
-    intervals TEXT NOT NULL, basis TEXT NOT NULL, registered_at REAL NOT NULL,
-    outcome REAL, settled_at REAL);
-CREATE TABLE IF NOT EXISTS incidents (
-    id INTEGER PRIMARY KEY, run_id INTEGER REFERENCES runs, opened_at REAL NOT NULL, kind TEXT NOT NULL,
-    message TEXT NOT NULL, data TEXT NOT NULL, verdict TEXT, closed_at REAL);
-CREATE TABLE IF NOT EXISTS changes (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL, recipe TEXT NOT NULL, description TEXT NOT NULL,
-    set_keys TEXT NOT NULL, stack TEXT NOT NULL, assessment TEXT NOT NULL, stack_check TEXT NOT NULL,
-    decided_at REAL NOT NULL, UNIQUE (name, recipe));
-"""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run as the ledger knows it. Times are seconds since the epoch.
-
-    Status is running, done, interrupted or failed.
-    """
-
-    id: int
-    kind: str
-    fingerprint: str
-    description: dict[str, Any]
-    started_at: float
-    finished_at: float | None
-    status: str
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened at one moment of a run."""
-
-    run_id: int | None
-    at: float
-    kind: str
-    message: str
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A forecast, registered before it is measured. `intervals` maps a level ("0.8") to [low, high]."""
-
-    quantity: str
-    unit: str
-    median: float
-    intervals: dict[str, tuple[float, float]]
-    basis: dict[str, Any]
-    registered_at: float = 0.0
-    outcome: float | None = None
-    settled_at: float | None = None
-
-    @property
-    def error(self) -> float | None:
-        """(measured − forecast) / forecast, once it is settled."""
-        return None if self.outcome is None else self.outcome / self.median - 1
-
-
-@dataclass(frozen=True)
-class TriedChange:
-    """A change of the recipe and what it was found to be worth.
-
-    `recipe` hashes the campaign it changes and the corpus; `set` maps dotted keys of campaign.toml to values; `stack`
-    names the changes it was tried on top of. `stack_check` compares the product of what each was worth alone with this
-    assessment; None without a stack, or where one of them was never tried alone.
-    """
-
-    name: str
-    recipe: str
-    description: str
-    set: dict[str, Any]
-    stack: list[str]
-    assessment: dict[str, Any]
-    stack_check: dict[str, Any] | None
-    decided_at: float
+INCIDENT_COLUMNS = (
+    "id, run_id, kind, severity, state, cause, message, data, evidence, verdict, opened_at, updated_at, closed_at"
+)
 
 
 class Ledger:
     """The campaign's memory. Every method is one transaction; open one Ledger per process."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open the ledger at `path`, creating it unless `read_only`. Raises TenfoldError if it cannot be opened."""
+        """Open the ledger at `path`, creating it or bringing it to this version unless `read_only`.
+
+        Raises TenfoldError when it cannot be opened, InputError when a newer tenfold wrote it or it is no ledger.
+        """
         self.path = path
-        mode = "ro" if read_only else "rwc"
         try:
-            self._db = sqlite3.connect(
-                f"{path.resolve().as_uri()}?mode={mode}",
-                uri=True,
-                timeout=BUSY_TIMEOUT_S,
-                isolation_level=None,
-            )
+            self._db = self._connected("ro" if read_only else "rwc")
+            refuse_strangers(self._db, path)
             if not read_only:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")
-                self._db.executescript(SCHEMA)
+                migrate(self._db, path)
+            elif version_of(self._db) < VERSION:
+                self._db = migrated_copy(self._db, path)
             self._db.execute("SELECT count(*) FROM runs")  # connecting alone does not read the file
         except sqlite3.Error as error:
-            raise TenfoldError(f"{path}: cannot open the ledger ({error})") from error
+            raise explained(path, "open the ledger", error) from error
+
+    def _connected(self, mode: str) -> sqlite3.Connection:
+        where = f"{self.path.resolve().as_uri()}?mode={mode}"
+        return sqlite3.connect(where, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
 
     def close(self) -> None:
         """Close the connection."""
@@ -137,10 +69,18 @@ class Ledger:
             yield self._db
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise TenfoldError(f"{self.path}: cannot write to the ledger ({error})") from error
+            raise explained(self.path, "write to the ledger", error) from error
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+
+    def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise explained(self.path, "read the ledger", error) from error
+
+    # Runs and their metrics
 
     def start_run(self, kind: str, fingerprint: str, description: Mapping[str, Any]) -> int:
         """Open the run of this kind and fingerprint, or reopen it when it is being resumed. Returns its id."""
@@ -171,19 +111,110 @@ class Ledger:
     def log(self, run_id: int, values: Mapping[int, Mapping[str, float]]) -> None:
         """Write metrics, step → name → value. A step repeated after a crash replaces what it wrote before.
 
-        NaN is kept as such (SQLite has no NaN and stores NULL).
+        NaN is kept as such (SQLite has no NaN and stores NULL). Raises ValueError for a name that is no metric.
         """
+        for name in {name for named in values.values() for name in named}:
+            metric_of(name)
         rows = [(run_id, name, step, float(value)) for step, named in values.items() for name, value in named.items()]
         with self._write() as db:
             db.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?)", rows)
 
-    def event(self, kind: str, message: str, *, run_id: int | None = None, **data: Any) -> None:
-        """Note that something happened."""
+    # Events and incidents
+
+    def event(self, what: EventPayload | str, message: str, *, run_id: int | None = None, **data: Any) -> None:
+        """Note that something happened. Raises ValueError for a kind that is none, TypeError for keys it has not."""
+        payload = what if isinstance(what, EventPayload) else PAYLOADS[EventKind(what)](**data)
         with self._write() as db:
             db.execute(
                 "INSERT INTO events (run_id, at, kind, message, data) VALUES (?, ?, ?, ?, ?)",
-                (run_id, time.time(), kind, message, json.dumps(data, sort_keys=True)),
+                (run_id, time.time(), payload.kind, message, _json(payload.to_dict())),
             )
+
+    def events(self, run_id: int | None = None) -> list[Event]:
+        """Events of one run, or all of them, oldest first."""
+        where, values = ("WHERE run_id = ?", (run_id,)) if run_id is not None else ("", ())
+        rows = self._read(f"SELECT run_id, at, kind, message, data, id FROM events {where} ORDER BY id", values)
+        return [Event(r, at, kind, message, json.loads(data), i) for r, at, kind, message, data, i in rows]
+
+    def open_incident(
+        self,
+        what: IncidentPayload | str,
+        message: str,
+        *,
+        run_id: int | None = None,
+        evidence: Sequence[Evidence] = (),
+        **data: Any,
+    ) -> int:
+        """Record that something looks wrong and wants an explanation. Returns the incident's id.
+
+        Where an incident of this run and cause is open already, that one is updated instead.
+        """
+        if isinstance(what, str):
+            what = INCIDENT_PAYLOADS[IncidentKind(what)](**data)
+        now = time.time()
+        with self._write() as db:
+            found = db.execute(
+                "SELECT id FROM incidents WHERE run_id IS ? AND cause = ? AND state != 'closed'", (run_id, what.cause)
+            ).fetchone()
+            if found:
+                self._change(db, int(found[0]), message=message, data=_json(what.to_dict()), severity=what.severity)
+                self._attach(db, int(found[0]), evidence)
+                return int(found[0])
+            cursor = db.execute(
+                "INSERT INTO incidents (run_id, opened_at, updated_at, kind, severity, state, cause, message, data) "
+                "VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?)",
+                (run_id, now, now, what.kind, what.severity, what.cause, message, _json(what.to_dict())),
+            )
+            number = int(cursor.lastrowid or 0)
+            self._attach(db, number, evidence)
+        return number
+
+    def update_incident(
+        self,
+        number: int,
+        *,
+        message: str | None = None,
+        severity: Severity | None = None,
+        verdict: str | None = None,
+        evidence: Sequence[Evidence] = (),
+    ) -> None:
+        """Add what became known. Raises TenfoldError when there is no such incident or it is closed."""
+        with self._write() as db:
+            self._attach(db, number, evidence)
+            self._change(db, number, message=message, severity=severity, verdict=verdict)
+
+    def close_incident(self, number: int, verdict: str) -> None:
+        """Settle an incident with the explanation found. Raises TenfoldError when there is none or it is closed."""
+        with self._write() as db:
+            self._change(db, number, verdict=verdict, state=IncidentState.CLOSED, closed_at=time.time())
+
+    def _change(self, db: sqlite3.Connection, number: int, **columns: Any) -> None:
+        """Set columns of an incident that is not closed; those that are None stay."""
+        given = {"state": IncidentState.UPDATED, "updated_at": time.time()}
+        given |= {name: value for name, value in columns.items() if value is not None}
+        settings = ", ".join(f"{name} = ?" for name in given)
+        done = db.execute(
+            f"UPDATE incidents SET {settings} WHERE id = ? AND state != 'closed'", (*given.values(), number)
+        )
+        if not done.rowcount:
+            raise TenfoldError(f"{self.path}: incident {number} is closed, or there is none of that number")
+
+    def _attach(self, db: sqlite3.Connection, number: int, evidence: Sequence[Evidence]) -> None:
+        """Add links that it does not have yet."""
+        row = db.execute("SELECT evidence FROM incidents WHERE id = ?", (number,)).fetchone()
+        known = json.loads(row[0]) if row else []
+        known += [link for each in evidence if (link := asdict(each)) not in known]
+        db.execute("UPDATE incidents SET evidence = ? WHERE id = ?", (json.dumps(known), number))
+
+    def incidents(self, run_id: int | None = None) -> list[Incident]:
+        """What looked wrong, of one run or of all, in order of id."""
+        where, values = ("", ()) if run_id is None else ("WHERE run_id = ?", (run_id,))
+        return [
+            _incident(row)
+            for row in self._read(f"SELECT {INCIDENT_COLUMNS} FROM incidents {where} ORDER BY id", values)
+        ]
+
+    # Forecasts and changes
 
     def predict(
         self,
@@ -245,10 +276,8 @@ class Ledger:
             )
 
     def changes(self) -> list[TriedChange]:
-        """Every change tried, in the order of the decisions. None in a ledger older than this table."""
-        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'changes'").fetchone():
-            return []
-        rows = self._db.execute(
+        """Every change tried, in the order of the decisions."""
+        rows = self._read(
             "SELECT name, recipe, description, set_keys, stack, assessment, stack_check, decided_at "
             "FROM changes ORDER BY id"
         )
@@ -257,52 +286,50 @@ class Ledger:
             for n, r, d, s, st, a, c, at in rows
         ]
 
-    def open_incident(self, kind: str, message: str, *, run_id: int | None = None, **data: Any) -> int:
-        """Record that something looks wrong and wants an explanation. Returns the incident's id."""
-        with self._write() as db:
-            cursor = db.execute(
-                "INSERT INTO incidents (run_id, opened_at, kind, message, data) VALUES (?, ?, ?, ?, ?)",
-                (run_id, time.time(), kind, message, json.dumps(data, sort_keys=True)),
-            )
-        return int(cursor.lastrowid or 0)
-
-    def incidents(self, run_id: int | None = None) -> list[Event]:
-        """What looked wrong, of one run or of all, in order."""
-        where, values = ("", ()) if run_id is None else ("WHERE run_id = ?", (run_id,))
-        rows = self._db.execute(
-            f"SELECT run_id, opened_at, kind, message, data FROM incidents {where} ORDER BY id", values
-        )
-        return [Event(r, at, kind, message, json.loads(data)) for r, at, kind, message, data in rows]
-
     def runs(self) -> list[Run]:
         """Every run, oldest first."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT id, kind, fingerprint, description, started_at, finished_at, status FROM runs ORDER BY id"
         )
         return [Run(i, k, f, json.loads(d), s, e, st) for i, k, f, d, s, e, st in rows]
 
     def metric(self, run_id: int, name: str) -> list[tuple[int, float]]:
         """(step, value) of one metric, in order of step."""
-        rows = self._db.execute(
-            "SELECT step, value FROM metrics WHERE run_id = ? AND name = ? ORDER BY step", (run_id, name)
-        )
+        rows = self._read("SELECT step, value FROM metrics WHERE run_id = ? AND name = ? ORDER BY step", (run_id, name))
         return [(int(step), math.nan if value is None else float(value)) for step, value in rows]
 
     def metric_names(self, run_id: int) -> list[str]:
         """Names of the metrics a run has."""
-        rows = self._db.execute("SELECT DISTINCT name FROM metrics WHERE run_id = ? ORDER BY name", (run_id,))
+        rows = self._read("SELECT DISTINCT name FROM metrics WHERE run_id = ? ORDER BY name", (run_id,))
         return [str(name) for (name,) in rows]
-
-    def events(self, run_id: int | None = None) -> list[Event]:
-        """Events of one run, or all of them, oldest first."""
-        where, values = ("WHERE run_id = ?", (run_id,)) if run_id is not None else ("", ())
-        rows = self._db.execute(f"SELECT run_id, at, kind, message, data FROM events {where} ORDER BY id", values)
-        return [Event(r, at, kind, message, json.loads(data)) for r, at, kind, message, data in rows]
 
     def predictions(self) -> list[Prediction]:
         """Every forecast, in the order of registration."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT quantity, unit, median, intervals, basis, registered_at, outcome, settled_at "
             "FROM predictions ORDER BY id"
         )
         return [Prediction(q, u, m, json.loads(i), json.loads(b), r, o, s) for q, u, m, i, b, r, o, s in rows]
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _incident(row: Sequence[Any]) -> Incident:
+    number, run_id, kind, severity, state, cause, message, data, evidence, verdict, opened, updated, closed = row
+    return Incident(
+        id=number,
+        run_id=run_id,
+        kind=kind,
+        severity=Severity(severity),
+        state=IncidentState(state),
+        cause=cause,
+        message=message,
+        data=json.loads(data),
+        evidence=tuple(map(Evidence.from_dict, json.loads(evidence))),
+        verdict=verdict,
+        opened_at=opened,
+        updated_at=opened if updated is None else updated,
+        closed_at=closed,
+    )

@@ -108,12 +108,12 @@ def trained_by(report: Record) -> str:
 
     Learners elsewhere run on machines this one knows nothing of.
     """
-    cluster: Record = report["config"].get("cluster", {})
-    if not cluster.get("learners"):
+    settings: Record = report["config"].get("learners", {})
+    if not settings.get("count"):
         return ""
     record: Record | None = report.get("learners")
-    learners = _count(len(record["learners"]) if record else cluster["learners"], "learner")
-    if cluster["launch"] != "local":
+    learners = _count(len(record["learners"]) if record else settings["count"], "learner")
+    if settings["launch"] != "local":
         return f"by {learners}"
     threads = _count(report["throughput"]["threads"], "thread")
     machine = ", ".join([report["environment"]["cpu"], *report["environment"]["gpus"]])

@@ -21,12 +21,12 @@ _NOT_IDENTITY: dict[str, Any] = {
     "evaluate": True,
     "ladder": True,
     "chaos": True,
-    "cluster": {"launch", "bind", "port", "tls_certificate", "tls_key", "strikes", "stalled_after", "crash_limit"}
+    "learners": {"launch", "bind", "port", "tls_certificate", "tls_key", "strikes", "stalled_after", "crash_limit"}
     | {"slurm_options", "slurm_ranks"},
     "train": {"log_every", "device"},
 }
-ELASTIC = frozenset({"learners", "batch_tokens"})
-"""Keys of [cluster] that may differ between the learners of one run, and between its attempts."""
+ELASTIC = frozenset({"count", "batch_tokens"})
+"""Keys of [learners] that may differ between the learners of one run, and between its attempts."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class RunIdentity:
     @property
     def recipe(self) -> str:
         """sha256 over config and data alone, in hex: one for all learners of a run, whatever their size and code."""
-        config = self.config | {"cluster": without(self.config["cluster"], ELASTIC)}
+        learners = without(self.config["learners"], ELASTIC)
+        # Under the section's former name: forecasts in ledgers of before are called by this digest.
+        config = without(self.config, {"learners"}) | {"cluster": learners}
         return hashlib.sha256(json.dumps([config, self.manifest], sort_keys=True).encode()).hexdigest()
 
 

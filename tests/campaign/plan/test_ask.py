@@ -25,7 +25,7 @@ def told(*arguments: str, directory: Path | None = None) -> subprocess.Completed
 
 def test_layouts_of_a_known_model_with_page_and_pictures(tmp_path: Path) -> None:
     run = told(
-        *("--model", "Llama-3-8B", "--cluster", "H100-SXM:64", "--batch-tokens", "1048576", "--top", "3", "--explain"),
+        *("model", "Llama-3-8B", "--cluster", "H100-SXM:64", "--batch-tokens", "1048576", "--top", "3", "--explain"),
         *("--simulate", "llama3-h100", "--to", str(tmp_path / "plan")),
     )
     assert run.returncode == 0, run.stderr
@@ -36,7 +36,7 @@ def test_layouts_of_a_known_model_with_page_and_pictures(tmp_path: Path) -> None
 
 
 def test_json_is_one_object_and_agrees_with_what_people_read() -> None:
-    options = ("--model", "Llama-3-8B", "--cluster", "h100-64", "--batch-tokens", "1048576", "--top", "2")
+    options = ("model", "Llama-3-8B", "--cluster", "h100-64", "--batch-tokens", "1048576", "--top", "2")
     record = json.loads(told(*options, "--json").stdout)
     first = record["layouts"][0]
     assert len(record["layouts"]) == 2 and record["feasible"] <= record["searched"]
@@ -65,7 +65,7 @@ def test_a_goal_gives_settings_that_load(tmp_path: Path) -> None:
 
 def test_rows_of_ones_own(tmp_path: Path) -> None:
     rows = written(tmp_path, ROW, ROW | {"id": "8", "tokens_s_gpu": ""})
-    run = told("--evaluate", str(rows), "--json")
+    run = told("check", str(rows), "--json")
     record = json.loads(run.stdout)
     assert [each["row"] for each in record["rows"]] == ["7", "8"] and record["families"][0]["time"]["rows"] == 1
 
@@ -103,7 +103,7 @@ def test_bad_input_is_one_line(asked: PlanAsked, words: str) -> None:
 
 
 def test_bad_input_exits_with_2_and_says_nothing_else(tmp_path: Path) -> None:
-    run = told("--model", "Lama-3-8B", "--cluster", "h100-64", directory=tmp_path)
+    run = told("model", "Lama-3-8B", "--cluster", "h100-64", directory=tmp_path)
     assert run.returncode == 2 and run.stdout == "" and len(run.stderr.strip().splitlines()) == 1
 
 
@@ -119,7 +119,7 @@ def test_interrupted_in_the_middle_it_says_so_and_leaves_nothing(tmp_path: Path)
 
     goal = tmp_path / "goal.toml"
     goal.write_text(example_goal_text("loss-30-days"), encoding="utf-8")
-    command = [sys.executable, "-m", "tenfold", "plan", "--goal", str(goal), "--cluster", "h100-1024", "--to", "out"]
+    command = [sys.executable, "-m", "tenfold", "plan", "goal", str(goal), "--cluster", "h100-1024", "--to", "out"]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     assert run.stderr is not None
     seen = run.stderr.read(10)  # progress has begun

@@ -68,7 +68,7 @@ def test_nothing_is_registered_without_corpus_or_after_training(built: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("override", "said"), [("train.compile=on", "compiled"), ("cluster.learners=2", "a learner's own step time")]
+    ("override", "said"), [("train.compile=on", "compiled"), ("learners.count=2", "a learner's own step time")]
 )
 def test_what_is_left_out_says_why(built: Path, tmp_path: Path, override: str, said: str) -> None:
     campaign = copy_of(built, tmp_path / "c")

@@ -86,14 +86,14 @@ def jobs(draw: st.DrawFn) -> Job:
 @given(jobs())
 def test_campaign_sections_load(job: Job) -> None:
     campaign = parse_campaign(campaign_sections(job, shipped().memory_constants("tenfold")), "campaign.toml")
-    model, cluster = campaign.model, campaign.cluster
+    model, learners = campaign.model, campaign.learners
     assert (model.depth, model.resolved_width) == (job.shape.layers, job.shape.width)
     assert (model.resolved_heads, model.resolved_kv_heads) == (job.shape.heads, job.shape.kv_heads)
     assert (model.resolved_mlp_width, model.context) == (job.shape.mlp_width, job.shape.context)
     assert model.mlp == ("gelu" if job.shape.mlp_matrices == 2 else "swiglu")
     assert campaign.data.tokenizer.vocab_size == job.shape.vocabulary
     assert campaign.train.tokens is not None and campaign.train.tokens >= job.tokens
-    ranks = max(1, cluster.learners) * cluster.slurm_ranks if cluster.learners else job.devices
+    ranks = max(1, learners.count) * learners.slurm_ranks if learners.count else job.devices
     sequences = campaign.train.batch_tokens // model.context
     assert ranks == job.devices and sequences % ranks == 0 and sequences >= job.sequences
 
@@ -220,7 +220,7 @@ def test_our_trainer_shards_only_what_does_not_fit_on_a_device() -> None:
 
 def test_one_device_needs_no_learners() -> None:
     one = job(known_model("nanoGPT-124M").shape, replace(PLAIN, data=1.0))
-    assert parse_campaign(campaign_sections(one, shipped().memory_constants("tenfold")), "x").cluster.learners == 0
+    assert parse_campaign(campaign_sections(one, shipped().memory_constants("tenfold")), "x").learners.count == 0
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def risk_notes(risk: Regret) -> list[str]:
 
 
 def site_notes(question: Question, inner_seconds: float) -> list[str]:
-    """For several sites: what letting each train on its own, as `[cluster] learners` does, saves over lock-step."""
+    """For several sites: what letting each train on its own, as `[learners]` does, saves over lock-step."""
     if question.sites < 2:
         return []
     try:

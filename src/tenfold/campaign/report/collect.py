@@ -8,7 +8,7 @@ from typing import Any
 from tenfold.config import Campaign
 from tenfold.core.errors import InputError
 from tenfold.data import Manifest
-from tenfold.ledger import Event, Ledger, Run
+from tenfold.ledger import Event, Incident, Ledger, Run
 from tenfold.train.finished import Trained
 from tenfold.train.loop import TrainResult
 from tenfold.train.plan import RunPlan
@@ -45,7 +45,7 @@ def collect(
         "run": _run(run, result),
         "curves": curves,
         "events": [_event(event) for event in ledger.events(run.id)],
-        "incidents": [_event(incident) for incident in ledger.incidents(run.id)],
+        "incidents": [_incident(incident) for incident in ledger.incidents(run.id)],
         "environment": run.description["environment"],
         "config": campaign.model_dump(mode="json"),
     }
@@ -117,3 +117,7 @@ def _run(run: Run, result: TrainResult) -> dict[str, Any]:
 
 def _event(event: Event) -> dict[str, Any]:
     return {"at": event.at, "kind": event.kind, "message": event.message}
+
+
+def _incident(incident: Incident) -> dict[str, Any]:
+    return {"at": incident.opened_at, **incident.to_dict()}

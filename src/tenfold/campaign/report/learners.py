@@ -52,7 +52,7 @@ def learners_record(campaign: Campaign, plan: RunPlan, folder: Path, events: Seq
 
     `events` may be those of the whole ledger: only what a run of several learners notes is looked at.
     """
-    if not campaign.cluster.learners:
+    if not campaign.learners.count:
         return None
     try:
         with RunLog.opened(folder) as log:

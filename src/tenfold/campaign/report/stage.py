@@ -40,7 +40,7 @@ def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dic
     with closing(Ledger(files.ledger, read_only=True)) as ledger:
         collected = collect(campaign, manifest, plan, trained, evaluation, audited, ledger)
         collected |= _forecasts(campaign, files, manifest, trained, ledger, console) | changes_of(ledger)
-        collected["learners"] = learners_record(campaign, plan, files.cluster, ledger.events())
+        collected["learners"] = learners_record(campaign, plan, files.learners, ledger.events())
     collected["layout_plan"] = _plan(files, console)
     write_json(files.report_json, collected)
     write_text(files.report_html, render(collected))

@@ -43,6 +43,6 @@ def _derived(campaign: Campaign, trunk: Trunk, steps: int, schedule: dict[str, A
     }
     document["evaluate"] = document.get("evaluate", {}) | {"every": steps}
     document["ladder"] = {"sizes": 0}
-    document.pop("cluster", None)  # a small run is one learner's, and without faults
+    document.pop("learners", None)  # a small run is one learner's, and without faults
     document.pop("chaos", None)
     return Campaign.model_validate(document)

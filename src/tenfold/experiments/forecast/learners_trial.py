@@ -52,12 +52,12 @@ def time_learners(
     `step_seconds`: what a step takes about, without learners. Raises TenfoldError when they are not started from here,
     when their rounds are too long to be tried, or when one of them came too late to be timed.
     """
-    if campaign.cluster.launch != "local":
-        raise TenfoldError(f'only learners with launch = "local" can be tried out, not "{campaign.cluster.launch}"')
+    if campaign.learners.launch != "local":
+        raise TenfoldError(f'only learners with launch = "local" can be tried out, not "{campaign.learners.launch}"')
     began = time.monotonic()
-    steps = max(ROUNDS * campaign.cluster.inner_steps * _steps_of_all(campaign), math.ceil(LENGTH_S / step_seconds))
+    steps = max(ROUNDS * campaign.learners.inner_steps * _steps_of_all(campaign), math.ceil(LENGTH_S / step_seconds))
     if min(steps, plan.steps) * step_seconds > LONGEST_S:
-        raise TenfoldError(f"{steps} steps are too long to be tried; cluster.inner_steps makes them so many")
+        raise TenfoldError(f"{steps} steps are too long to be tried; learners.inner_steps makes them so many")
     with _scratch(files, _short(campaign, plan, min(steps, plan.steps))) as scratch:
         short = load_campaign(scratch.directory)
         with (
@@ -65,8 +65,8 @@ def time_learners(
             Checkpointer(scratch.directory / "checkpoints", keep_last=1) as checkpointer,
         ):
             result, _ = train_with_learners(short, scratch, manifest, checkpointer, quiet, _no_scores, ())
-        with RunLog.opened(scratch.cluster) as log:
-            rate, spread = _rate(log, campaign.cluster.learners)
+        with RunLog.opened(scratch.learners) as log:
+            rate, spread = _rate(log, campaign.learners.count)
     return LearnersTrial(rate, spread, max(0.0, time.monotonic() - began - result.tokens / rate))
 
 
@@ -94,8 +94,8 @@ def _short(campaign: Campaign, plan: RunPlan, steps: int) -> dict[str, Any]:
 
 def _steps_of_all(campaign: Campaign) -> int:
     """Steps of the run's batch that one inner step of every learner makes, at least one."""
-    cluster, train = campaign.cluster, campaign.train
-    return -(-batch_of(campaign) * cluster.learners * campaign.model.context // train.batch_tokens)
+    learners, train = campaign.learners, campaign.train
+    return -(-batch_of(campaign) * learners.count * campaign.model.context // train.batch_tokens)
 
 
 def _no_scores(_: Transformer, __: torch.device) -> Mapping[str, float]:

@@ -104,7 +104,7 @@ def _notes(campaign: Campaign, manifest: Manifest, ladder: LadderResult) -> list
     epochs = ladder.plan.target.tokens / manifest.tokens
     if epochs > 1 + EPOCH_SLACK:
         notes.append(f"the target sees its data {epochs:.2g} times: what repeating costs is not in the ladder's law")
-    learners = campaign.cluster.learners
+    learners = campaign.learners.count
     if learners > 1:
         notes.append(f"the target is trained by {learners} learners, rungs by one: what that costs is not in the law")
     if ladder.transfer is not None and not ladder.transfer.holds:

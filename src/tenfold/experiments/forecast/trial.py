@@ -50,13 +50,13 @@ def time_trial(
 ) -> Trial:
     """Time steps and one evaluation of the target with its own weights, optimizers and data.
 
-    With [cluster] learners those train a little, beside their syncer. Raises TenfoldError when they cannot.
+    With [learners] those train a little, beside their syncer. Raises TenfoldError when they cannot.
     """
     ranks = Ranks(0, 1, choose_device(campaign.train.device))
     learner = build_learner(campaign, files.data, manifest, ranks)
     console.say("predict: timing the target")
     steps = _plain_steps(learner)
-    if campaign.cluster.learners:
+    if campaign.learners.count:
         steps = _learners_steps(campaign, files, manifest, plan, steps.seconds / plan.steps)
     began = time.perf_counter()
     holdout_scorer(campaign, files, manifest)(learner.model, ranks.device)
@@ -74,7 +74,7 @@ def _learners_steps(
 ) -> _Steps:
     found = time_learners(campaign, files, manifest, plan, step_seconds)
     seconds = found.other_seconds + plan.steps * plan.tokens_per_step / found.tokens_per_second
-    rate = f"{campaign.cluster.learners} learners at {found.tokens_per_second:,.0f} tok/s together"
+    rate = f"{campaign.learners.count} learners at {found.tokens_per_second:,.0f} tok/s together"
     return _Steps(seconds, found.spread, rate, asdict(found))
 
 

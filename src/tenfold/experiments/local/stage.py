@@ -84,7 +84,7 @@ def plan_locally(directory: Path, overrides: Sequence[str] = (), *, again: bool 
 def _plan_of_a_process(campaign: Campaign, manifest: Manifest | None) -> RunPlan:
     """Of the training process, or of one learner's."""
     ranks = Ranks(0, 1, choose_device(campaign.train.device))
-    ranks = sharing_machine(campaign, ranks) if campaign.cluster.learners else ranks
+    ranks = sharing_machine(campaign, ranks) if campaign.learners.count else ranks
     return plan_run(campaign, _vocabulary(campaign, manifest), ranks)
 
 
@@ -103,7 +103,7 @@ def _why_not(campaign: Campaign, plan: RunPlan) -> str | None:
 def _forecast(campaign: Campaign, manifest: Manifest | None, plan: RunPlan, calibration: Calibration) -> LocalForecast:
     """Of the steps, with what a run keeps in memory beside them."""
     train = campaign.train
-    if campaign.cluster.learners:
+    if campaign.learners.count:
         train = train.model_copy(update={"batch_tokens": batch_of(campaign) * campaign.model.context})
     vocabulary = _vocabulary(campaign, manifest)
     found = forecast_local(campaign.model, train.model_copy(update={"compile": "off"}), vocabulary, calibration)
@@ -124,7 +124,7 @@ def _registered(
     """What the ledger holds of it, and why there may be nothing."""
     if manifest is None:
         return [], ["not registered: the corpus is not built yet; run `tenfold data` first"]
-    if campaign.cluster.learners:
+    if campaign.learners.count:
         return [], ["not registered: a learner's own step time and memory are not measured, so nothing could settle it"]
     target = target_identity(campaign, manifest)
     with closing(Ledger(files.ledger)) as ledger:

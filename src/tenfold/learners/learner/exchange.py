@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tenfold.config.cluster import Precision
+from tenfold.config.learners import Precision
 from tenfold.core.errors import TenfoldError
 from tenfold.learners.messages import (
     Contribution,

@@ -195,7 +195,7 @@ class Joiner:
         return (self.learner.ranks.rank, self.learner.ranks.world_size) if is_sharded else (0, 1)
 
     def _replica(self, number: int, start: Known) -> Replica:
-        settings, plan, (rank, ranks) = self.learner.campaign.cluster, self.learner.plan, self._part
+        settings, plan, (rank, ranks) = self.learner.campaign.learners, self.learner.plan, self._part
         parameters = {name: local_part(parameter) for name, parameter in self.learner.model.named_parameters()}
         held = [
             FragmentReplica(fragment, [parameters[name] for name in fragment.names], settings.precision)

@@ -126,7 +126,7 @@ class DecoupledLearner:
         tokens = step.samples * self.learner.plan.context
         replica.trained(tokens)
         self._send(due, replica, connections)
-        if not self.learner.campaign.cluster.overlap:
+        if not self.learner.campaign.learners.overlap:
             self._await_merges(replica, connections)
         self._note(step, nats * tokens, tokens, size, time.perf_counter() - began, connections)
         self._save_sometimes(step, replica)
@@ -233,7 +233,7 @@ class _Connections(AbstractContextManager["_Connections"]):
     """The threads that talk to the syncer during one replica. Only the first rank takes samples and tells how it is."""
 
     def __init__(self, owner: DecoupledLearner, joined: Joined) -> None:
-        site, settings, replica = owner.site, owner.learner.campaign.cluster, joined.replica
+        site, settings, replica = owner.site, owner.learner.campaign.learners, joined.replica
 
         def link() -> Link:
             return Link(site.syncer, site.security, streams=1)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tenfold.config.cluster import Precision
+from tenfold.config.learners import Precision
 from tenfold.learners.messages import Contributed, Contribution, Lease, Merged, Published
 from tenfold.learners.outer import Fragment, decode, encode
 from tenfold.train.learner import Learner
@@ -190,7 +190,7 @@ class Replica:
     def merge(self, index: int, version: int, values: Tensor, contained: Collection[int], published: Published) -> None:
         """A newer version of a fragment, before the next step."""
         self.fragments[index].merge(version, values, contained)
-        if self._seen is None or published.step > self._seen.step:
+        if self._seen is None or published.order > self._seen.order:
             self._seen = published
         self.history.append(Merged(self.step, index, version))
 

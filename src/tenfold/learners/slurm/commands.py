@@ -27,8 +27,8 @@ def check_slurm() -> None:
     missing = [command for command in COMMANDS if shutil.which(command) is None]
     if missing:
         raise InputError(
-            f'cluster.launch = "slurm": no {missing[0]} on this machine; start it where jobs are submitted, or set '
-            'cluster.launch = "local"'
+            f'learners.launch = "slurm": no {missing[0]} on this machine; start it where jobs are submitted, or set '
+            'learners.launch = "local"'
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core.folder import CampaignFiles
 
 REFUSED_SUFFIX, ANSWER_SUFFIX = ".refused", ".answer"
 LOOK_S = 0.05
@@ -33,7 +34,7 @@ def give_order(campaign: Path, order: dict[str, Any]) -> dict[str, Any]:
 
     Raises InputError when none takes it, or when it is refused.
     """
-    folder = orders_folder(campaign / "cluster")
+    folder = orders_folder(CampaignFiles(campaign).learners)
     path = drop_order(folder, order) if folder.parent.is_dir() else None
     if path is None or not is_taken(path, PATIENCE_S):
         raise InputError(f"{campaign}: no `tenfold train` of several learners is going on here")
@@ -43,9 +44,9 @@ def give_order(campaign: Path, order: dict[str, Any]) -> dict[str, Any]:
     return {"ordered": order["what"]} | ({"answer": "none yet"} if refusal is None else {})
 
 
-def orders_folder(cluster: Path) -> Path:
+def orders_folder(learners: Path) -> Path:
     """Where orders are dropped, in the folder of syncer and learners."""
-    return cluster / "orders"
+    return learners / "orders"
 
 
 def check_name(name: str) -> str:

@@ -66,7 +66,7 @@ class ShardAccess(Protocol):
         """Indices of its fragments."""
 
     def fence(self, incarnation: int) -> dict[int, int] | None:
-        """Accept no more of an incarnation; fragment → steps in accepted contributions. None: not known to be so yet."""
+        """Accept no more of an incarnation; fragment → steps in accepted contributions. None: not known to be so."""
 
     def unpublished(self, held: Mapping[int, HeldFragment]) -> Sequence[int]:
         """Fragments of which somebody holds what was never published. May wait; TenfoldError: ask again."""

@@ -1,9 +1,9 @@
 """Leases: who trains which samples, so that each sample is trained once however often learners die.
 
-Samples not handed out lie in a pool of ranges; granting takes from its lowest range, and settling an
-incarnation puts back what it was given and did not get into an accepted contribution. Since ranges given back lie below
-the fresh ones, they are handed out first. The leases themselves are a log: no row is deleted, and only the committed count is filled in, so
-the run can be replayed from them.
+Samples not handed out lie in a pool of ranges; granting takes from its lowest range, and settling an incarnation puts
+back what it was given and did not get into an accepted contribution. Since ranges given back lie below the fresh ones,
+they are handed out first. The leases themselves are a log: no row is deleted, and only the committed count is filled
+in, so the run can be replayed from them.
 """
 
 import sqlite3
@@ -60,7 +60,7 @@ class Leases:
     def grant(self, incarnation: int, samples: int, *, position: int, stride: int) -> Lease | None:
         """The lowest samples nobody has, at most `samples`, as one range; None when nothing is left now.
 
-        More may come back later: whoever gets None asks again until every other incarnation is over. Raises TenfoldError
+        More may come back later: who gets None asks again until every other incarnation is over. Raises TenfoldError
         when the incarnation has been settled, or fewer than 1 sample is asked for.
         """
         if samples < 1:
@@ -83,8 +83,8 @@ class Leases:
         """Close an incarnation's account: the first `committed_samples` of its leases are trained, the rest goes back.
 
         Saying the same again changes nothing, so a syncer that died in between can repeat it. Raises TenfoldError for
-        less than 0 or more than the incarnation was granted, or when it was settled with another count: the rest may have
-        been handed to somebody else since.
+        less than 0 or more than the incarnation was granted, or when it was settled with another count: the rest may
+        have been handed to somebody else since.
         """
         with self._database.write() as db:
             before = db.execute("SELECT samples FROM settled WHERE life = ?", (incarnation,)).fetchone()

@@ -84,7 +84,7 @@ class Membership:
         }
 
     def join(self, name: str, address: str | None, batch: int) -> Incarnation:
-        """Begin an incarnation; its number was never used before. A learner has one at a time: end `unfinished(name)` first.
+        """Begin an incarnation under a number never used before. A learner has one: end `unfinished(name)` first.
 
         Raises TenfoldError for a barred name, an unfinished incarnation of that name, or a batch below 1.
         """
@@ -112,7 +112,7 @@ class Membership:
             incarnation = self.get(number)
             if incarnation.state != "joining":
                 raise TenfoldError(
-                    f"{incarnation.name}: incarnation {number} is {incarnation.state}; only a joining one becomes active"
+                    f"{incarnation.name}: incarnation {number} is {incarnation.state}; only a joining one is activated"
                 )
             text = None if origin is None else json.dumps(origin, sort_keys=True)
             db.execute("UPDATE lives SET state = 'active', origin = ? WHERE number = ?", (text, number))
@@ -189,8 +189,6 @@ def incarnation_from_row(row: tuple[Any, ...]) -> Incarnation:
 
 def _on_disk(state: str) -> str:
     return _ON_DISK.get(state, state)
-
-
 
 
 @dataclass(frozen=True)

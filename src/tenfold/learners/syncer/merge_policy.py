@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-
 REMEMBERED_LAGS = 16  # lags kept of each learner
 MARGIN = 1.5  # a window as long as the usual lag would miss half of those it is for
 REMEMBERED_ARRIVALS = 4  # contributions of each learner: three windows, so that one late arrival changes little
@@ -76,17 +75,15 @@ def merge_time(arrived: Mapping[int, float], expected: Collection[int], quorum: 
     return times[needed - 1] + grace.window(missing) if missing else times[-1]
 
 
-
-
 @dataclass
 class Throughput:
     """Tokens per second of every learner, as its contributions to one fragment arrive.
 
     A pseudo-gradient that learner i made while all trained weighs r_i / (r_1 + … + r_n), with r the tokens per second:
-    in a round of everybody that is the token-weighted mean, as in DiLoCo (arXiv 2311.08105). It holds as well where learners
-    are merged one by one, in any order, and for one that comes late with the work of a long time: it shares the credit
-    with what the others did in that time. To count what was merged between two contributions of the sender instead
-    would give the same on average, but weigh whoever comes twice in a row as if it were alone.
+    in a round of everybody that is the token-weighted mean, as in DiLoCo (arXiv 2311.08105). It holds as well where
+    learners are merged one by one, in any order, and for one that comes late with the work of a long time: it shares
+    the credit with what the others did in that time. To count what was merged between two contributions of the sender
+    instead would give the same on average, but weigh whoever comes twice in a row as if it were alone.
     """
 
     _arrivals: dict[int, deque[tuple[float, int]]] = field(
@@ -119,8 +116,6 @@ class Throughput:
         return tokens / seconds if seconds > 0 and tokens > 0 else None
 
 
-
-
 class NormGuard:
     """The recent distribution of root-mean-square pseudo-gradients, for each fragment (and part of it).
 
@@ -139,8 +134,8 @@ class NormGuard:
         self._recent[part].append((norm, tokens))
 
     def check(self, part: tuple[int, int, int], norm: float, tokens: int, weights_norm: float) -> str | None:
-        """Why a norm is refused; None when it is usual. Before enough are known, a pseudo-gradient may be as large as the
-        weights themselves times the limit.
+        """Why a norm is refused; None when it is usual. Before enough are known, a pseudo-gradient may be as large as
+        the weights themselves times the limit.
         """
         recent = self._recent[part]
         if len(recent) < ENOUGH:

@@ -37,7 +37,7 @@ class Recorder:
         self._thread.start()
 
     def say(self, what: EventPayload | str, message: str, **data: Any) -> None:
-        """Note an event; of a kind that is named, `data` is what it carries. Raises ValueError or TypeError as Ledger does."""
+        """Note an event. Where it is named by kind, `data` is what it carries; raises as Ledger.event."""
         event = what if isinstance(what, EventPayload) else PAYLOADS[EventKind(what)](**data)
         self._echo(f"{event.kind}: {message}")
         self._events.put((event, message))

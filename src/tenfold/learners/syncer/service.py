@@ -1,6 +1,6 @@
 """The syncer's processes: what arrives on their ports, and how each serves and merges until the run is finished.
 
-The first holds the coordinator and shard 0, and notices deaths; the others (`[cluster] syncer_shards`) a shard each.
+The first holds the coordinator and shard 0, and notices deaths; the others (`[learners] syncer_shards`) a shard each.
 """
 
 import threading
@@ -90,9 +90,9 @@ def serve(
         recipe,
         plan.steps * plan.sequences,
         plan.sequences,
-        campaign.cluster.strikes,
-        campaign.cluster.stalled_after,
-        campaign.cluster.learners,
+        campaign.learners.strikes,
+        campaign.learners.stalled_after,
+        campaign.learners.count,
     )
     coordinator = Coordinator(where.folder, facts, recorder)
     shard = make_shard(campaign, vocab_size, where.shard(0), coordinator, recorder)
@@ -149,9 +149,9 @@ def _server(handler: ShardHandler, where: SyncerSite) -> BlobServer:
 
 def remote_shards(campaign: Campaign, security: Security) -> dict[int, RemoteShard]:
     """The shards in processes of their own, by number."""
-    count = campaign.cluster.syncer_shards
+    count = campaign.learners.syncer_shards
     held = {
-        number: [i for i in range(campaign.cluster.fragments) if shard_of(i, count) == number]
+        number: [i for i in range(campaign.learners.fragments) if shard_of(i, count) == number]
         for number in range(count)
     }
     return {number: RemoteShard(number, held[number], security) for number in range(1, count)}
@@ -161,18 +161,18 @@ def make_shard(
     campaign: Campaign, vocab_size: int, folder: Path, members: MembershipSource, recorder: Recorder, number: int = 0
 ) -> Shard:
     """A shard of a campaign's model, at its newest versions or at the initial weights."""
-    cluster, model = campaign.cluster, initial_model(campaign, vocab_size)
+    learners, model = campaign.learners, initial_model(campaign, vocab_size)
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     shapes = {name: list(tensor.shape) for name, tensor in weights.items()}
-    fragments = cut_model(shapes, cluster.fragments)
+    fragments = cut_model(shapes, learners.fragments)
     store = FragmentStore(folder)
     store.tidy()
     return Shard(
         store,
-        {each.index: each for each in fragments if shard_of(each.index, cluster.syncer_shards) == number},
+        {each.index: each for each in fragments if shard_of(each.index, learners.syncer_shards) == number},
         lambda fragment: vector_of(weights, fragment),
         lambda fragment, rank, ranks: spans_of_rank(fragment, shapes, rank, ranks),
-        ShardSettings(outer_optimizer(campaign), cluster.quorum, cluster.grace, cluster.norm_limit),
+        ShardSettings(outer_optimizer(campaign), learners.quorum, learners.grace, learners.norm_limit),
         members,
         recorder.say,
     )

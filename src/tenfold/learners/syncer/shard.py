@@ -294,10 +294,10 @@ class Shard:
             self._changed.notify_all()
 
     def weights_of(self, index: int, waiting: list[StoredContribution], training: Collection[int]) -> list[float]:
-        """Weight of each part in the merge, while the incarnations `training` train; parts of one contribution weigh the same.
+        """Weight of each part in the merge, while `training` train; the parts of one contribution weigh the same.
 
-        Where every round waits for everybody all pseudo-gradients were made in the same time, and their tokens tell exactly
-        what else the pace of each learner can only estimate.
+        Where every round waits for everybody all pseudo-gradients were made in the same time, and their tokens tell
+        exactly what else the throughput of each learner can only estimate.
         """
         if self.settings.quorum:
             return [self._pace[index].share(each.what.incarnation, training) for each in waiting]

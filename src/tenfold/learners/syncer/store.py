@@ -8,9 +8,7 @@ Contributions and versions are files; what they are and what was made of them is
 moment something happens: before it nothing has, after it everything has, whenever the process is killed.
 """
 
-import hashlib
 import json
-import os
 import sqlite3
 import threading
 import time
@@ -174,8 +172,6 @@ def read_verified(path: Path, sha256: str) -> bytes:
     return data
 
 
-
-
 @dataclass(frozen=True)
 class StoredContribution:
     """A contribution on disk."""
@@ -235,7 +231,7 @@ class FragmentStore:
         )
 
     def waiting(self, fragment: int) -> list[StoredContribution]:
-        """Contributions that are in no version yet and whose every rank's part is here, in order (incarnation, sequence)."""
+        """Contributions in no version yet whose every rank's part is here, in order of incarnation and sequence."""
         found = self._contributions("fragment = ? AND version IS NULL", (fragment,))
         parts: dict[tuple[int, int], int] = {}
         for each in found:

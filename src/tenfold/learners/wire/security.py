@@ -45,8 +45,8 @@ def check_security(bind: str, security: Security) -> None:
         raise InputError("the syncer needs a token")
     if not is_loopback(bind) and not (security.certificate and security.key):
         raise InputError(
-            f'cluster.bind = "{bind}": beyond loopback the syncer needs TLS; set cluster.tls_certificate and '
-            "cluster.tls_key"
+            f'learners.bind = "{bind}": beyond loopback the syncer needs TLS; set learners.tls_certificate and '
+            "learners.tls_key"
         )
     server_options(security)
 

@@ -1,4 +1,4 @@
-"""[model], [train] and [cluster] of tenfold's own campaign.toml.
+"""[model], [train] and [learners] of tenfold's own campaign.toml.
 
 tenfold trains with data parallelism inside a host (DDP or FSDP under torchrun) and synchronises hosts as learners
 through a syncer. What a planned layout has beyond that is said in a comment, as is whether the model fits that way.
@@ -13,7 +13,7 @@ from tenfold.planner.export.job import Job, is_on, summary, whole
 from tenfold.planner.export.lines import comment, table
 
 MOST_LEARNERS = 4096
-"""What [cluster] learners allows."""
+"""What [learners] allows."""
 FITS = 0.95
 """Share of a device's memory that a run may plan with; the allocator takes some for itself."""
 
@@ -29,7 +29,7 @@ def campaign_sections(job: Job, memory: MemoryConstants) -> str:
         lines += comment(f"Not in tenfold's trainer: {remark}")
     if missing:
         lines += comment("So the forecast step time is not this run's.")
-    if _learners(job) > 1:
+    if _learner_count(job) > 1:
         lines += comment(
             "Each host is a learner; with inner_steps = 1 and quorum = 0 they train in step. More inner steps need "
             "less network and cost quality."
@@ -39,7 +39,7 @@ def campaign_sections(job: Job, memory: MemoryConstants) -> str:
     lines += table("data.tokenizer", {"vocab_size": whole(job.shape.vocabulary)})
     lines += table("model", _model(job))
     lines += table("train", _train(job, parallel))
-    lines += table("cluster", _cluster(job))
+    lines += table("learners", _learners(job))
     return "\n".join(lines) + "\n"
 
 
@@ -60,7 +60,7 @@ def _model(job: Job) -> dict[str, object]:
 
 def _train(job: Job, parallel: str) -> dict[str, object]:
     batch = _sequences(job) * whole(job.shape.context)
-    mine = _sequences(job) // (_learners(job) * _ranks(job))
+    mine = _sequences(job) // (_learner_count(job) * _ranks(job))
     return {
         "tokens": math.ceil(job.tokens / batch) * batch,
         "batch_tokens": batch,
@@ -71,12 +71,12 @@ def _train(job: Job, parallel: str) -> dict[str, object]:
     }
 
 
-def _cluster(job: Job) -> dict[str, object]:
-    learners = _learners(job)
+def _learners(job: Job) -> dict[str, object]:
+    learners = _learner_count(job)
     if learners == 1:
-        return {"learners": 0}
+        return {"count": 0}
     return {
-        "learners": learners,
+        "count": learners,
         "launch": "slurm",
         "slurm_ranks": _ranks(job),
         "inner_steps": 1,
@@ -84,7 +84,7 @@ def _cluster(job: Job) -> dict[str, object]:
     }
 
 
-def _learners(job: Job) -> int:
+def _learner_count(job: Job) -> int:
     return min(job.hosts, MOST_LEARNERS)
 
 
@@ -95,7 +95,7 @@ def _ranks(job: Job) -> int:
 
 def _sequences(job: Job) -> int:
     """Of one step: as planned, rounded up so that every rank of every learner has as many."""
-    shares = _learners(job) * _ranks(job)
+    shares = _learner_count(job) * _ranks(job)
     return -(-job.sequences // shares) * shares
 
 
@@ -123,7 +123,7 @@ def _own_layout(job: Job, parallel: str) -> Layout:
         pipeline=1.0,
         data=float(ranks),
         micro_batch=job.layout.micro_batch,
-        accumulation=float(max(1, _sequences(job) // (_learners(job) * ranks * whole(job.layout.micro_batch)))),
+        accumulation=float(max(1, _sequences(job) // (_learner_count(job) * ranks * whole(job.layout.micro_batch)))),
     )
     return replace(plain, sharding=3.0 if parallel == "fsdp" else 0.0)
 

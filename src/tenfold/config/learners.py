@@ -1,7 +1,8 @@
-"""[cluster]: several learners and a syncer that train one model."""
+"""[learners]: several learners and a syncer that train one model."""
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -27,11 +28,26 @@ def _slurm_option(option: str) -> str:
 SlurmOption = Annotated[str, AfterValidator(_slurm_option)]
 
 
-class Cluster(Section):
-    """[cluster]: learners that train on their own and exchange parameter fragments (arXiv 2311.08105, 2604.21428)."""
+def with_new_names(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A campaign's values with the section [cluster] under its present name, and its key `learners` as `count`.
 
-    learners: Annotated[int, Field(ge=0, le=4096)] = 0
-    """Learners; 0 for one plain run without a syncer."""
+    Campaigns, checkpoints and ledgers made before the name changed have it. What is given under both names counts as
+    the new one says.
+    """
+    former = document.get("cluster")
+    if not isinstance(former, Mapping):
+        return dict(document)
+    renamed = {("count" if key == "learners" else key): value for key, value in former.items()}
+    rest = {key: value for key, value in document.items() if key != "cluster"}
+    present = rest.get("learners", {})
+    return rest | {"learners": renamed | dict(present) if isinstance(present, Mapping) else present}
+
+
+class Learners(Section):
+    """[learners]: learners that train on their own and exchange parameter fragments (arXiv 2311.08105, 2604.21428)."""
+
+    count: Annotated[int, Field(ge=0, le=4096)] = 0
+    """How many; 0 for one plain run without a syncer."""
     launch: Literal["local", "slurm", "none"] = "local"
     """Who starts the learners: processes here, a Slurm job array, or you (`tenfold learner --syncer HOST:PORT`)."""
     slurm_options: list[SlurmOption] = []
@@ -53,11 +69,11 @@ class Cluster(Section):
     overlap: bool = True
     """Train on while a contribution is under way; false: wait until it is merged."""
     outer_learning_rate: Annotated[float, Field(gt=0)] = 1.0
-    """Step of the outer optimizer along the merged movement."""
+    """Step of the outer optimizer along the merged pseudo-gradient."""
     outer_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Nesterov momentum of the outer optimizer. With 1 and 0 one learner alone trains exactly as without a syncer."""
     precision: Precision = "int4"
-    """What a movement is sent in. What rounding leaves out is sent with the next one."""
+    """What a pseudo-gradient is sent in. What rounding leaves out is sent with the next one."""
     norm_limit: Annotated[float, Field(gt=1)] = 10.0
     """A contribution larger than this many times the usual is quarantined."""
     strikes: Annotated[int, Field(ge=1)] = 3
@@ -77,7 +93,7 @@ class Cluster(Section):
     """Its private key (PEM)."""
 
     @model_validator(mode="after")
-    def _fits(self) -> "Cluster":
+    def _fits(self) -> "Learners":
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together")
         if self.launch == "slurm" and self.bind in ANYWHERE:

@@ -1,0 +1,67 @@
+"""Every figure of a run that the ledger keeps by step: its name, unit and meaning, in one place.
+
+A name may have parts in braces, which stand for names of the run's own (a holdout, a learner). What is not listed here
+cannot be written.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure by step. `name` may have parts in braces."""
+
+    name: str
+    unit: str
+    meaning: str
+
+    def matches(self, name: str) -> bool:
+        """Whether a name in the ledger is of this metric."""
+        return _pattern(self.name).fullmatch(name) is not None
+
+
+@cache
+def _pattern(name: str) -> re.Pattern[str]:
+    parts = re.split(r"\{\w+\}", name)
+    return re.compile(".+".join(map(re.escape, parts)))
+
+
+LOSS = "train/loss"
+BITS_PER_BYTE = "train/bits_per_byte"
+GRAD_NORM = "train/grad_norm"
+LEARNING_RATE = "train/learning_rate"
+TOKENS_PER_SECOND = "train/tokens_per_second"
+MFU = "train/mfu"
+OVERHEAD = "train/overhead"
+PEAK_MEMORY = "train/peak_memory"
+
+METRICS = (
+    Metric(LOSS, "nats/token", "mean cross-entropy of the step's batch, all ranks or learners together"),
+    Metric(BITS_PER_BYTE, "bits/byte", "the same loss over the bytes of text that the batch stands for"),
+    Metric(GRAD_NORM, "1", "Euclidean norm of the whole gradient before clipping"),
+    Metric(LEARNING_RATE, "1", "learning rate of the step"),
+    Metric(TOKENS_PER_SECOND, "tokens/s", "rate since the report before, scoring of holdouts left out"),
+    Metric(MFU, "share", "model FLOP/s over the measured peak of the devices used (Chowdhery et al., 2204.02311)"),
+    Metric(OVERHEAD, "share", "time since the report before that was spent outside of steps"),
+    Metric(PEAK_MEMORY, "bytes", "highest resident memory of the first rank since training began"),
+    Metric("holdout/{holdout}/bits_per_byte", "bits/byte", "score on a holdout; per byte of its text"),
+    Metric("link/{learner}/up_bytes_per_second", "bytes/s", "bandwidth from a learner to the syncer, smoothed"),
+    Metric("link/{learner}/down_bytes_per_second", "bytes/s", "bandwidth from the syncer to a learner, smoothed"),
+    Metric("link/{learner}/round_trip_seconds", "s", "time of a control message there and back, smoothed"),
+    Metric("observer/{observer}/{figure}", "its own", "a figure of an observer that is not part of tenfold"),
+)
+
+
+def holdout_metric(holdout: str) -> str:
+    """Name of the bits per byte on a holdout."""
+    return f"holdout/{holdout}/bits_per_byte"
+
+
+def metric_of(name: str) -> Metric:
+    """The metric that a name in the ledger is of. Raises ValueError when there is none."""
+    found = next((metric for metric in METRICS if metric.matches(name)), None)
+    if found is None:
+        raise ValueError(f"no metric {name!r}: give it a unit and a meaning in tenfold/ledger/metrics.py")
+    return found

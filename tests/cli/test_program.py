@@ -1,0 +1,78 @@
+"""The command line as a person meets it: verbs, sub-verbs, old spellings, one line for what it cannot take."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tenfold.cli.plan import respelled
+
+
+def tenfold(*words: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in `directory`."""
+    command = [sys.executable, "-m", "tenfold", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=directory, check=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("--model M --cluster C --top 3", "model M --cluster C --top 3"),
+        ("--cluster=C --goal=g.toml --to out", "goal g.toml --cluster C --to out"),
+        ("--cluster C --model M --simulate F", "model M --cluster C --simulate F"),
+        ("--simulate F --cluster C", "fleet F --cluster C"),
+        ("--evaluate rows.csv --held-out shape", "check rows.csv --held-out shape"),
+    ],
+)
+def test_old_questions_of_plan_have_a_new_spelling(old: str, new: str) -> None:
+    assert respelled(old.split()) == new
+    assert respelled(new.split()) is None
+
+
+@pytest.mark.parametrize("words", ["", "my", "here my", "--again", "my --set model.depth=3", "--help", "--model"])
+def test_what_is_spelled_today_is_left_alone(words: str) -> None:
+    assert respelled(words.split()) is None
+
+
+def test_an_old_spelling_is_answered_with_the_new_one(tmp_path: Path) -> None:
+    run = tenfold("plan", "--model", "a b", "--cluster", "C", directory=tmp_path)
+    assert run.returncode == 2 and run.stdout == ""
+    assert "plan model 'a b' --cluster C` now" in run.stderr and len(run.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", ["data", "data build", "data audit", "plan", "plan here", "learner --name a"])
+def test_a_group_without_a_verb_does_its_default(words: str, tmp_path: Path) -> None:
+    run = tenfold(*words.split(), directory=tmp_path)
+    assert run.returncode == 2 and "campaign.toml: no such file" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("nothing", "No such command 'nothing'"),
+        ("plan model M", "Missing option '--cluster'"),
+        ("plan model M --cluster C --batch-tokens 0", "--batch-tokens"),
+        ("plan fleet F --cluster C --top 3", "No such option: --top"),
+        ("learner join", "Missing option '--name'"),
+        ("data one two", "unexpected extra argument"),
+        ("run --dept 3", "No such option: --dept"),
+    ],
+)
+def test_words_it_cannot_take_are_one_line(words: str, line: str, tmp_path: Path) -> None:
+    run = tenfold(*words.split(), directory=tmp_path)
+    assert run.returncode == 2 and run.stdout == ""
+    assert run.stderr.startswith("error: ") and line in run.stderr and "--help`" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_help_lists_the_verbs_and_loads_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from tenfold.cli import app; app(['--help'], standalone_mode=False); print('torch' in sys.modules)"
+    )
+    environment = os.environ | {"COLUMNS": "120"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    verbs = ("init", "run", "data", "ladder", "predict", "derisk", "plan", "train", "learner", "syncer", "chaos")
+    assert all(f" {verb} " in run.stdout for verb in (*verbs, "eval", "report", "export", "doctor"))
+    assert run.stdout.endswith("False\n")
