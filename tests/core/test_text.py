@@ -45,6 +45,19 @@ CASES: list[tuple[Callable[..., str], Any, str]] = [
     (text.percent, 0.5, "50%"),
     (text.percent, 0, "0%"),
     (text.percent, None, "–"),
+    (text.amount_in_words, 524_288, "524 thousand"),
+    (text.level_name, "0.95", "95%"),
+    (text.interval, (4.1, 4.25), "[4.10, 4.25]"),
+    (text.multiple, 1.038, "1.04"),
+    (text.multiple, 0.012, "0.012"),
+    (text.multiple, 312.4, "312"),
+    (text.multiple, 1e6, "∞"),
+    (text.multiple, 1e-6, "0"),
+    (text.multiple, None, "–"),
+    (text.multiple_in_interval, {"value": 1.04, "low": 0.8, "high": 1.3}, "1.04× [0.80,\u00a01.30]"),
+    (text.power_of_ten, -3, "10⁻³"),
+    (text.scientific, 3.2e19, "3.2·10¹⁹"),
+    (text.scientific, 1e21, "10²¹"),
 ]
 
 
@@ -70,6 +83,27 @@ def test_a_duration_is_near_what_it_says(seconds: float) -> None:
             said, number = said + int(number) * sizes[letter], ""
     smallest = 3600 if seconds >= 86400 else 60 if seconds >= 3600 else 1
     assert abs(said - seconds) <= smallest
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "unit", "expected"),
+    [
+        (4.2317, 0.1, "", "4.23"),
+        (4.2317, 0.0213, "", "4.232"),
+        (12345.6, 900.0, "", "12,346"),
+        (7390.0, 900.0, "seconds", "2h03m"),
+        (4.2317, None, "", "4.232"),
+        (4.2317, 0.0, "", "4.232"),
+        (None, 0.1, "", "–"),
+        (math.inf, 0.1, "", "∞"),
+        (-math.inf, 0.1, "", "−∞"),
+        (math.nan, 0.1, "", "not a number"),
+    ],
+)
+def test_a_figure_has_the_digits_that_its_interval_bears(
+    value: float | None, width: float | None, unit: str, expected: str
+) -> None:
+    assert text.figure(value, width, unit) == expected
 
 
 def test_tables_keep_every_cell_on_its_line() -> None:

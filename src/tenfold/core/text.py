@@ -1,11 +1,17 @@
 """Numbers, times and sizes as text for people: one function for each way to write them."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 MISSING = "–"
 SCALES = (("T", 1e12), ("B", 1e9), ("M", 1e6))
 PREFIXES = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
-WORDS = (("trillion", 1e12), ("billion", 1e9), ("million", 1e6))
+WORDS = (("trillion", 1e12), ("billion", 1e9), ("million", 1e6), ("thousand", 1e3))
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SECONDS = ("s", "seconds")
+LONG = 600  # seconds from which on `figure` writes minutes and hours
+WIDEST = 1e6  # multiples of compute are sought from 1e-6 to 1e6; either end stands for anything beyond
 BINARY = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
@@ -85,3 +91,59 @@ def percent(share: float | None) -> str:
         return MISSING
     size = abs(100 * share)
     return f"{100 * share:.{2 if size < 1 else 1 if size < 10 else 0}f}%" if size else "0%"
+
+
+def level_name(level: str | float) -> str:
+    """The level of an interval: "0.95" → 95%."""
+    return f"{float(level):.0%}"
+
+
+def figure(value: float | None, width: float | None, unit: str = "") -> str:
+    """A value whose uncertainty is `width` wide, to two digits of that: 4.2317 with 0.1 is 4.23.
+
+    Without a width four significant digits; durations from LONG seconds on as 1h02m; – for None.
+    """
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    if unit in SECONDS and value >= LONG:
+        return duration(value)
+    if not width or not math.isfinite(width):
+        return f"{value:.4g}"
+    return f"{value:,.{min(max(1 - math.floor(math.log10(width)), 0), 6)}f}"
+
+
+def interval(edges: Sequence[float], unit: str = "") -> str:
+    """[low, high], both to the digits that its width bears."""
+    low, high = edges
+    return f"[{figure(low, high - low, unit)}, {figure(high, high - low, unit)}]"
+
+
+def multiple(value: float | None) -> str:
+    """How many times: 1.04, 12.3; ∞ and 0 from the edge on up to which multiples are sought."""
+    if value is None:
+        return MISSING
+    if value >= WIDEST * (1 - 1e-9):
+        return "∞"
+    if value <= (1 + 1e-9) / WIDEST:
+        return "0"
+    return f"{value:.2f}" if 0.1 <= value < 10 else f"{value:.3g}"
+
+
+def multiple_in_interval(worth: Mapping[str, Any]) -> str:
+    """1.04× [0.80, 1.30] from value, low and high; a narrow column breaks it before the interval only."""
+    return f"{multiple(worth['value'])}× [{multiple(worth['low'])},\u00a0{multiple(worth['high'])}]"
+
+
+def power_of_ten(power: int) -> str:
+    """-3 → 10⁻³."""
+    return "10" + str(power).translate(SUPERSCRIPTS)
+
+
+def scientific(value: float) -> str:
+    """3.2e19 → 3.2·10¹⁹."""
+    power = math.floor(math.log10(value) + 1e-9)
+    mantissa = f"{value / 10.0**power:.2g}"
+    label = power_of_ten(power)
+    return label if mantissa == "1" else f"{mantissa}·{label}"

@@ -18,6 +18,7 @@ from tenfold.core.folder import CampaignFiles
 from tenfold.core.processes import watch_parent
 from tenfold.core.signals import stop_on_signal
 from tenfold.data import Manifest
+from tenfold.evaluate.holdouts import HoldoutScorer
 from tenfold.experiments.forecast.watch import ForecastWatcher, open_watcher
 from tenfold.learners.claim import Claim, claim_learners
 from tenfold.learners.learner.process import train_as_learner
@@ -37,7 +38,7 @@ from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_dige
 from tenfold.train.finished import start_run
 from tenfold.train.identity import RunIdentity, identify
 from tenfold.train.learner import build_learner, numerics_of
-from tenfold.train.loop import HoldoutScorer, TrainResult
+from tenfold.train.loop import TrainResult
 from tenfold.train.plan import RunPlan, plan_run
 from tenfold.train.ranks import Ranks, choose_device
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from tenfold.config.load import explain
 from tenfold.core.errors import InputError
 from tenfold.core.files import write_json
 
@@ -21,6 +20,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+MOST_MEASURED = 50_000
+"""Devices of the largest runs that anybody has published; what is said about more is an extrapolation."""
 ROUNDING = 1e-6
 """Relative difference that sums of parts may have from their totals."""
 
@@ -199,10 +200,20 @@ class Plan(_Strict):
         try:
             return _READER.validate_python(record)
         except ValidationError as error:
-            raise InputError(explain(error, where)) from None
+            raise InputError(f"{where}: {_first_fault(error)}") from None
 
 
 _READER = TypeAdapter(Plan)
+
+
+def _first_fault(error: ValidationError) -> str:
+    """Key, value and what is allowed of the first thing that is wrong."""
+    first = error.errors()[0]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    message = first["msg"].removeprefix("Value error, ")
+    if isinstance(first["input"], str | int | float) and first["type"] != "missing":
+        return f"{key} = {first['input']!r}: {message[0].lower()}{message[1:]}"
+    return f"{key}: {message}" if key else message
 
 
 def write_plan(plan: Plan, path: Path) -> None:

@@ -1,29 +1,46 @@
 """The plan for people: the section that the report shows, and a page of its own that opens offline."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
-from tenfold.pages.charts import template_environment
-from tenfold.pages.plan import Asked, Plan, Planned
-from tenfold.pages.plan_bars import (
-    GIGA,
-    MEMORY_PAINTS,
-    TIME_PAINTS,
-    memory_bars,
-    schedule_text,
-    seconds_text,
-    sharding_text,
-    time_bars,
-)
-from tenfold.pages.plan_pictures import bars_picture, fleet_picture, front_picture, tornado_picture
-from tenfold.planner.calibration import MOST_MEASURED
+from tenfold.core.text import amount_in_words
+from tenfold.pages.charts import Paint
+from tenfold.pages.plan import MOST_MEASURED, Asked, Plan, Planned
+from tenfold.pages.plan_charts import Bar, bars_picture, fleet_picture, front_picture, tornado_picture
+from tenfold.pages.style import BLUE, GOLD, GREEN, ORANGE, PURPLE, SOFT, template_environment
 
 MOST_BARS = 5
 """Layouts that the pictures show; the table has all."""
-COUNTED = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"), (1e3, "thousand"))
+GIGA = 1e9
+TIME_GROUPS: tuple[tuple[str, Paint, tuple[str, ...]], ...] = (
+    ("matrix products", Paint(BLUE, 0.95), ("matmul",)),
+    ("attention", Paint(BLUE, 0.62), ("attention",)),
+    ("other computing", Paint(BLUE, 0.3), ("elementwise", "head", "optimizer")),
+    ("tensor and context parallel", Paint(ORANGE, 0.9), ("tensor", "context")),
+    ("expert parallel", Paint(ORANGE, 0.5), ("expert",)),
+    ("data parallel", Paint(GOLD, 0.9), ("data", "shard")),
+    ("pipeline bubble", Paint(PURPLE, 0.9), ("bubble",)),
+    ("pipeline sends", Paint(PURPLE, 0.5), ("pipeline",)),
+    ("stragglers", Paint(SOFT, 0.75), ("scale",)),
+    ("host", Paint(SOFT, 0.4), ("launch", "fixed")),
+)
+"""Name, paint and parts of StepTime. Computing is blue, communication orange and gold, waiting purple and grey."""
+
+MEMORY_GROUPS: tuple[tuple[str, Paint, tuple[str, ...]], ...] = (
+    ("weights", Paint(BLUE, 0.95), ("weights",)),
+    ("gradients", Paint(BLUE, 0.62), ("gradients",)),
+    ("optimizer", Paint(BLUE, 0.3), ("optimizer",)),
+    ("activations", Paint(GREEN, 0.9), ("activations",)),
+    ("logits", Paint(GREEN, 0.5), ("logits",)),
+    ("buffers", Paint(SOFT, 0.5), ("buffers",)),
+)
+"""Name, paint and parts of Memory."""
+
+TIME_PAINTS = {name: paint for name, paint, _ in TIME_GROUPS}
+MEMORY_PAINTS = {name: paint for name, paint, _ in MEMORY_GROUPS}
 
 
 @dataclass(frozen=True)
@@ -94,20 +111,12 @@ def plan_figures(plan: Plan) -> tuple[Figure, ...]:
 
 def question_text(asked: Asked) -> str:
     """One sentence: which model, which batch, which machine."""
-    tokens = asked.sequences * asked.context
+    parameters, tokens = amount_in_words(asked.parameters), amount_in_words(asked.sequences * asked.context)
     return (
-        f"How should {asked.model} ({counted(asked.parameters)} parameters, context {asked.context:,}) be laid out "
+        f"How should {asked.model} ({parameters} parameters, context {asked.context:,}) be laid out "
         f"over {asked.devices:,} × {asked.accelerator} ({asked.memory_bytes / GIGA:.4g} GB each) with "
-        f"{asked.sequences:,} sequences ({counted(tokens)} tokens) in a step, in {asked.precision}?"
+        f"{asked.sequences:,} sequences ({tokens} tokens) in a step, in {asked.precision}?"
     )
-
-
-def counted(number: float) -> str:
-    """405 billion, 16.8 million."""
-    for factor, word in COUNTED:
-        if number >= factor:
-            return f"{number / factor:.3g} {word}"
-    return f"{number:.3g}"
 
 
 def _row(layout: Planned) -> LayoutRow:
@@ -174,3 +183,139 @@ _FIGURES: tuple[Callable[[Plan], Figure | None], ...] = (
     _fleet_figure,
     _sensitivity_figure,
 )
+
+
+# Layouts as bars and words
+
+
+def time_bars(layouts: Iterable[Planned]) -> list[Bar]:
+    """Seconds of a step by group of parts, in order of rank."""
+    return [
+        Bar(
+            f"{rank}. {degrees_text(layout)}",
+            batch_text(layout),
+            f"{seconds_text(layout.seconds)} s [{seconds_text(layout.low)}, {seconds_text(layout.high)}]",
+            grouped(layout.time, TIME_GROUPS),
+            (layout.low, layout.high),
+        )
+        for rank, layout in enumerate(layouts, 1)
+    ]
+
+
+def memory_bars(layouts: Iterable[Planned]) -> list[Bar]:
+    """Decimal gigabytes of the fullest device by part, in order of rank."""
+    return [
+        Bar(
+            f"{rank}. {degrees_text(layout)}",
+            batch_text(layout),
+            f"{layout.memory_bytes / GIGA:.1f} GB",
+            {name: size / GIGA for name, size in grouped(layout.memory, MEMORY_GROUPS).items()},
+        )
+        for rank, layout in enumerate(layouts, 1)
+    ]
+
+
+def grouped(parts: Mapping[str, float], groups: Iterable[tuple[str, Paint, tuple[str, ...]]]) -> dict[str, float]:
+    """Sums of the parts that are drawn as one."""
+    return {name: sum(parts.get(part, 0.0) for part in members) for name, _, members in groups}
+
+
+def degrees_text(layout: Planned) -> str:
+    """TP 8 · PP 16 · DP 128, without degrees that are 1; a single device is "one device"."""
+    degrees = {
+        "TP": layout.tensor,
+        "CP": layout.context,
+        "PP": layout.pipeline,
+        "DP": layout.data,
+        "EP": layout.expert,
+    }
+    return " · ".join(f"{name} {degree}" for name, degree in degrees.items() if degree > 1) or "no parallelism"
+
+
+def batch_text(layout: Planned) -> str:
+    """Everything else that tells layouts apart."""
+    words = [f"micro-batch {layout.micro_batch}"]
+    words += [schedule_text(layout)] if layout.pipeline > 1 else []
+    words += [f"{layout.recomputation} recomputation"] if layout.recomputation != "none" else ["no recomputation"]
+    return ", ".join([*words, sharding_text(layout)])
+
+
+def schedule_text(layout: Planned) -> str:
+    """How micro-batches go through the pipeline; a dash where there is none."""
+    if layout.pipeline == 1:
+        return "–"
+    base = f"{layout.interleaving} chunks" if layout.interleaving > 1 else "1F1B"
+    return base if not layout.zero_bubble else "zero bubble" if base == "1F1B" else f"{base}, zero bubble"
+
+
+def sharding_text(layout: Planned) -> str:
+    """What each device keeps whole."""
+    return {0: "nothing sharded", 1: "ZeRO-1", 2: "ZeRO-2", 3: "FSDP"}[layout.sharding]
+
+
+def seconds_text(seconds: float) -> str:
+    """Three digits, more from 1000 s on: 6.21, 0.0312, 1234."""
+    return f"{seconds:.0f}" if seconds >= 999.5 else f"{seconds:#.3g}".rstrip(".")
+
+
+# In a terminal
+
+EXPLANATION = (
+    "TP tensor, CP context, PP pipeline, DP data and EP expert parallel degrees; chunks: of the model on each stage "
+    "(z: zero bubble);",
+    "micro: sequences of a micro-batch; step: seconds, with the 90% interval; memory: of the fullest device;",
+    "fits: the chance that it is enough, given how far forecasts were off.",
+)
+EXTRAPOLATION = "extrapolation"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, the least width, and what stands below; numbers are right-aligned."""
+
+    head: str
+    width: int
+    cell: Callable[[Planned], str]
+    left: bool = False
+
+
+COLUMNS = (
+    Column("TP", 2, lambda layout: str(layout.tensor)),
+    Column("CP", 2, lambda layout: str(layout.context)),
+    Column("PP", 3, lambda layout: str(layout.pipeline)),
+    Column("DP", 5, lambda layout: str(layout.data)),
+    Column("EP", 3, lambda layout: str(layout.expert)),
+    Column("chunks", 6, lambda layout: f"{layout.interleaving}{'z' if layout.zero_bubble else ''}"),
+    Column("micro", 5, lambda layout: str(layout.micro_batch)),
+    Column("recompute", 9, lambda layout: layout.recomputation, left=True),
+    Column("sharding", 8, lambda layout: sharding_text(layout) if layout.sharding else "none", left=True),
+    Column("step", 5, lambda layout: seconds_text(layout.seconds)),
+    Column("90% interval", 13, lambda layout: f"{seconds_text(layout.low)} to {seconds_text(layout.high)}"),
+    Column("tokens/s", 10, lambda layout: f"{layout.tokens_per_second:,.0f}"),
+    Column("MFU", 5, lambda layout: f"{100 * layout.mfu:.1f}%"),
+    Column("memory", 8, lambda layout: f"{layout.memory_bytes / GIGA:.1f} GB"),
+    Column("fits", 4, lambda layout: f"{layout.chance_to_fit:.0%}"),
+)
+
+
+def plan_table(layouts: Sequence[Planned]) -> list[str]:
+    """Lines: heading, one for each layout in order of rank, and what the headings mean.
+
+    Columns have the same widths for every plan, unless a number is longer than any cluster of today needs.
+    """
+    widths = [max([column.width, *(len(column.cell(layout)) for layout in layouts)]) for column in COLUMNS]
+    head = _line("#", [column.head for column in COLUMNS], widths)
+    rows = [
+        _line(str(rank), [column.cell(layout) for column in COLUMNS], widths)
+        + (f"  {EXTRAPOLATION}" if layout.extrapolation else "")
+        for rank, layout in enumerate(layouts, 1)
+    ]
+    return [head, *rows, "", *EXPLANATION]
+
+
+def _line(rank: str, cells: Sequence[str], widths: Sequence[int]) -> str:
+    placed = [
+        f"{cell:<{width}}" if column.left else f"{cell:>{width}}"
+        for column, cell, width in zip(COLUMNS, cells, widths, strict=True)
+    ]
+    return "  ".join([f"{rank:>2}", *placed]).rstrip()

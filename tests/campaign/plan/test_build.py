@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tenfold.campaign.plan import Lever, Planned, front_of, sensitivity_of
 from tenfold.pages.plan import Recomputation
-from tenfold.pages.plan_bars import (
+from tenfold.pages.plan_page import (
     MEMORY_GROUPS,
     TIME_GROUPS,
     batch_text,

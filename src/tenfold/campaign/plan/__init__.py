@@ -5,7 +5,6 @@ planner computed, `write_plan` and `read_plan` keep it, `plan_table`, `plan_page
 """
 
 from tenfold.campaign.plan.build import asked_of, fleet_lines, front_of, planned, sensitivity_of
-from tenfold.campaign.plan.files import write_pictures
 from tenfold.pages.plan import (
     Asked,
     FleetLine,
@@ -19,8 +18,8 @@ from tenfold.pages.plan import (
     read_plan,
     write_plan,
 )
-from tenfold.pages.plan_page import plan_page, plan_section
-from tenfold.pages.plan_table import plan_table
+from tenfold.pages.plan_files import write_pictures
+from tenfold.pages.plan_page import plan_page, plan_section, plan_table
 
 __all__ = [
     "Asked",

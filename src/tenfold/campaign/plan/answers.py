@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tenfold.campaign.plan.build import asked_of, front_of, planned
-from tenfold.campaign.plan.files import NO_RENDERER, write_pictures
 from tenfold.campaign.plan.fleets import goodput_of
 from tenfold.core.errors import InputError
 from tenfold.core.files import write_text
 from tenfold.pages.plan import Lever, Plan, Sensitivity, write_plan
+from tenfold.pages.plan_files import NO_RENDERER, write_pictures
 from tenfold.planner.calibration import shipped
 from tenfold.planner.codesign import Design, part_with
 from tenfold.planner.codesign import Plan as Designed

@@ -21,7 +21,7 @@ from tenfold.campaign.plan.build import asked_of, fleet_lines, planned, sensitiv
 from tenfold.campaign.plan.fleets import assumed_line, curves_around, fleet_of, goodput_of, interval_line, spares_line
 from tenfold.core.errors import InputError
 from tenfold.pages.plan import Plan
-from tenfold.pages.plan_table import plan_table
+from tenfold.pages.plan_page import plan_table
 from tenfold.planner.calibration import shipped
 from tenfold.planner.codesign import known_model, load_goal, plan_goal, plan_lines, progress_to
 from tenfold.planner.cost.shape import Shape

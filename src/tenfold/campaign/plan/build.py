@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Protocol, TypeVar, cast
 
-from tenfold.pages.charts import short_number
+from tenfold.core.text import short
 from tenfold.pages.plan import (
     Asked,
     FleetLine,
@@ -275,5 +275,5 @@ def _beats(first: tuple[float, float], second: tuple[float, float]) -> bool:
 
 def _design_name(design: Designed) -> str:
     """405B, 15T tokens."""
-    parameters, tokens = (short_number(float(n)).replace("G", "B") for n in (design.parameters, design.tokens))
+    parameters, tokens = (short(float(n)).replace("G", "B") for n in (design.parameters, design.tokens))
     return f"{parameters}, {tokens} tokens"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pydantic import ValidationError
 
 from tenfold.config import Campaign
-from tenfold.config.load import explain
+from tenfold.config.base import explain
 from tenfold.core.errors import InputError
 from tenfold.experiments.design import Trunk, multiplying_parameters, rung_campaign, trunk_campaign
 from tenfold.experiments.design.design import scaled_model
@@ -41,4 +41,4 @@ def check_task(task: Task) -> None:
 
 def refusal(error: ValidationError, trunk: Trunk, where: str) -> InputError:
     """One line for a change that does not fit a rung."""
-    return InputError(explain(error, f"{where}: at the ladder's {trunk.name}"))
+    return InputError(explain(error, f"{where}: at the ladder's {trunk.name}", Campaign))

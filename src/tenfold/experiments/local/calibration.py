@@ -29,7 +29,7 @@ BUSY = 0.1
 USUAL = 1.04
 """The median step of a machine left alone over the best of a few: found with the tuning configurations."""
 RESIDENT = (
-    "import tenfold.campaign, tenfold.train.learner as learner; from tenfold.machine.memory import resident_bytes; "
+    "import tenfold.campaign, tenfold.train.learner as learner; from tenfold.machine.identity import resident_bytes; "
     "learner.make_deterministic(1); print(resident_bytes())"
 )
 

@@ -114,11 +114,11 @@ class DecoupledLearner:
         """One inner step, then whatever fragments are due."""
         began = time.perf_counter()
         self.status.idle = self.status.flushed = False
-        nats, size = inner_step(self.learner, step)
+        measure = inner_step(self.learner, step)
         if self.faults.make_nan:
             self.faults.make_nan = False
             local_part(next(self.learner.model.parameters())).fill_(math.nan)
-        if not math.isfinite(nats):
+        if not measure.is_finite:
             raise self._end(replica, "its loss is not finite")
         due = replica.due()
         if not self.agree.all(all(replica.fragments[index].is_finite for index in due)):
@@ -128,7 +128,7 @@ class DecoupledLearner:
         self._send(due, replica, connections)
         if not self.learner.campaign.learners.overlap:
             self._await_merges(replica, connections)
-        self._note(step, nats * tokens, tokens, size, time.perf_counter() - began, connections)
+        self._note(step, measure.nats * tokens, tokens, measure.bytes, time.perf_counter() - began, connections)
         self._save_sometimes(step, replica)
 
     def _note(

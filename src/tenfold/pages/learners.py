@@ -8,11 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tenfold.core.text import duration
-from tenfold.pages.charts import short_number
-from tenfold.pages.figures import MISSING, percent
+from tenfold.core.text import MISSING, clock, count, duration, percent, short, times
 from tenfold.pages.learners_charts import (
-    clock_text,
     participation_picture,
     rate_picture,
     timeline_picture,
@@ -99,7 +96,7 @@ def learners_page(report: Record) -> LearnersPage | None:
         quarantines=tuple((each["name"], reason) for each in record["learners"] for reason in each["quarantines"]),
         lives=tuple(_life(life) for life in record["lives"]),
         rates=rate_picture(record["rates"], record["seconds"]),
-        rate=short_number(record["tokens_per_second"]),
+        rate=short(record["tokens_per_second"]),
     )
 
 
@@ -112,10 +109,10 @@ def trained_by(report: Record) -> str:
     if not settings.get("count"):
         return ""
     record: Record | None = report.get("learners")
-    learners = _count(len(record["learners"]) if record else settings["count"], "learner")
+    learners = count(len(record["learners"]) if record else settings["count"], "learner")
     if settings["launch"] != "local":
         return f"by {learners}"
-    threads = _count(report["throughput"]["threads"], "thread")
+    threads = count(report["throughput"]["threads"], "thread")
     machine = ", ".join([report["environment"]["cpu"], *report["environment"]["gpus"]])
     return f"by {learners} of {threads} each on {machine}"
 
@@ -134,7 +131,7 @@ def shown_rows(rows: Sequence[Record]) -> list[Record]:
 def lead_of(record: Record) -> str:
     """What happened."""
     learners, samples = len(record["learners"]), record["samples"]["total"]
-    told = [f"{_count(learners, 'learner')} trained {samples:,} samples in {length(record['seconds'])}."]
+    told = [f"{count(learners, 'learner')} trained {samples:,} samples in {duration(record['seconds'], precise=True)}."]
     outages: Sequence[Record] = record["outages"]
     if not outages:
         told.append("None of them was ever out.")
@@ -143,35 +140,35 @@ def lead_of(record: Record) -> str:
     else:
         told.append(_told_together(outages))
     restarts = record["syncer"]["restarts"]
-    told += [f"The syncer was restarted {_times(restarts)}."] if restarts else []
+    told += [f"The syncer was restarted {times(restarts)}."] if restarts else []
     told += [_told_pauses(record["pauses"])] if record["pauses"] else []
     return " ".join(told)
 
 
 def _told(outage: Record) -> str:
     said = SAID[outage["kind"]][0] if outage["kind"] in SAID else f"was given up ({outage['kind']})"
-    begin = f"{outage['name']} {said} at {clock_text(outage['begin'])}"
+    begin = f"{outage['name']} {said} at {clock(outage['begin'])}"
     if outage["end"] is None:
         return f"{begin} and did not train again."
-    return f"{begin} and trained again {length(outage['end'] - outage['begin'])} later."
+    return f"{begin} and trained again {duration(outage['end'] - outage['begin'], precise=True)} later."
 
 
 def _told_together(outages: Sequence[Record]) -> str:
     kinds = Counter(SAID[o["kind"]][1] if o["kind"] in SAID else OTHERWISE for o in outages)
     causes = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     lengths = [o["end"] - o["begin"] for o in outages if o["end"] is not None]
-    told = f"Learners were out {_times(len(outages))}: {causes}."
+    told = f"Learners were out {times(len(outages))}: {causes}."
     if lengths:
-        told += f" They trained again {length(statistics.median(lengths))} later in the median, "
-        told += f"{length(max(lengths))} at most"
+        told += f" They trained again {duration(statistics.median(lengths), precise=True)} later in the median, "
+        told += f"{duration(max(lengths), precise=True)} at most"
         gone = len(outages) - len(lengths)
-        told += f"; {_times(gone)} not before the end." if gone else "."
+        told += f"; {times(gone)} not before the end." if gone else "."
     return told
 
 
 def _told_pauses(pauses: Sequence[Record]) -> str:
-    seconds = sum(pause["seconds"] for pause in pauses)
-    return f"The run was interrupted {_times(len(pauses))} and taken up again; these {length(seconds)} are left out."
+    lost = duration(sum(pause["seconds"] for pause in pauses), precise=True)
+    return f"The run was interrupted {times(len(pauses))} and taken up again; these {lost} are left out."
 
 
 def verdict_of(record: Record) -> tuple[str, bool]:
@@ -181,19 +178,6 @@ def verdict_of(record: Record) -> tuple[str, bool]:
     if samples["missing"] or samples["twice"]:
         return f"{sent}; {samples['missing']:,} samples are missing, {samples['twice']:,} count more than once.", False
     return f"{sent}; every sample counts once.", not lost
-
-
-def length(seconds: float) -> str:
-    """0.43s, 5.2s, 42s, 3m05s."""
-    return f"{seconds:.2g}s" if seconds < 9.95 else duration(seconds)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _times(number: int) -> str:
-    return {1: "once", 2: "twice"}.get(number, f"{number:,} times")
 
 
 # Tables
@@ -206,13 +190,13 @@ def _row(learner: Record, record: Record) -> LearnerRow:
         name=learner["name"],
         lives=learner["lives"],
         steps=f"{learner['steps']:,}",
-        tokens=short_number(learner["tokens"]),
+        tokens=short(learner["tokens"]),
         share=100 * learner["tokens"] / max(1, most),
-        rate=MISSING if rate is None else short_number(rate),
+        rate=MISSING if rate is None else short(rate),
         again=f"{learner['steps_again']:,}",
         merges=f"{learner['merges']:,} of {record['participation']['merges']:,}",
-        sent=MISSING if sent is None else short_number(sent),
-        gap=MISSING if gap is None else length(gap),
+        sent=MISSING if sent is None else short(sent),
+        gap=MISSING if gap is None else duration(gap, precise=True),
     )
 
 
@@ -234,7 +218,7 @@ def _totals(record: Record) -> list[tuple[str, str]]:
         ("lives of learners", f"{len(record['lives']):,}"),
         ("steps that count", f"{steps:,}"),
         ("steps trained again", f"{again:,} ({percent(again / max(1, steps + again))})"),
-        ("longest step, with what it waited for", length(max(gaps)) if gaps else MISSING),
+        ("longest step, with what it waited for", duration(max(gaps), precise=True) if gaps else MISSING),
         *_traffic(record),
         ("restarts of the syncer", f"{syncer['restarts']:,}"),
         ("requests the syncer refused", f"{syncer['refused']:,}"),
@@ -245,10 +229,10 @@ def _traffic(record: Record) -> list[tuple[str, str]]:
     """What a learner sent for each token, beside what averaging gradients would send."""
     learners = record["learners"]
     sent = sum(each["bytes_sent"] for each in learners) / max(1, sum(each["tokens"] for each in learners))
-    rows = [("bytes a learner sent for each token", short_number(sent))]
+    rows = [("bytes a learner sent for each token", short(sent))]
     other = record["data_parallel_bytes_per_token"]
     if other and sent:
-        figure = f"{short_number(other)} ({short_number(other / sent)}×)"
+        figure = f"{short(other)} ({short(other / sent)}×)"
         rows.append(("with a float32 all-reduce at every step", figure))
     return rows
 
@@ -256,7 +240,7 @@ def _traffic(record: Record) -> list[tuple[str, str]]:
 def _notes(record: Record, hidden: int) -> list[str]:
     """Below the table."""
     part = record["steps_in_part"]
-    notes = [f"{_count(hidden, 'more learner')} without a fault, not shown."] if hidden else []
+    notes = [f"{count(hidden, 'more learner')} without a fault, not shown."] if hidden else []
     if record["outages"]:
         notes.append(
             "Trained again: steps that a learner had told of, as it does four times a second, and that do not count."
@@ -264,17 +248,17 @@ def _notes(record: Record, hidden: int) -> list[str]:
     if part:
         verb = "counts" if part == 1 else "count"
         notes.append(
-            f"{_count(part, 'step')} at the end of lives {verb} in some fragments only: the others were not sent yet."
+            f"{count(part, 'step')} at the end of lives {verb} in some fragments only: the others were not sent yet."
         )
     return notes
 
 
 def _life(life: Record) -> LifeRow:
-    end = clock_text(life["end"]) if life["end"] is not None else ""
+    end = clock(life["end"]) if life["end"] is not None else ""
     return LifeRow(
         name=life["name"],
         number=life["number"],
-        when=f"{clock_text(life['begin'])} to {end}",
+        when=f"{clock(life['begin'])} to {end}",
         steps=MISSING if life["steps"] is None else f"{life['steps']:,}",
         end=life["reason"] or "",
     )

@@ -14,8 +14,9 @@ import pytest
 
 from tenfold.campaign import run_evaluate, run_report
 from tenfold.campaign.report.learners import data_parallel_bytes_per_token
-from tenfold.pages.learners_charts import clock_text, time_unit, timeline_picture
-from tenfold.pages.learners_page import MOST_ROWS, lead_of, learners_page, shown_rows, trained_by, verdict_of
+from tenfold.core.text import clock
+from tenfold.pages.learners import MOST_ROWS, lead_of, learners_page, shown_rows, trained_by, verdict_of
+from tenfold.pages.learners_charts import time_unit, timeline_picture
 from tests.campaign.browser import open_browser
 from tests.learners.small import committed_samples, learners_campaign, total_samples, train
 
@@ -100,7 +101,7 @@ def test_the_kill_is_told_with_the_time_it_took(campaign: Path, learners: Record
     assert outage["begin"] == pytest.approx(killed - begin)
     assert outage["end"] == (pytest.approx(back[0]) if back and back[0] < end else None)
     page = (campaign / "report.html").read_text()
-    assert f"learner-1 was killed at {clock_text(killed - begin)} and " in page
+    assert f"learner-1 was killed at {clock(killed - begin)} and " in page
     assert "Nothing that was sent is lost; every sample counts once." in page
 
 

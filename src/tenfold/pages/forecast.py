@@ -1,18 +1,32 @@
-"""Tables of the forecast as text: what was forecast and measured, the law, the ladder, the transfer check."""
+"""The part of the report that says what was forecast before training and what came of it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tenfold.core.text import duration
-from tenfold.pages.charts import short_number
-from tenfold.pages.figures import MISSING, figure, interval, level_name, percent
-from tenfold.pages.scaling_charts import scientific
+from markupsafe import Markup
+
+from tenfold.core.text import (
+    MISSING,
+    duration,
+    figure,
+    interval,
+    level_name,
+    multiple_in_interval,
+    percent,
+    scientific,
+    short,
+)
+from tenfold.pages.forecast_charts import curve_picture, isoflop_picture, ladder_picture, residual_picture
+from tenfold.pages.style import moment
 
 Record = Mapping[str, Any]
 SHOWN = "0.8"  # the interval written out; the others are drawn
 EDGES = (14.0, 106.0)  # pixels of the widest interval's ends in a strip
 STRIP = (3.0, 117.0)  # the outcome is held inside
+
+
+# Tables
 
 
 @dataclass(frozen=True)
@@ -142,7 +156,7 @@ def outlook_rows(forecast: Record, loss: Record) -> list[OutlookRow]:
 def _outlook(name: str, record: Record) -> OutlookRow:
     low, high = record["intervals"][SHOWN]
     loss = figure(record["loss"], high - low)
-    return OutlookRow(name, short_number(record["N"]), short_number(record["D"]), loss, interval((low, high)))
+    return OutlookRow(name, short(record["N"]), short(record["D"]), loss, interval((low, high)))
 
 
 @dataclass(frozen=True)
@@ -169,8 +183,8 @@ def ladder_table(ladder: Record) -> Table | None:
 def _rung_cells(point: Record) -> tuple[str, ...]:
     return (
         point["name"],
-        short_number(point["N"]),
-        short_number(point["D"]),
+        short(point["N"]),
+        short(point["D"]),
         scientific(point["C"]),
         f"{point['steps']:,}",
         f"{point['learning_rate']:.3g}",
@@ -211,3 +225,131 @@ def _lowest(losses: Mapping[float, float | None]) -> float | None:
     """The factor with the lowest loss; a run that diverged has none."""
     known = {factor: loss for factor, loss in losses.items() if loss is not None}
     return min(known, key=lambda factor: known[factor]) if known else None
+
+
+# The section
+
+
+@dataclass(frozen=True)
+class ForecastPage:
+    """What the template shows; None or empty where there is nothing to show."""
+
+    lead: str
+    registered: str
+    digest: str | None
+    quantities: tuple[QuantityRow, ...]
+    charts: Mapping[str, Markup]
+    tracking: str
+    left_the_band: tuple[str, ...]
+    law: LawCard | None
+    outlook: tuple[OutlookRow, ...]
+    effective: str
+    ladder: Table | None
+    transfer: Transfer | None
+    settled: str
+    calibration: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+def forecast_page(report: Record) -> ForecastPage | None:
+    """From the keys ladder, forecast and calibration of report.json; None where all are null or absent."""
+    ladder, forecast, calibration = (report.get(key) for key in ("ladder", "forecast", "calibration"))
+    calibration = calibration if calibration and calibration["settled"] else None
+    if ladder is None and forecast is None and calibration is None:
+        return None
+    loss = main_quantity(ladder, forecast)
+    tracking = forecast["tracking"] if forecast and forecast["live"] else None
+    return ForecastPage(
+        lead=lead_of(forecast, loss),
+        registered=registration(forecast, report["run"]["started_at"]) if forecast else "",
+        digest=forecast["digest"] if forecast else None,
+        quantities=tuple(quantity_row(quantity) for quantity in forecast["quantities"]) if forecast else (),
+        charts=_charts(ladder, forecast, loss),
+        tracking=_tracking(tracking) if tracking else "",
+        left_the_band=tuple(tracking["events"]) if tracking else (),
+        law=law_card(ladder["law"], ladder["holdout"]) if ladder and ladder["law"] else None,
+        outlook=tuple(outlook_rows(forecast, loss)) if forecast and loss else (),
+        effective=_effective(forecast["effective"]) if forecast and forecast["effective"] else "",
+        ladder=ladder_table(ladder) if ladder else None,
+        transfer=transfer_table(ladder["transfer"]) if ladder and ladder["transfer"] else None,
+        settled=_settled(calibration) if calibration else "",
+        calibration=tuple((level_name(k), percent(v)) for k, v in calibration["inside"].items()) if calibration else (),
+        notes=tuple(forecast["notes"]) if forecast else (),
+    )
+
+
+def main_quantity(ladder: Record | None, forecast: Record | None) -> Record | None:
+    """The quantity that the law is about: the loss on the ladder's holdout, or the first one without a ladder."""
+    quantities: Sequence[Record] = forecast["quantities"] if forecast else []
+    named = [q for q in quantities if ladder and q["quantity"] == f"{ladder['holdout']} loss"]
+    return next(iter([*named, *quantities]), None)
+
+
+def lead_of(forecast: Record | None, loss: Record | None) -> str:
+    """What was forecast and what came of it, in one sentence."""
+    if forecast is None or loss is None:
+        return "Nothing was forecast for this run."
+    low, high = loss["intervals"][SHOWN]
+    start = (
+        "Computed after training, so this is no forecast" if forecast["trained_before"] else "Forecast before training"
+    )
+    name, unit = loss["quantity"], loss["unit"]
+    value = figure(loss["median"], high - low, unit)
+    said = f"{start}: {name} {value} {unit}, {level_name(SHOWN)} interval {interval((low, high), unit)}"
+    return f"{said}; {_outcome(loss, high - low)}."
+
+
+def _outcome(loss: Record, width: float) -> str:
+    if loss["outcome"] is None:
+        return "not measured yet"
+    measured = f"measured {figure(loss['outcome'], width, loss['unit'])}"
+    widest = max(loss["intervals"], key=float)
+    where = (
+        f"outside the {level_name(widest)}"
+        if loss["inside"] == "outside"
+        else f"inside the {level_name(loss['inside'])}"
+    )
+    return f"{measured}: {percent(abs(loss['error']))} off, {where} interval"
+
+
+def registration(forecast: Record, started_at: float | None) -> str:
+    """When the forecast was written down, and how long before training began."""
+    at: float = forecast["registered_at"]
+    if forecast["trained_before"] or started_at is None or started_at < at:
+        return f"Registered {moment(at)}."
+    return f"Registered {moment(at)}, {duration(started_at - at)} before training began."
+
+
+def _charts(ladder: Record | None, forecast: Record | None, loss: Record | None) -> dict[str, Markup]:
+    """By name, those that have something to draw."""
+    drawn = {
+        "ladder": ladder_picture(ladder, forecast, loss) if ladder else None,
+        "curve": curve_picture(forecast) if forecast else None,
+        "residuals": residual_picture(ladder["residuals"]) if ladder else None,
+        "isoflop": isoflop_picture(ladder["profiles"]) if ladder else None,
+    }
+    return {name: chart for name, chart in drawn.items() if chart is not None}
+
+
+def _tracking(tracking: Record) -> str:
+    """Where the live curve is."""
+    if tracking["side"] == "before":
+        return "The run is still warming up: the band begins where the learning rate is at its peak."
+    level, count = level_name(tracking["level"]), tracking["count"]
+    since = f"where it has been for {count} measurements" if count > 1 else "where it was not before"
+    return f"The loss ends {tracking['side']} the {level} band, {since}."
+
+
+def _effective(effective: Record) -> str:
+    """How many times its own compute and data the run is worth."""
+    compute, data = (multiple_in_interval(effective[name]) for name in ("compute", "data"))
+    return (
+        f"By the loss it reached, this run is worth {compute} its compute and {data} its data "
+        f"in the recipe of the ladder ({level_name(effective['compute']['level'])} intervals)."
+    )
+
+
+def _settled(calibration: Record) -> str:
+    """How many forecasts were settled and how far they were off."""
+    count, error = calibration["settled"], percent(calibration["mean_error"])
+    return f"{count} forecast{'s' if count > 1 else ''} settled so far, on average {error} off."

@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.campaign.plan import FleetLine, FleetPoint, Front, FrontPoint, Lever, Sensitivity
-from tenfold.pages.plan_pictures import (
-    WIDTH,
+from tenfold.pages.charts import WIDTH, Paint
+from tenfold.pages.plan import MOST_MEASURED
+from tenfold.pages.plan_charts import (
     Bar,
-    Paint,
     bars_picture,
     fleet_picture,
     front_picture,
     tornado_picture,
 )
-from tenfold.planner.calibration import MOST_MEASURED
+from tenfold.planner import calibration
 from tests.campaign.plan.example import made_up_fleet, made_up_front, made_up_sensitivity
-from tests.campaign.plan.svg import SVG, Box, boxes, dots, parsed, titled, words
+from tests.pages.svg import SVG, Box, boxes, dots, parsed, titled, words
 
 EVIL = '<script>alert("x")</script>'
 PAINTS = {name: Paint(f"var(--c{number})", 0.9) for number, name in enumerate(("compute", "network", "waiting"))}
@@ -161,6 +161,10 @@ def test_names_that_would_lie_on_one_another_are_left_to_hovering() -> None:
 
 
 # The fleet
+
+
+def test_the_shade_begins_where_the_planner_says_that_measurements_end() -> None:
+    assert MOST_MEASURED == calibration.MOST_MEASURED
 
 
 def shade(picture: str) -> list[Box]:

@@ -6,11 +6,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tenfold.pages.changes_page import changes_page
-from tenfold.pages.charts import line_chart, template_environment
-from tenfold.pages.forecast_page import forecast_page
-from tenfold.pages.learners_page import learners_page, trained_by
+from tenfold.pages.changes import changes_page
+from tenfold.pages.charts import line_chart
+from tenfold.pages.forecast import forecast_page
+from tenfold.pages.learners import learners_page, trained_by
 from tenfold.pages.plan_page import plan_section
+from tenfold.pages.style import template_environment
 
 COMPRESSORS = ("gzip", "zstd", "xz")
 

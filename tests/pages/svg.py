@@ -61,3 +61,13 @@ def dots(svg: Markup) -> list[tuple[float, float, str]]:
         if title is not None:
             found.append((float(circle.attrib["cx"]), float(circle.attrib["cy"]), title.text or ""))
     return found
+
+
+def inside_the_frame(svg: Markup) -> bool:
+    """Whether every point of a path, every circle and the anchor of every text lies within the picture."""
+    root = parsed(svg)
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    pairs = [pair for path in root.iter(f"{SVG}path") for pair in re.findall(rf"{NUMBER},{NUMBER}", path.attrib["d"])]
+    pairs += [(circle.attrib["cx"], circle.attrib["cy"]) for circle in root.iter(f"{SVG}circle")]
+    pairs += [(text.attrib["x"], text.attrib["y"]) for text in root.iter(f"{SVG}text")]
+    return bool(pairs) and all(0 <= float(x) <= width and 0 <= float(y) <= height for x, y in pairs)

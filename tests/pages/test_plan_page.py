@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from tenfold.campaign.plan import FleetLine, Front, Lever, Plan, Sensitivity, plan_page, write_pictures
-from tenfold.campaign.plan.files import standalone
-from tenfold.campaign.report import render
 from tenfold.core.errors import InputError
-from tenfold.pages.plan_page import counted, plan_figures
+from tenfold.pages.plan_files import standalone
+from tenfold.pages.plan_page import plan_figures
+from tenfold.pages.report import render
 from tests.campaign.browser import open_browser
 from tests.campaign.plan.example import larger, llama_plan
-from tests.campaign.plan.svg import parsed
-from tests.campaign.test_forecast_page import Page, base
+from tests.pages.svg import parsed
+from tests.pages.test_forecast import Page, base
 
 EVIL = '<script>alert("x")</script>'
 PLAN = llama_plan()
@@ -77,13 +77,6 @@ def test_a_page_reads_nothing_from_elsewhere_and_is_the_same_each_time() -> None
     page = plan_page(PLAN)
     assert page == plan_page(PLAN)
     assert not re.search(r"https?:|<script|src=|@import|url\(", page)
-
-
-@pytest.mark.parametrize(
-    ("number", "said"), [(405.8e9, "406 billion"), (1.5e12, "1.5 trillion"), (16.8e6, "16.8 million"), (12, "12")]
-)
-def test_large_numbers_are_said_in_words(number: float, said: str) -> None:
-    assert counted(number) == said
 
 
 # In the report

@@ -7,10 +7,9 @@ from markupsafe import Markup
 
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.files import write_text
-from tenfold.pages.charts import template_environment
-from tenfold.pages.palette import LIGHT
 from tenfold.pages.plan import Plan
 from tenfold.pages.plan_page import plan_figures, plan_page
+from tenfold.pages.style import LIGHT, template_environment
 
 PAGE = "plan.html"
 ZOOM = 2.0
