@@ -15,11 +15,11 @@ from tenfold.core.fork_server import serve_forks
 from tenfold.data import sources_of
 from tenfold.data.workspace import Workspace, open_workspace
 from tenfold.experiments.derisk import derisk
-from tenfold.experiments.forecast.stage import forecast_lines, predict, predict_before_training, settle_forecast
-from tenfold.experiments.ladder.stage import join_ladder
-from tenfold.experiments.ladder.stage import run_ladder as train_ladder
-from tenfold.experiments.ladder.worker import work_for_parent
+from tenfold.experiments.forecast import forecast_lines, predict, predict_before_training, settle_forecast
+from tenfold.experiments.ladder import join_ladder
+from tenfold.experiments.ladder import run_ladder as train_ladder
 from tenfold.experiments.local.stage import settle_plan
+from tenfold.experiments.trunk import work_for_parent
 from tenfold.learners.run import learn, replay, serve_as_syncer
 from tenfold.train.finished import trained_as
 from tenfold.train.learner import make_deterministic
