@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.learners.chaos import FaultyProxy
+from tenfold.learners.faults.proxy import FaultyProxy
 from tenfold.learners.wire import Blob, BlobServer, Link, Refused, Security, Unreachable, parse_address
 from tenfold.learners.wire.link import PIECE_TIMEOUT_S
 from tenfold.learners.wire.server import (
@@ -36,7 +36,7 @@ from tenfold.learners.wire.server import (
     joined,
     missing,
 )
-from tests.learners.waiting import until
+from tests.waiting import until
 
 SECURITY = Security("secret")
 MIB = 1024 * 1024

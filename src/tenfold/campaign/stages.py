@@ -24,7 +24,7 @@ from tenfold.evaluate import (
 )
 from tenfold.evaluate.holdouts import holdout_scorer, score
 from tenfold.experiments.forecast.watch import ForecastWatcher, open_watcher
-from tenfold.learners.run import train_with_learners
+from tenfold.learners.launch.run import train_with_learners
 from tenfold.ledger import Ledger
 from tenfold.model import Transformer, save_huggingface
 from tenfold.train.checkpoint import Checkpointer
@@ -35,11 +35,11 @@ from tenfold.train.finished import (
     record_training,
     trained_as,
 )
-from tenfold.train.identity import identify, is_same_recipe
+from tenfold.train.identity import RunIdentity, identify, is_same_recipe
 from tenfold.train.learner import Learner, build_learner, make_deterministic
 from tenfold.train.loop import Loop, TrainResult
 from tenfold.train.places import checkpointer_of, journal_of
-from tenfold.train.plan import plan_run
+from tenfold.train.plan import RunPlan, plan_run
 from tenfold.train.ranks import Ranks, choose_device
 
 
@@ -118,7 +118,13 @@ def _train_with_learners(
 ) -> TrainResult:
     checkpointer.prepare()
     scorer = holdout_scorer(campaign, files, manifest)
-    result, identity = train_with_learners(campaign, files, manifest, checkpointer, console, scorer, overrides)
+
+    def follower(identity: RunIdentity, plan: RunPlan) -> ForecastWatcher | None:
+        return open_watcher(files, identity, plan, campaign.train.log_every)
+
+    result, identity = train_with_learners(
+        campaign, files, manifest, checkpointer, console, scorer, overrides, follower
+    )
     record_training(files, result, identity)
     return result
 

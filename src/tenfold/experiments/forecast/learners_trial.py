@@ -19,8 +19,8 @@ from tenfold.core.console import run_console
 from tenfold.core.errors import TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
-from tenfold.learners.log import RunLog
-from tenfold.learners.run import train_with_learners
+from tenfold.learners.launch.run import train_with_learners
+from tenfold.learners.record.log import RunLog
 from tenfold.learners.settings import batch_of
 from tenfold.model import Transformer
 from tenfold.train.checkpoint import Checkpointer

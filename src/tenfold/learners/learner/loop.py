@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from tenfold.core.errors import Interrupted, TenfoldError
 from tenfold.core.signals import StopRequest
-from tenfold.learners.chaos.inside import InjectedFaults
+from tenfold.learners.faults.inject import InjectedFaults
 from tenfold.learners.learner.agreement import Agreement, NextAction
 from tenfold.learners.learner.coordination import HeartbeatSender, LearnerStatus, LeaseQueue
 from tenfold.learners.learner.exchange import Downlink, Uplink, fetch_all

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenfold.core.errors import TenfoldError
-from tenfold.ledger import Ledger
+from tenfold.ledger import EventPayload, Ledger
 
 FLUSH_S = 1.0
 REMEMBERED_STEPS = 4096  # a learner that was cut off for longer starts these figures anew
@@ -28,17 +28,17 @@ class Recorder:
     def __init__(self, open_ledger: Callable[[], tuple[Ledger, int]], echo: Callable[[str], None]) -> None:
         """`open_ledger` is called in the writing thread: a ledger belongs to the thread that opened it."""
         self._open, self._echo = open_ledger, echo
-        self._events: queue.Queue[tuple[str, str, Mapping[str, Any]] | None] = queue.Queue()
+        self._events: queue.Queue[tuple[EventPayload | str, str, Mapping[str, Any]] | None] = queue.Queue()
         self._metrics: dict[int, dict[str, float]] = {}
         self._losses: dict[int, _Losses] = {}
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
         self._thread.start()
 
-    def say(self, kind: str, message: str, **data: Any) -> None:
-        """An event."""
-        self._echo(f"{kind}: {message}")
-        self._events.put((kind, message, data))
+    def say(self, what: EventPayload | str, message: str, **data: Any) -> None:
+        """An event: its payload, or its kind and what the payload carries."""
+        self._echo(f"{what if isinstance(what, str) else what.kind}: {message}")
+        self._events.put((what, message, data))
 
     def loss(self, step: int, nats: float, tokens: int, size: float) -> None:
         """A learner's inner step at this global step: summed nats, tokens, bytes of text."""
