@@ -24,7 +24,7 @@ from torch import Tensor
 from tenfold.config import Campaign, load_campaign
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import load_holdout
-from tenfold.data.verified import verified_manifest
+from tenfold.data.manifest import verified_manifest
 from tenfold.evaluate.holdouts import score
 from tenfold.learners.learner.replica import FragmentReplica, InnerStep, Replica, inner_step
 from tenfold.learners.messages import Contribution, Published
@@ -143,8 +143,7 @@ class Simulation:
             return
         order = InnerStep(self._given, samples, self._given)
         self._given += samples
-        nats, _ = inner_step(actor.learner, order)
-        if not math.isfinite(nats):
+        if not inner_step(actor.learner, order).is_finite:
             raise SystemExit("the loss is not finite")
         actor.life.trained(samples * actor.learner.plan.context)
         self._send(now, actor, actor.life.due())

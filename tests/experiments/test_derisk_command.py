@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from tenfold.campaign import run_data, run_derisk, run_ladder, stages
+from tenfold.campaign import run_data, run_derisk, run_ladder
 from tenfold.cli import main
 from tenfold.config import load_campaign
 from tenfold.config.change import load_change
 from tenfold.core.errors import InputError
 from tenfold.core.folder import CampaignFiles
+from tenfold.data.manifest import verified_manifest
 from tenfold.experiments.derisk import changes_of
 from tenfold.experiments.derisk.kept import assessment_of, record_of, same_recipe
 from tenfold.experiments.derisk.plan import DeriskPlan, Question, plan_derisk
@@ -101,7 +102,7 @@ def finished(campaign: Path) -> dict[str, int]:
 def planned(campaign: Path, change: Path, seeds: int = 1, overrides: Sequence[str] = ()) -> DeriskPlan:
     base, files = load_campaign(campaign, overrides), CampaignFiles(campaign)
     changed = apply_change(base, load_change(change), {})
-    manifest = stages.verified_manifest(base, files)
+    manifest = verified_manifest(base, files)
     return plan_derisk(Question(base, changed, seeds, None, str(change)), files, manifest)
 
 

@@ -15,13 +15,11 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tenfold.campaign import run_ladder
 from tenfold.config import Campaign, load_campaign
-from tenfold.core.console import run_console
 from tenfold.core.errors import InputError
 from tenfold.core.files import write_json
 from tenfold.core.folder import CampaignFiles
@@ -32,11 +30,10 @@ from tenfold.experiments.ladder.stage import plan_ladder
 from tenfold.experiments.ladder.tasks import RATE_FACTORS, RungResult, Task, ladder_tasks, middle_rung, transfer_tasks
 from tenfold.experiments.ladder.transfer import TransferCheck, best_factor, check_transfer
 from tenfold.ledger import Ledger
-from tenfold.model import Transformer
 from tenfold.train.checkpoint import Checkpointer
+from tenfold.train.journal import journal_of
 from tenfold.train.learner import build_learner
 from tenfold.train.loop import Loop, Part, TrainResult
-from tenfold.train.places import journal_of
 from tenfold.train.ranks import Ranks, choose_device
 from tests.campaign.small import copy_of, new_ladder_campaign
 
@@ -86,10 +83,6 @@ def without_other_rates(results: Results, tasks: Sequence[Task]) -> Results:
     return {name: result for name, result in results.items() if name.split("/")[1] in folders}
 
 
-def no_scores(_: Transformer, __: torch.device) -> dict[str, float]:
-    return {}
-
-
 def trained_alone(
     directory: Path, campaign: Campaign, checkpoints: Path, part: Part
 ) -> tuple[TrainResult, dict[str, float]]:
@@ -100,10 +93,9 @@ def trained_alone(
     elsewhere = CampaignFiles(checkpoints.parent)
     with (
         Checkpointer(checkpoints, keep_last=9) as checkpointer,
-        run_console() as console,
         journal_of(learner, elsewhere) as journal,
     ):
-        result = Loop(learner, checkpointer, journal, console, no_scores, part).run()
+        result = Loop(learner, checkpointer, [journal], part).run()
     return result, dict(full_scorer(campaign, files, manifest)(learner.model, learner.ranks.device))
 
 
@@ -143,7 +135,7 @@ def test_a_rung_is_bit_for_bit_the_run_without_a_trunk(size: int, finished: Path
     task = tasks_of(finished)[size]
     rung = task.trunk.rungs[0]
     campaign = rung_campaign(task.campaign, task.trunk, rung)
-    alone, scores = trained_alone(finished, campaign, tmp_path / "checkpoints", Part(brief=True))
+    alone, scores = trained_alone(finished, campaign, tmp_path / "checkpoints", Part())
     recorded = task.result(rung)
     assert recorded is not None
     assert (alone.steps, alone.tokens) == (recorded.steps, recorded.tokens)
@@ -189,7 +181,7 @@ def test_a_damaged_checkpoint_of_a_trunk_is_trained_again(damaged: str, finished
     for path in task.folder.glob("rung-*.json"):
         path.unlink()
     branches = frozenset(rung.constant_steps for rung in task.trunk.rungs)
-    part = Part(save_at=branches, brief=True)
+    part = Part(save_at=branches)
     trained_alone(directory, trunk_campaign(task.campaign, task.trunk), task.folder / "trunk", part)
     saved = [task.folder / "trunk" / f"step-{step:08d}" for step in sorted(branches)]
     assert len(saved) > 1 and all(path.is_dir() for path in saved)

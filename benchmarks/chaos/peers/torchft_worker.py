@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import torch
 from lines import Branch, Line, now, write
+from torch import Tensor
 from torch.distributed import TCPStore
 from torchft import DistributedDataParallel, Manager, ProcessGroupGloo
 from training import (
@@ -33,7 +34,7 @@ from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.learner import Learner
 from tenfold.train.optimizers import Optimizers
 from tenfold.train.ranks import Ranks
-from tenfold.train.step import train_step
+from tenfold.train.step import TrainState, train_step
 
 
 class CommitOptimizers:
@@ -43,11 +44,11 @@ class CommitOptimizers:
         self._manager, self._learner = manager, learner
         self.committed = False
 
-    def step(self, _: float) -> None:
+    def step(self, _: float, finite: Tensor) -> None:
         """Ask whether to commit; a replica that heals gets its weights here, and learns only now which step it is."""
         self.committed = self._manager.should_commit()
         if self.committed:
-            self._learner.optimizers.step(rate_factor(self._learner, self._manager.current_step() - 1))
+            self._learner.optimizers.step(rate_factor(self._learner, self._manager.current_step() - 1), finite)
 
     def zero_grad(self) -> None:
         """Drop the gradients."""
@@ -78,17 +79,18 @@ def train(
     """Until killed."""
     optimizers = CommitOptimizers(manager, learner)
     model = DistributedDataParallel(manager, learner.model)
-    config, path = learner.campaign.train.optimizer, place.folder / f"worker-{place.replica}.jsonl"
+    trained = TrainState(model, cast(Optimizers, optimizers), learner.train, learner.ranks)
+    path = place.folder / f"worker-{place.replica}.jsonl"
     while True:
         manager.start_quorum()
         batch = share_of_step(learner, manager.current_step(), place.replica, place.replicas)
-        result = train_step(model, cast(Optimizers, optimizers), batch, 1.0, config.clip_norm, config.z_loss)
+        nats = train_step(trained, batch, 1.0)[0].item()
         if not optimizers.committed:
             continue
         took_part = manager.is_participating()
         tokens = sum(tokens[:, 1:].numel() for tokens in batch) if took_part else 0
         step = manager.current_step()
-        write(path, Line(now(), os.getpid(), step, tokens, result.nats.item(), state.lineage))
+        write(path, Line(now(), os.getpid(), step, tokens, nats, state.lineage))
         if took_part and manager.participating_rank() == 0 and step % CHECKPOINT_EVERY == 0:
             save(learner, checkpointer, step, state.lineage)
 

@@ -37,14 +37,12 @@ def resume(learner: Learner, checkpointer: Checkpointer, ranks: Ranks) -> tuple[
 def train(learner: Learner, checkpointer: Checkpointer, ranks: Ranks, path: Path) -> None:
     """Until killed."""
     step, lineage = resume(learner, checkpointer, ranks)
-    config = learner.campaign.train.optimizer
     while True:
         batch = share_of_step(learner, step, ranks.rank, ranks.world_size)
-        factor = rate_factor(learner, step)
-        result = train_step(learner.root, learner.optimizers, batch, factor, config.clip_norm, config.z_loss)
+        nats = train_step(learner, batch, rate_factor(learner, step))[0].item()
         step += 1
         tokens = sum(tokens[:, 1:].numel() for tokens in batch)
-        write(path, Line(now(), os.getpid(), step, tokens, result.nats.item(), lineage))
+        write(path, Line(now(), os.getpid(), step, tokens, nats, lineage))
         if ranks.is_first and step % CHECKPOINT_EVERY == 0:
             save(learner, checkpointer, step, lineage)
 

@@ -1,18 +1,53 @@
 """Scores of a model on the holdouts of a campaign, while it trains and at the end."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
 
 from tenfold.config import Campaign
+from tenfold.core.console import RunConsole
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import HoldoutDocument, Manifest, load_holdout
 from tenfold.evaluate.score import Score, limit_documents, score_documents
 from tenfold.model import Transformer
-from tenfold.train.loop import HoldoutScorer
+from tenfold.train.console import Throughput
+from tenfold.train.execute import StepMeasure
+from tenfold.train.journal import Journal
+from tenfold.train.learner import Learner
+from tenfold.train.observe import Observer
 
 EVALUATION_BATCH = 32
+HoldoutScorer = Callable[[Transformer, torch.device], Mapping[str, float]]
+"""Scores a model, which lies on that device, on every holdout: name → bits per byte."""
+
+
+class HoldoutScores(Observer):
+    """Scores the holdouts now and then and at the end, into the journal. The time it takes is no training time."""
+
+    name = "holdouts"
+
+    def __init__(
+        self,
+        learner: Learner,
+        score_holdouts: HoldoutScorer,
+        journal: Journal,
+        throughput: Throughput,
+        console: RunConsole | None = None,
+    ) -> None:
+        self.essential = learner.ranks.world_size > 1  # ranks that share a model score it together, or wait for ever
+        self._learner, self._score, self._journal = learner, score_holdouts, journal
+        self._throughput, self._console = throughput, console
+
+    def after_step(self, measure: StepMeasure) -> None:
+        if not (measure.is_last or measure.step % self._learner.plan.evaluate_every == 0):
+            return
+        with self._throughput.watch.paused():
+            scores = self._score(self._learner.model, self._learner.ranks.device)
+        self._journal.note_holdouts(measure.step, scores)
+        if scores and self._console:
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
+            self._console.say(f"step {measure.step}/{measure.steps}  bits per byte  {shown}")
 
 
 def holdout_scorer(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> HoldoutScorer:

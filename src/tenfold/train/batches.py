@@ -22,11 +22,31 @@ class SampleStream(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """This rank's share of one step: micro-batches of tokens [micro_batch, context + 1], int64."""
+    """These samples at this position: what one step trains on."""
 
     step: int
+    """Position in the run, in steps from 0: where the learning-rate schedule stands."""
     first_sample: int
+    samples: int
+    """All ranks together."""
     micro_batches: list[Tensor]
+    """This rank's share: tokens [micro_batch, context + 1], int64."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on, all ranks together."""
+        return self.samples * (self.micro_batches[0].size(1) - 1)
+
+
+def fetch_batch(
+    stream: SampleStream, ranks: Ranks, *, step: int, first_sample: int, samples: int, micro_batch: int
+) -> Batch:
+    """This rank's share of these samples. Raises InputError when the ranks cannot share them equally."""
+    share = ranks.share(samples)
+    tokens = torch.from_numpy(stream.batch(first_sample + share.start, len(share)).astype(np.int64, copy=False))
+    if ranks.device.type == "cuda":
+        tokens = tokens.pin_memory().to(ranks.device, non_blocking=True)
+    return Batch(step, first_sample, samples, list(torch.split(tokens, micro_batch)))
 
 
 def batches(
@@ -37,14 +57,10 @@ def batches(
     Step s trains on samples s·sequences … (s+1)·sequences − 1 whatever the number of ranks, so the whole data
     state of a run is one integer.
     """
-    share = ranks.share(sequences)
 
     def fetch(step: int) -> Batch:
         first = step * sequences
-        tokens = torch.from_numpy(stream.batch(first + share.start, len(share)).astype(np.int64, copy=False))
-        if ranks.device.type == "cuda":
-            tokens = tokens.pin_memory().to(ranks.device, non_blocking=True)
-        return Batch(step, first, list(torch.split(tokens, micro_batch)))
+        return fetch_batch(stream, ranks, step=step, first_sample=first, samples=sequences, micro_batch=micro_batch)
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as fetcher:
         following = fetcher.submit(fetch, first_step)

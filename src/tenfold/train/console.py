@@ -1,36 +1,19 @@
-"""What the console says about a step, and the watch that tells step time from the time around it."""
+"""How fast a run goes, and the lines on the console about it."""
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tenfold.core.console import RunConsole
 from tenfold.core.text import duration
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """Figures of one log interval. Loss in nats per token, rates per second, eta in seconds."""
-
-    step: int
-    steps: int
-    loss: float
-    bits_per_byte: float
-    learning_rate: float
-    grad_norm: float
-    tokens_per_second: float
-    mfu: float
-    eta: float
-    epochs: float
-
-    def line(self) -> str:
-        """Everything on one line."""
-        return (
-            f"step {self.step:>{len(str(self.steps))}}/{self.steps}  loss {self.loss:.4f}  "
-            f"bpb {self.bits_per_byte:.3f}  lr {self.learning_rate:.2e}  grad {self.grad_norm:.2f}  "
-            f"{self.tokens_per_second:,.0f} tok/s  MFU {self.mfu:.0%}  data {self.epochs:.2f} epochs  "
-            f"ETA {duration(self.eta)}"
-        )
+from tenfold.machine import forget_peak, measured_peak, peak_resident_bytes
+from tenfold.train.checkpoint import Checkpoint
+from tenfold.train.execute import StepMeasure
+from tenfold.train.journal import Journal
+from tenfold.train.learner import Learner
+from tenfold.train.observe import Notice, Observer
 
 
 class Stopwatch:
@@ -38,13 +21,6 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.reset()
-
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """Count what happens inside as step time."""
-        start = time.perf_counter()
-        yield
-        self.step_seconds += time.perf_counter() - start
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -62,3 +38,120 @@ class Stopwatch:
         """Begin a new interval."""
         self._mark = time.perf_counter()
         self.step_seconds = 0.0
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast training went in one log interval: MFU and overhead as shares, eta in seconds."""
+
+    tokens_per_second: float
+    mfu: float
+    overhead: float
+    """Of the time, what did not go into steps."""
+    eta: float
+
+
+class Throughput(Observer):
+    """Measures the rate of every log interval and notes it in the journal. Comes first in the list."""
+
+    name = "throughput"
+
+    def __init__(self, learner: Learner, journal: Journal, *, brief: bool = False) -> None:
+        """`brief`: one of many small runs, which takes the machine's peak as measured before and notes no memory."""
+        self._learner, self._plan, self._journal, self._brief = learner, learner.plan, journal, brief
+        self.watch = Stopwatch()
+        self.latest: Rate | None = None
+        """Of the interval that ended with the last step; None in the middle of one."""
+
+    def started(self, step: int) -> None:
+        self._last = step
+        self._peak = self._measure_peak()
+        if not self._brief:
+            forget_peak()
+        self.watch.reset()
+
+    def _measure_peak(self) -> float:
+        """FLOP/s that MFU is a share of; only the rank that reports it needs to know."""
+        ranks, plan = self._learner.ranks, self._plan
+        if not ranks.is_first:
+            return math.inf
+        return measured_peak(ranks.device, plan.threads, plan.compute_dtype, again=not self._brief).flops
+
+    def after_step(self, measure: StepMeasure) -> None:
+        self.watch.step_seconds += measure.seconds
+        at_end = measure.is_last or measure.step % self._learner.train.log_every == 0
+        self.latest = self._rate(measure.step) if at_end else None
+        if self.latest is None:
+            return
+        self._last = measure.step
+        rate = self.latest
+        self._journal.note(measure.step, tokens_per_second=rate.tokens_per_second, mfu=rate.mfu, overhead=rate.overhead)
+        if not self._brief:
+            self._journal.note(measure.step, peak_memory=float(peak_resident_bytes()))
+
+    def _rate(self, step: int) -> Rate:
+        plan, watch = self._plan, self.watch
+        seconds, step_seconds = watch.seconds, watch.step_seconds
+        watch.reset()  # what follows, the ledger and the console, counts into the next interval
+        per_second = (step - self._last) * plan.tokens_per_step / seconds
+        return Rate(
+            tokens_per_second=per_second,
+            mfu=per_second * plan.flops_per_token / self._peak / self._learner.ranks.world_size,
+            overhead=max(0.0, 1 - step_seconds / seconds),
+            eta=(plan.steps - step) * plan.tokens_per_step / per_second,
+        )
+
+
+class ConsoleWarnings(Observer):
+    """Says what is noticed, and nothing else: for one of many small runs."""
+
+    name = "console"
+
+    def __init__(self, console: RunConsole) -> None:
+        self._console = console
+
+    def noticed(self, notice: Notice) -> None:
+        self._console.say(f"warning: {notice.message}")
+
+
+class ConsoleLines(ConsoleWarnings):
+    """A line for every log interval, and a bar on a terminal."""
+
+    def __init__(
+        self,
+        console: RunConsole,
+        learner: Learner,
+        throughput: Throughput,
+        beside: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`beside`: what else belongs on the line, as where the loss stands in its forecast."""
+        super().__init__(console)
+        self._learner, self._throughput, self._beside = learner, throughput, beside
+
+    def resumed(self, step: int, checkpoint: Checkpoint) -> None:
+        self._console.say(f"resumed from {checkpoint.path} at step {step}/{self._learner.plan.steps}")
+
+    def started(self, step: int) -> None:
+        plan, ranks = self._learner.plan, self._learner.ranks
+        dtype = str(plan.compute_dtype).removeprefix("torch.")
+        left = (plan.steps - step) * plan.tokens_per_step
+        self._console.say(
+            f"training {plan.parameters:,} parameters on {left:,} tokens: {plan.steps} steps of "
+            f"{plan.tokens_per_step:,} tokens, {ranks.world_size} × {ranks.device.type}, {plan.threads} threads, "
+            f"{dtype}{', compiled' if plan.compiled else ''}"
+        )
+
+    def after_step(self, measure: StepMeasure) -> None:
+        self._console.advance(measure.step, measure.steps)
+        if rate := self._throughput.latest:
+            beside = self._beside()
+            self._console.say(self._line(measure, rate) + (f"  {beside}" if beside else ""))
+
+    def _line(self, measure: StepMeasure, rate: Rate) -> str:
+        epochs = (measure.first_sample + measure.samples) / self._learner.stream.samples_per_epoch
+        return (
+            f"step {measure.step:>{len(str(measure.steps))}}/{measure.steps}  loss {measure.nats:.4f}  "
+            f"bpb {measure.bits_per_byte:.3f}  lr {measure.learning_rate:.2e}  grad {measure.grad_norm:.2f}  "
+            f"{rate.tokens_per_second:,.0f} tok/s  MFU {rate.mfu:.0%}  data {epochs:.2f} epochs  "
+            f"ETA {duration(rate.eta)}"
+        )

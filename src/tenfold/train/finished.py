@@ -13,7 +13,6 @@ from tenfold.core.files import read_json, write_json
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
 from tenfold.ledger import Ledger
-from tenfold.machine import environment
 from tenfold.model import Transformer
 from tenfold.train.checkpoint import Checkpoint, Checkpointer, weights_digest
 from tenfold.train.identity import RunIdentity, check_same_recipe, identify
@@ -30,14 +29,9 @@ class Trained:
     identity: Mapping[str, Any]
 
 
-def describe_run(campaign: Campaign, identity: RunIdentity) -> dict[str, Any]:
-    """What the ledger keeps about a run."""
-    return {"name": campaign.name, **asdict(identity), "environment": environment()}
-
-
 def start_run(ledger: Ledger, campaign: Campaign, identity: RunIdentity) -> int:
     """The run's number in the ledger, the same every time."""
-    return ledger.start_run("train", identity.fingerprint, describe_run(campaign, identity))
+    return ledger.start_run("train", identity.fingerprint, identity.describe(campaign.name))
 
 
 def record_training(files: CampaignFiles, result: TrainResult, identity: RunIdentity) -> None:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from tenfold.config import Campaign
 from tenfold.core.errors import InputError
+from tenfold.machine import environment
 
 # These change what is written or printed about a run, never its weights; what data are is said by the manifest.
 _NOT_IDENTITY: dict[str, Any] = {
@@ -42,6 +43,10 @@ class RunIdentity:
     def fingerprint(self) -> str:
         """sha256 over all of it, in hex."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """What the ledger keeps about the run of a campaign with this name."""
+        return {"name": name, **asdict(self), "environment": environment()}
 
     @property
     def recipe(self) -> str:

@@ -1,18 +1,33 @@
 """Metrics of a run on their way to the ledger: written in batches, always before the checkpoint they lead to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Any
 
+from tenfold.core.folder import CampaignFiles
 from tenfold.ledger import Ledger
+from tenfold.train.checkpoint import Checkpoint
+from tenfold.train.execute import StepMeasure
+from tenfold.train.learner import Learner
+from tenfold.train.observe import Notice, Observer, Stopping
 
 
-class Journal:
+class Journal(Observer):
     """Collects metrics by step; only the first rank has a ledger to write to."""
 
+    name = "journal"
+    essential = True  # what a run cannot account for is not worth its compute, and the ladder reads its results here
+
     def __init__(
-        self, ledger: Ledger | None, fingerprint: str, description: Mapping[str, Any], kind: str = "train"
+        self,
+        ledger: Ledger | None,
+        fingerprint: str,
+        description: Mapping[str, Any],
+        kind: str = "train",
+        flush_every: int = 1,
     ) -> None:
-        self._ledger = ledger
+        """`flush_every`: steps written together."""
+        self._ledger, self._flush_every = ledger, flush_every
         self.run_id = ledger.start_run(kind, fingerprint, description) if ledger else None
         self._waiting: dict[int, dict[str, float]] = {}
 
@@ -35,11 +50,6 @@ class Journal:
         if self._ledger:
             self._ledger.open_incident(kind, message, run_id=self.run_id, **data)
 
-    def continue_from(self, fingerprint: str, step: int) -> None:
-        """Take over the metrics up to `step` of the run with this fingerprint, if it is another one."""
-        if self._ledger and self.run_id is not None:
-            self._ledger.inherit_metrics(self.run_id, fingerprint, step)
-
     def recorded(self, name: str, up_to_step: int) -> list[tuple[int, float]]:
         """(step, value) of a metric, as far as it is written already."""
         if self._ledger is None or self.run_id is None:
@@ -52,8 +62,47 @@ class Journal:
             self._ledger.log(self.run_id, self._waiting)
         self._waiting.clear()
 
-    def finish(self, status: str) -> None:
-        """Flush and close the run as done, interrupted or failed."""
+    def resumed(self, step: int, checkpoint: Checkpoint) -> None:
+        """Take over the metrics up to `step` of the run that saved the checkpoint, if it is another one."""
+        if self._ledger and self.run_id is not None:
+            self._ledger.inherit_metrics(self.run_id, checkpoint.meta["fingerprint"], step)
+        self.event("resumed", f"resumed at step {step}", step=step)
+
+    def after_step(self, measure: StepMeasure) -> None:
+        self.note(
+            measure.step,
+            loss=measure.nats,
+            bits_per_byte=measure.bits_per_byte,
+            grad_norm=measure.grad_norm,
+            learning_rate=measure.learning_rate,
+        )
+        if measure.is_last or measure.step % self._flush_every == 0:
+            self.flush()
+
+    def saving(self, step: int) -> None:
+        self.flush()
+
+    def noticed(self, notice: Notice) -> None:
+        write = self.incident if notice.incident else self.event
+        write(notice.kind, notice.message)
+
+    def stopping(self, stopping: Stopping) -> None:
+        if stopping.status == "interrupted":
+            self.event("interrupted", stopping.message, step=stopping.step)
+        if stopping.status == "failed":
+            self.incident("failed", stopping.message)
         self.flush()
         if self._ledger and self.run_id is not None:
-            self._ledger.finish_run(self.run_id, status)
+            self._ledger.finish_run(self.run_id, stopping.status)
+
+
+@contextmanager
+def journal_of(learner: Learner, files: CampaignFiles, kind: str = "train") -> Iterator[Journal]:
+    """The run's way into the ledger; ranks other than the first have none."""
+    description = learner.identity.describe(learner.campaign.name)
+    every = learner.campaign.train.log_every
+    if not learner.ranks.is_first:
+        yield Journal(None, learner.identity.fingerprint, description, kind, every)
+        return
+    with closing(Ledger(files.ledger)) as ledger:
+        yield Journal(ledger, learner.identity.fingerprint, description, kind, every)

@@ -13,28 +13,24 @@ from tenfold.config import Campaign
 from tenfold.data import Manifest, Stream, token_byte_lengths
 from tenfold.machine import numerics_fingerprint
 from tenfold.model import Transformer, compile_model, initialise
+from tenfold.train.batches import Batch, fetch_batch
+from tenfold.train.execute import RunState
 from tenfold.train.identity import RunIdentity, identify
-from tenfold.train.optimizers import Optimizers, build_optimizers
+from tenfold.train.optimizers import build_optimizers
 from tenfold.train.plan import RunPlan, plan_run
 from tenfold.train.ranks import Ranks, replicate_model, shard_model
 
 
 @dataclass
-class Learner:
+class Learner(RunState):
     """Everything the loop works with."""
 
     campaign: Campaign
-    ranks: Ranks
     plan: RunPlan
     identity: RunIdentity
     model: Transformer
-    """The bare model; its parameters are DTensors under FSDP."""
-    root: nn.Module
-    """What the step calls: the model, wrapped for DDP if there are ranks to average with."""
-    optimizers: Optimizers
+    """The bare model; its parameters are DTensors under FSDP. `root` is what the step calls."""
     stream: Stream
-    bytes_of_token: Tensor
-    """Bytes each token stands for, [vocabulary]."""
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Every tensor a checkpoint holds, by name."""
@@ -42,9 +38,16 @@ class Learner:
         moments = {f"optimizer/{name}": tensor for name, tensor in self.optimizers.state_tensors().items()}
         return weights | moments
 
-    def batch_bytes(self, micro_batches: list[Tensor]) -> Tensor:
-        """Bytes that the targets of this rank's batch stand for."""
-        return torch.stack([self.bytes_of_token[tokens[:, 1:]].sum() for tokens in micro_batches]).sum()
+    def batch(self, first_sample: int, samples: int, position: int) -> Batch:
+        """These samples at this position, which counts samples of the whole run; all ranks together."""
+        return fetch_batch(
+            self.stream,
+            self.ranks,
+            step=min(position // self.plan.sequences, self.plan.steps - 1),
+            first_sample=first_sample,
+            samples=samples,
+            micro_batch=self.plan.micro_batch,
+        )
 
 
 def build_learner(campaign: Campaign, data_directory: Path, manifest: Manifest, ranks: Ranks) -> Learner:
@@ -59,15 +62,17 @@ def build_learner(campaign: Campaign, data_directory: Path, manifest: Manifest, 
     root = _share(model, campaign.train.parallel, ranks)
     lengths = torch.from_numpy(token_byte_lengths(data_directory, manifest)).to(ranks.device)
     return Learner(
-        campaign=campaign,
+        root=root,
+        optimizers=build_optimizers(model, campaign.train.optimizer),
+        train=campaign.train,
         ranks=ranks,
+        steps=plan.steps,
+        bytes_of_token=lengths,
+        campaign=campaign,
         plan=plan,
         identity=identify(campaign, manifest.digest, numerics_of(plan, ranks)),
         model=model,
-        root=root,
-        optimizers=build_optimizers(model, campaign.train.optimizer),
         stream=Stream(data_directory, manifest, campaign.seed, plan.context),
-        bytes_of_token=lengths,
     )
 
 

@@ -36,7 +36,12 @@ def orthogonalise(matrices_BRC: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon(torch.optim.Muon):
-    """torch's Muon, iterating in `compute_dtype`. Parameters may be sharded (FSDP2)."""
+    """torch's Muon, iterating in `compute_dtype`. Parameters may be sharded (FSDP2).
+
+    Where `found_inf` (0-dim, on the device) is set and not 0, a step changes nothing, as with torch's fused AdamW.
+    """
+
+    found_inf: Tensor | None = None
 
     def __init__(self, params: Iterable[Tensor], compute_dtype: torch.dtype, **options: Any) -> None:
         super().__init__(params, **options)
@@ -61,8 +66,9 @@ class Muon(torch.optim.Muon):
         rows, columns = alike[0].shape
         rate = group["lr"] * max(1.0, rows / columns) ** 0.5
         for parameter, update in zip(alike, updates, strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(_cut_like(parameter, update.to(parameter.dtype)), alpha=-rate)
+            decay = 1 - group["lr"] * group["weight_decay"]
+            moved = parameter.mul_(decay) if self.found_inf is None else parameter.mul(decay)
+            self._keep(parameter, moved.add_(_cut_like(parameter, update.to(parameter.dtype)), alpha=-rate))
 
     def _direction(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         """Nesterov momentum of one gradient, the whole matrix on every rank."""
@@ -70,10 +76,21 @@ class Muon(torch.optim.Muon):
         assert grad is not None
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(grad)
-        momentum = state["momentum_buffer"]
-        momentum.lerp_(grad, 1 - group["momentum"])
+        kept, share = state["momentum_buffer"], 1 - group["momentum"]
+        momentum = kept.lerp_(grad, share) if self.found_inf is None else kept.lerp(grad, share)
+        self._keep(kept, momentum)
         direction: Tensor = grad.lerp(momentum, group["momentum"])
         return direction.full_tensor() if isinstance(direction, DTensor) else direction
+
+    def _keep(self, target: Tensor, value: Tensor) -> None:
+        """Write `value`, which is another tensor where it is not known yet whether the step counts, if it does."""
+        if self.found_inf is not None:
+            here = _local(target)
+            torch.where(self.found_inf > 0, here, _local(value), out=here)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _cut_like(parameter: Tensor, whole: Tensor) -> Tensor:

@@ -19,11 +19,23 @@ class Optimizers:
         self._peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in each]
         self._allocate()
 
-    def step(self, learning_rate_factor: float) -> None:
-        """Update every parameter, each at its own peak learning rate times the factor."""
+    def step(self, learning_rate_factor: float, finite: Tensor) -> None:
+        """Update every parameter, each at its own peak learning rate times the factor, if `finite` (0-dim bool).
+
+        Otherwise weights and moments stay as they are, to the bit. On a CPU the flag is at hand: look, and return. On a
+        GPU looking at it would leave the device idle until the host has seen it, so the kernels look instead.
+        """
+        if finite.device.type != "cpu":
+            self._update(learning_rate_factor, found_inf=finite.logical_not().float())
+        elif finite:
+            self._update(learning_rate_factor, found_inf=None)
+
+    def _update(self, learning_rate_factor: float, found_inf: Tensor | None) -> None:
+        """`found_inf`: 1.0 on the device where nothing may change; torch's name for it, which its fused AdamW obeys."""
         for optimizer, peaks in zip(self._each, self._peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * learning_rate_factor
+            optimizer.found_inf = found_inf  # type: ignore[attr-defined]
             optimizer.step()
 
     def zero_grad(self) -> None:

@@ -1,15 +1,8 @@
-"""Where training keeps what it writes: the checkpoints of a campaign, and its run in the ledger."""
-
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+"""Where training keeps the checkpoints of a campaign."""
 
 from tenfold.config import Campaign
 from tenfold.core.folder import CampaignFiles
-from tenfold.ledger import Ledger
 from tenfold.train.checkpoint import Checkpointer
-from tenfold.train.finished import describe_run
-from tenfold.train.journal import Journal
-from tenfold.train.learner import Learner
 from tenfold.train.ranks import Ranks
 
 
@@ -25,14 +18,3 @@ def checkpointer_of(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> C
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
-
-
-@contextmanager
-def journal_of(learner: Learner, files: CampaignFiles, kind: str = "train") -> Iterator[Journal]:
-    """The run's way into the ledger; ranks other than the first have none."""
-    description = describe_run(learner.campaign, learner.identity)
-    if not learner.ranks.is_first:
-        yield Journal(None, learner.identity.fingerprint, description, kind)
-        return
-    with closing(Ledger(files.ledger)) as ledger:
-        yield Journal(ledger, learner.identity.fingerprint, description, kind)

@@ -31,7 +31,7 @@ def test_a_trace_has_the_operations_and_the_memory_of_a_real_step(model) -> None
     probe = Probe(Shape(model, VOCABULARY, (512 // model.context,), train()), threads=1)
     probe.step()
     book = MemoryBook()
-    state = [*probe.network.parameters(), *probe.network.buffers(), *probe.optimizers.state_tensors().values()]
+    state = [*probe.network.parameters(), *probe.network.buffers(), *probe.state.optimizers.state_tensors().values()]
     book.note(state, "weights")
     before = len(book.events)
     with Recorder(probe.network, book) as recorder:

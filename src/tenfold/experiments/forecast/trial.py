@@ -13,10 +13,10 @@ from tenfold.data import Manifest
 from tenfold.evaluate.holdouts import holdout_scorer
 from tenfold.experiments.forecast.learners_trial import time_learners
 from tenfold.train.batches import batches
+from tenfold.train.execute import execute
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.plan import RunPlan
 from tenfold.train.ranks import Ranks, choose_device
-from tenfold.train.step import train_step
 
 WARM_UP, TIMED = 2, 6  # steps
 # Spread of a run's rate about that of its first seconds, as the ratio of a standard deviation: machines are shared, and
@@ -86,25 +86,14 @@ def _plain_steps(learner: Learner) -> _Steps:
 
 
 def _step_seconds(learner: Learner) -> list[float]:
-    plan, train = learner.plan, learner.campaign.train
-    times = []
-    for batch in batches(
+    plan = learner.plan
+    steps = batches(
         learner.stream,
         learner.ranks,
         first_step=0,
         steps=min(WARM_UP + TIMED, plan.steps),
         sequences=plan.sequences,
         micro_batch=plan.micro_batch,
-    ):
-        began = time.perf_counter()
-        result = train_step(
-            learner.root,
-            learner.optimizers,
-            batch.micro_batches,
-            0.0,
-            train.optimizer.clip_norm,
-            train.optimizer.z_loss,
-        )
-        result.nats.item()  # waits for the device
-        times.append(time.perf_counter() - began)
+    )
+    times = [execute(learner, batch).seconds for batch in steps]
     return times[WARM_UP:] or times

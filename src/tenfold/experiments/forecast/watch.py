@@ -1,6 +1,6 @@
 """The live run held against its forecast: the mean loss over some steps, inside or outside the band."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -8,7 +8,10 @@ from tenfold.core.folder import CampaignFiles
 from tenfold.experiments.forecast.register import registered
 from tenfold.ledger import Ledger, Prediction
 from tenfold.scaling.curve import BandTracker, CurveForecast
+from tenfold.train.checkpoint import Checkpoint
+from tenfold.train.execute import StepMeasure
 from tenfold.train.identity import RunIdentity
+from tenfold.train.observe import Observer
 from tenfold.train.plan import RunPlan
 
 GROUPS = 40  # of steps in a run, at most: enough to see where it goes, each long enough to average batches out
@@ -16,15 +19,32 @@ LEVEL = 0.95
 PATIENCE = 3
 
 
-class ForecastWatcher:
-    """Means of the training loss over groups of steps, each shown to the band's tracker. A run's LossWatcher."""
+Losses = Callable[[str, int], Sequence[tuple[int, float]]]
+"""(step, value) of a metric of the ledger, up to a step."""
 
-    def __init__(self, forecast: CurveForecast, group: int) -> None:
+
+class ForecastWatcher(Observer):
+    """Means of the training loss over groups of steps, each shown to the band's tracker."""
+
+    name = "forecast-band"
+
+    def __init__(self, forecast: CurveForecast, group: int, recorded: Losses = lambda name, step: ()) -> None:
+        """`recorded`: where the losses of the steps before a resume are found."""
+        self._recorded = recorded
         self._tracker = BandTracker(forecast, LEVEL, PATIENCE)
         self.group = group
         self._losses: list[float] = []
         self.live: list[tuple[int, float]] = []
         """(step in the middle of a group, mean loss)."""
+
+    def resumed(self, step: int, checkpoint: Checkpoint) -> None:
+        """Take the losses up to here from the ledger, which knows them exactly."""
+        for earlier, loss in self._recorded("train/loss", step):
+            self.observe(earlier, loss)
+
+    def after_step(self, measure: StepMeasure) -> None:
+        if news := self.observe(measure.step, measure.nats):
+            self.notice("left-the-band", news)
 
     def observe(self, step: int, loss: float) -> str | None:
         """Take the loss of one step; a sentence when the run leaves the band."""
@@ -56,14 +76,24 @@ def group_size(plan: RunPlan, log_every: int) -> int:
     return max(log_every, plan.steps // GROUPS)
 
 
-def watcher_of(predictions: Sequence[Prediction], plan: RunPlan, log_every: int) -> ForecastWatcher | None:
+def watcher_of(
+    predictions: Sequence[Prediction], plan: RunPlan, log_every: int, recorded: Losses = lambda name, step: ()
+) -> ForecastWatcher | None:
     """The watcher for a run with a forecast curve."""
     record: dict[str, Any] | None = next((p.basis["curve"] for p in predictions if "curve" in p.basis), None)
-    return ForecastWatcher(CurveForecast.from_record(record), group_size(plan, log_every)) if record else None
+    if record is None:
+        return None
+    return ForecastWatcher(CurveForecast.from_record(record), group_size(plan, log_every), recorded)
 
 
-def open_watcher(files: CampaignFiles, identity: RunIdentity, plan: RunPlan, log_every: int) -> ForecastWatcher | None:
-    """Holds a run against its forecast, if one is registered."""
+def open_watcher(
+    files: CampaignFiles,
+    identity: RunIdentity,
+    plan: RunPlan,
+    log_every: int,
+    recorded: Losses = lambda name, step: (),
+) -> ForecastWatcher | None:
+    """Holds a run against its forecast, if one is registered. `recorded`: as ForecastWatcher has it."""
     with closing(Ledger(files.ledger, read_only=True)) as ledger:
         predictions = registered(ledger, identity)
-    return watcher_of(predictions, plan, log_every)
+    return watcher_of(predictions, plan, log_every, recorded)

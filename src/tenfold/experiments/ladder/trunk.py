@@ -1,10 +1,7 @@
 """Training of one task: the trunk at constant learning rate, then a cool-down from its checkpoint for every rung."""
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-
-import torch
 
 from tenfold.config import Campaign
 from tenfold.core.console import run_console
@@ -12,14 +9,15 @@ from tenfold.core.errors import NotFinite, TenfoldError
 from tenfold.core.files import write_json
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
-from tenfold.evaluate.holdouts import full_scorer
+from tenfold.evaluate.holdouts import HoldoutScorer, HoldoutScores, full_scorer
 from tenfold.experiments.design import Rung, rung_campaign, trunk_campaign
 from tenfold.experiments.ladder.tasks import RungResult, Task, rung_name
-from tenfold.model import Transformer
 from tenfold.train.checkpoint import Checkpointer
+from tenfold.train.console import ConsoleWarnings, Throughput
+from tenfold.train.journal import journal_of
 from tenfold.train.learner import Learner, build_learner
-from tenfold.train.loop import HoldoutScorer, Loop, Part, TrainResult
-from tenfold.train.places import journal_of
+from tenfold.train.loop import Loop, Part, TrainResult
+from tenfold.train.observe import Observer
 from tenfold.train.ranks import Ranks, choose_device
 
 
@@ -36,15 +34,22 @@ class _Bench:
         return build_learner(campaign, self.files.data, self.manifest, ranks)
 
     def train(
-        self, learner: Learner, checkpointer: Checkpointer, part: Part, scorer: HoldoutScorer
+        self, learner: Learner, checkpointer: Checkpointer, part: Part, scorer: HoldoutScorer | None
     ) -> tuple[TrainResult, dict[str, float]]:
-        """Train, or go on; the result and the last scores of the holdouts, which the ledger keeps."""
+        """Train, or go on; the result and the last scores of the holdouts, which the ledger keeps.
+
+        Without a scorer there are none: a trunk is not judged, since only annealed models compare.
+        """
         with run_console() as console, journal_of(learner, self.files, kind="rung") as journal:
-            result = Loop(learner, checkpointer, journal, console, scorer, part).run()
+            throughput = Throughput(learner, journal, brief=True)
+            observers: list[Observer] = [throughput, journal, ConsoleWarnings(console)]
+            if scorer:
+                observers.append(HoldoutScores(learner, scorer, journal, throughput))
+            result = Loop(learner, checkpointer, observers, part).run()
             names = [f"holdout/{holdout.name}/bits_per_byte" for holdout in self.manifest.holdouts]
             scores = {name: journal.recorded(name, result.steps) for name in names}
         found = {name.split("/")[1]: values[-1][1] for name, values in scores.items() if values}
-        if not found:  # the ledger was deleted in between
+        if scorer and not found:  # the ledger was deleted in between
             found = dict(scorer(learner.model, learner.ranks.device))
         return result, found
 
@@ -80,13 +85,7 @@ def _train_trunk(bench: _Bench, checkpointer: Checkpointer, branches: set[int]) 
     if saved and any(step <= saved.step and checkpointer.at(step) is None for step in branches):
         checkpointer.clear()
     learner = bench.learner(trunk_campaign(bench.task.campaign, bench.task.trunk))
-    part = Part(save_at=frozenset(branches), brief=True)
-    return bench.train(learner, checkpointer, part, _no_scores)[0]
-
-
-def _no_scores(_: Transformer, __: torch.device) -> Mapping[str, float]:
-    """A trunk is not judged: only annealed models compare."""
-    return {}
+    return bench.train(learner, checkpointer, Part(save_at=frozenset(branches)), None)[0]
 
 
 def _train_rung(bench: _Bench, rung: Rung, trunk_checkpoints: Checkpointer, trunk: TrainResult) -> None:
@@ -98,7 +97,7 @@ def _train_rung(bench: _Bench, rung: Rung, trunk_checkpoints: Checkpointer, trun
     trunk_checkpoints.load(start, learner.state_tensors())
     folder = task.folder / rung_name(rung)
     with Checkpointer(folder, keep_last=1) as checkpointer:
-        part = Part(first_step=rung.constant_steps, brief=True)
+        part = Part(first_step=rung.constant_steps)
         scorer = full_scorer(campaign, bench.files, bench.manifest)
         result, holdouts = bench.train(learner, checkpointer, part, scorer)
     record = RungResult(

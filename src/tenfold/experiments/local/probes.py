@@ -17,7 +17,8 @@ from tenfold.experiments.local.recorder import Recorder
 from tenfold.model import Transformer, initialise
 from tenfold.train.learner import make_deterministic
 from tenfold.train.optimizers import build_optimizers
-from tenfold.train.step import train_step
+from tenfold.train.ranks import Ranks
+from tenfold.train.step import TrainState, train_step
 
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 10
 """Each goes through all probes, so that a busy moment does not spoil every measurement of one of them."""
@@ -76,10 +77,14 @@ class Probe:
 
     def __init__(self, shape: Shape, threads: int) -> None:
         make_deterministic(threads)
-        self.optimizer = shape.train.optimizer
         self.network = Transformer(shape.model, shape.vocabulary, torch.float32)
         initialise(self.network, 0)
-        self.optimizers = build_optimizers(self.network, self.optimizer)
+        self.state = TrainState(
+            root=self.network,
+            optimizers=build_optimizers(self.network, shape.train.optimizer),
+            train=shape.train,
+            ranks=Ranks(0, 1, torch.device("cpu")),
+        )
         draw = torch.Generator().manual_seed(0)
         sizes = [(count, shape.model.context + 1) for count in shape.micro_batches]
         self.batches = [torch.randint(shape.vocabulary, size, generator=draw) for size in sizes]
@@ -87,9 +92,7 @@ class Probe:
     def step(self) -> float:
         """Seconds of one training step."""
         began = time.perf_counter()
-        train_step(
-            self.network, self.optimizers, self.batches, 1.0, self.optimizer.clip_norm, self.optimizer.z_loss
-        ).nats.item()
+        train_step(self.state, self.batches, 1.0).tolist()  # waits for the device
         return time.perf_counter() - began
 
     def timed(self) -> Timed:

@@ -12,7 +12,7 @@ from tenfold.core.console import RunConsole, run_console
 from tenfold.core.errors import TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
-from tenfold.data.verified import verified_manifest
+from tenfold.data.manifest import verified_manifest
 from tenfold.experiments.forecast.register import digest_of, target_identity, training_run
 from tenfold.experiments.local import Calibration, LocalForecast, calibrate, forecast_local
 from tenfold.learners.settings import batch_of, sharing_machine

@@ -18,7 +18,8 @@ from tenfold.experiments.local.places import UPDATE
 from tenfold.experiments.local.recorder import MemoryBook, Recorder
 from tenfold.model import Transformer
 from tenfold.train.optimizers import build_optimizers
-from tenfold.train.step import train_step
+from tenfold.train.ranks import Ranks
+from tenfold.train.step import TrainState, train_step
 
 TRACED = 3  # equal micro-batches at most: the first, one in the middle that stands for all others, the last
 MIDDLE = 2
@@ -48,6 +49,16 @@ class _Building(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
+class _Finite(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Answers the step's one question, whether it was finite, with yes: nothing is computed that could tell."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        return True if func is torch.ops.aten._local_scalar_dense.default else func(*args, **(kwargs or {}))
+
+
 def micro_batches_of(sequences: int, micro_batch: int | None) -> list[int]:
     """Sequences of each micro-batch, as the trainer splits a batch."""
     whole, rest = divmod(sequences, micro_batch or sequences)
@@ -67,8 +78,9 @@ def trace_step(model: Model, train: Train, vocab_size: int) -> StepTrace:
             optimizers = build_optimizers(network, train.optimizer)
         built = len(book.events)
         batches = [torch.empty((size, model.context + 1), dtype=torch.int64) for size in sizes[left_out:]]
-        with _gradients_noted(network, book), Recorder(network, book) as recorder:
-            train_step(network, optimizers, batches, 1.0, train.optimizer.clip_norm, train.optimizer.z_loss)
+        with _gradients_noted(network, book), _Finite(), Recorder(network, book) as recorder:
+            state = TrainState(network, optimizers, train, Ranks(0, 1, torch.device("cpu")))
+            train_step(state, batches, 1.0)
     record = recorder.record
     times = [
         1 + left_out * (number == MIDDLE and operation.place.phase != UPDATE)

@@ -14,6 +14,7 @@ from tenfold.core.console import RunConsole
 from tenfold.core.errors import Interrupted
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
+from tenfold.evaluate.holdouts import HoldoutScorer
 from tenfold.learners.launch.processes import Claim, address_file, claim_learners, open_ledger_of, plan_with_learners
 from tenfold.learners.launch.slurm import check_slurm
 from tenfold.learners.launch.supervisor import LocalRun, Supervisor
@@ -28,7 +29,7 @@ from tenfold.model import Transformer, choose_compute_dtype
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
 from tenfold.train.finished import start_run
 from tenfold.train.identity import RunIdentity
-from tenfold.train.loop import HoldoutScorer, TrainResult
+from tenfold.train.loop import TrainResult
 from tenfold.train.plan import RunPlan
 from tenfold.train.ranks import choose_device
 

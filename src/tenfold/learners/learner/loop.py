@@ -292,11 +292,11 @@ class DecoupledLearner:
         """One inner step, then whatever fragments are due."""
         began = time.perf_counter()
         self.vitals.idle = self.vitals.flushed = False
-        nats, size = inner_step(self.learner, order)
+        measure = inner_step(self.learner, order)
         if self.faults.make_nan:
             self.faults.make_nan = False
             next(iter(self._parameters.values())).fill_(math.nan)
-        if not math.isfinite(nats):
+        if not measure.is_finite:
             raise self._end(life, "its loss is not finite")
         due = life.due()
         if not self.agree.all(all(life.fragments[index].is_finite for index in due)):
@@ -306,7 +306,7 @@ class DecoupledLearner:
         self._send(due, life, wires)
         if not self.learner.campaign.learners.overlap:
             self._await_merges(life, wires)
-        self._note(order, nats * tokens, tokens, size, time.perf_counter() - began, wires)
+        self._note(order, measure.nats * tokens, tokens, measure.bytes, time.perf_counter() - began, wires)
         self._save_sometimes(order, life)
 
     def _note(

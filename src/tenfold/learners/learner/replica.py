@@ -13,16 +13,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from tenfold.config.learners import Precision
 from tenfold.learners.messages import Contributed, Contribution, Merged, Published
 from tenfold.learners.outer import Fragment, decode, encode
+from tenfold.train.execute import StepMeasure, execute
 from tenfold.train.learner import Learner
-from tenfold.train.schedule import learning_rate_factor
-from tenfold.train.step import train_step
 
 
 class FragmentReplica:
@@ -197,19 +195,6 @@ class Replica:
         self.history = [entry for entry in self.history if entry not in known]
 
 
-def inner_step(learner: Learner, order: InnerStep) -> tuple[float, float]:
-    """Train on the samples of an order: nats per token and bytes of text, all ranks together.
-
-    The learning rate follows the order's position in the whole run.
-    """
-    train, plan, ranks = learner.campaign.train, learner.plan, learner.ranks
-    share = ranks.share(order.samples)
-    tokens = torch.from_numpy(learner.stream.batch(order.first_sample + share.start, len(share)).astype(np.int64))
-    micro_batches = list(torch.split(tokens.to(ranks.device, non_blocking=True), plan.micro_batch))
-    factor = learning_rate_factor(train.schedule, min(order.position // plan.sequences, plan.steps - 1), plan.steps)
-    result = train_step(
-        learner.root, learner.optimizers, micro_batches, factor, train.optimizer.clip_norm, train.optimizer.z_loss
-    )
-    figures = torch.stack([result.nats.double(), learner.batch_bytes(micro_batches).double()])
-    nats, size = ranks.mean(figures).tolist()
-    return nats, size * ranks.world_size
+def inner_step(learner: Learner, order: InnerStep) -> StepMeasure:
+    """Train on the samples of an order. The learning rate follows the order's position in the whole run."""
+    return execute(learner, learner.batch(order.first_sample, order.samples, order.position))

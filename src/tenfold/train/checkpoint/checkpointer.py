@@ -102,6 +102,12 @@ class Checkpointer:
         """Whether a save is under way, so that the next one would wait."""
         return self._under_way is not None and not self._under_way.done()
 
+    @property
+    def has_saved(self) -> bool:
+        """Whether the last save has ended well; one that failed is told by `wait`."""
+        done = self._under_way is not None and self._under_way.done()
+        return done and self._under_way is not None and self._under_way.exception() is None
+
     def wait(self) -> None:
         """Return when the last save is on disk. Raises TenfoldError when it failed; older checkpoints stay good."""
         under_way, self._under_way = self._under_way, None
