@@ -10,7 +10,6 @@ import torch
 from tenfold.core.digests import digest_of
 from tenfold.core.errors import TenfoldError
 from tenfold.core.files import read_json, write_json
-from tenfold.core.folder import CampaignFiles
 from tenfold.core.progress import ProgressLines
 from tenfold.data import Manifest, asked_for, audit, build_corpus, load_holdout
 from tenfold.data.manifest import audit_passed
@@ -19,8 +18,8 @@ from tenfold.evaluate import (
     compressed_bits_per_byte,
     scoring_code_version,
 )
-from tenfold.evaluate.holdouts import HoldoutScores, holdout_scorer, score
-from tenfold.experiments.forecast.watch import ForecastWatcher, open_watcher
+from tenfold.evaluate.holdouts import HoldoutScorer, HoldoutScores, holdout_scorer, score
+from tenfold.experiments.forecast.watch import open_watcher
 from tenfold.learners.launch.run import train_with_learners
 from tenfold.model import Transformer, save_huggingface
 from tenfold.train.checkpoint import Checkpointer
@@ -33,7 +32,7 @@ from tenfold.train.finished import (
     trained_as,
 )
 from tenfold.train.identity import identify, is_same_recipe
-from tenfold.train.journal import journal_of
+from tenfold.train.journal import Journal, journal_of
 from tenfold.train.learner import Learner, build_learner, make_deterministic
 from tenfold.train.loop import Loop, TrainResult
 from tenfold.train.observe import Observer
@@ -113,20 +112,22 @@ def train(workspace: Workspace, ranks: Ranks) -> TrainResult:
             return result
         learner = build_learner(campaign, files.data, manifest, ranks)
         with journal_of(learner, files) as journal:
-            throughput = Throughput(learner, journal)
-            band = forecast_watcher(learner, files, journal) if ranks.is_first else None
-            observers: list[Observer] = [throughput, journal, *([band] if band else [])]
-            observers += [ConsoleLines(console, learner, throughput, beside=lambda: str(band or ""))]
-            observers += [HoldoutScores(learner, scorer, journal, throughput, console)]
-            result = Loop(learner, checkpointer, observers).run()
+            result = Loop(learner, checkpointer, _observers(workspace, learner, journal, scorer)).run()
     if ranks.is_first:
         record_training(files, result, learner.identity)
     return result
 
 
-def forecast_watcher(learner: Learner, files: CampaignFiles) -> ForecastWatcher | None:
-    """Holds the run against its forecast, if one is registered."""
-    return open_watcher(files, learner.identity, learner.plan, learner.train.log_every, journal.recorded)
+def _observers(workspace: Workspace, learner: Learner, journal: Journal, scorer: HoldoutScorer) -> list[Observer]:
+    """What watches the target's run: ledger, the forecast's band if one is registered, console, holdouts."""
+    console, throughput = workspace.console, Throughput(learner, journal)
+    band = None
+    if learner.ranks.is_first:
+        every, recorded = learner.train.log_every, journal.recorded
+        band = open_watcher(workspace.files, learner.identity, learner.plan, every, recorded)
+    observers: list[Observer] = [throughput, journal, *([band] if band else [])]
+    observers += [ConsoleLines(console, learner, throughput, beside=lambda: str(band or ""))]
+    return [*observers, HoldoutScores(learner, scorer, journal, throughput, console)]
 
 
 def finished_training(workspace: Workspace, checkpointer: Checkpointer) -> TrainResult | None:
