@@ -45,6 +45,7 @@ docs: setup
 	$(BIN)/python -m tests.campaign.bad_inputs >> docs/errors.new
 	mv docs/errors.new docs/errors.md
 	$(BIN)/python -c 'from tenfold.config import render_reference; print(render_reference(), end="")' > docs/configuration.md
+	$(BIN)/python -c 'from tenfold.ledger.contract import render_contract; print(render_contract(), end="")' > docs/ledger.md
 	$(BIN)/python -m tests.planner.hardware.page
 	$(BIN)/python -m tests.planner.codesign.page
 

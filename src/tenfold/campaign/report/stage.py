@@ -9,10 +9,9 @@ from tenfold.core.errors import InputError
 from tenfold.core.files import read_json, write_json, write_text
 from tenfold.data.workspace import Workspace
 from tenfold.experiments.derisk import changes_of
-from tenfold.experiments.forecast.make import fit_laws, target_plan
-from tenfold.experiments.forecast.register import registered, target_identity
-from tenfold.experiments.ladder.stage import finished_ladder
-from tenfold.experiments.local.stage import planned
+from tenfold.experiments.forecast import fit_laws, target_plan
+from tenfold.experiments.ladder import finished_ladder
+from tenfold.experiments.register import planned, registered, target_identity
 from tenfold.ledger import Ledger
 from tenfold.pages.plan import read_plan
 from tenfold.pages.report import render
@@ -55,8 +54,8 @@ def _plan(workspace: Workspace) -> dict[str, Any] | None:
 
 def _forecasts(workspace: Workspace, trained: Trained, ledger: Ledger) -> dict[str, Any]:
     """The keys of report.json about ladder, forecast and settlement; null where there is none."""
-    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
-    ladder, laws = finished_ladder(campaign, files, manifest), None
+    campaign, manifest = workspace.campaign, workspace.manifest
+    ladder, laws = finished_ladder(workspace), None
     try:
         laws = fit_laws(ladder, manifest, campaign.seed) if ladder else None
     except InputError as error:

@@ -2,28 +2,26 @@
 
 import statistics
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tenfold.config import Campaign, load_campaign
-from tenfold.core.console import RunConsole, run_console
-from tenfold.core.errors import TenfoldError
-from tenfold.core.folder import CampaignFiles
+import torch
+
+from tenfold.config import Campaign
 from tenfold.data import Manifest
-from tenfold.data.manifest import verified_manifest
-from tenfold.experiments.forecast.register import digest_of, target_identity, training_run
-from tenfold.experiments.local import Calibration, LocalForecast, calibrate, forecast_local
+from tenfold.data.workspace import Workspace, open_workspace
+from tenfold.experiments.local.calibration import MachineCalibration, calibrate
+from tenfold.experiments.local.forecast import LocalForecast, forecast_local
+from tenfold.experiments.register import planned, plans_in, same_as, saved_identity, target_identity, training_run
 from tenfold.learners.settings import batch_of, sharing_machine
 from tenfold.ledger import Ledger, Prediction, Run
-from tenfold.train.identity import RunIdentity, is_same_recipe
+from tenfold.ledger.metrics import PEAK_MEMORY as PEAK_RESIDENT
+from tenfold.ledger.metrics import TOKENS_PER_SECOND
 from tenfold.train.plan import RunPlan, plan_run
 from tenfold.train.ranks import Ranks, choose_device
 
 STEP_TIME, PEAK_MEMORY = "planned step time", "planned peak memory"
-PLANNED, IDENTITY = "planned", "planned_identity"  # of the basis: recipe, and configuration and data of the first
-SHOWN = 12  # digits of the recipe's hash in a quantity's name
 MIB, MS = 2**20, 1000
 RUN_BYTES = 18 * MIB
 """What a run takes beside its steps: evaluation, tokenizer, ledger, the product that MFU is measured with."""
@@ -67,17 +65,17 @@ def plan_locally(directory: Path, overrides: Sequence[str] = (), *, again: bool 
 
     `again`: measure the machine anew. Before `tenfold data` nothing is registered, as no run has a name yet.
     """
-    campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
-    with files.locked(), run_console() as console:
-        built = files.audit.exists()  # the last that building the corpus writes
-        manifest = verified_manifest(campaign, files, hashes=False) if built else None
+    with open_workspace(directory, overrides, alone=True, hashes=False) as workspace:
+        campaign, console = workspace.campaign, workspace.console
+        built = workspace.files.audit.exists()  # the last that building the corpus writes
+        manifest = workspace.manifest if built else None
         plan = _plan_of_a_process(campaign, manifest)
         reason = _why_not(campaign, plan)
         if reason:
             return LocalPlan(None, (), (reason,))
         calibration = calibrate(plan.threads, again=again, say=lambda line: console.say(f"plan: {line}"))
         forecast = _forecast(campaign, manifest, plan, calibration)
-        registered, notes = _registered(campaign, files, manifest, plan, forecast, calibration)
+        registered, notes = _registered(workspace, manifest, plan, forecast, calibration)
     return LocalPlan(forecast, tuple(registered), (*calibration.warnings(), *notes))
 
 
@@ -97,10 +95,14 @@ def _why_not(campaign: Campaign, plan: RunPlan) -> str | None:
         return "step time and memory on a GPU are not forecast from measurements here"
     if plan.compiled:
         return 'this run will be compiled, and only eager steps can be forecast here: set train.compile = "off"'
+    if plan.compute_dtype is not torch.float32:
+        return 'this run computes in bf16, and only float32 steps can be forecast here: set train.precision = "float32"'
     return None
 
 
-def _forecast(campaign: Campaign, manifest: Manifest | None, plan: RunPlan, calibration: Calibration) -> LocalForecast:
+def _forecast(
+    campaign: Campaign, manifest: Manifest | None, plan: RunPlan, calibration: MachineCalibration
+) -> LocalForecast:
     """Of the steps, with what a run keeps in memory beside them."""
     train = campaign.train
     if campaign.learners.count:
@@ -114,28 +116,28 @@ def _forecast(campaign: Campaign, manifest: Manifest | None, plan: RunPlan, cali
 
 
 def _registered(
-    campaign: Campaign,
-    files: CampaignFiles,
+    workspace: Workspace,
     manifest: Manifest | None,
     plan: RunPlan,
     forecast: LocalForecast,
-    calibration: Calibration,
+    calibration: MachineCalibration,
 ) -> tuple[list[Prediction], list[str]]:
     """What the ledger holds of it, and why there may be nothing."""
     if manifest is None:
         return [], ["not registered: the corpus is not built yet; run `tenfold data` first"]
-    if campaign.learners.count:
+    if workspace.campaign.learners.count:
         return [], ["not registered: a learner's own step time and memory are not measured, so nothing could settle it"]
-    target = target_identity(campaign, manifest)
-    with closing(Ledger(files.ledger)) as ledger:
+    target = target_identity(workspace.campaign, manifest)
+    with workspace.ledger() as ledger:
         if not planned(ledger, target):
             if training_run(ledger, target):
                 return [], ["not registered: training has begun, so this is no forecast any more"]
-            _register(ledger, target, _predictions(forecast, plan, calibration))
+            quantities = _predictions(forecast, plan, calibration)
+            plans_in(ledger).register(target.recipe, saved_identity(target), quantities)
         return planned(ledger, target), []
 
 
-def _predictions(forecast: LocalForecast, plan: RunPlan, calibration: Calibration) -> list[Prediction]:
+def _predictions(forecast: LocalForecast, plan: RunPlan, calibration: MachineCalibration) -> list[Prediction]:
     basis = {
         "steps": plan.steps,
         "calibration": {
@@ -153,46 +155,22 @@ def _predictions(forecast: LocalForecast, plan: RunPlan, calibration: Calibratio
     ]
 
 
-def _register(ledger: Ledger, target: RunIdentity, quantities: Sequence[Prediction]) -> None:
-    """All or nothing, with a hash over all that is said."""
-    first, *rest = [replace(q, basis=q.basis | {PLANNED: target.recipe}) for q in quantities]
-    identity = {IDENTITY: {"config": target.config, "manifest": target.manifest}}
-    said = [replace(first, basis=first.basis | identity), *rest]
-    digest = {"digest": digest_of(said)}
-    ledger.predict_together(
-        [replace(q, quantity=f"{target.recipe[:SHOWN]} {q.quantity}", basis=q.basis | digest) for q in said]
-    )
-
-
-def planned(ledger: Ledger, target: RunIdentity) -> list[Prediction]:
-    """What has been planned about the run of this configuration and data."""
-    every = [prediction for prediction in ledger.predictions() if PLANNED in prediction.basis]
-    firsts = [p.basis for p in every if IDENTITY in p.basis and is_same_recipe(p.basis[IDENTITY], target)]
-    mine = [p for p in every if firsts and p.basis[PLANNED] == firsts[0][PLANNED]]
-    return [replace(p, quantity=p.quantity.split(" ", 1)[1]) for p in mine]
-
-
-def settle_plan(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole) -> list[Prediction]:
+def settle_plan(workspace: Workspace) -> list[Prediction]:
     """Write beside what was planned what the finished training measured. Returns what is settled.
 
     Raises TenfoldError when a plan is not what was registered.
     """
+    campaign, manifest = workspace.campaign, workspace.manifest
     target = target_identity(campaign, manifest)
-    with closing(Ledger(files.ledger)) as ledger:
+    with workspace.ledger() as ledger:
         found = planned(ledger, target)
         run = training_run(ledger, target)
         if not found or run is None or run.status != "done":
             return []
-        if digest_of(found) != found[0].basis["digest"]:
-            raise TenfoldError(f"{ledger.path}: the registered plan was changed afterwards; it cannot be settled")
         outcomes = _outcomes(ledger, run, plan_run(campaign, manifest.vocab_size, _alone(campaign)))
-        for prediction in found:
-            if prediction.outcome is None and prediction.quantity in outcomes:
-                name = f"{prediction.basis[PLANNED][:SHOWN]} {prediction.quantity}"
-                ledger.settle(name, outcomes[prediction.quantity])
-        settled = [prediction for prediction in planned(ledger, target) if prediction.outcome is not None]
+        settled = plans_in(ledger).settle(same_as(target), outcomes)
     for prediction in settled:
-        console.say(f"settle: {_settlement_line(prediction)}")
+        workspace.console.say(f"settle: {_settlement_line(prediction)}")
     return settled
 
 
@@ -204,8 +182,8 @@ def _outcomes(ledger: Ledger, run: Run, plan: RunPlan) -> dict[str, float]:
     """Median step of the log intervals, highest resident memory; nothing for runs of several processes."""
     if run.description["numerics"].get("ranks") != 1:
         return {}
-    rates = [rate for _, rate in ledger.metric(run.id, "train/tokens_per_second")]
-    peaks = [peak for _, peak in ledger.metric(run.id, "train/peak_memory")]
+    rates = [rate for _, rate in ledger.metric(run.id, TOKENS_PER_SECOND)]
+    peaks = [peak for _, peak in ledger.metric(run.id, PEAK_RESIDENT)]
     time = {STEP_TIME: plan.tokens_per_step / statistics.median(rates) * MS} if rates else {}
     return time | ({PEAK_MEMORY: max(peaks) / MIB} if peaks else {})
 
@@ -218,6 +196,3 @@ def _settlement_line(prediction: Prediction) -> str:
         f"{prediction.quantity}: forecast {prediction.median:.4g}, measured {prediction.outcome:.4g} "
         f"{prediction.unit}: {prediction.error:+.1%}, {where} the 90% interval"
     )
-
-
-__all__ = ["LocalPlan", "plan_locally", "planned", "settle_plan"]

@@ -221,7 +221,7 @@ class Supervisor:
     def _launch(self, child: Child) -> None:
         learner = self.status.get("learners", {}).get(child.name)
         if learner is not None:
-            self._restarts.earlier[child.name] = int(learner["life"])
+            self._restarts.earlier[child.name] = int(learner["incarnation"])
         self._launcher(child.name).start(child)
 
     def _child(self, name: str, *words: str) -> Child:
@@ -336,8 +336,8 @@ class Supervisor:
         """A learner the syncer has given up but whose process hangs on is killed, and so started again."""
         now, restarts = time.monotonic(), self._restarts
         for name, learner in self.status.get("learners", {}).items():
-            life = int(learner["life"])
-            if learner["state"] not in ("sealing", "sealed") or life <= restarts.earlier.get(name, 0):
+            life = int(learner["incarnation"])
+            if learner["state"] not in ("evicting", "evicted") or life <= restarts.earlier.get(name, 0):
                 continue  # one of a process before: that which starts now is to be left alone
             if now - restarts.sealed_at.setdefault(life, now) > REJOIN_S:
                 restarts.earlier[name] = life

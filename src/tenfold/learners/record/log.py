@@ -14,9 +14,8 @@ from tenfold.config import Campaign
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
-from tenfold.learners.messages import Published
+from tenfold.learners.messages import Lease, Published
 from tenfold.learners.outer import FragmentState, cut_model
-from tenfold.learners.syncer.leases import Lease
 from tenfold.learners.syncer.membership import MEMBERSHIP_COLUMNS, Incarnation, incarnation_from_row
 from tenfold.learners.syncer.store import (
     CONTRIBUTION_COLUMNS,
