@@ -1,7 +1,5 @@
 """What makes a run the run it is: config, data, code and numerics, hashed into one fingerprint."""
 
-import hashlib
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -11,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tenfold.config import Campaign
+from tenfold.core.digests import digest_of, digest_of_files
 from tenfold.core.errors import InputError
 from tenfold.machine import environment
 
@@ -26,6 +25,16 @@ _NOT_IDENTITY: dict[str, Any] = {
     | {"slurm_options", "slurm_ranks"},
     "train": {"log_every", "device"},
 }
+ROOMS_OF_WEIGHTS = ("config", "data", "model", "train")
+ROOM_OF_LEARNERS = "learners"
+"""Its outer step makes the weights of a run of several learners, and of no other."""
+ROOMS_WITHOUT_WEIGHT = {
+    "core": "writes files and lines; nothing in it computes what is trained on",
+    "ledger": "remembers what was measured",
+    "machine": "measures; what it finds about the numerics is part of the identity by value",
+}
+"""Rooms that training imports and that `code_version` leaves out, with the reason. A test holds the list against the
+imports."""
 ELASTIC = frozenset({"count", "batch_tokens"})
 """Keys of [learners] that may differ between the learners of one run, and between its attempts."""
 
@@ -42,7 +51,7 @@ class RunIdentity:
     @property
     def fingerprint(self) -> str:
         """sha256 over all of it, in hex."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return digest_of(asdict(self))
 
     def describe(self, name: str) -> dict[str, Any]:
         """What the ledger keeps about the run of a campaign with this name."""
@@ -54,7 +63,7 @@ class RunIdentity:
         learners = without(self.config["learners"], ELASTIC)
         # Under the section's former name: forecasts in ledgers of before are called by this digest.
         config = without(self.config, {"learners"}) | {"cluster": learners}
-        return hashlib.sha256(json.dumps([config, self.manifest], sort_keys=True).encode()).hexdigest()
+        return digest_of([config, self.manifest])
 
 
 def without(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
@@ -64,7 +73,8 @@ def without(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
 
 def identify(campaign: Campaign, manifest_digest: str, numerics: Mapping[str, Any]) -> RunIdentity:
     """The identity of the run that `campaign` describes on this machine."""
-    return RunIdentity(_identity_of(campaign), manifest_digest, code_version(), dict(numerics))
+    code = code_version(with_learners=campaign.learners.count > 0)
+    return RunIdentity(_identity_of(campaign), manifest_digest, code, dict(numerics))
 
 
 def _identity_of(campaign: Campaign) -> dict[str, Any]:
@@ -72,13 +82,10 @@ def _identity_of(campaign: Campaign) -> dict[str, Any]:
 
 
 @cache
-def code_version() -> str:
-    """sha256 over the package's own source files."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+def code_version(*, with_learners: bool, package: Path = Path(__file__).parents[1]) -> str:
+    """sha256 over the source of the rooms that weights depend on."""
+    rooms = (*ROOMS_OF_WEIGHTS, ROOM_OF_LEARNERS) if with_learners else ROOMS_OF_WEIGHTS
+    return digest_of_files((path for room in rooms for path in (package / room).rglob("*.py")), package)
 
 
 def check_resumable(saved: Mapping[str, Any], identity: RunIdentity, where: str) -> list[str]:
