@@ -28,7 +28,7 @@ from tenfold.scaling.curve import (
     schedule_rates,
     trace,
 )
-from tenfold.train.schedule import learning_rate_factor
+from tenfold.train.optimizers import learning_rate_factor
 
 EXCERPT = Path(__file__).parent / "data" / "multipower_100m.csv"
 TRUE = Shape(amplitude=0.25, exponent=0.45, drop=0.16, speed=400.0, drop_exponent=0.5, rate_exponent=0.6)

@@ -13,10 +13,10 @@ from tenfold.data import Manifest
 from tenfold.evaluate.holdouts import holdout_scorer
 from tenfold.experiments.forecast.learners_trial import time_learners
 from tenfold.train.batches import batches
-from tenfold.train.execute import execute
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.plan import RunPlan
 from tenfold.train.ranks import Ranks, choose_device
+from tenfold.train.step import execute
 
 WARM_UP, TIMED = 2, 6  # steps
 # Spread of a run's rate about that of its first seconds, as the ratio of a standard deviation: machines are shared, and

@@ -7,18 +7,18 @@ from typing import Any
 from tenfold.core.folder import CampaignFiles
 from tenfold.experiments.forecast.register import registered
 from tenfold.ledger import Ledger, Prediction
+from tenfold.ledger.events import BandLeft
+from tenfold.ledger.metrics import LOSS
 from tenfold.scaling.curve import BandTracker, CurveForecast
 from tenfold.train.checkpoint import Checkpoint
-from tenfold.train.execute import StepMeasure
 from tenfold.train.identity import RunIdentity
 from tenfold.train.observe import Observer
 from tenfold.train.plan import RunPlan
+from tenfold.train.step import StepMeasure
 
 GROUPS = 40  # of steps in a run, at most: enough to see where it goes, each long enough to average batches out
 LEVEL = 0.95
 PATIENCE = 3
-
-
 Losses = Callable[[str, int], Sequence[tuple[int, float]]]
 """(step, value) of a metric of the ledger, up to a step."""
 
@@ -39,12 +39,12 @@ class ForecastWatcher(Observer):
 
     def resumed(self, step: int, checkpoint: Checkpoint) -> None:
         """Take the losses up to here from the ledger, which knows them exactly."""
-        for earlier, loss in self._recorded("train/loss", step):
+        for earlier, loss in self._recorded(LOSS, step):
             self.observe(earlier, loss)
 
     def after_step(self, measure: StepMeasure) -> None:
         if news := self.observe(measure.step, measure.nats):
-            self.notice("left-the-band", news)
+            self.notice(BandLeft(measure.step), news)
 
     def observe(self, step: int, loss: float) -> str | None:
         """Take the loss of one step; a sentence when the run leaves the band."""
