@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from tenfold.core.errors import InputError
-from tenfold.scaling import Points, RunTable, fit_scaling_law
 from tenfold.scaling.laws import HOFFMANN
-from tenfold.scaling.laws.solve import huber
-from tenfold.scaling.table import FloatArray
+from tenfold.scaling.predict import fit_scaling_law
+from tenfold.scaling.solve import huber
+from tenfold.scaling.table import FloatArray, Points, RunTable
 
 Row = dict[str, str]
 CHINCHILLA_RUNS = 240  # without the five highest losses, as in Besiroglu et al., arXiv 2404.10102

@@ -28,7 +28,10 @@ from scipy.optimize import least_squares
 from scipy.signal import lfilter
 from scipy.special import ndtri, stdtrit
 
-from tenfold.scaling.curve import Curve, CurveForecast, FinalLoss, Run, fit_law, forecast_curve
+from tenfold.scaling.band import CurveForecast, FinalLoss
+from tenfold.scaling.curve import Curve, CurveRun
+from tenfold.scaling.curve_forecast import forecast_curve
+from tenfold.scaling.curve_law import fit_law
 
 Floats = NDArray[np.float64]
 Predictor = Callable[[Curve], Floats]
@@ -83,7 +86,7 @@ def read_schedules(path: Path) -> dict[int, dict[str, Curve]]:
     curves: dict[int, dict[str, Curve]] = defaultdict(dict)
     for (size, name), points in rows.items():
         steps, rates, losses = np.array(points).T
-        curves[size][name] = Curve(Run(every_rate(steps, rates)), steps.astype(np.int64), losses)
+        curves[size][name] = Curve(CurveRun(every_rate(steps, rates)), steps.astype(np.int64), losses)
     return dict(curves)
 
 
@@ -182,7 +185,7 @@ def read_sizes(path: Path) -> dict[int, list[Curve]]:
         last = int(steps[-1])
         every = np.arange(1, last + 1)
         rates = np.minimum(every / COLLAPSE_WARMUP, 1) * np.clip((last - every) / (last - COLLAPSE_WARMUP), 0, 1)
-        curves[size].append(Curve(Run(rates, size), steps.astype(np.int64), losses))
+        curves[size].append(Curve(CurveRun(rates, size), steps.astype(np.int64), losses))
     return dict(curves)
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
-from tenfold.scaling import Points, RunTable, fit_scaling_law
 from tenfold.scaling.laws import HOFFMANN
-from tenfold.scaling.laws.solve import HUBER_DELTA, huber
-from tenfold.scaling.table import FloatArray
+from tenfold.scaling.predict import fit_scaling_law
+from tenfold.scaling.solve import HUBER_DELTA, huber
+from tenfold.scaling.table import FloatArray, Points, RunTable
 
 PEER_REPLICATES = 3
 PEER_STARTS = [(e, a, a, x, x) for e in (0.0, 0.5) for a in (5.0, 10.0) for x in (0.3, 0.6)]

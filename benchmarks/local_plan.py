@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.config import Model, Train
-from tenfold.experiments.local import calibrate, forecast_local
+from tenfold.experiments.local.calibration import calibrate
+from tenfold.experiments.local.forecast import forecast_local
 from tenfold.model import count_parameters
 
 WARM_UP = 2
@@ -96,15 +97,15 @@ SETS = {"tuning": TUNING, "held-out": HELD_OUT}
 def measure_here(configuration: Configuration) -> dict[str, Any]:
     """Seconds of each step and bytes of resident memory; for a process that has done nothing else."""
     import tenfold.campaign  # noqa: F401  as the trainer's process has
-    from tenfold.experiments.local.probes import Probe, Shape
-    from tenfold.experiments.local.trace import micro_batches_of
+    from tenfold.experiments.local.calibration import Probe, ProbeShape
+    from tenfold.experiments.local.recorder import micro_batches_of
     from tenfold.machine import peak_resident_bytes, resident_bytes
     from tenfold.train.learner import make_deterministic
 
     make_deterministic(configuration.threads)
     before = resident_bytes()
     sizes = tuple(micro_batches_of(configuration.sequences, configuration.micro_batch))
-    shape = Shape(configuration.model, configuration.vocabulary, sizes, configuration.train)
+    shape = ProbeShape(configuration.model, configuration.vocabulary, sizes, configuration.train)
     probe = Probe(shape, configuration.threads)
     for _ in range(WARM_UP):
         probe.step()

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tenfold.core.digests import digest_of_file
 from tenfold.data import Manifest, audit, build_corpus, load_holdout
+from tenfold.data.audit import UNKNOWN, Levels, RunNumbers, WordNumbers
 from tenfold.data.corpus import load_tokenizer
-from tenfold.data.manifest import sha256_of
-from tenfold.data.run_numbers import UNKNOWN, Levels, RunNumbers, WordNumbers
 from tests.data.texts import library_texts, small_data, write_texts
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=40)
@@ -47,7 +47,7 @@ def append_to_shard(directory: Path, manifest: Manifest, tokens: list[int]) -> N
     path = directory / source["shards"][-1]["file"]
     row = np.concatenate([np.fromfile(path, dtype=manifest.dtype), [*tokens, manifest.end_of_document]])
     path.write_bytes(row.astype(manifest.dtype).tobytes())
-    source["shards"][-1] |= {"sha256": sha256_of(path), "tokens": int(row.size)}
+    source["shards"][-1] |= {"sha256": digest_of_file(path), "tokens": int(row.size)}
     lengths = load_tokenizer(directory, manifest).byte_lengths
     source["documents"] += 1
     source["tokens"] += len(tokens) + 1

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tenfold.data import Manifest, audit, build_corpus
-from tenfold.data.decontaminate import HeldOutText, decontaminate
 from tenfold.data.holdouts import project_files
+from tenfold.data.isolation import HeldOutText, decontaminate
 from tenfold.data.words import hash_runs, hash_words, split_words, word_spans
 from tests.data.test_audit import append_to_shard, failed
 from tests.data.test_build import build, training_texts

@@ -13,10 +13,9 @@ from pyarrow import parquet
 from tenfold.campaign import init_campaign
 from tenfold.config import Source, load_campaign
 from tenfold.core.errors import InputError
-from tenfold.data.clean import cut_text, part_size
+from tenfold.data.clean import RawRecord, Reject, cut_text, part_size
 from tenfold.data.ingest import name_sources
 from tenfold.data.paths import expand_paths, walk
-from tenfold.data.records import RawRecord, Reject
 from tenfold.data.sources import read_source
 from tests.data.test_build import build, training_texts
 from tests.data.texts import library_texts, small_data, write_texts

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError
 from tenfold.data import Manifest, Stream
+from tenfold.data.corpus import ShardWriter
 from tenfold.data.manifest import SourceText
-from tenfold.data.permutation import permute
-from tenfold.data.shards import ShardWriter
+from tenfold.data.stream import permute
 
 
 def make_corpus(directory: Path, sizes: list[int], weights: list[float | None]) -> Manifest:

@@ -1,6 +1,7 @@
 """The ladder's design: rungs below the target, of its family, that say something about N and about D."""
 
 import math
+import random
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -12,17 +13,20 @@ from hypothesis import strategies as st
 from tenfold.config import Campaign, Model
 from tenfold.core.errors import InputError
 from tenfold.experiments.design import (
+    FEWEST_RUNGS,
+    FEWEST_STEPS,
+    WIDEST_RATIO,
     Rung,
     Target,
     Trunk,
     design_ladder,
     multiplying_parameters,
     rung_campaign,
+    scaled_model,
     scaled_rates,
     target_of,
     trunk_campaign,
 )
-from tenfold.experiments.design.design import FEWEST_RUNGS, FEWEST_STEPS, WIDEST_RATIO, scaled_model
 from tenfold.model import training_flops_per_token
 from tenfold.train.optimizers import learning_rate_factor
 
@@ -157,6 +161,41 @@ ladders = st.fixed_dictionaries(
         "largest": st.floats(0.06, 0.9),
     }
 )
+
+
+@pytest.mark.parametrize("depth", [2, 8, 24])
+@pytest.mark.parametrize("width", [192, 256, 512, 1024])
+@pytest.mark.parametrize("tokens_per_parameter", [5, 20, 100])
+def test_every_usual_target_gets_a_valid_ladder(depth: int, width: int, tokens_per_parameter: int) -> None:
+    shape = {"depth": depth, "width": width}
+    parameters = multiplying_parameters(campaign_of(shape).model, VOCAB)
+    campaign = campaign_of(shape, {"tokens": tokens_per_parameter * parameters})
+    check_valid(campaign, *ladder_of(campaign))
+
+
+def test_targets_however_odd_are_answered_about_every_second_time() -> None:
+    """The same 200 targets each time; 99 are answered, and many fewer would be a fault of the design."""
+    draw, answered = random.Random(0), 0
+    for _ in range(200):
+        model, train, ladder = drawn_sections(draw)
+        campaign = campaign_of(model, train, **ladder)
+        try:
+            target, trunks = ladder_of(campaign)
+        except InputError:
+            continue
+        check_valid(campaign, target, trunks)
+        answered += 1
+    assert answered >= 90
+
+
+def drawn_sections(draw: random.Random) -> tuple[Sections, Sections, Sections]:
+    """[model], [train] and [ladder], from the ranges of the strategies above."""
+    model = {"depth": draw.randint(1, 24), "width": 32 * draw.randint(1, 32), "context": draw.choice([64, 256, 1024])}
+    schedule = {"warmup": draw.uniform(0, 0.5), "decay": draw.uniform(0, 0.5)}
+    train = {"tokens": int(2 ** draw.uniform(14, 36)), "batch_tokens": draw.choice([4096, 8192, 65536])}
+    ladder = {"sizes": draw.randint(3, 8), "budgets": draw.randint(2, 12)}
+    shares = {"smallest": draw.uniform(1e-5, 0.05), "largest": draw.uniform(0.06, 0.9)}
+    return model, train | {"schedule": schedule}, ladder | shares
 
 
 @settings(deadline=None, max_examples=60)

@@ -26,9 +26,18 @@ from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
 from tenfold.evaluate.holdouts import full_scorer
 from tenfold.experiments.design import Trunk, design_ladder, rung_campaign, target_of, trunk_campaign
-from tenfold.experiments.ladder.stage import plan_ladder
-from tenfold.experiments.ladder.tasks import RATE_FACTORS, RungResult, Task, ladder_tasks, middle_rung, transfer_tasks
-from tenfold.experiments.ladder.transfer import TransferCheck, best_factor, check_transfer
+from tenfold.experiments.ladder import plan_ladder
+from tenfold.experiments.tasks import (
+    RATE_FACTORS,
+    RungResult,
+    Task,
+    TransferCheck,
+    best_factor,
+    check_transfer,
+    ladder_tasks,
+    middle_rung,
+    transfer_tasks,
+)
 from tenfold.ledger import Ledger
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.journal import journal_of

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tenfold.config import chaos as config
-from tenfold.config.base import Section
-from tenfold.config.load import explain
+from tenfold.config.base import Section, explain
 from tenfold.core.processes import Child, Children
 from tenfold.learners.chaos import (
     Chaos,

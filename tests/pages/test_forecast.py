@@ -18,20 +18,14 @@ from tenfold.core.text import WIDEST, figure, interval
 from tenfold.pages.changes import ChangeBar, stack_chart
 from tenfold.pages.forecast import forecast_page
 from tenfold.pages.report import render
-from tenfold.scaling import (
-    LEVELS,
-    Forecast,
-    Points,
-    RunTable,
-    ScalingLaw,
-    compute_optimal,
-    effective_compute,
-    effective_data,
-    fit_scaling_law,
-)
-from tenfold.scaling.curve import BandTracker, Curve, FinalLoss, Run, forecast_curve, schedule_rates
-from tenfold.scaling.effective import WIDEST as SOUGHT_TO
-from tenfold.scaling.predict import describe_law
+from tenfold.scaling.band import BandTracker, FinalLoss
+from tenfold.scaling.committee import LEVELS
+from tenfold.scaling.curve import Curve, CurveRun, schedule_rates
+from tenfold.scaling.curve_forecast import forecast_curve
+from tenfold.scaling.multiplier import WIDEST as SOUGHT_TO
+from tenfold.scaling.multiplier import effective_compute, effective_data
+from tenfold.scaling.predict import Forecast, ScalingLaw, compute_optimal, describe_law, fit_scaling_law
+from tenfold.scaling.table import Points, RunTable
 
 Record = dict[str, Any]
 EVIL = '<script>alert("x")</script>'
@@ -182,7 +176,7 @@ def curve_and_live(loss: Forecast, settled: bool) -> Record:
 
 def training_curve(parameters: float, tokens: float, steps: int) -> Curve:
     """A plausible curve that ends at the true loss."""
-    run = Run(schedule_rates(WSD, steps), parameters, tokens / steps)
+    run = CurveRun(schedule_rates(WSD, steps), parameters, tokens / steps)
     at = np.unique(np.linspace(5, steps, 80).astype(np.int64))
     share = at / steps
     above = 0.10 * (share**-0.45 - 1) + 0.06 * run.learning_rates[at - 1]

@@ -7,7 +7,8 @@ from functools import cache
 
 import numpy as np
 
-from tenfold.scaling import Comparison, Points
+from tenfold.scaling.multiplier import Comparison
+from tenfold.scaling.table import Points
 from tests.scaling.runs import loss_by_known_law
 
 RATIOS = (10, 20, 40)

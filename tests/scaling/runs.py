@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tenfold.scaling import Points, RunTable, read_runs
-from tenfold.scaling.table import FloatArray
+from tenfold.scaling.table import FloatArray, Points, RunTable, read_runs
 
 DATA = Path(__file__).parent / "data"
 KNOWN = np.array([[np.log(1.8), np.log(480.0), np.log(2000.0), 0.35, 0.37]])  # ln E, ln A, ln B, alpha, beta

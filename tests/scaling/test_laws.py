@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenfold.scaling import Points, RunTable
-from tenfold.scaling.laws import COMPUTE, DATA_CONSTRAINED, FRONTIER, HOFFMANN, ISOFLOP, LAWS, TIED
-from tenfold.scaling.laws.solve import HUBER_DELTA, huber
+from tenfold.scaling.isoflop import ISOFLOP
+from tenfold.scaling.laws import DATA_CONSTRAINED, FRONTIER, HOFFMANN, LAWS, TIED
+from tenfold.scaling.solve import HUBER_DELTA, huber
+from tenfold.scaling.table import Points, RunTable
+from tenfold.scaling.terms import COMPUTE
 from tests.scaling.runs import KNOWN, grid, loss_by_known_law, made, published
 
 TERM_LAWS = [COMPUTE, TIED, HOFFMANN, FRONTIER, DATA_CONSTRAINED]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError
-from tenfold.scaling import read_runs
+from tenfold.scaling.table import read_runs
 
 # Seven digits: the table keeps logarithms, and of two numbers that differ in the last bit the order may turn around.
 AMOUNTS = st.floats(1e3, 1e13).map(lambda amount: float(f"{amount:.6e}"))

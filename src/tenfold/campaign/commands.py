@@ -2,27 +2,24 @@
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tenfold.campaign import stages
 from tenfold.campaign.report.stage import report as write_report
-from tenfold.config import FILE_NAME, Campaign, example_values, load_campaign, render_campaign
-from tenfold.core.console import RunConsole, run_console
+from tenfold.config import FILE_NAME, example_values, render_campaign
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.core.folder import CampaignFiles
 from tenfold.core.fork_server import serve_forks
 from tenfold.data import sources_of
-from tenfold.data.verified import verified_manifest
+from tenfold.data.workspace import Workspace, open_workspace
 from tenfold.experiments.derisk import derisk
-from tenfold.experiments.forecast.stage import forecast_lines, predict, predict_before_training, settle_forecast
-from tenfold.experiments.ladder.stage import join_ladder
-from tenfold.experiments.ladder.stage import run_ladder as train_ladder
-from tenfold.experiments.ladder.worker import work_for_parent
+from tenfold.experiments.forecast import forecast_lines, predict, predict_before_training, settle_forecast
+from tenfold.experiments.ladder import join_ladder
+from tenfold.experiments.ladder import run_ladder as train_ladder
 from tenfold.experiments.local.stage import settle_plan
+from tenfold.experiments.trunk import work_for_parent
 from tenfold.learners.run import learn, replay, serve_as_syncer
 from tenfold.train.finished import trained_as
 from tenfold.train.learner import make_deterministic
@@ -63,38 +60,26 @@ def _holdouts_for_own_data(values: dict[str, Any]) -> list[dict[str, Any]]:
     return [h | {"fraction": 0.05} if h["kind"] == "split" else h for h in values["data"]["holdouts"]]
 
 
-@contextmanager
-def _opened(directory: Path, overrides: Sequence[str]) -> Iterator[tuple[Campaign, CampaignFiles, RunConsole]]:
-    """The campaign, to read: others may be at work on it."""
-    campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
-    with run_console() as console:
-        yield campaign, files, console
-
-
-@contextmanager
-def _held(directory: Path, overrides: Sequence[str]) -> Iterator[tuple[Campaign, CampaignFiles, RunConsole]]:
-    """The campaign, held alone."""
-    with _opened(directory, overrides) as (campaign, files, console), files.locked():
-        yield campaign, files, console
-
-
 def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """All stages in order. Raises InputError under torchrun, where each rank would build the corpus."""
     if "RANK" in os.environ:
         raise InputError("`tenfold run` is one process: under torchrun use `tenfold data` first, then `tenfold train`")
-    campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
-    with files.locked():
-        with run_console() as console:
-            manifest = stages.prepare_data(campaign, files, console, keep_trained=True)
-            predict_before_training(campaign, files, manifest, console)
-        with joined_ranks(campaign.train.device) as ranks:
-            result = stages.train(campaign, files, ranks, overrides)
-        with run_console() as console:
-            evaluation = stages.evaluate(campaign, files, console)
-            settle_forecast(campaign, files, manifest, evaluation, console)
-            settle_plan(campaign, files, manifest, console)
-            report = write_report(campaign, files, console)
+    with open_workspace(directory, overrides, alone=True) as workspace:
+        stages.prepare_data(workspace, keep_trained=True)
+        predict_before_training(workspace.campaign, workspace.files, workspace.manifest, workspace.console)
+        with joined_ranks(workspace.campaign.train.device) as ranks:
+            result = stages.train(workspace, ranks)
+        evaluation = _scored_and_settled(workspace)
+        report = write_report(workspace)
     return asdict(result) | _bits_per_byte(evaluation) | report
+
+
+def _scored_and_settled(workspace: Workspace) -> dict[str, Any]:
+    """The scores on the holdouts; what was forecast is written beside what came."""
+    evaluation = stages.evaluate(workspace)
+    settle_forecast(workspace.campaign, workspace.files, workspace.manifest, evaluation, workspace.console)
+    settle_plan(workspace.campaign, workspace.files, workspace.manifest, workspace.console)
+    return evaluation
 
 
 def _bits_per_byte(evaluation: Mapping[str, Any]) -> dict[str, float]:
@@ -103,10 +88,10 @@ def _bits_per_byte(evaluation: Mapping[str, Any]) -> dict[str, float]:
 
 def run_data(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Build the corpus."""
-    with _held(directory, overrides) as (campaign, files, console):
-        manifest = stages.prepare_data(campaign, files, console)
+    with open_workspace(directory, overrides, alone=True) as workspace:
+        manifest = stages.prepare_data(workspace)
     return {
-        "corpus": str(files.data),
+        "corpus": str(workspace.files.data),
         "documents": sum(source.documents for source in manifest.sources),
         "bytes": sum(source.bytes for source in manifest.sources),
         "tokens": manifest.tokens,
@@ -117,14 +102,15 @@ def run_data(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 def run_audit(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Re-check the isolation of the corpus."""
-    with _opened(directory, overrides) as (_, files, console):
-        return dict(stages.audit_data(files, console))
+    with open_workspace(directory, overrides) as workspace:
+        return dict(stages.audit_data(workspace))
 
 
 def run_ladder(directory: Path, overrides: Sequence[str], *, join: bool = False) -> dict[str, Any]:
     """Train the small runs; with `join` beside others who work on them."""
-    with (_opened if join else _held)(directory, overrides) as (campaign, files, console):
-        manifest = verified_manifest(campaign, files)
+    with open_workspace(directory, overrides, alone=not join) as workspace:
+        campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
+        console = workspace.console
         ladder = join_ladder(campaign, files, manifest) if join else train_ladder(campaign, files, manifest, console)
         if ladder.transfer:
             console.say(f"ladder: {ladder.transfer.text}")
@@ -133,11 +119,10 @@ def run_ladder(directory: Path, overrides: Sequence[str], *, join: bool = False)
 
 def run_predict(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Forecast the target from its ladder, which is trained first where it is not, and register it."""
-    with _held(directory, overrides) as (campaign, files, console):
-        manifest = verified_manifest(campaign, files)
-        predictions = predict(campaign, files, manifest, console)
+    with open_workspace(directory, overrides, alone=True) as workspace:
+        predictions = predict(workspace.campaign, workspace.files, workspace.manifest, workspace.console)
         for line in forecast_lines(predictions):
-            console.say(f"predict: {line}")
+            workspace.console.say(f"predict: {line}")
     return {"digest": predictions[0].basis["digest"], "forecasts": [asdict(prediction) for prediction in predictions]}
 
 
@@ -145,9 +130,9 @@ def run_derisk(
     change: Path, directory: Path, overrides: Sequence[str], *, seeds: int, sizes: Sequence[str] | None
 ) -> dict[str, Any]:
     """Find out on the ladder what a change is worth."""
-    with _held(directory, overrides) as (campaign, files, console):
-        manifest = verified_manifest(campaign, files)
-        return derisk(change, campaign, files, manifest, console, seeds=seeds, sizes=sizes)
+    with open_workspace(directory, overrides, alone=True) as workspace:
+        campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
+        return derisk(change, campaign, files, manifest, workspace.console, seeds=seeds, sizes=sizes)
 
 
 def run_worker(plan: Path) -> None:
@@ -157,19 +142,21 @@ def run_worker(plan: Path) -> None:
 
 def run_train(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | None:
     """Train; None on every rank but the first."""
-    campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
-    is_first = os.environ.get("RANK", "0") == "0"
-    with files.locked() if is_first else nullcontext(), joined_ranks(campaign.train.device) as ranks:
-        result = stages.train(campaign, files, ranks, overrides)
+    first = os.environ.get("RANK", "0") == "0"
+    with (
+        open_workspace(directory, overrides, alone=first, quiet=not first, hashes=first) as workspace,
+        joined_ranks(workspace.campaign.train.device) as ranks,
+    ):
+        result = stages.train(workspace, ranks)
     return asdict(result) if ranks.is_first else None
 
 
 def run_replay(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Execute a finished run of several learners again from its merge log; raises TenfoldError where it differs."""
-    with _opened(directory, overrides) as (campaign, files, console):
-        manifest = verified_manifest(campaign, files)
+    with open_workspace(directory, overrides) as workspace:
+        campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
         trained = trained_as(campaign, manifest, files)
-        replayed = replay(campaign, files, manifest, console)
+        replayed = replay(campaign, files, manifest, workspace.console)
         same = replayed.weights_digest == trained.result.weights_digest
         if not same:
             raise TenfoldError(f"{files.learners}: replay gives other weights than training ended with")
@@ -180,11 +167,11 @@ def run_syncer(
     directory: Path, overrides: Sequence[str], shard: int, port: int | None, bulk_port: int, *, child: bool
 ) -> dict[str, Any]:
     """Hold the global fragments of a run, or those of one shard, until it is finished."""
-    campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
-    manifest = verified_manifest(campaign, files, hashes=not child)
-    if port is None:
-        port = campaign.learners.port and campaign.learners.port + 2 * shard
-    return {"finished": serve_as_syncer(campaign, files, manifest, shard, port, bulk_port, child=child)}
+    with open_workspace(directory, overrides, hashes=not child) as workspace:
+        campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
+        if port is None:
+            port = campaign.learners.port and campaign.learners.port + 2 * shard
+        return {"finished": serve_as_syncer(campaign, files, manifest, shard, port, bulk_port, child=child)}
 
 
 def run_learner(
@@ -198,9 +185,9 @@ def run_learner(
     child: bool,
 ) -> dict[str, Any]:
     """Train as one learner of a run until it is finished."""
-    campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
-    manifest = verified_manifest(campaign, files, hashes=not child)
-    learn(campaign, files, manifest, name, syncer, token_file, tls_root, child=child)
+    with open_workspace(directory, overrides, hashes=not child) as workspace:
+        campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
+        learn(campaign, files, manifest, name, syncer, token_file, tls_root, child=child)
     return {"learner": name, "finished": True}
 
 
@@ -212,23 +199,20 @@ def run_fork_server(main: Callable[[], object]) -> None:
 
 def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Score the trained model on the holdouts, and what was forecast about it."""
-    with _opened(directory, overrides) as (campaign, files, console):
-        evaluation = stages.evaluate(campaign, files, console)
-        manifest = verified_manifest(campaign, files, hashes=False)
-        settle_forecast(campaign, files, manifest, evaluation, console)
-        settle_plan(campaign, files, manifest, console)
+    with open_workspace(directory, overrides) as workspace:
+        evaluation = _scored_and_settled(workspace)
     return _bits_per_byte(evaluation) | evaluation
 
 
 def run_report(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Write the report."""
-    with _opened(directory, overrides) as (campaign, files, console):
-        return write_report(campaign, files, console)
+    with open_workspace(directory, overrides, hashes=False) as workspace:
+        return write_report(workspace)
 
 
 def run_export(directory: Path, destination: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
     """Write the trained model in Hugging Face format, into `export` of the campaign unless told otherwise."""
-    with _opened(directory, overrides) as (campaign, files, console):
-        where = destination or files.export
-        stages.export(campaign, files, where, console)
+    with open_workspace(directory, overrides) as workspace:
+        where = destination or workspace.files.export
+        stages.export(workspace, where)
     return {"export": str(where)}

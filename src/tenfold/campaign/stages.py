@@ -1,31 +1,26 @@
 """The stages of a campaign, in order. Each reads what lies in the directory, and is skipped when nothing changed."""
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tenfold.config import Campaign
-from tenfold.core.console import RunConsole, run_console
+from tenfold.core.digests import digest_of
 from tenfold.core.errors import TenfoldError
 from tenfold.core.files import read_json, write_json
-from tenfold.core.folder import CampaignFiles
 from tenfold.core.progress import ProgressLines
 from tenfold.data import Manifest, asked_for, audit, build_corpus, load_holdout
-from tenfold.data.verified import audit_passed, verified_manifest
+from tenfold.data.manifest import audit_passed
+from tenfold.data.workspace import Workspace
 from tenfold.evaluate import (
     compressed_bits_per_byte,
     scoring_code_version,
 )
-from tenfold.evaluate.holdouts import HoldoutScores, holdout_scorer, score
-from tenfold.experiments.forecast.watch import ForecastWatcher, open_watcher
+from tenfold.evaluate.holdouts import HoldoutScorer, HoldoutScores, holdout_scorer, score
+from tenfold.experiments.curves import open_watcher
 from tenfold.learners.run import train_with_learners
-from tenfold.ledger import Ledger
 from tenfold.model import Transformer, save_huggingface
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.console import ConsoleLines, Throughput
@@ -46,37 +41,38 @@ from tenfold.train.plan import plan_run
 from tenfold.train.ranks import Ranks, choose_device
 
 
-def prepare_data(
-    campaign: Campaign, files: CampaignFiles, console: RunConsole, *, keep_trained: bool = False
-) -> Manifest:
+def prepare_data(workspace: Workspace, *, keep_trained: bool = False) -> Manifest:
     """Build the corpus if its inputs changed, and prove its isolation.
 
     With `keep_trained`, a corpus of the same [data] and seed that a run was trained on stays even if files it was
     built from changed since: replacing it would leave that run without its corpus.
     """
-    manifest = _trained_corpus(campaign, files) if keep_trained else None
+    campaign, files = workspace.campaign, workspace.files
+    manifest = _trained_corpus(workspace) if keep_trained else None
     if manifest is None:
-        progress = ProgressLines(console)
+        progress = ProgressLines(workspace.console)
         manifest = build_corpus(campaign.data, campaign.seed, files.data, files.directory, progress)
     if not audit_passed(files, manifest):
-        audit_data(files, console)
+        audit_data(workspace)
     return manifest
 
 
-def _trained_corpus(campaign: Campaign, files: CampaignFiles) -> Manifest | None:
+def _trained_corpus(workspace: Workspace) -> Manifest | None:
     """The corpus that lies here, if it is what was asked for and the ledger knows a run on it."""
+    campaign, files = workspace.campaign, workspace.files
     if not ((files.data / "manifest.json").exists() and files.ledger.exists()):
         return None
     manifest = Manifest.load(files.data)
     if manifest.asked_for != asked_for(campaign.data, campaign.seed):
         return None
-    with closing(Ledger(files.ledger, read_only=True)) as ledger:
+    with workspace.ledger(read_only=True) as ledger:
         trained_on = {run.description["manifest"] for run in ledger.runs()}
     return manifest if manifest.digest in trained_on else None
 
 
-def audit_data(files: CampaignFiles, console: RunConsole) -> Mapping[str, Any]:
+def audit_data(workspace: Workspace) -> Mapping[str, Any]:
     """Check the corpus again from its shards alone. Raises TenfoldError naming the check that failed."""
+    files, console = workspace.files, workspace.console
     manifest = Manifest.load(files.data)
     report = audit(files.data)
     for check in report.checks:
@@ -89,110 +85,97 @@ def audit_data(files: CampaignFiles, console: RunConsole) -> Mapping[str, Any]:
     return record
 
 
-def train(campaign: Campaign, files: CampaignFiles, ranks: Ranks, overrides: Sequence[str] = ()) -> TrainResult:
+def train(workspace: Workspace, ranks: Ranks) -> TrainResult:
     """Train the target, going on from where it stopped. Does nothing when it is done already.
 
-    With [learners] it is trained by several processes, which read campaign.toml and `overrides` themselves.
+    With [learners] it is trained by several processes, which read campaign.toml and the overrides themselves.
     """
-    manifest = verified_manifest(campaign, files, hashes=ranks.is_first)
-    with run_console(enabled=ranks.is_first) as console, checkpointer_of(campaign, files, ranks) as checkpointer:
-        finished = finished_training(campaign, files, manifest, checkpointer, console)
+    campaign, files, manifest, console = workspace.campaign, workspace.files, workspace.manifest, workspace.console
+    with checkpointer_of(campaign, files, ranks) as checkpointer:
+        finished = finished_training(workspace, checkpointer)
         if finished is not None:
             return finished
-        if campaign.learners.count and ranks.world_size == 1:
-            return _train_with_learners(campaign, files, manifest, checkpointer, console, tuple(overrides))
-        learner = build_learner(campaign, files.data, manifest, ranks)
         scorer = holdout_scorer(campaign, files, manifest)
+        if campaign.learners.count and ranks.world_size == 1:
+            checkpointer.prepare()
+            overrides = workspace.overrides
+            result, identity = train_with_learners(campaign, files, manifest, checkpointer, console, scorer, overrides)
+            record_training(files, result, identity)
+            return result
+        learner = build_learner(campaign, files.data, manifest, ranks)
         with journal_of(learner, files) as journal:
-            throughput = Throughput(learner, journal)
-            band = forecast_watcher(learner, files, journal) if ranks.is_first else None
-            observers: list[Observer] = [throughput, journal, *([band] if band else [])]
-            observers += [ConsoleLines(console, learner, throughput, beside=lambda: str(band or ""))]
-            observers += [HoldoutScores(learner, scorer, journal, throughput, console)]
-            result = Loop(learner, checkpointer, observers).run()
+            result = Loop(learner, checkpointer, _observers(workspace, learner, journal, scorer)).run()
     if ranks.is_first:
         record_training(files, result, learner.identity)
     return result
 
 
-def _train_with_learners(
-    campaign: Campaign,
-    files: CampaignFiles,
-    manifest: Manifest,
-    checkpointer: Checkpointer,
-    console: RunConsole,
-    overrides: tuple[str, ...],
-) -> TrainResult:
-    checkpointer.prepare()
-    scorer = holdout_scorer(campaign, files, manifest)
-    result, identity = train_with_learners(campaign, files, manifest, checkpointer, console, scorer, overrides)
-    record_training(files, result, identity)
-    return result
+def _observers(workspace: Workspace, learner: Learner, journal: Journal, scorer: HoldoutScorer) -> list[Observer]:
+    """What watches the target's run: ledger, the forecast's band if one is registered, console, holdouts."""
+    console, throughput = workspace.console, Throughput(learner, journal)
+    band = None
+    if learner.ranks.is_first:
+        every, recorded = learner.train.log_every, journal.recorded
+        band = open_watcher(workspace.files, learner.identity, learner.plan, every, recorded)
+    observers: list[Observer] = [throughput, journal, *([band] if band else [])]
+    observers += [ConsoleLines(console, learner, throughput, beside=lambda: str(band or ""))]
+    return [*observers, HoldoutScores(learner, scorer, journal, throughput, console)]
 
 
-def forecast_watcher(learner: Learner, files: CampaignFiles, journal: Journal) -> ForecastWatcher | None:
-    """Holds the run against its forecast, if one is registered."""
-    return open_watcher(files, learner.identity, learner.plan, learner.train.log_every, journal.recorded)
-
-
-def finished_training(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, checkpointer: Checkpointer, console: RunConsole
-) -> TrainResult | None:
+def finished_training(workspace: Workspace, checkpointer: Checkpointer) -> TrainResult | None:
     """What training ended with, if this recipe has been trained to the end and its last checkpoint is whole."""
-    trained = read_training(files)
-    if trained is None or not is_same_recipe(trained.identity, identify(campaign, manifest.digest, {})):
+    trained = read_training(workspace.files)
+    identity = identify(workspace.campaign, workspace.manifest.digest, {})
+    if trained is None or not is_same_recipe(trained.identity, identity):
         return None
-    return trained.result if final_checkpoint(checkpointer, trained, console) else None
+    return trained.result if final_checkpoint(checkpointer, trained, workspace.console) else None
 
 
-def evaluate(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dict[str, Any]:
+def evaluate(workspace: Workspace) -> dict[str, Any]:
     """Score the trained model on the whole of every holdout, beside general-purpose compressors."""
-    manifest = verified_manifest(campaign, files)
+    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
     trained = trained_as(campaign, manifest, files)
-    made_from = _digest(
+    made_from = digest_of(
         [trained.result.weights_digest, manifest.digest, campaign.evaluate.stride, scoring_code_version()]
     )
     evaluation = read_json(files.evaluation) or {}
     if evaluation.get("made_from") != made_from:
         device = choose_device(campaign.train.device)
         make_deterministic(plan_run(campaign, manifest.vocab_size, Ranks(0, 1, device)).threads)
-        with checkpointer_of(campaign, files, Ranks(0, 1, device)) as checkpointer:
-            model = load_trained(campaign, manifest, trained, checkpointer, device, console)
-        holdouts = {h.name: _evaluate_one(model, campaign, files, manifest, h.name, device) for h in manifest.holdouts}
+        model = _trained_model(workspace, device)
         evaluation = {
             "made_from": made_from,
             "weights_digest": trained.result.weights_digest,
             "manifest": manifest.digest,
-            "holdouts": holdouts,
+            "holdouts": {h.name: _evaluate_one(model, workspace, h.name, device) for h in manifest.holdouts},
         }
         write_json(files.evaluation, evaluation)
     for name, scores in evaluation["holdouts"].items():
         peers = "  ".join(f"{peer} {scores[f'{peer}_bits_per_byte']:.3f}" for peer in ("gzip", "zstd", "xz"))
-        console.say(f"evaluate: {name}: {scores['bits_per_byte']:.3f} bits per byte  ({peers})")
+        workspace.console.say(f"evaluate: {name}: {scores['bits_per_byte']:.3f} bits per byte  ({peers})")
     return evaluation
 
 
-def _evaluate_one(
-    model: Transformer, campaign: Campaign, files: CampaignFiles, manifest: Manifest, name: str, device: torch.device
-) -> dict[str, Any]:
-    documents = load_holdout(files.data, manifest, name)
+def _trained_model(workspace: Workspace, device: torch.device) -> Transformer:
+    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
+    trained = trained_as(campaign, manifest, files)
+    with checkpointer_of(campaign, files, Ranks(0, 1, device)) as checkpointer:
+        return load_trained(campaign, manifest, trained, checkpointer, device, workspace.console)
+
+
+def _evaluate_one(model: Transformer, workspace: Workspace, name: str, device: torch.device) -> dict[str, Any]:
+    documents = load_holdout(workspace.files.data, workspace.manifest, name)
     peers = compressed_bits_per_byte(b"".join(document.text for document in documents))
     return {
-        **asdict(score(model, campaign, manifest, documents, device)),
+        **asdict(score(model, workspace.campaign, workspace.manifest, documents, device)),
         "documents": len(documents),
         **{f"{peer}_bits_per_byte": value for peer, value in peers.items()},
     }
 
 
-def export(campaign: Campaign, files: CampaignFiles, destination: Path, console: RunConsole) -> None:
+def export(workspace: Workspace, destination: Path) -> None:
     """Write the trained model in Hugging Face format."""
-    manifest = verified_manifest(campaign, files)
-    trained, cpu = trained_as(campaign, manifest, files), torch.device("cpu")
-    with checkpointer_of(campaign, files, Ranks(0, 1, cpu)) as checkpointer:
-        model = load_trained(campaign, manifest, trained, checkpointer, cpu, console)
-    tokenizer = (files.data / manifest.tokenizer_file).read_text(encoding="utf-8")
+    manifest = workspace.manifest
+    model = _trained_model(workspace, torch.device("cpu"))
+    tokenizer = (workspace.files.data / manifest.tokenizer_file).read_text(encoding="utf-8")
     save_huggingface(model, tokenizer, manifest.end_of_document, destination)
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

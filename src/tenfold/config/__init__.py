@@ -1,15 +1,12 @@
 """The typed schema of campaign.toml and of a change to it. Front door: Campaign, its sections, loading them."""
 
-from tenfold.config.campaign import Campaign
+from tenfold.config.campaign import FILE_NAME, Campaign, checked_fault, load_campaign, parse_campaign
 from tenfold.config.change import Change, changed_campaign, load_change
 from tenfold.config.chaos import Chaos, Fault
 from tenfold.config.data import Clean, Data, Holdout, Isolation, Source, Tokenizer
 from tenfold.config.describe import example_names, example_values, render_campaign, render_reference
-from tenfold.config.ladder import Ladder
 from tenfold.config.learners import Learners, with_new_names
-from tenfold.config.load import FILE_NAME, checked_fault, load_campaign, parse_campaign
-from tenfold.config.model import Model
-from tenfold.config.train import Checkpoint, Evaluate, Optimizer, Schedule, Train
+from tenfold.config.train import Checkpoint, Evaluate, Ladder, Model, Optimizer, Schedule, Train
 
 __all__ = [
     "FILE_NAME",

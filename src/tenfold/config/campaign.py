@@ -1,17 +1,20 @@
-"""The whole of campaign.toml."""
+"""campaign.toml: all of it, read from its file with --set overrides applied, or one clear line about what is wrong."""
 
-from collections.abc import Mapping
+import logging
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from tenfold.config.base import Section
-from tenfold.config.chaos import Chaos
+from tenfold.config.base import Section, explain, parse_document, read_text
+from tenfold.config.chaos import Chaos, Fault
 from tenfold.config.data import Data
-from tenfold.config.ladder import Ladder
 from tenfold.config.learners import Learners, with_new_names
-from tenfold.config.model import Model
-from tenfold.config.train import Checkpoint, Evaluate, Train
+from tenfold.config.train import Checkpoint, Evaluate, Ladder, Model, Train
+from tenfold.core.errors import InputError
 
 
 class Campaign(Section):
@@ -51,3 +54,73 @@ class Campaign(Section):
         if self.learners.launch == "slurm" and (self.chaos.faults or self.chaos.per_hour):
             raise ValueError('[chaos] hits processes of this machine; with learners.launch = "slurm" leave it out')
         return self
+
+
+FILE_NAME = "campaign.toml"
+
+
+def load_campaign(directory: Path, overrides: Sequence[str] = ()) -> Campaign:
+    """Read `directory/campaign.toml` and apply `section.key=value` overrides.
+
+    Raises InputError naming the file, the key, the value and what is allowed.
+    """
+    path = directory / FILE_NAME
+    return parse_campaign(read_text(path, f"make one with `tenfold init {directory}`"), str(path), overrides)
+
+
+def parse_campaign(text: str, where: str, overrides: Sequence[str] = ()) -> Campaign:
+    """Parse TOML `text` (called `where` in messages) into a Campaign. Raises InputError."""
+    document = parse_document(text, where)
+    set_keys = [_apply_override(document, override) for override in overrides]
+    if "cluster" in document:
+        _warn_of_former_names(where)
+    try:
+        return Campaign.model_validate(document)
+    except ValidationError as error:
+        raise InputError(explain(error, where, Campaign, set_keys)) from None
+
+
+@cache
+def _warn_of_former_names(origin: str) -> None:
+    """Once in a process: a command reads its campaign several times."""
+    logging.getLogger("tenfold").warning(
+        f"{origin}: [cluster] is called [learners] now, its key `learners` is `count`; read as that"
+    )
+
+
+def _with_new_name(key: str) -> str:
+    section, _, rest = key.partition(".")
+    if section != "cluster":
+        return key
+    _warn_of_former_names("--set")
+    return f"learners.{'count' if rest == 'learners' else rest}"
+
+
+def _apply_override(document: dict[str, Any], override: str) -> str:
+    """Put one `section.key=value` into the document; the value is TOML, or a string if it is not."""
+    key, equals, value = override.partition("=")
+    parts = _with_new_name(key.strip()).split(".")
+    if not equals or not all(parts):
+        raise InputError(f"--set {override!r}: write it as section.key=value")
+    table = document
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise InputError(f"--set {override!r}: {part!r} is not a section; edit {FILE_NAME} instead")
+    table[parts[-1]] = _parse_value(value.strip())
+    return ".".join(parts)
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text
+
+
+def checked_fault(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A fault that is due now, keys as in [[chaos.faults]] without `at`. Raises InputError for what cannot be."""
+    try:
+        return Fault.model_validate({"at_seconds": 0.0, **values}).model_dump(mode="json", exclude_none=True)
+    except ValidationError as error:
+        raise InputError(explain(error, "fault", Fault)) from None

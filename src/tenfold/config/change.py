@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from tenfold.config.base import Section
+from tenfold.config.base import Section, explain
 from tenfold.config.campaign import Campaign
-from tenfold.config.load import explain
 from tenfold.core.errors import InputError
 
 NAME = r"^[a-z0-9][a-z0-9-]*$"
@@ -142,7 +141,7 @@ def changed_campaign(campaign: Campaign, change: Change) -> Campaign:
     try:
         changed = Campaign.model_validate(document)
     except ValidationError as error:
-        raise InputError(explain(error, f"{change.where}: [set]")) from None
+        raise InputError(explain(error, f"{change.where}: [set]", Campaign)) from None
     if change.set and changed.model_dump() == campaign.model_dump():
         raise InputError(f"{change.where}: [set] {', '.join(change.set)}: the campaign has these values already")
     return changed

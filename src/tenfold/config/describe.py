@@ -13,8 +13,8 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from tenfold.config.base import sections_in
 from tenfold.config.campaign import Campaign
-from tenfold.config.load import sections_in
 from tenfold.core.errors import InputError
 
 WRAP_AT = 108

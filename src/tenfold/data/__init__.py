@@ -2,9 +2,9 @@
 
 from tenfold.core.progress import Progress
 from tenfold.data.audit import AuditReport, audit
-from tenfold.data.build import asked_for, build_corpus
+from tenfold.data.build import build_corpus
 from tenfold.data.corpus import HoldoutDocument, load_holdout, token_byte_lengths
-from tenfold.data.manifest import Manifest
+from tenfold.data.manifest import Manifest, asked_for
 from tenfold.data.paths import sources_of
 from tenfold.data.stream import Stream
 

@@ -4,7 +4,6 @@ The corpus is built beside its place and moved there when it is whole, so a buil
 or none, and is simply done again.
 """
 
-import hashlib
 import json
 import shutil
 import unicodedata
@@ -13,23 +12,95 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from tenfold.config import Data
+import numpy as np
+from numpy.typing import NDArray
+
+from tenfold.config import Data, Source
+from tenfold.core.digests import digest_of
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.progress import Progress
-from tenfold.data.decontaminate import HeldOutText, decontaminate
+from tenfold.data.clean import Funnel, Reject
+from tenfold.data.corpus import ShardWriter, token_dtype, write_synced
 from tenfold.data.duplicates import Clusters, cluster_near_duplicates
-from tenfold.data.held_out import HeldOutSet, read_sets, split_sets
-from tenfold.data.holdouts import draw, holdout_files
-from tenfold.data.ingest import RejectLog, Report, ingest_sources, name_sources
-from tenfold.data.manifest import MANIFEST, Manifest
+from tenfold.data.holdouts import HeldOutSet, draw, holdout_files, read_sets, split_sets
+from tenfold.data.ingest import DocumentStore, RejectLog, Report, ingest_sources, name_sources
+from tenfold.data.isolation import HeldOutText, decontaminate
+from tenfold.data.manifest import MANIFEST, HoldoutText, IsolatedText, Manifest, SourceText, asked_for
 from tenfold.data.paths import REJECTS, TOKENIZER, foreign_entry
-from tenfold.data.records import Funnel, Reject
-from tenfold.data.shards import token_dtype, write_synced
-from tenfold.data.sources import source_files
-from tenfold.data.store import DocumentStore
+from tenfold.data.sources import LICENCES, source_files
 from tenfold.data.tokenizer import Tokenizer
-from tenfold.data.write import write_isolated, write_scored, write_source
 
+ENCODE_BATCH = 256  # documents
+Tokens = NDArray[np.unsignedinteger]
+
+
+def write_source(
+    directory: Path,
+    name: str,
+    source: Source,
+    pieces: DocumentStore,
+    tokenizer: Tokenizer,
+    shard_tokens: int,
+    report: Report,
+) -> SourceText:
+    """Shards of one source's documents."""
+    numbers = list(pieces.of_source(name))
+    writer = ShardWriter(directory, name, shard_tokens, token_dtype(tokenizer.vocab_size))
+    tokens = size = 0
+    for start in range(0, len(numbers), ENCODE_BATCH):
+        report(Progress(f"tokenising {name}", start, len(numbers), "documents"))
+        batch = numbers[start : start + ENCODE_BATCH]
+        for row in encode_exactly(tokenizer, [pieces.text(number) for number in batch]):
+            writer.append(row)
+            tokens += row.size
+        size += sum(map(pieces.size, batch))
+    licence = source.licence or LICENCES.get(source.kind)
+    return SourceText(name, len(numbers), size, tokens, source.weight, licence, writer.close())
+
+
+def write_scored(directory: Path, held_out: HeldOutSet, store: DocumentStore, tokenizer: Tokenizer) -> HoldoutText:
+    """What is scored of one holdout."""
+    file = f"holdouts/{held_out.name}.bin"
+    tokens, size, digest = _write(directory / file, held_out.scored, store, tokenizer)
+    return HoldoutText(held_out.name, str(held_out.kind), len(held_out.scored), size, tokens, file, digest)
+
+
+def write_isolated(directory: Path, held_out: HeldOutSet, store: DocumentStore, tokenizer: Tokenizer) -> IsolatedText:
+    """What is kept out without being scored, so that the audit can look for it too."""
+    file = held_out.rest_file
+    tokens, size, digest = _write(directory / file, held_out.rest, store, tokenizer)
+    return IsolatedText(held_out.name, len(held_out.rest), size, tokens, file, digest)
+
+
+def _write(path: Path, numbers: Sequence[int], store: DocumentStore, tokenizer: Tokenizer) -> tuple[int, int, str]:
+    """(tokens without end-of-document, bytes of text, sha256 of the file)."""
+    rows = encode_exactly(tokenizer, [store.text(number) for number in numbers])
+    digest = write_synced(path, np.concatenate(rows).tobytes())
+    return sum(row.size - 1 for row in rows), sum(map(store.size, numbers)), digest
+
+
+def encode_exactly(tokenizer: Tokenizer, texts: list[str]) -> list[Tokens]:
+    """Tokens of each text and an end-of-document.
+
+    Raises InputError when their bytes are not the text's (a given tokenizer may lose some).
+    """
+    rows = []
+    dtype, lengths = token_dtype(tokenizer.vocab_size), tokenizer.byte_lengths
+    for text, tokens in zip(texts, tokenizer.encode_batch(texts), strict=True):
+        row = np.asarray([*tokens, tokenizer.end_of_document], dtype=dtype)
+        size, kept = len(text.encode()), int(lengths[row].sum())
+        if kept != size:
+            raise InputError(
+                f"data.tokenizer.path: this tokenizer does not keep every byte ({text[:40]!r} has {size} bytes, its "
+                f"tokens {kept}); use a byte-level one without normalisation"
+            )
+        rows.append(row)
+    return rows
+
+
+FORMAT = 1
+"""Raised by whoever changes which corpus a configuration gives: then older corpora are built again. Else the code may
+change and they stand."""
 TOKENIZER_KEY = "data.tokenizer.path"
 LIBRARIES = ("datasketch", "numpy", "tokenizers")  # whose version may change what is built
 
@@ -45,8 +116,13 @@ def build_corpus(data: Data, seed: int, directory: Path, base: Path, report: Rep
         shutil.rmtree(old, ignore_errors=True)
     try:
         made_from = _made_from(data, seed, base)
-        if (directory / MANIFEST).exists() and (manifest := Manifest.load(directory)).made_from == made_from:
-            return manifest
+        if (directory / MANIFEST).exists():
+            manifest = Manifest.load(directory)
+            if manifest.made_from == made_from:
+                return manifest
+            if _is_of_before(manifest, directory, data, seed, base):
+                report(Progress("kept, as an earlier tenfold built it from the same text", 0, None, ""))
+                return manifest
         _refuse_foreign(directory)
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
@@ -98,26 +174,35 @@ def _old(directory: Path) -> Path:
     return directory.with_name(f".{directory.name}.old")
 
 
-def asked_for(data: Data, seed: int) -> str:
-    """Hash of what the user asked for: [data] and the seed."""
-    return hashlib.sha256(json.dumps([data.model_dump(mode="json"), seed], sort_keys=True).encode()).hexdigest()
-
-
 def _made_from(data: Data, seed: int, base: Path) -> str:
-    """Hash of everything the corpus is a function of; of files on disk their names, sizes and times.
+    """FORMAT, and a digest of everything else the corpus is a function of; of files their names, sizes and times.
 
     tenfold's own source counts where it is scored. Where it is only kept out, a corpus built beside an older version of
     it stands: else every change of tenfold would cost a build.
     """
-    code = sorted((path.name, path.read_text(encoding="utf-8")) for path in Path(__file__).parent.glob("*.py"))
     libraries = [(name, version(name)) for name in LIBRARIES] + [("unicode", unicodedata.unidata_version)]
+    inputs = [(name, [_fingerprint(path, base) for path in paths]) for name, paths in _inputs(data, base).items()]
+    return f"{FORMAT}:{digest_of([data.model_dump(mode='json'), seed, libraries, inputs])}"
+
+
+def _inputs(data: Data, base: Path) -> dict[str, list[Path]]:
+    """Every file that is read, by what for."""
     files = {name: source_files(source, base) for name, source in name_sources(data.sources)}
     files |= {f"holdout {holdout.name}": holdout_files(holdout, base) for holdout in data.holdouts}
     if data.tokenizer.path:
         files["tokenizer"] = [_tokenizer_file(base / data.tokenizer.path)]
-    inputs = [(name, [_fingerprint(path, base) for path in paths]) for name, paths in files.items()]
-    value = [data.model_dump(mode="json"), seed, code, libraries, inputs]
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return files
+
+
+def _is_of_before(manifest: Manifest, directory: Path, data: Data, seed: int, base: Path) -> bool:
+    """Whether a corpus that was built before there were formats, of format 1 then, is what is asked for now.
+
+    It says not of which files it was made, but those that changed since are newer than its manifest.
+    """
+    if ":" in manifest.made_from or FORMAT != 1 or manifest.asked_for != asked_for(data, seed):
+        return False
+    built = (directory / MANIFEST).stat().st_mtime_ns
+    return all(path.stat().st_mtime_ns <= built for paths in _inputs(data, base).values() for path in paths)
 
 
 def _fingerprint(path: Path, base: Path) -> tuple[str, int, int]:

@@ -7,8 +7,7 @@ import numpy as np
 from datasketch import MinHash, MinHashLSH
 from numpy.typing import NDArray
 
-from tenfold.data.hash_set import sorted_unique
-from tenfold.data.words import hash_runs
+from tenfold.data.words import hash_runs, sorted_unique
 
 SHINGLE_WORDS = 5
 PERMUTATIONS = 128

@@ -1,13 +1,16 @@
 """The corpus on disk, described: every file with its hash, every count. Written last; what it names exists."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tenfold.config import Campaign, Data
+from tenfold.core.digests import digest_of, digest_of_file
 from tenfold.core.errors import InputError
+from tenfold.core.files import read_json
+from tenfold.core.folder import CampaignFiles
 
 MANIFEST = "manifest.json"
 
@@ -65,7 +68,8 @@ class Manifest:
     """manifest.json."""
 
     made_from: str
-    """Hash of configuration, seed, code and input files that the corpus was built from."""
+    """Format of the corpus and digest of configuration, seed, libraries and input files; without the format, and with
+    the code, in a corpus built before there were formats."""
     tokenizer_file: str
     tokenizer_sha256: str
     vocab_size: int
@@ -111,7 +115,7 @@ class Manifest:
         """sha256 over everything that is trained on or scored: the same text from elsewhere is the same corpus, and so
         is it beside another version of tenfold's own source."""
         content = self.to_dict() | {"made_from": None, "asked_for": None, "isolated": None}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return digest_of(content)
 
     @property
     def tokens(self) -> int:
@@ -126,7 +130,7 @@ class Manifest:
         for name, expected in files.items():
             path = directory / name
             try:
-                actual = sha256_of(path)
+                actual = digest_of_file(path)
             except OSError as error:
                 raise InputError(f"{path}: cannot be read ({error.strerror}); build the corpus again") from error
             if actual != expected:
@@ -137,7 +141,29 @@ class Manifest:
         return len(files)
 
 
-def sha256_of(path: Path) -> str:
-    """sha256 of a file, in hex."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def asked_for(data: Data, seed: int) -> str:
+    """Hash of what the user asked for: [data] and the seed."""
+    return digest_of([data.model_dump(mode="json"), seed])
+
+
+def verified_manifest(campaign: Campaign, files: CampaignFiles, *, hashes: bool = True) -> Manifest:
+    """The manifest, after its files' hashes and its audit have been checked.
+
+    Raises InputError when one fails, or when the corpus was built from another [data] or seed.
+    """
+    manifest = Manifest.load(files.data)
+    if manifest.asked_for != asked_for(campaign.data, campaign.seed):
+        raise InputError(
+            f"{files.data}: built from another [data] or seed than campaign.toml and --set say now; set them back, or "
+            f"build anew with `tenfold data {files.directory}`"
+        )
+    if hashes:
+        manifest.verify(files.data)
+    if not audit_passed(files, manifest):
+        raise InputError(f"{files.data}: no passed audit for this corpus; run `tenfold data {files.directory}`")
+    return manifest
+
+
+def audit_passed(files: CampaignFiles, manifest: Manifest) -> bool:
+    recorded = read_json(files.audit) or {}
+    return recorded.get("manifest") == manifest.to_dict() and recorded.get("ok") is True

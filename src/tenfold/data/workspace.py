@@ -10,8 +10,7 @@ from typing import Self
 from tenfold.config import Campaign, load_campaign
 from tenfold.core.console import RunConsole, run_console
 from tenfold.core.folder import CampaignFiles
-from tenfold.data.manifest import Manifest
-from tenfold.data.verified import verified_manifest
+from tenfold.data.manifest import Manifest, verified_manifest
 from tenfold.ledger import Ledger
 
 

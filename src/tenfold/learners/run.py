@@ -19,7 +19,7 @@ from tenfold.core.processes import watch_parent
 from tenfold.core.signals import stop_on_signal
 from tenfold.data import Manifest
 from tenfold.evaluate.holdouts import HoldoutScorer
-from tenfold.experiments.forecast.watch import ForecastWatcher, open_watcher
+from tenfold.experiments.curves import ForecastWatcher, open_watcher
 from tenfold.learners.claim import Claim, claim_learners
 from tenfold.learners.learner.process import train_as_learner
 from tenfold.learners.local import LocalRun, Supervisor, address_file, read_address

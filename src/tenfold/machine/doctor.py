@@ -1,4 +1,5 @@
-"""`tenfold doctor`: measure what this machine can do."""
+"""What this machine can do, measured: the peak that MFU is a share of, and for `tenfold doctor` memory, disk and
+determinism."""
 
 import os
 import shutil
@@ -12,8 +13,69 @@ import psutil
 import torch
 
 from tenfold.core.errors import InputError
-from tenfold.machine.identity import environment, has_cpp_compiler, usable_cores
-from tenfold.machine.peak import measured_peak
+from tenfold.core.files import read_user_cache, write_user_cache
+from tenfold.core.text import byte_size
+from tenfold.machine.identity import device_name, environment, has_cpp_compiler, usable_cores
+
+PEAKS = "peak.json"  # in the user's cache
+FIRST_SIDE, LAST_SIDE = 256, 16384
+LONG_ENOUGH_S = 0.02  # a product that takes this long is large enough that starting it costs nothing
+REPEATS = 8
+
+
+@dataclass(frozen=True)
+class Peak:
+    """FLOP/s of the best of several square matrix products."""
+
+    flops: float
+    device: str
+    threads: int
+    dtype: str
+
+
+def measured_peak(device: torch.device, threads: int, dtype: torch.dtype, *, again: bool = False) -> Peak:
+    """The peak of this machine for products of `dtype` with `threads`, from the user's cache unless `again`.
+
+    The best ever measured counts: a busy machine only ever makes it slower.
+    """
+    key = f"{device_name(device)} | {threads} | {dtype} | torch {torch.__version__}"
+    known = float(read_user_cache(PEAKS).get(key, 0.0))
+    if again or not known:
+        known = max(known, _measure(device, threads, dtype))
+        write_user_cache(PEAKS, read_user_cache(PEAKS) | {key: known})
+    return Peak(known, device_name(device), threads, str(dtype).removeprefix("torch."))
+
+
+def _measure(device: torch.device, threads: int, dtype: torch.dtype) -> float:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    side = FIRST_SIDE
+    while side < LAST_SIDE and _seconds(side, device, dtype, repeats=3) < LONG_ENOUGH_S:
+        side *= 2
+    best = _seconds(side, device, dtype, REPEATS)
+    torch.set_num_threads(before)
+    return 2 * side**3 / best
+
+
+def _seconds(side: int, device: torch.device, dtype: torch.dtype, repeats: int) -> float:
+    return min(_seconds_of_product(side, device, dtype) for _ in range(repeats))
+
+
+def _seconds_of_product(side: int, device: torch.device, dtype: torch.dtype) -> float:
+    """Of the second of two square products: the first one wakes the device up."""
+    matrix = torch.ones(side, side, dtype=dtype, device=device)
+    matrix @ matrix
+    _synchronize(device)
+    start = time.perf_counter()
+    matrix @ matrix
+    _synchronize(device)
+    return time.perf_counter() - start
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
 
 DISK_BYTES = 64 * 2**20
 COPY_BYTES = 256 * 2**20
@@ -45,9 +107,9 @@ class MachineDescription:
             f"GPUs:           {', '.join(known['gpus']) or 'none'}",
             f"software:       Python {known['python']}, torch {known['torch']}, {known['system']}",
             f"peak:           {peaks}",
-            f"memory:         {self.memory_bytes / 2**30:.1f} GiB, copies {self.memory_bandwidth / 1e9:.1f} GB/s",
+            f"memory:         {byte_size(self.memory_bytes)}, copies {self.memory_bandwidth / 1e9:.1f} GB/s",
             f"disk:           writes {self.disk_write_bandwidth / 1e6:,.0f} MB/s, synced; "
-            f"{self.disk_free_bytes / 2**30:.1f} GiB free",
+            f"{byte_size(self.disk_free_bytes)} free",
             f"C++ compiler:   {'yes' if self.cpp_compiler else 'no (torch.compile stays off on the CPU)'}",
             f"deterministic:  {'yes: a step run twice gave equal bits' if self.deterministic else 'NO'}",
         ]

@@ -1,16 +1,19 @@
-"""The machine as far as the bits of a result depend on it."""
+"""What this machine is, as far as the bits of a result depend on it, and what this process holds of its memory."""
 
 import math
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
 import sysconfig
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 
@@ -96,3 +99,33 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "system": f"{platform.system()} {platform.release()}",
     }
+
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def resident_bytes() -> int:
+    """Bytes of physical memory this process holds now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_resident_bytes() -> int:
+    """The most it has held since it began, or since `forget_peak`.
+
+    Linux keeps this figure for the program that runs, in VmHWM; getrusage's also counts the process that started it.
+    """
+    try:
+        lines = STATUS.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest if sys.platform == "darwin" else highest * 1024
+
+
+def forget_peak() -> None:
+    """Let the peak begin anew, where the kernel can (Linux: proc(5), clear_refs)."""
+    with suppress(OSError):
+        RESET.write_text("5")

@@ -1,14 +1,170 @@
-"""`tenfold predict --table`: fit a law to a table of runs and forecast targets."""
+"""A fitted scaling law: what it forecasts and how sure it is; the best split of a budget; `tenfold predict --table`."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tenfold.core.errors import InputError
-from tenfold.scaling.law import Forecast, ScalingLaw, fit_scaling_law
-from tenfold.scaling.optimum import compute_optimal
-from tenfold.scaling.table import read_runs
+from tenfold.scaling.backtest import (
+    REACH,
+    CandidateScore,
+    check_identifiable,
+    distance_from,
+    excess_over_frontier,
+    fit_candidates,
+    obstacles,
+    run_backtest,
+)
+from tenfold.scaling.committee import LEVELS, Committee, IntervalCalibration, calibrate, form_committee
+from tenfold.scaling.laws import LAWS
+from tenfold.scaling.table import FloatArray, Points, RunTable, read_runs
+from tenfold.scaling.terms import COMPUTE, Law
+
+REPLICATES = 300
+BUDGET_SLACK = 0.05  # decades: runs come in whole steps, so a budget of a tenth is never met exactly
+RATIO_SLACK = 1.5  # tokens per parameter this far outside the runs' range is worth a word
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Loss expected at N parameters and D tokens, and intervals: level to (low, high), in the table's unit."""
+
+    parameters: float
+    tokens: float
+    compute: float
+    unique: float
+    loss: float
+    intervals: dict[float, tuple[float, float]]
+    decades_beyond: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScalingLaw:
+    """The laws chosen for a table of runs, with the calibration of their intervals."""
+
+    runs: RunTable
+    ranking: tuple[CandidateScore, ...]
+    committee: Committee
+    calibration: IntervalCalibration
+    skipped: dict[str, str]
+
+    def log_loss(self, points: Points) -> FloatArray:
+        """Expected ln L at each point, shape (m,)."""
+        return self.committee.log_loss(points)
+
+    def half_widths(self, points: Points, level: float) -> FloatArray:
+        """Half the interval's width in ln L at `level`, one of LEVELS, shape (m,)."""
+        return self.calibration.multipliers[level] * self.calibration.scale(self.committee, self.runs, points)
+
+    def points(self, parameters: float, tokens: float, unique: float | None = None) -> Points:
+        """A target as the table would count it: C = k·ND with the table's own k (6 unless its C says otherwise)."""
+        return Points.of(parameters, tokens, self.runs.flops_factor * parameters * tokens, unique)
+
+    def forecast(self, points: Points) -> list[Forecast]:
+        """Loss with intervals at each point."""
+        expected = self.log_loss(points)
+        widths = {level: self.half_widths(points, level) for level in LEVELS}
+        beyond = distance_from(self.runs, points.c)
+        return [
+            Forecast(
+                parameters=math.exp(points.n[i]),
+                tokens=math.exp(points.d[i]),
+                compute=math.exp(points.c[i]),
+                unique=math.exp(points.u[i]),
+                loss=math.exp(expected[i]),
+                intervals={level: _around(expected[i], width[i]) for level, width in widths.items()},
+                decades_beyond=float(beyond[i]),
+                notes=self._notes(points.take(np.array([i])), float(beyond[i])),
+            )
+            for i in range(len(points))
+        ]
+
+    def _notes(self, point: Points, beyond: float) -> tuple[str, ...]:
+        """What the interval cannot know."""
+        notes = []
+        ratio, seen = float((point.d - point.n)[0]), self.runs.points.d - self.runs.points.n
+        if not seen.min() - math.log(RATIO_SLACK) <= ratio <= seen.max() + math.log(RATIO_SLACK):
+            low, high = math.exp(seen.min()), math.exp(seen.max())
+            notes.append(f"{math.exp(ratio):.3g} tokens per parameter: the runs have {low:.3g} to {high:.3g}")
+        if beyond > REACH + BUDGET_SLACK:
+            notes.append(f"{beyond:.1f} decades beyond the largest run: backtests reach {REACH:g}")
+        if not self.calibration.origins:
+            notes.append("too few runs to backtest: the interval rests on a default drift, not on this table's errors")
+        return tuple(notes)
+
+
+def _around(expected: float, width: float) -> tuple[float, float]:
+    return math.exp(expected - width), math.exp(expected + width)
+
+
+def fit_scaling_law(
+    runs: RunTable, *, seed: int = 0, replicates: int = REPLICATES, laws: Sequence[Law] = LAWS
+) -> ScalingLaw:
+    """Backtest every candidate, keep those that forecast best, calibrate their intervals.
+
+    The same runs (in any order) and seed give the same bits. Raises InputError where no law can be identified.
+    """
+    check_identifiable(runs)
+    backtest = run_backtest(runs, laws)
+    ranking = backtest.ranking()
+    committee = form_committee(runs, ranking, fit_candidates(runs, laws), replicates, seed)
+    calibration = calibrate(runs, committee, backtest, seed)
+    return ScalingLaw(runs, tuple(ranking), committee, calibration, obstacles(runs, laws))
+
+
+RATIO_GRID = 401
+RATIO_BEYOND = math.log(10.0)  # tokens per parameter are sought this far outside the runs' range, in ln
+
+
+def compute_optimal(law: ScalingLaw, compute: float) -> Points:
+    """N and D (no token seen twice) with the lowest expected loss for `compute` FLOP.
+
+    Sought over D/N within ten times the runs' range. Where the runs vary along one recipe only, no law sees N apart
+    from D, and the answer is the runs' own recipe, continued.
+    """
+    product = math.log(compute / law.runs.flops_factor)
+    seeing = [member for member in law.committee.members if member[0].law is not COMPUTE]
+    if not seeing:
+        ratio = _recipe(law, math.log(compute))
+        return _split(law, product, np.array([ratio]))
+    seen = law.runs.points.d - law.runs.points.n
+    grid = np.linspace(seen.min() - RATIO_BEYOND, seen.max() + RATIO_BEYOND, RATIO_GRID)
+    points = _split(law, product, grid)
+    losses = np.median([candidate.law.log_loss(found, points)[0] for candidate, found in seeing], axis=0)
+    return _split(law, product, np.array([_lowest(grid, losses)]))
+
+
+def _split(law: ScalingLaw, product: float, ratio: FloatArray) -> Points:
+    """Points with ln ND = product and ln D/N = ratio."""
+    n, d = np.exp((product - ratio) / 2), np.exp((product + ratio) / 2)
+    return Points.of(n, d, law.runs.flops_factor * n * d)
+
+
+def _lowest(grid: FloatArray, losses: FloatArray) -> float:
+    """Where the loss is lowest, between grid points by a parabola."""
+    best = int(np.argmin(losses))
+    if best in (0, len(grid) - 1):
+        return float(grid[best])
+    left, middle, right = losses[best - 1 : best + 2]
+    shift = (left - right) / (2 * (left - 2 * middle + right)) if left + right > 2 * middle else 0.0
+    return float(grid[best] + shift * (grid[1] - grid[0]))
+
+
+def _recipe(law: ScalingLaw, log_compute: float) -> float:
+    """ln D/N at this ln C along the straight line through the runs on the frontier."""
+    runs = law.runs.take(excess_over_frontier(law.runs) <= 1e-9)
+    ratio = runs.points.d - runs.points.n
+    if len(runs) < 2:
+        return float(np.median(ratio))
+    middle = float(runs.points.c.mean())
+    line = np.polynomial.polynomial.polyfit(runs.points.c - middle, ratio, 1)
+    return float(np.polynomial.polynomial.polyval(log_compute - middle, line))
+
 
 TARGET_KEYS = ("N", "D", "C", "unique")
 HOW = "write it as N=7e9,D=1.4e11 (and unique=... for repeated data), or C=1e22 for the best N and D of a budget"
@@ -19,7 +175,7 @@ def predict_table(table: Path, targets: Sequence[str], seed: int) -> dict[str, A
     asked = [_parse_target(text) for text in targets]
     law = fit_scaling_law(read_runs(table), seed=seed)
     largest = math.exp(float(law.runs.points.c.max()))
-    forecasts = [_forecast(law, values) for values in asked or [{"C": 10 * largest}]]
+    forecasts = [_forecast_target(law, values) for values in asked or [{"C": 10 * largest}]]
     return {"table": str(table), "runs": len(law.runs), "law": describe_law(law), "targets": forecasts}
 
 
@@ -48,7 +204,7 @@ def _positive(text: str, key: str, number: str) -> float:
     return value
 
 
-def _forecast(law: ScalingLaw, values: dict[str, float]) -> dict[str, Any]:
+def _forecast_target(law: ScalingLaw, values: dict[str, float]) -> dict[str, Any]:
     """The target's forecast, the best split of its compute, and what ten times more compute or data buys."""
     budget = values.get("C")
     point = (

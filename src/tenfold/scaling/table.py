@@ -21,6 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
+LN10 = math.log(10.0)
 FLOPS_PER_TOKEN_AND_PARAMETER = 6.0  # forward 2, backward 4: Kaplan et al., arXiv 2001.08361, section 2.1
 REQUIRED = ("N", "D", "loss")
 OPTIONAL = ("C", "seed", "run", "epochs", "unique")

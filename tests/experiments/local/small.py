@@ -3,18 +3,17 @@
 from functools import cache
 
 from tenfold.config import Model, Optimizer, Train
-from tenfold.experiments.local.calibration import Calibration, fit_machine
-from tenfold.experiments.local.probes import SHAPES, time_probes
+from tenfold.experiments.local.calibration import SHAPES, MachineCalibration, fit_machine, time_probes
 
 FEW = (SHAPES[10], SHAPES[4], SHAPES[2])
 PROCESS = 400 * 2**20
 
 
 @cache
-def small_calibration() -> Calibration:
+def small_calibration() -> MachineCalibration:
     """With one thread."""
     costs, factor, spread = fit_machine(time_probes(1, FEW))
-    return Calibration("here", 1, costs, factor, spread, 0.0, PROCESS, 1.0, 0.0)
+    return MachineCalibration("here", 1, costs, factor, spread, 0.0, PROCESS, 1.0, 0.0)
 
 
 def shape(depth: int = 2, width: int = 64, context: int = 64, **more: object) -> Model:

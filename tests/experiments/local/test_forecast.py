@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from tenfold.core.errors import InputError
-from tenfold.experiments.local import calibrate, calibration, forecast_local
-from tenfold.experiments.local.probes import Probe, Shape, time_probes
+from tenfold.experiments.local import calibration
+from tenfold.experiments.local.calibration import Probe, ProbeShape, calibrate, time_probes
+from tenfold.experiments.local.forecast import forecast_local
 from tests.experiments.local.small import FEW, shape, small_calibration, train
 
 MEASURE = (
     "import sys; from tenfold.machine import resident_bytes, peak_resident_bytes; "
-    "from tenfold.experiments.local.probes import Probe, Shape; "
+    "from tenfold.experiments.local.calibration import Probe, ProbeShape; "
     "from tests.experiments.local.small import shape, train; "
     "before = resident_bytes(); model = shape(4, 128, 128); "
-    "probe = Probe(Shape(model, 1000, (16,), train(2048)), 1); [probe.step() for _ in range(4)]; "
+    "probe = Probe(ProbeShape(model, 1000, (16,), train(2048)), 1); [probe.step() for _ in range(4)]; "
     "print(peak_resident_bytes() - before)"
 )
 
@@ -60,7 +61,7 @@ def test_the_step_is_of_the_size_that_is_measured() -> None:
     """Loosely: the tests share the machine, and three probes are few. benchmarks/local_plan.py measures closely."""
     model = shape(3, 80, 96)
     forecast = forecast_local(model, train(960), 700, small_calibration())
-    probe = Probe(Shape(model, 700, (10,), train(960)), threads=1)
+    probe = Probe(ProbeShape(model, 700, (10,), train(960)), threads=1)
     probe.step()
     measured = min(probe.step() for _ in range(5))
     assert 1 / 3 < forecast.seconds / measured < 3

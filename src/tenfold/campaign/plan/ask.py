@@ -119,7 +119,7 @@ def _refuse_others(asked: PlanAsked, question: str) -> None:
 
 
 def _ask_campaign(asked: PlanAsked) -> Shown:
-    from tenfold.experiments.local.stage import plan_locally  # loads torch, which the other questions do without
+    from tenfold.experiments.local.stage import plan_locally
 
     found = plan_locally(asked.campaign, asked.overrides, again=asked.again)
     return Shown(found.to_dict(), found.lines())

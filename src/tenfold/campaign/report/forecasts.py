@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from tenfold.data import Manifest
-from tenfold.experiments.forecast.make import Laws
-from tenfold.experiments.forecast.register import level_inside
-from tenfold.experiments.forecast.table import nats_per_token
-from tenfold.experiments.forecast.watch import LEVEL, watcher_of
-from tenfold.experiments.ladder.stage import LadderResult
-from tenfold.experiments.ladder.tasks import RungResult
+from tenfold.experiments.curves import LEVEL, watcher_of
+from tenfold.experiments.forecast import Laws
+from tenfold.experiments.ladder import LadderResult, nats_per_token
+from tenfold.experiments.register import level_inside
+from tenfold.experiments.tasks import RungResult
 from tenfold.ledger import Ledger, Prediction
-from tenfold.scaling import LEVELS, Multiple, ScalingLaw, effective_compute, effective_data
-from tenfold.scaling.predict import describe_law
+from tenfold.scaling.committee import LEVELS
+from tenfold.scaling.multiplier import Multiple, effective_compute, effective_data
+from tenfold.scaling.predict import ScalingLaw, describe_law
 from tenfold.train.plan import RunPlan
 
 RIBBON_POINTS = 60

@@ -1,35 +1,29 @@
 """The report stage: report.json and report.html from what the other stages left."""
 
-from contextlib import closing
 from typing import Any
 
 from tenfold.campaign.report.collect import collect
 from tenfold.campaign.report.forecasts import calibration_record, forecast_record, ladder_record, quantity_record
 from tenfold.campaign.report.learners import learners_record
-from tenfold.config import Campaign
-from tenfold.core.console import RunConsole
 from tenfold.core.errors import InputError
 from tenfold.core.files import read_json, write_json, write_text
-from tenfold.core.folder import CampaignFiles
-from tenfold.data import Manifest
-from tenfold.data.verified import verified_manifest
+from tenfold.data.workspace import Workspace
 from tenfold.experiments.derisk import changes_of
-from tenfold.experiments.forecast.make import fit_laws, target_plan
-from tenfold.experiments.forecast.register import registered, target_identity
-from tenfold.experiments.ladder.stage import finished_ladder
-from tenfold.experiments.local.stage import planned
+from tenfold.experiments.forecast import fit_laws, target_plan
+from tenfold.experiments.ladder import finished_ladder
+from tenfold.experiments.register import planned, registered, target_identity
 from tenfold.ledger import Ledger
 from tenfold.pages.plan import read_plan
 from tenfold.pages.report import render
 from tenfold.train.finished import Trained, trained_as
 
 
-def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dict[str, Any]:
+def report(workspace: Workspace) -> dict[str, Any]:
     """Write report.json and report.html. Returns where they are.
 
     Raises InputError when the campaign is not trained or not scored.
     """
-    manifest = verified_manifest(campaign, files, hashes=False)
+    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
     trained = trained_as(campaign, manifest, files)
     evaluation, audited = read_json(files.evaluation) or {}, read_json(files.audit) or {}
     if evaluation.get("weights_digest") != trained.result.weights_digest:
@@ -37,36 +31,35 @@ def report(campaign: Campaign, files: CampaignFiles, console: RunConsole) -> dic
             f"{files.directory}: the trained model is not scored yet; run `tenfold eval {files.directory}`"
         )
     plan = target_plan(campaign, manifest)
-    with closing(Ledger(files.ledger, read_only=True)) as ledger:
+    with workspace.ledger(read_only=True) as ledger:
         collected = collect(campaign, manifest, plan, trained, evaluation, audited, ledger)
-        collected |= _forecasts(campaign, files, manifest, trained, ledger, console) | changes_of(ledger)
+        collected |= _forecasts(workspace, trained, ledger) | changes_of(ledger)
         collected["learners"] = learners_record(campaign, plan, files.learners, ledger.events())
-    collected["layout_plan"] = _plan(files, console)
+    collected["layout_plan"] = _plan(workspace)
     write_json(files.report_json, collected)
     write_text(files.report_html, render(collected))
-    console.say(f"report: {files.report_html}")
+    workspace.console.say(f"report: {files.report_html}")
     return {"report": str(files.report_html)}
 
 
-def _plan(files: CampaignFiles, console: RunConsole) -> dict[str, Any] | None:
+def _plan(workspace: Workspace) -> dict[str, Any] | None:
     """What plan.json holds; null where there is none. A broken one costs its section, not the report."""
     try:
-        plan = read_plan(files.plan)
+        plan = read_plan(workspace.files.plan)
     except InputError as error:
-        console.say(f"warning: {error}; the report is without the plan")
+        workspace.console.warn(f"{error}; the report is without the plan")
         return None
     return plan.to_dict() if plan else None
 
 
-def _forecasts(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, trained: Trained, ledger: Ledger, console: RunConsole
-) -> dict[str, Any]:
+def _forecasts(workspace: Workspace, trained: Trained, ledger: Ledger) -> dict[str, Any]:
     """The keys of report.json about ladder, forecast and settlement; null where there is none."""
+    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
     ladder, laws = finished_ladder(campaign, files, manifest), None
     try:
         laws = fit_laws(ladder, manifest, campaign.seed) if ladder else None
     except InputError as error:
-        console.say(f"warning: {error}; the report is without the ladder")
+        workspace.console.warn(f"{error}; the report is without the ladder")
     target = target_identity(campaign, manifest)
     predictions = registered(ledger, target)
     plans = [quantity_record(prediction) for prediction in planned(ledger, target)]

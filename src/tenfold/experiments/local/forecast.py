@@ -10,10 +10,10 @@ import torch
 
 from tenfold.config import Model, Train
 from tenfold.core.errors import InputError
-from tenfold.experiments.local.calibration import Calibration
+from tenfold.experiments.local.calibration import MachineCalibration
 from tenfold.experiments.local.memory import LocalMemory, memory_of
-from tenfold.experiments.local.places import Place
-from tenfold.experiments.local.trace import StepTrace, trace_step
+from tenfold.experiments.local.operations import Place
+from tenfold.experiments.local.recorder import StepTrace, trace_step
 from tenfold.model import choose_compute_dtype
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -109,7 +109,7 @@ class LocalForecast:
             yield "  it may not fit: set train.micro_batch lower, or train a smaller model"
 
 
-def forecast_local(model: Model, train: Train, vocab_size: int, calibration: Calibration) -> LocalForecast:
+def forecast_local(model: Model, train: Train, vocab_size: int, calibration: MachineCalibration) -> LocalForecast:
     """Forecast the training of `model` as [train] says, with the calibration's threads, on the CPU.
 
     Raises InputError for what the calibration knows nothing about: another dtype than float32, compiled models, and
@@ -139,7 +139,7 @@ def _check(model: Model, train: Train) -> None:
         raise InputError(f"train.batch_tokens = {train.batch_tokens}: not a multiple of model.context {model.context}")
 
 
-def _shares(trace: StepTrace, calibration: Calibration) -> tuple[TimeShare, ...]:
+def _shares(trace: StepTrace, calibration: MachineCalibration) -> tuple[TimeShare, ...]:
     costs, factor = calibration.costs, calibration.factor
     found: dict[Place, dict[str, float]] = {}
     for operation, times in zip(trace.operations, trace.times, strict=True):

@@ -1,18 +1,114 @@
-"""Notes every operation of a training step below autograd: kind, sizes, place, seconds, and what memory it makes."""
+"""A training step followed operation by operation: kind, sizes, place in the model, seconds, and the memory it makes.
+
+A step is either run with a recorder below autograd, or traced without computing: FakeTensorMode of torch carries
+shapes, strides and lifetimes, so that what is counted is what the trainer's own code does, whatever becomes of it.
+"""
 
 import time
 import weakref
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tenfold.experiments.local.operation import Operation, kind_and_sizes
-from tenfold.experiments.local.places import Places
+from tenfold.config import Model, Train
+from tenfold.experiments.local.operations import Operation, Place, kind_and_sizes
 from tenfold.model import Transformer
+from tenfold.model.transformer import Block
+from tenfold.train.optimizers import build_optimizers
+from tenfold.train.ranks import Ranks
+from tenfold.train.step import TrainState, train_step
+
+FORWARD, BACKWARD, UPDATE = "forward", "backward", "update"
+
+
+class Places:
+    """Follows a step of a model.
+
+    In the forward pass modules say by hooks that they are at work. A node of the backward pass carries the number that
+    autograd had counted to when its forward operation ran, which leads back to the module.
+    """
+
+    def __init__(self, model: Transformer) -> None:
+        self.passes = 0
+        """Forward passes begun."""
+        self._model = model
+        self._stack: list[str] = []
+        self._numbers: list[int] = []  # autograd's count whenever the module at work changed
+        self._parts: list[str] = []  # the part at work from then on
+        self._updating = False
+        self._handles: list[Any] = []
+
+    def attach(self) -> None:
+        """Put the hooks in place."""
+        for part, module in _named_parts(self._model):
+            self._handles.append(module.register_forward_pre_hook(self._entering(part)))
+            self._handles.append(module.register_forward_hook(self._leaving))
+        self._handles.append(register_optimizer_step_pre_hook(self._update_begins))
+        self._handles.append(register_optimizer_step_post_hook(self._update_ends))
+
+    def detach(self) -> None:
+        """Take them away."""
+        for handle in self._handles:
+            handle.remove()
+
+    def current(self) -> Place:
+        """Where the operation that runs now belongs."""
+        node = torch._C._current_autograd_node()
+        if node is not None:
+            return Place(BACKWARD, self._part_of(node))
+        if self._stack:
+            return Place(FORWARD, self._stack[-1])
+        return Place(UPDATE, "optimizer" if self._updating else "clipping")
+
+    def _part_of(self, node: Any) -> str:
+        number = bisect_right(self._numbers, node._sequence_nr()) - 1
+        return (self._parts[number] if number >= 0 else "") or "gradients"
+
+    def _entering(self, part: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            self.passes += not self._stack
+            self._stack.append(part)
+            self._note()
+
+        return hook
+
+    def _leaving(self, *_: Any) -> None:
+        self._stack.pop()
+        self._note()
+
+    def _note(self) -> None:
+        self._numbers.append(torch._C._autograd._get_sequence_nr())
+        self._parts.append(self._stack[-1] if self._stack else "")
+
+    def _update_begins(self, *_: Any) -> None:
+        self._updating = True
+
+    def _update_ends(self, *_: Any) -> None:
+        self._updating = False
+
+
+def _named_parts(model: Transformer) -> Iterator[tuple[str, nn.Module]]:
+    """Modules with the part that their own work, outside the modules within them that are named too, counts to."""
+    yield "loss", model
+    yield "embedding", model.embedding
+    yield "norms", model.final_norm
+    for block in model.blocks:
+        assert isinstance(block, Block)
+        yield "residual", block
+        yield "norms", block.attention_norm
+        yield "attention", block.attention
+        yield "norms", block.mlp_norm
+        yield "MLP", block.mlp
+
 
 NOT_WORK = ("prim.", "profiler.")  # questions about a tensor without data, marks for a profiler
 
@@ -28,7 +124,7 @@ class StepRecord:
     """Of each operation; they mean something where the step was a real one."""
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class StepRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Fills a record, and a book of memory if there is one, while it is entered."""
 
     def __init__(self, model: Transformer, memory: "MemoryBook | None" = None) -> None:
@@ -36,7 +132,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.record, self.memory = StepRecord(), memory
         self._places = Places(model)
 
-    def __enter__(self) -> "Recorder":
+    def __enter__(self) -> "StepRecorder":
         self._places.attach()
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
@@ -105,3 +201,82 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _tensors(item)
+
+
+TRACED = 3  # equal micro-batches at most: the first, one in the middle that stands for all others, the last
+MIDDLE = 2
+
+
+@dataclass(frozen=True)
+class StepTrace:
+    """What a step does. `times` says how often each operation runs; `book` begins with building the model."""
+
+    operations: list[Operation]
+    times: list[int]
+    book: MemoryBook
+    built: int
+    """Events of the book before the step."""
+
+
+class _Building(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes in the book what the model and then the optimizer are made of."""
+
+    def __init__(self, book: MemoryBook) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.book, self.what = book, "weights"
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        self.book.note(result, self.what)
+        return result
+
+
+class _Finite(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Answers the step's one question, whether it was finite, with yes: nothing is computed that could tell."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        return True if func is torch.ops.aten._local_scalar_dense.default else func(*args, **(kwargs or {}))
+
+
+def micro_batches_of(sequences: int, micro_batch: int | None) -> list[int]:
+    """Sequences of each micro-batch, as the trainer splits a batch."""
+    whole, rest = divmod(sequences, micro_batch or sequences)
+    return [micro_batch or sequences] * whole + [rest] * (rest > 0)
+
+
+def trace_step(model: Model, train: Train, vocab_size: int) -> StepTrace:
+    """The step of [train] on the CPU in float32, eager."""
+    sizes = micro_batches_of(train.batch_tokens // model.context, train.micro_batch)
+    equal = sizes.count(sizes[0])
+    left_out = max(0, equal - TRACED)
+    book = MemoryBook()
+    with FakeTensorMode():
+        with _Building(book) as building:
+            network = Transformer(model, vocab_size, torch.float32)
+            building.what = "optimizer"
+            optimizers = build_optimizers(network, train.optimizer)
+        built = len(book.events)
+        batches = [torch.empty((size, model.context + 1), dtype=torch.int64) for size in sizes[left_out:]]
+        with _gradients_noted(network, book), _Finite(), StepRecorder(network, book) as recorder:
+            state = TrainState(network, optimizers, train, Ranks(0, 1, torch.device("cpu")))
+            train_step(state, batches, 1.0)
+    record = recorder.record
+    times = [
+        1 + left_out * (number == MIDDLE and operation.place.phase != UPDATE)
+        for operation, number in zip(record.operations, record.passes, strict=True)
+    ]
+    return StepTrace(record.operations, times, book, built)
+
+
+@contextmanager
+def _gradients_noted(network: Transformer, book: MemoryBook) -> Iterator[None]:
+    handles = [
+        p.register_post_accumulate_grad_hook(book.note_gradient)  # type: ignore[no-untyped-call]
+        for p in network.parameters()
+    ]
+    yield
+    for handle in handles:
+        handle.remove()

@@ -7,23 +7,24 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tenfold.config import Campaign, load_campaign
 from tenfold.core.console import RunConsole, run_console
-from tenfold.core.errors import TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
-from tenfold.data.verified import verified_manifest
-from tenfold.experiments.forecast.register import digest_of, target_identity, training_run
-from tenfold.experiments.local import Calibration, LocalForecast, calibrate, forecast_local
+from tenfold.data.manifest import verified_manifest
+from tenfold.experiments.local.calibration import MachineCalibration, calibrate
+from tenfold.experiments.local.forecast import LocalForecast, forecast_local
+from tenfold.experiments.register import planned, plans_in, same_as, saved_identity, target_identity, training_run
 from tenfold.learners.settings import batch_of, sharing_machine
 from tenfold.ledger import Ledger, Prediction, Run
-from tenfold.train.identity import RunIdentity, is_same_recipe
+from tenfold.ledger.metrics import PEAK_MEMORY as PEAK_RESIDENT
+from tenfold.ledger.metrics import TOKENS_PER_SECOND
 from tenfold.train.plan import RunPlan, plan_run
 from tenfold.train.ranks import Ranks, choose_device
 
 STEP_TIME, PEAK_MEMORY = "planned step time", "planned peak memory"
-PLANNED, IDENTITY = "planned", "planned_identity"  # of the basis: recipe, and configuration and data of the first
-SHOWN = 12  # digits of the recipe's hash in a quantity's name
 MIB, MS = 2**20, 1000
 RUN_BYTES = 18 * MIB
 """What a run takes beside its steps: evaluation, tokenizer, ledger, the product that MFU is measured with."""
@@ -97,10 +98,14 @@ def _why_not(campaign: Campaign, plan: RunPlan) -> str | None:
         return "step time and memory on a GPU are not forecast from measurements here"
     if plan.compiled:
         return 'this run will be compiled, and only eager steps can be forecast here: set train.compile = "off"'
+    if plan.compute_dtype is not torch.float32:
+        return 'this run computes in bf16, and only float32 steps can be forecast here: set train.precision = "float32"'
     return None
 
 
-def _forecast(campaign: Campaign, manifest: Manifest | None, plan: RunPlan, calibration: Calibration) -> LocalForecast:
+def _forecast(
+    campaign: Campaign, manifest: Manifest | None, plan: RunPlan, calibration: MachineCalibration
+) -> LocalForecast:
     """Of the steps, with what a run keeps in memory beside them."""
     train = campaign.train
     if campaign.learners.count:
@@ -119,7 +124,7 @@ def _registered(
     manifest: Manifest | None,
     plan: RunPlan,
     forecast: LocalForecast,
-    calibration: Calibration,
+    calibration: MachineCalibration,
 ) -> tuple[list[Prediction], list[str]]:
     """What the ledger holds of it, and why there may be nothing."""
     if manifest is None:
@@ -131,11 +136,12 @@ def _registered(
         if not planned(ledger, target):
             if training_run(ledger, target):
                 return [], ["not registered: training has begun, so this is no forecast any more"]
-            _register(ledger, target, _predictions(forecast, plan, calibration))
+            quantities = _predictions(forecast, plan, calibration)
+            plans_in(ledger).register(target.recipe, saved_identity(target), quantities)
         return planned(ledger, target), []
 
 
-def _predictions(forecast: LocalForecast, plan: RunPlan, calibration: Calibration) -> list[Prediction]:
+def _predictions(forecast: LocalForecast, plan: RunPlan, calibration: MachineCalibration) -> list[Prediction]:
     basis = {
         "steps": plan.steps,
         "calibration": {
@@ -153,25 +159,6 @@ def _predictions(forecast: LocalForecast, plan: RunPlan, calibration: Calibratio
     ]
 
 
-def _register(ledger: Ledger, target: RunIdentity, quantities: Sequence[Prediction]) -> None:
-    """All or nothing, with a hash over all that is said."""
-    first, *rest = [replace(q, basis=q.basis | {PLANNED: target.recipe}) for q in quantities]
-    identity = {IDENTITY: {"config": target.config, "manifest": target.manifest}}
-    said = [replace(first, basis=first.basis | identity), *rest]
-    digest = {"digest": digest_of(said)}
-    ledger.predict_together(
-        [replace(q, quantity=f"{target.recipe[:SHOWN]} {q.quantity}", basis=q.basis | digest) for q in said]
-    )
-
-
-def planned(ledger: Ledger, target: RunIdentity) -> list[Prediction]:
-    """What has been planned about the run of this configuration and data."""
-    every = [prediction for prediction in ledger.predictions() if PLANNED in prediction.basis]
-    firsts = [p.basis for p in every if IDENTITY in p.basis and is_same_recipe(p.basis[IDENTITY], target)]
-    mine = [p for p in every if firsts and p.basis[PLANNED] == firsts[0][PLANNED]]
-    return [replace(p, quantity=p.quantity.split(" ", 1)[1]) for p in mine]
-
-
 def settle_plan(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole) -> list[Prediction]:
     """Write beside what was planned what the finished training measured. Returns what is settled.
 
@@ -183,14 +170,8 @@ def settle_plan(campaign: Campaign, files: CampaignFiles, manifest: Manifest, co
         run = training_run(ledger, target)
         if not found or run is None or run.status != "done":
             return []
-        if digest_of(found) != found[0].basis["digest"]:
-            raise TenfoldError(f"{ledger.path}: the registered plan was changed afterwards; it cannot be settled")
         outcomes = _outcomes(ledger, run, plan_run(campaign, manifest.vocab_size, _alone(campaign)))
-        for prediction in found:
-            if prediction.outcome is None and prediction.quantity in outcomes:
-                name = f"{prediction.basis[PLANNED][:SHOWN]} {prediction.quantity}"
-                ledger.settle(name, outcomes[prediction.quantity])
-        settled = [prediction for prediction in planned(ledger, target) if prediction.outcome is not None]
+        settled = plans_in(ledger).settle(same_as(target), outcomes)
     for prediction in settled:
         console.say(f"settle: {_settlement_line(prediction)}")
     return settled
@@ -204,8 +185,8 @@ def _outcomes(ledger: Ledger, run: Run, plan: RunPlan) -> dict[str, float]:
     """Median step of the log intervals, highest resident memory; nothing for runs of several processes."""
     if run.description["numerics"].get("ranks") != 1:
         return {}
-    rates = [rate for _, rate in ledger.metric(run.id, "train/tokens_per_second")]
-    peaks = [peak for _, peak in ledger.metric(run.id, "train/peak_memory")]
+    rates = [rate for _, rate in ledger.metric(run.id, TOKENS_PER_SECOND)]
+    peaks = [peak for _, peak in ledger.metric(run.id, PEAK_RESIDENT)]
     time = {STEP_TIME: plan.tokens_per_step / statistics.median(rates) * MS} if rates else {}
     return time | ({PEAK_MEMORY: max(peaks) / MIB} if peaks else {})
 
@@ -218,6 +199,3 @@ def _settlement_line(prediction: Prediction) -> str:
         f"{prediction.quantity}: forecast {prediction.median:.4g}, measured {prediction.outcome:.4g} "
         f"{prediction.unit}: {prediction.error:+.1%}, {where} the 90% interval"
     )
-
-
-__all__ = ["LocalPlan", "plan_locally", "planned", "settle_plan"]

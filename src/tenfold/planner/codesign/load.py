@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tenfold.config.load import explain, parse_document, read_text
+from tenfold.config.base import explain, parse_document, read_text
 from tenfold.core.errors import InputError
 from tenfold.planner.codesign.goal import Goal, ModelSection
 from tenfold.planner.codesign.known import known_model

@@ -7,8 +7,9 @@ from typing import Protocol
 import numpy as np
 
 from tenfold.planner.cost.numbers import Array
-from tenfold.scaling import Points, ScalingLaw, fit_scaling_law, read_runs
 from tenfold.scaling.laws import HOFFMANN
+from tenfold.scaling.predict import ScalingLaw, fit_scaling_law
+from tenfold.scaling.table import Points, read_runs
 
 NINETY = 1.645
 

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from tenfold.config.base import Section
-from tenfold.config.load import explain, parse_document, read_text
+from tenfold.config.base import Section, explain, parse_document, read_text
 from tenfold.core.errors import InputError
 from tenfold.planner.fleet.choose import first_interval, standby_spares
 from tenfold.planner.fleet.rates import DAY, Cause, Component, profile_names, seconds

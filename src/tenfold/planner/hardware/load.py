@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tenfold.config.load import explain, parse_document, read_text
+from tenfold.config.base import explain, parse_document, read_text
 from tenfold.core.errors import InputError
 from tenfold.planner.hardware.accelerator import PRECISIONS, Accelerator, Precision
 from tenfold.planner.hardware.cluster import Cluster, Site, Tier, Wide

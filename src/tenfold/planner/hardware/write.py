@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tenfold.config.load import sections_in
+from tenfold.config.base import sections_in
 from tenfold.core.errors import InputError
 from tenfold.planner.hardware.accelerator import Accelerator
 from tenfold.planner.hardware.cluster import Cluster, Tier

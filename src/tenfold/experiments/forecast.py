@@ -1,0 +1,287 @@
+"""The forecast of a campaign: a law for every holdout, the loss curve, what more would buy, how long it takes here.
+
+It is made from the ladder, registered before training and settled after evaluation.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tenfold.config import Campaign
+from tenfold.core.console import RunConsole
+from tenfold.core.errors import InputError, Interrupted, TenfoldError
+from tenfold.core.folder import CampaignFiles
+from tenfold.core.text import duration
+from tenfold.data import Manifest
+from tenfold.experiments.curves import final_losses, measured_final_loss, rung_curve, target_curve
+from tenfold.experiments.ladder import LadderResult, fit_ladder_law, nats_per_token, run_ladder, run_table
+from tenfold.experiments.register import (
+    forecasts_in,
+    level_inside,
+    refuse_after_the_fact,
+    registered,
+    same_as,
+    saved_identity,
+    target_identity,
+    training_run,
+)
+from tenfold.experiments.trial import time_trial
+from tenfold.ledger import Ledger, Prediction
+from tenfold.ledger.events import TransferChecked
+from tenfold.ledger.metrics import LOSS
+from tenfold.scaling.band import FinalLoss
+from tenfold.scaling.curve import Curve
+from tenfold.scaling.predict import Forecast, ScalingLaw, describe_law, what_more_buys
+from tenfold.scaling.table import RunTable
+from tenfold.train.finished import trained_as
+from tenfold.train.plan import RunPlan, plan_run
+from tenfold.train.ranks import Ranks, choose_device
+
+WHAT_MORE_BUYS = {
+    "compute_optimal": "best split of this compute",
+    "ten_times_compute": "10x the compute",
+    "ten_times_data": "10x the data",
+}
+
+
+def predict(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole) -> list[Prediction]:
+    """The registered forecast; made now, after the ladder, if there is none and training has not begun.
+
+    Raises TenfoldError when training has begun without one, InputError when no ladder can be made or fitted.
+    """
+    target = target_identity(campaign, manifest)
+    with closing(Ledger(files.ledger)) as ledger:
+        predictions = registered(ledger, target)
+        if predictions:
+            return predictions
+        refuse_after_the_fact(ledger, target)
+        ladder = run_ladder(campaign, files, manifest, console)
+        if ladder.transfer:
+            console.say(f"ladder: {ladder.transfer.text}")
+            ledger.event(TransferChecked(ladder.transfer.holds), ladder.transfer.text)
+        quantities = make_forecast(campaign, files, manifest, ladder, console)
+        forecasts_in(ledger).register(target.recipe, saved_identity(target), quantities)
+        return registered(ledger, target)
+
+
+def predict_before_training(
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole
+) -> list[Prediction]:
+    """The same within `tenfold run`, which goes on without a forecast where none can be made, and says why."""
+    if not campaign.ladder.sizes:
+        return []
+    target = target_identity(campaign, manifest)
+    with closing(Ledger(files.ledger)) as ledger:
+        if training_run(ledger, target) and not registered(ledger, target):
+            console.say("predict: training began without a forecast; it goes on without one")
+            return []
+    try:
+        predictions = predict(campaign, files, manifest, console)
+    except InputError as error:
+        console.say(f"warning: {error}; going on without a forecast")
+        return []
+    for line in forecast_lines(predictions):
+        console.say(f"predict: {line}")
+    return predictions
+
+
+def settle_forecast(
+    campaign: Campaign,
+    files: CampaignFiles,
+    manifest: Manifest,
+    evaluation: Mapping[str, Any],
+    console: RunConsole,
+) -> list[Prediction]:
+    """Score every forecast against what was measured."""
+    with closing(Ledger(files.ledger)) as ledger:
+        target = target_identity(campaign, manifest)
+        if not registered(ledger, target):
+            return []
+        outcomes = _outcomes(campaign, files, manifest, evaluation, ledger)
+        settled = forecasts_in(ledger).settle(same_as(target), outcomes)
+    for prediction in settled:
+        console.say(f"settle: {settlement_line(prediction)}")
+    return settled
+
+
+def _outcomes(
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, evaluation: Mapping[str, Any], ledger: Ledger
+) -> dict[str, float]:
+    trained = trained_as(campaign, manifest, files)
+    scores = {name: score["bits_per_byte"] for name, score in evaluation["holdouts"].items()}
+    run = next(run for run in ledger.runs() if run.fingerprint == trained.result.fingerprint)
+    losses = ledger.metric(run.id, LOSS)
+    alone = run.description["numerics"]["ranks"] == 1  # as the trial was
+    return {
+        **{f"{name} bits per byte": score for name, score in scores.items()},
+        **{f"{name} loss": nats_per_token(manifest, name, score) for name, score in scores.items()},
+        "training loss": measured_final_loss(campaign, target_plan(campaign, manifest), losses),
+        **({"training time": trained.result.seconds} if alone else {}),
+    }
+
+
+def forecast_lines(predictions: Sequence[Prediction]) -> list[str]:
+    """The forecast for people."""
+    lines = [_quantity_line(prediction) for prediction in predictions]
+    basis = predictions[0].basis
+    lines.append(f"law {basis['law']['form']}, {basis['law']['formula']}, loss on {basis['holdout']}")
+    for key, what in WHAT_MORE_BUYS.items():
+        more = basis[key]
+        low, high = more["intervals"]["0.8"]
+        lines.append(f"{what}: N={more['N']:.3g} D={more['D']:.3g}, loss {more['loss']:.4g} ({low:.4g} – {high:.4g})")
+    return lines + [f"note: {note}" for note in basis["notes"]]
+
+
+def _quantity_line(prediction: Prediction) -> str:
+    seconds = prediction.unit == "seconds"
+    show = duration if seconds else "{:.4g}".format
+    edges = (f"{float(level):.0%} {show(low)} – {show(high)}" for level, (low, high) in prediction.intervals.items())
+    unit = "" if seconds or prediction.unit in prediction.quantity else f" {prediction.unit}"
+    return f"{prediction.quantity} {show(prediction.median)}{unit} ({', '.join(edges)})"
+
+
+def settlement_line(prediction: Prediction) -> str:
+    """What was forecast, what came, and how far off."""
+    level = level_inside(prediction)
+    where = "outside the 95% interval" if level == "outside" else f"inside the {float(level):.0%} interval"
+    return (
+        f"{prediction.quantity}: forecast {prediction.median:.4g}, measured {prediction.outcome:.4g} "
+        f"{prediction.unit}: {prediction.error:+.1%}, {where}"
+    )
+
+
+EPOCH_SLACK = 0.05
+
+
+@dataclass(frozen=True)
+class Laws:
+    """What was fitted to the ladder."""
+
+    holdout: str
+    """The first holdout: its loss is the one that budgets and changes are weighed by."""
+    by_holdout: dict[str, ScalingLaw]
+    """Laws in nats per token of each holdout."""
+    left_out: tuple[str, ...] = ()
+    """Holdouts without a law, and why."""
+
+
+def fit_laws(ladder: LadderResult, manifest: Manifest, seed: int) -> Laws:
+    """A law for every holdout. Raises InputError when there is none to judge on or no law can be identified."""
+    names = [text.name for text in manifest.holdouts]
+    if not names:
+        raise InputError("predict: the corpus has no holdout to forecast the loss on; add one to [[data.holdouts]]")
+    fitted, left_out = {names[0]: fit_ladder_law(holdout_table(ladder, manifest, names[0]), seed)}, []
+    for name in names[1:]:
+        try:
+            fitted[name] = fit_ladder_law(holdout_table(ladder, manifest, name), seed)
+        except InputError as error:  # small runs may learn nothing about a far holdout: no reason to stop
+            left_out.append(f"no forecast of {name}: {error}")
+    return Laws(names[0], fitted, tuple(left_out))
+
+
+def holdout_table(ladder: LadderResult, manifest: Manifest, name: str) -> RunTable:
+    """The rungs with their loss on one holdout, in nats per token."""
+    losses = [nats_per_token(manifest, name, rung.holdouts[name]) for rung in ladder.rungs]
+    return run_table(ladder.rungs, losses, f"ladder, {name}", manifest.tokens)
+
+
+def make_forecast(
+    campaign: Campaign, files: CampaignFiles, manifest: Manifest, ladder: LadderResult, console: RunConsole
+) -> list[Prediction]:
+    """Everything that can be said about the target before it is trained."""
+    laws, plan = fit_laws(ladder, manifest, campaign.seed), target_plan(campaign, manifest)
+    target = ladder.plan.target
+    forecasts = {name: forecast_target(law, ladder, manifest) for name, law in laws.by_holdout.items()}
+    main = forecasts[laws.holdout]
+    shared: dict[str, Any] = {
+        "target": {"N": target.parameters, "D": target.tokens, "C": target.compute, "steps": plan.steps},
+        "holdout": laws.holdout,
+    }
+    basis = shared | {
+        "rungs": [asdict(rung) for rung in ladder.rungs],
+        "law": describe_law(laws.by_holdout[laws.holdout]),
+        "notes": [*main.notes, *_notes(campaign, manifest, ladder), *laws.left_out],
+        **what_more_buys(laws.by_holdout[laws.holdout], main),
+    }
+    quantities = [Prediction(f"{laws.holdout} loss", "nats per token", main.loss, _texts(main), basis)]
+    for name, forecast in forecasts.items():
+        factor = 1 / nats_per_token(manifest, name, 1.0)
+        intervals = {level: (low * factor, high * factor) for level, (low, high) in _texts(forecast).items()}
+        quantities.append(
+            Prediction(f"{name} bits per byte", "bits per byte", forecast.loss * factor, intervals, shared)
+        )
+    try:
+        quantities.append(_training_loss(campaign, files, manifest, ladder, plan, shared))
+    except InputError as error:
+        console.say(f"warning: no forecast of the training loss and its curve: {error}")
+    try:
+        trial = time_trial(campaign, files, manifest, plan, console)
+        quantities.append(Prediction("training time", "seconds", trial.seconds, trial.intervals, shared | trial.basis))
+    except Interrupted:
+        raise
+    except (TenfoldError, RuntimeError, MemoryError, OSError) as error:  # it may need more than one process has
+        console.say(f"warning: no forecast of the training time: {str(error).splitlines()[0]}")
+    return quantities
+
+
+def _notes(campaign: Campaign, manifest: Manifest, ladder: LadderResult) -> list[str]:
+    """In what the target differs from its rungs beyond size and length."""
+    notes, kind = [], campaign.train.schedule.kind
+    if kind != "wsd":
+        notes.append(f"the target's schedule is {kind}, the rungs cool down from a constant rate")
+    epochs = ladder.plan.target.tokens / manifest.tokens
+    if epochs > 1 + EPOCH_SLACK:
+        notes.append(f"the target sees its data {epochs:.2g} times: what repeating costs is not in the ladder's law")
+    learners = campaign.learners.count
+    if learners > 1:
+        notes.append(f"the target is trained by {learners} learners, rungs by one: what that costs is not in the law")
+    if ladder.transfer is not None and not ladder.transfer.holds:
+        notes.append(ladder.transfer.text)
+    return notes
+
+
+def target_plan(campaign: Campaign, manifest: Manifest) -> RunPlan:
+    """The numbers of the target's run."""
+    return plan_run(campaign, manifest.vocab_size, Ranks(0, 1, choose_device(campaign.train.device)))
+
+
+def forecast_target(law: ScalingLaw, ladder: LadderResult, manifest: Manifest) -> Forecast:
+    """The law at the target, its distinct tokens being the corpus's at most."""
+    target = ladder.plan.target
+    unique = float(min(target.tokens, manifest.tokens))
+    return law.forecast(law.points(float(target.parameters), float(target.tokens), unique))[0]
+
+
+def _training_loss(
+    campaign: Campaign,
+    files: CampaignFiles,
+    manifest: Manifest,
+    ladder: LadderResult,
+    plan: RunPlan,
+    shared: Mapping[str, Any],
+) -> Prediction:
+    """Final training loss and the curve up to it. Raises InputError when the rungs' curves cannot be fitted."""
+    curves = ladder_curves(campaign, files, ladder)
+    table = run_table(ladder.rungs, final_losses(curves), "ladder, training loss", manifest.tokens)
+    forecast = forecast_target(fit_ladder_law(table, campaign.seed), ladder, manifest)
+    final = FinalLoss(forecast.loss, forecast.intervals)
+    curve = target_curve(campaign, plan, float(ladder.plan.target.parameters), curves, final)
+    basis = {**shared, "curve": curve.record()}
+    return Prediction("training loss", "nats per token", forecast.loss, _texts(forecast), basis)
+
+
+def ladder_curves(campaign: Campaign, files: CampaignFiles, ladder: LadderResult) -> list[Curve]:
+    """The loss curve of every rung, in the order of `ladder.rungs`."""
+    branches = {
+        (task.trunk.name, rung.steps): (task.trunk, rung) for task in ladder.plan.rungs for rung in task.trunk.rungs
+    }
+    with closing(Ledger(files.ledger, read_only=True)) as ledger:
+        runs = {run.fingerprint: run for run in ledger.runs()}
+        return [
+            rung_curve(ledger, runs, campaign, *branches[result.size, result.steps], result) for result in ladder.rungs
+        ]
+
+
+def _texts(forecast: Forecast) -> dict[str, tuple[float, float]]:
+    return {str(level): edges for level, edges in forecast.intervals.items()}

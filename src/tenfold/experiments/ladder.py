@@ -1,0 +1,248 @@
+"""The ladder of a campaign: which rungs belong to it, training them side by side, and the tables of their losses."""
+
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tenfold.config import Campaign
+from tenfold.core.console import RunConsole
+from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core.files import write_json
+from tenfold.core.folder import CampaignFiles
+from tenfold.core.processes import Child, Children
+from tenfold.core.progress import Rate
+from tenfold.data import Manifest
+from tenfold.experiments.design import Target, Trunk, design_ladder, target_of
+from tenfold.experiments.tasks import (
+    RungResult,
+    Task,
+    TransferCheck,
+    check_transfer,
+    ladder_tasks,
+    refuse_divergence,
+    transfer_tasks,
+)
+from tenfold.experiments.trunk import work_on
+from tenfold.machine import usable_cores
+from tenfold.scaling.laws import ladder_laws
+from tenfold.scaling.predict import ScalingLaw, fit_scaling_law
+from tenfold.scaling.table import Points, RunTable
+from tenfold.train.plan import plan_run
+from tenfold.train.ranks import Ranks, choose_device
+
+
+@dataclass(frozen=True)
+class LadderPlan:
+    """The target, the trunks below it, and the tasks: those of the ladder and those of the check of transfer."""
+
+    target: Target
+    trunks: tuple[Trunk, ...]
+    rungs: tuple[Task, ...]
+    transfer: tuple[Task, ...]
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All of them."""
+        return self.rungs + self.transfer
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all of it has been trained."""
+        return all(task.is_done for task in self.tasks)
+
+
+@dataclass(frozen=True)
+class LadderResult:
+    """Finished rungs, in order of compute, and whether the best learning rate transfers (None: not checked)."""
+
+    plan: LadderPlan
+    rungs: tuple[RungResult, ...]
+    transfer: TransferCheck | None
+
+    @property
+    def seconds(self) -> float:
+        """Process time of all trunks and cool-downs."""
+        trunks = {rung.trunk_fingerprint: rung.trunk_seconds for rung in self.rungs}
+        return sum(trunks.values()) + sum(rung.seconds for rung in self.rungs)
+
+
+def plan_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> LadderPlan:
+    """What belongs to the ladder. Raises InputError when there is none, or when the target is too small for one."""
+    if not campaign.ladder.sizes:
+        raise InputError(f"{files.directory}: ladder.sizes = 0: no ladder is asked for; give 3 or more")
+    plan = plan_run(campaign, manifest.vocab_size, Ranks(0, 1, choose_device(campaign.train.device)))
+    target = target_of(campaign, manifest.vocab_size, plan.steps * plan.tokens_per_step)
+    trunks = design_ladder(campaign, manifest.vocab_size, target)
+    checked = transfer_tasks(files.ladder, trunks, campaign, manifest.digest) if campaign.ladder.transfer else []
+    rungs = ladder_tasks(files.ladder, trunks, campaign, manifest.digest)
+    return LadderPlan(target, trunks, tuple(rungs), tuple(checked))
+
+
+def run_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole) -> LadderResult:
+    """Train what is missing of the ladder, as many rungs at a time as the machine takes."""
+    plan = plan_ladder(campaign, files, manifest)
+    train_tasks(plan.tasks, campaign, files, console, "ladder")
+    return ladder_result(plan)
+
+
+def join_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> LadderResult:
+    """Work on the ladder in this process, beside whoever else does."""
+    plan = plan_ladder(campaign, files, manifest)
+    work_on(plan.tasks, files)
+    return ladder_result(plan)
+
+
+def ladder_result(plan: LadderPlan) -> LadderResult:
+    """What came of a finished ladder. Raises InputError when one of its rungs met a loss that is not finite."""
+    refuse_divergence(plan.rungs)
+    rungs = sorted((result for task in plan.rungs for result in task.results), key=lambda rung: rung.compute)
+    return LadderResult(plan, tuple(rungs), check_transfer(plan.trunks, plan.rungs, plan.transfer))
+
+
+def finished_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> LadderResult | None:
+    """The ladder of this campaign, if it has been trained."""
+    if not campaign.ladder.sizes:
+        return None
+    try:
+        plan = plan_ladder(campaign, files, manifest)
+        return ladder_result(plan) if plan.is_done else None
+    except InputError:
+        return None  # too small for a ladder, or its rungs diverged
+
+
+POLL_S = 0.2
+GRACE_S = 60.0  # a worker that was asked to stop saves first
+
+
+def train_tasks(
+    tasks: Sequence[Task], campaign: Campaign, files: CampaignFiles, console: RunConsole, name: str
+) -> None:
+    """Train what is not finished yet, as many tasks at a time as fit. Raises TenfoldError when a rung fails."""
+    unfinished = sorted((task for task in tasks if not task.is_done), key=lambda task: -task.trunk.flops)
+    if not unfinished:
+        return
+    files.ladder.mkdir(parents=True, exist_ok=True)
+    plan = files.ladder / f"{name}-plan.json"
+    record = {"campaign": str(files.directory), "tasks": [task.to_dict() for task in unfinished]}
+    write_json(plan, record)
+    count = min(worker_count(campaign), len(unfinished))
+    console.say(
+        f"{name}: {sum(len(task.trunk.rungs) for task in unfinished)} rungs on {len(unfinished)} trunks, "
+        f"{count} at a time"
+    )
+    with _workers(plan, count) as workers:
+        _follow(_Progress(unfinished, console, name), workers)
+    plan.unlink()
+
+
+def worker_count(campaign: Campaign) -> int:
+    """Rungs trained at the same time on this machine."""
+    if campaign.ladder.workers:
+        return campaign.ladder.workers
+    if choose_device(campaign.train.device).type == "cuda":
+        return torch.cuda.device_count()
+    return max(1, usable_cores() // campaign.ladder.threads)
+
+
+@contextmanager
+def _workers(plan: Path, count: int) -> Iterator[Children]:
+    """Worker processes; whatever ends this block stops them, and they save what they have."""
+    command = (sys.executable, "-m", "tenfold", "worker", str(plan))
+    children = Children()
+    try:
+        for number in range(count):
+            children.start(Child(f"worker {number}", command, _one_gpu(number)))
+        yield children
+    finally:
+        children.stop_all(GRACE_S)
+
+
+def _one_gpu(number: int) -> dict[str, str]:
+    """Environment in which a worker sees one GPU, where there are any."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    devices = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+    return {"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {}
+
+
+def _follow(progress: "_Progress", workers: Children) -> None:
+    """Wait until all have ended well."""
+    while workers.running:
+        _refuse_failure(workers, progress.name)
+        progress.show()
+        time.sleep(POLL_S)
+    _refuse_failure(workers, progress.name)
+    progress.show()
+    if not progress.is_done:
+        raise TenfoldError(f"{progress.name}: the workers ended before all rungs were done; run again to go on")
+
+
+def _refuse_failure(workers: Children, name: str) -> None:
+    for ended in workers.poll():
+        if ended.code:
+            raise TenfoldError(f"{name}: a worker ended with {ended.how}; its own line says why")
+
+
+class _Progress:
+    """A line for each finished rung, with the share of the work done and the time left."""
+
+    def __init__(self, tasks: Sequence[Task], console: RunConsole, name: str) -> None:
+        self.tasks, self.console, self.name = tasks, console, name
+        self._rate = Rate(self._done)  # first: others may finish rungs meanwhile
+        self._seen = {result.fingerprint for task in tasks for result in task.results}
+        self._all = sum(task.trunk.flops for task in tasks)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every rung is finished."""
+        return all(task.is_done for task in self.tasks)
+
+    @property
+    def _done(self) -> float:
+        return sum(task.flops_done for task in self.tasks)
+
+    def show(self) -> None:
+        """Say what has finished since the last time."""
+        for task in self.tasks:
+            for result in task.results:
+                if result.fingerprint not in self._seen:
+                    self._seen.add(result.fingerprint)
+                    self.console.say(self._line(result))
+
+    def _line(self, result: RungResult) -> str:
+        done = self._done
+        factor = "" if result.rate_factor == 1.0 else f" at {result.rate_factor:g}x the learning rate"
+        scores = "  ".join(f"{name} {value:.3f}" for name, value in result.holdouts.items())
+        return (
+            f"{self.name}: {result.size}{factor}, {result.tokens:,} tokens: bits per byte {scores}  "
+            f"({done / self._all:.0%}, {self._rate.rate(done):.2g} FLOP/s, {self._rate.eta(done, self._all)})"
+        )
+
+
+def nats_per_token(manifest: Manifest, holdout: str, bits_per_byte: float) -> float:
+    """Loss on a holdout: its bits are spread over its tokens."""
+    text = next(text for text in manifest.holdouts if text.name == holdout)
+    return bits_per_byte * math.log(2) * text.bytes / text.tokens
+
+
+def fit_ladder_law(table: RunTable, seed: int) -> ScalingLaw:
+    """The law of a ladder, its coefficients held near usual ones."""
+    return fit_scaling_law(table, seed=seed, laws=ladder_laws(table))
+
+
+def run_table(rungs: Sequence[RungResult], losses: Sequence[float], source: str, corpus_tokens: int) -> RunTable:
+    """Rungs with a loss each. Cool-downs of one trunk share its luck, so the bootstrap draws them together."""
+    tokens = [float(rung.tokens) for rung in rungs]
+    points = Points.of(
+        [rung.parameters for rung in rungs],
+        tokens,
+        [rung.compute for rung in rungs],
+        [min(seen, corpus_tokens) for seen in tokens],
+    )
+    return RunTable.of(points, losses, [rung.trunk_fingerprint for rung in rungs], source)

@@ -1,1 +1,0 @@
-"""The ladder of a campaign: which rungs there are, training them side by side, what came of them."""

@@ -1,0 +1,246 @@
+"""From the curves of small runs to the whole curve of a larger one, with bands that its own backtests set.
+
+Backtest: for every split of the sizes, fit the smaller ones and predict the curves of each larger one from its last
+loss. The form with the smallest mean error at the target's distance is chosen, and its errors along the run set the
+width of the bands:
+
+* an error at a distance (log of the ratio of parameter counts) below the target's is scaled up in proportion, because
+  what a form gets wrong about size grows with the distance;
+* the spread at each share of the run is the root mean square over the backtests, times Student's t for as many degrees
+  of freedom as sizes were predicted: few backtests give wide bands;
+* the final-loss interval moves the whole curve; both are independent and add in squares.
+
+A form is what carries the shape of a curve from small runs to a larger one: how far above its end the curve lies at
+each step. Where the end is, the final-loss forecast says.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from tenfold.core.errors import InputError
+from tenfold.scaling.band import Band, CurveForecast, FinalLoss
+from tenfold.scaling.committee import student
+from tenfold.scaling.curve import Curve, CurveRun, Floats, Steps
+from tenfold.scaling.curve_law import MultiPowerLaw, fit_law
+
+SIZES_TO_FOLLOW = 5  # from four sizes two splits remain to choose by, and the choice is luck
+PLACES = np.unique(np.concatenate([np.geomspace(0.002, 0.05, 24), np.linspace(0.05, 1, 96)]))
+"""Shares of a run at which curves of different length are compared."""
+SAME_SCHEDULE = 0.05
+"""Two schedules are the same if their factors differ by at most this anywhere after warm-up."""
+
+
+class Form(Protocol):
+    """The shape of a curve, learnt from small runs."""
+
+    def anchored(self, run: CurveRun, steps: Steps, final: float) -> Floats:
+        """(points,) losses after `steps`, such that the run ends at `final`."""
+        ...
+
+
+@dataclass(frozen=True)
+class LawForm:
+    """The multi-power law; the anchor decides its floor for the new size: L(t) = final + above(t) − above(T)."""
+
+    law: MultiPowerLaw
+
+    def anchored(self, run: CurveRun, steps: Steps, final: float) -> Floats:
+        above = self.law.above_floor(run, np.append(steps, run.steps))
+        return np.asarray(final + above[:-1] - above[-1])
+
+
+@dataclass(frozen=True)
+class CollapseForm:
+    """One normalised curve for all sizes: (L(t) − L0) / (L(T) − L0) as a function of t / T.
+
+    Qiu et al., arXiv 2507.02119: curves of compute-optimal runs under one schedule collapse. L0 is the offset at which
+    the given curves agree best, in units of loss.
+    """
+
+    offset: float
+    shape: Floats
+    """(places,) the mean normalised curve at PLACES."""
+
+    def anchored(self, run: CurveRun, steps: Steps, final: float) -> Floats:
+        normalised = np.exp(np.interp(np.log(steps / run.steps), np.log(PLACES), np.log(self.shape)))
+        return self.offset + (final - self.offset) * normalised
+
+
+def fit_collapse(curves: Sequence[Curve]) -> CollapseForm:
+    """The offset that makes the normalised curves agree best, and their mean."""
+    places = np.array([at_places(curve) for curve in curves])
+    ends = places[:, -1:]
+    lowest = float(places.min(initial=np.inf, where=np.isfinite(places)))
+    gaps = lowest * np.geomspace(1e-3, 1, 120)
+    offset = lowest - min(gaps, key=lambda gap: _disagreement(places, ends, lowest - gap))
+    return CollapseForm(offset, _mean_shape((places - offset) / (ends - offset)))
+
+
+def _disagreement(places: Floats, ends: Floats, offset: float) -> float:
+    """Variance between the curves, in units of loss²."""
+    shapes = (places - offset) / (ends - offset)
+    gap = (shapes - _mean_shape(shapes)) * (ends - offset)
+    return float(np.mean(gap[np.isfinite(gap)] ** 2))
+
+
+def _mean_shape(shapes: Floats) -> Floats:
+    """(places,) mean over the curves that have a place; before the first of them, the value there."""
+    known = np.isfinite(shapes)
+    counts = known.sum(axis=0)
+    means = np.where(known, shapes, 0).sum(axis=0) / np.maximum(counts, 1)
+    first = int(np.argmax(counts > 0))
+    means[:first] = means[first]
+    return np.asarray(means)
+
+
+def at_places(curve: Curve) -> Floats:
+    """(places,) the curve's losses at shares of its run; not a number before its first point."""
+    return np.asarray(np.interp(PLACES * curve.run.steps, curve.steps, curve.losses, left=np.nan))
+
+
+def same_schedule(one: CurveRun, other: CurveRun) -> bool:
+    """Whether two runs have the same learning-rate factor at every share of the run after both have warmed up."""
+    start = max(one.warmup_steps / one.steps, other.warmup_steps / other.steps)
+    places = np.linspace(start, 1, 64)
+    return bool(np.abs(_factors(one, places) - _factors(other, places)).max() <= SAME_SCHEDULE)
+
+
+def _factors(run: CurveRun, places: Floats) -> Floats:
+    steps = np.arange(1, run.steps + 1)
+    return np.asarray(np.interp(places * run.steps, steps, run.learning_rates / run.learning_rates.max()))
+
+
+def forms_for(curves: Sequence[Curve], target: CurveRun) -> Mapping[str, Callable[[Sequence[Curve]], Form]]:
+    """The forms worth trying: amplitudes that follow size only where enough sizes show how, the collapse only where
+    every curve has the target's schedule."""
+    forms: dict[str, Callable[[Sequence[Curve]], Form]] = {"multi-power law": lambda given: LawForm(fit_law(given))}
+    if len({curve.run.parameters for curve in curves}) >= SIZES_TO_FOLLOW:
+        forms["multi-power law, amplitudes following size"] = lambda given: LawForm(fit_law(given, trends=True))
+    if all(same_schedule(curve.run, target) for curve in curves):
+        forms["collapse"] = fit_collapse
+    return forms
+
+
+POINTS = 256
+AVERAGED = 192
+"""Points that a rung's curve is averaged to; the last of them is its end."""
+SMALLEST_FIT = 2  # sizes
+NEIGHBOURS = 6  # places, each about a hundredth of the run
+
+
+@dataclass(frozen=True)
+class CurveBacktest:
+    """One backtest: a form fitted on sizes up to `fitted_to`, held against a curve of `predicted` parameters."""
+
+    form: str
+    fitted_to: float
+    predicted: float
+    errors: Floats
+    """(places,) log of predicted over measured loss; not a number before the curve's first point after warm-up."""
+
+    @property
+    def distance(self) -> float:
+        """Log of the ratio of sizes."""
+        return float(np.log(self.predicted / self.fitted_to))
+
+    def scale(self, distance: float) -> float:
+        """What an error at this trial's distance is taken to be at another one."""
+        return max(1.0, distance / self.distance)
+
+    @property
+    def mean_error(self) -> float:
+        """Mean absolute error over the steps of the run."""
+        known = np.isfinite(self.errors)
+        return float(np.average(np.abs(self.errors[known]), weights=np.gradient(PLACES)[known]))
+
+
+def backtest(rungs: Sequence[Curve], target: CurveRun) -> list[CurveBacktest]:
+    """Every form, fitted on the smaller sizes of every split, held against every curve of every larger size."""
+    curves = [_observed(curve) for curve in rungs]
+    sizes = sorted({curve.run.parameters for curve in curves})
+    if len(sizes) <= SMALLEST_FIT:
+        raise InputError(f"rungs of {len(sizes)} sizes; a curve forecast needs {SMALLEST_FIT + 1} to test itself on")
+    return [
+        CurveBacktest(name, largest, curve.run.parameters, _errors(form, curve))
+        for name, fit in forms_for(curves, target).items()
+        for largest in sizes[SMALLEST_FIT - 1 : -1]
+        for form in [fit([curve for curve in curves if curve.run.parameters <= largest])]
+        for curve in curves
+        if curve.run.parameters > largest
+    ]
+
+
+def forecast_curve(rungs: Sequence[Curve], target: CurveRun, final: FinalLoss) -> CurveForecast:
+    """The target's whole curve, ending at the final-loss forecast, with a band for each of its intervals.
+
+    `rungs` are curves of at least three sizes; several of one size (a trunk and its cool-downs, seeds) are welcome. All
+    sizes are compared in parameters, all learning rates in a unit that transfers across sizes.
+    """
+    curves = [_observed(curve) for curve in rungs]
+    trials = backtest(curves, target)
+    distance = float(np.log(target.parameters / max(curve.run.parameters for curve in curves)))
+    errors = _mean_errors(trials, distance)
+    chosen = min(errors, key=lambda name: errors[name])
+    form = forms_for(curves, target)[chosen](curves)
+    steps = _steps_of(target)
+    losses = form.anchored(target, steps, final.value)
+    own = [trial for trial in trials if trial.form == chosen]
+    along = losses * np.interp(steps / target.steps, PLACES, _spread(own, distance))
+    freedom = len({trial.predicted for trial in own})
+    bands = tuple(_band(level, losses, along * student(level, freedom), final) for level in sorted(final.intervals))
+    return CurveForecast(steps, losses, bands, chosen, errors)
+
+
+def _mean_errors(trials: Sequence[CurveBacktest], distance: float) -> dict[str, float]:
+    """Mean absolute error of each form at the target's distance."""
+    by_form: dict[str, list[float]] = {}
+    for trial in trials:
+        by_form.setdefault(trial.form, []).append(trial.mean_error * trial.scale(distance))
+    return {form: float(np.mean(errors)) for form, errors in by_form.items()}
+
+
+def _band(level: float, losses: Floats, along: Floats, final: FinalLoss) -> Band:
+    """The interval at the end and the spread along the curve, added in squares on each side."""
+    low, high = final.intervals[level]
+    below, above = final.value - low, high - final.value
+    return Band(level, losses - np.hypot(below, along), losses + np.hypot(above, along))
+
+
+def _spread(trials: Sequence[CurveBacktest], distance: float) -> Floats:
+    """(places,) root mean square error, each scaled to the target's distance."""
+    scaled = np.array([trial.errors * trial.scale(distance) for trial in trials])
+    known = np.isfinite(scaled)
+    squares = _with_neighbours((np.where(known, scaled, 0) ** 2).sum(axis=0))
+    spread = np.sqrt(squares / np.maximum(_with_neighbours(known.sum(axis=0)), 1e-9))
+    first = int(np.argmax(known.any(axis=0)))
+    spread[:first] = spread[first]
+    return np.asarray(spread)
+
+
+def _with_neighbours(values: Floats) -> Floats:
+    """(places,) sums over NEIGHBOURS places either side: what went wrong at one place might have at the next."""
+    sums = np.convolve(values, np.ones(2 * NEIGHBOURS + 1), mode="same")
+    sums[-1] = values[-1]  # the curve is anchored at its end
+    return sums
+
+
+def _errors(form: Form, curve: Curve) -> Floats:
+    """(places,) log of predicted over measured, the prediction anchored at the curve's own last loss."""
+    steps = np.maximum(np.round(PLACES * curve.run.steps), 1).astype(np.int64)
+    return np.log(form.anchored(curve.run, steps, float(curve.losses[-1])) / at_places(curve))
+
+
+def _observed(curve: Curve) -> Curve:
+    """After warm-up, averaged, the run cut at the last loss."""
+    kept = curve.after_warmup().averaged(AVERAGED)
+    return replace(kept, run=replace(kept.run, learning_rates=kept.run.learning_rates[: kept.steps[-1]]))
+
+
+def _steps_of(target: CurveRun) -> Steps:
+    """About POINTS steps from the end of warm-up to the last, dense at both where the curve bends."""
+    first, last = target.warmup_steps, target.steps
+    even, early = np.linspace(first, last, POINTS // 2), np.geomspace(first, last, POINTS // 2)
+    return np.unique(np.round(np.concatenate([even, early])).astype(np.int64))

@@ -1,0 +1,250 @@
+"""What every law is, and the family of laws that are a floor E plus power-law terms.
+
+ln L = logsumexp(e, x1, x2, ...) with e = ln E and each x linear in ln N, ln D or ln C (Hoffmann et al.,
+arXiv 2203.15556, appendix D.2). It never leaves the positive numbers and its gradient is a weighted mean. The plainest
+of the family, loss from compute alone, stands at the end; laws.py has the others.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from tenfold.scaling.solve import Effort, GaussianPrior, Problem, solve
+from tenfold.scaling.table import FloatArray, Points, RunTable
+
+
+class Law(Protocol):
+    """One form of scaling law. Coefficients are rows (R, p), so that R fits are evaluated at once."""
+
+    @property
+    def name(self) -> str:
+        """Short name, for reports."""
+
+    @property
+    def formula(self) -> str:
+        """The form in one line."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the p coefficients, in order."""
+
+    def obstacle(self, runs: RunTable) -> str | None:
+        """Why this law cannot be identified from these runs; None if it can."""
+
+    def fit(self, runs: RunTable, weights: FloatArray, near: FloatArray | None = None) -> FloatArray:
+        """Coefficients (R, p) of R fits, one for each row of `weights` (R, n); NaN where a fit is impossible.
+
+        `near` (1, p) is a fit to similar rows to start from; without it a grid of starts is searched.
+        """
+
+    def log_loss(self, coefficients: FloatArray, points: Points) -> FloatArray:
+        """Forecast of ln L, shape (R, m), from coefficients (R, p) at m points."""
+
+
+LEVEL_WIDTH = 0.02  # values of ln C, ln N or ln D closer than this are one level
+COLLINEAR = 0.2  # standard deviation of ln(D/N), freed of its trend, below which N and D move as one
+
+
+def levels(values: FloatArray) -> int:
+    """How many distinct levels of a logarithm there are, equal within 2%."""
+    return 1 + int((np.diff(np.sort(values)) > LEVEL_WIDTH).sum())
+
+
+def needs_compute_levels(runs: RunTable) -> str | None:
+    """A floor, a scale and an exponent need four amounts of compute to leave one over."""
+    found = levels(runs.points.c)
+    return None if found >= 4 else f"{found} different amounts of compute, 4 needed"
+
+
+def needs_spread(runs: RunTable) -> str | None:
+    """N and D must vary, and apart from each other: with D/N fixed only their joint effect can be seen."""
+    points = runs.points
+    for name, values in (("N", points.n), ("D", points.d)):
+        if levels(values) < 3:
+            return f"{levels(values)} different values of {name}, 3 needed"
+    across = points.n - points.d
+    along = points.n + points.d
+    trend = np.polynomial.polynomial.polyfit(along - along.mean(), across, 1)
+    apart = float(np.std(across - np.polynomial.polynomial.polyval(along - along.mean(), trend)))
+    return None if apart > COLLINEAR else f"N and D vary together (D/N off its trend by only {math.exp(apart):.2f}x)"
+
+
+def needs_repeats(runs: RunTable) -> str | None:
+    """Repeated data must be there to see what repeating costs."""
+    return needs_spread(runs) if runs.points.repeats else "no run repeats data (columns epochs or unique)"
+
+
+FLOOR_STARTS = (0.05, 0.5, 0.75, 0.92)  # of the lowest loss, from which a fit starts
+FLOOR_RANGE = (1e-3, 0.999)  # of the lowest loss, within which E is sought
+EXPONENT_RANGE = (0.01, 3.0)
+COEFFICIENT_RANGE = (-60.0, 100.0)  # of the log of A, B and their like
+NEARBY = Effort(12, 1e-3)
+HELD_DELTA = 0.02  # least squares but for outliers: the noise of single small runs is larger than Hoffmann's delta
+
+Evaluate = Callable[[FloatArray, Points], tuple[FloatArray, FloatArray]]
+"""Coefficients (R, p) and n points to ln L (R, n) and its derivatives by the coefficients (R, n, p)."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How many of a grid's starts are followed, and how far."""
+
+    starts: int
+    effort: Effort
+
+
+ALONE, TOGETHER = Search(12, Effort(300, 1e-10)), Search(2, Effort(40, 1e-4))
+
+
+@dataclass(frozen=True)
+class HeldNear:
+    """What coefficients are held near, for ladders of few and noisy runs, which alone would not determine them.
+
+    `floor` is E as a share of the lowest loss; `exponents` are (position among the coefficients, value, spread).
+    Spreads are one standard deviation, of ln E and of each exponent; `noise`, that of ln loss of a run, sets their
+    weight.
+    """
+
+    floor: float
+    floor_spread: float
+    exponents: tuple[tuple[int, float, float], ...]
+    noise: float
+
+    def prior(self, runs: RunTable, coefficients: int) -> GaussianPrior:
+        """The same for the fit to these runs."""
+        centre, spread = np.zeros(coefficients), np.full(coefficients, np.inf)
+        centre[0], spread[0] = float(runs.log_loss.min()) + np.log(self.floor), self.floor_spread
+        for position, value, width in self.exponents:
+            centre[position], spread[position] = value, width
+        return GaussianPrior(centre, (self.noise / spread) ** 2)
+
+
+@dataclass(frozen=True)
+class TermLaw:
+    """A law from its evaluation with derivatives and a grid of starts. `ranges` bounds every coefficient but e."""
+
+    name: str
+    formula: str
+    parameters: tuple[str, ...]
+    evaluate: Evaluate
+    starts: Callable[[RunTable], FloatArray]
+    ranges: tuple[tuple[float, float], ...]
+    needs: Callable[[RunTable], str | None]
+    held: HeldNear | None = None
+
+    def obstacle(self, runs: RunTable) -> str | None:
+        """Why this law cannot be identified from these runs; None if it can."""
+        if len(runs) <= len(self.parameters):
+            return f"{len(runs)} runs do not determine {len(self.parameters)} coefficients"
+        return self.needs(runs)
+
+    def log_loss(self, coefficients: FloatArray, points: Points) -> FloatArray:
+        """Forecast of ln L, shape (R, m)."""
+        return self.evaluate(coefficients, points)[0]
+
+    def fit(self, runs: RunTable, weights: FloatArray, near: FloatArray | None = None) -> FloatArray:
+        """Coefficients (R, p): from `near` if given, else the best of a grid of starts for each row of weights."""
+        low, high = np.array([_floor_range(runs), *self.ranges]).T
+        targets = np.broadcast_to(runs.log_loss, weights.shape)
+        problem = Problem(lambda rows: self.evaluate(rows, runs.points), targets, weights, low, high)
+        if self.held is not None:
+            problem = replace(problem, delta=HELD_DELTA, prior=self.held.prior(runs, len(self.parameters)))
+        if near is not None:
+            return solve(problem, np.repeat(near, len(weights), axis=0), NEARBY)
+        search = ALONE if len(weights) == 1 else TOGETHER
+        return solve_from_grid(problem, np.clip(self.starts(runs), low, high), search)
+
+
+def solve_from_grid(problem: Problem, starts: FloatArray, search: Search) -> FloatArray:
+    """For each fit the best of the solutions from its most promising `starts` (S, p)."""
+    promise = np.stack([problem.objective(start[None]) for start in starts], axis=1)
+    chosen = np.argsort(promise, axis=1, kind="stable")[:, : search.starts]
+    index = np.repeat(np.arange(len(promise)), chosen.shape[1])
+    repeated = problem.rows(index)
+    found = solve(repeated, starts[chosen.ravel()], search.effort)
+    left = repeated.objective(found).reshape(chosen.shape)
+    best: FloatArray = found.reshape(*chosen.shape, -1)[np.arange(len(left)), left.argmin(axis=1)]
+    return best
+
+
+def log_sum(terms: Sequence[FloatArray]) -> tuple[FloatArray, list[FloatArray]]:
+    """Log of the sum of exponentials of the terms, each (R, n), and every term's share of the sum."""
+    top = np.maximum.reduce(terms)
+    parts = [np.exp(term - top) for term in terms]
+    total = np.add.reduce(parts)
+    return top + np.log(total), [part / total for part in parts]
+
+
+def columns(coefficients: FloatArray) -> list[FloatArray]:
+    """Each coefficient as (R, 1), to combine with points (n,)."""
+    return [coefficients[:, [index]] for index in range(coefficients.shape[1])]
+
+
+def exponent_grid(*choices: Sequence[float]) -> FloatArray:
+    """Every combination, shape (K, number of exponents)."""
+    return np.array(list(itertools.product(*choices)))
+
+
+def _floor_range(runs: RunTable) -> tuple[float, float]:
+    """Range of e = ln E: below the lowest loss seen."""
+    lowest = float(runs.log_loss.min())
+    return lowest + float(np.log(FLOOR_RANGE[0])), lowest + float(np.log(FLOOR_RANGE[1]))
+
+
+def start_coefficients(decays: FloatArray, exponents: FloatArray, log_loss: FloatArray) -> FloatArray:
+    """Starts (4K, 1 + t + q): floors by share, then each term's log coefficient by least squares, then exponents.
+
+    `decays` (K, t, n) are the logs of the terms without their coefficients, `exponents` (K, q) what made them.
+    """
+    floors = log_loss.min() + np.log(np.array(FLOOR_STARTS))
+    centre = decays.mean(axis=2)
+    basis = np.exp(decays - centre[:, :, None] - log_loss)
+    gram = basis @ basis.transpose(0, 2, 1)
+    axis = np.arange(gram.shape[1])
+    gram[:, axis, axis] *= 1 + 1e-9
+    goal = 1 - np.exp(floors[:, None] - log_loss)
+    linear = np.linalg.solve(gram[:, None], (basis[:, None] @ goal[None, :, :, None]))[..., 0]
+    positive = np.maximum(linear, 0.02 * np.abs(linear).max(axis=2, keepdims=True) + 1e-30)
+    logs = np.log(positive) - centre[:, None, :]
+    shape = logs.shape[:2]
+    parts = (np.broadcast_to(floors[None, :, None], (*shape, 1)), logs, _repeated(exponents, shape))
+    return np.concatenate(parts, axis=2).reshape(shape[0] * shape[1], -1)
+
+
+def _repeated(exponents: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    return np.broadcast_to(exponents[:, None, :], (*shape, exponents.shape[1]))
+
+
+GAMMAS = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5)
+
+
+def evaluate_compute(coefficients: FloatArray, points: Points) -> tuple[FloatArray, FloatArray]:
+    """ln L (R, n) and derivatives by e = ln E, k = ln K and gamma (R, n, 3)."""
+    e, k, gamma = columns(coefficients)
+    total, (_, power) = log_sum([e + 0 * points.c, k - gamma * points.c])
+    return total, np.stack([1 - power, power, -power * points.c], axis=2)
+
+
+def _compute_starts(runs: RunTable) -> FloatArray:
+    gammas = exponent_grid(GAMMAS)
+    return start_coefficients(-gammas[:, :, None] * runs.points.c, gammas, runs.log_loss)
+
+
+COMPUTE = TermLaw(
+    name="compute",
+    formula="E + K/C^gamma",
+    parameters=("ln E", "ln K", "gamma"),
+    evaluate=evaluate_compute,
+    starts=_compute_starts,
+    ranges=(COEFFICIENT_RANGE, EXPONENT_RANGE),
+    needs=needs_compute_levels,
+)
+"""Loss from compute alone: L(C) = E + K / C^gamma.
+
+The one form for runs that all follow one recipe of N against D (a ladder at fixed tokens per parameter), where N and D
+cannot be told apart. The floor E is what plain power laws leave out (Henighan et al., arXiv 2010.14701, section 1).
+"""
