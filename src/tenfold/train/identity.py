@@ -58,11 +58,18 @@ class RunIdentity:
         return {"name": name, **asdict(self), "environment": environment()}
 
     @property
+    def digested_config(self) -> dict[str, Any]:
+        """The configuration to make digests of: with [learners] under its former name, [cluster], and so its `count`.
+
+        Forecasts, changes and small runs of earlier campaigns are found by digests over those names.
+        """
+        learners = {("learners" if key == "count" else key): value for key, value in self.config["learners"].items()}
+        return without(self.config, {"learners"}) | {"cluster": learners}
+
+    @property
     def recipe(self) -> str:
         """sha256 over config and data alone, in hex: one for all learners of a run, whatever their size and code."""
-        learners = without(self.config["learners"], ELASTIC)
-        # Under the section's former name: forecasts in ledgers of before are called by this digest.
-        config = without(self.config, {"learners"}) | {"cluster": learners}
+        config = self.digested_config | {"cluster": without(self.config["learners"], ELASTIC)}
         return digest_of([config, self.manifest])
 
 
