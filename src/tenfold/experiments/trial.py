@@ -31,10 +31,10 @@ from tenfold.model import Transformer
 from tenfold.scaling.committee import LEVELS, student
 from tenfold.train.batches import batches
 from tenfold.train.checkpoint import Checkpointer
-from tenfold.train.execute import execute
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.plan import RunPlan
 from tenfold.train.ranks import Ranks, choose_device
+from tenfold.train.step import execute
 
 WARM_UP, TIMED = 2, 6  # steps
 # Spread of a run's rate about that of its first seconds, as the ratio of a standard deviation: machines are shared, and
