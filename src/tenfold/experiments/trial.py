@@ -24,17 +24,17 @@ from tenfold.core.folder import CampaignFiles
 from tenfold.core.text import duration
 from tenfold.data.workspace import Workspace
 from tenfold.evaluate.holdouts import holdout_scorer
-from tenfold.learners.log import RunLog
-from tenfold.learners.run import train_with_learners
+from tenfold.learners.launch.run import train_with_learners
+from tenfold.learners.record.log import RunLog
 from tenfold.learners.settings import batch_of
 from tenfold.model import Transformer
 from tenfold.scaling.committee import LEVELS, student
 from tenfold.train.batches import batches
 from tenfold.train.checkpoint import Checkpointer
-from tenfold.train.execute import execute
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.plan import RunPlan
 from tenfold.train.ranks import Ranks, choose_device
+from tenfold.train.step import execute
 
 WARM_UP, TIMED = 2, 6  # steps
 # Spread of a run's rate about that of its first seconds, as the ratio of a standard deviation: machines are shared, and
