@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tenfold.campaign import run_ladder
-from tenfold.config import Campaign, load_campaign
+from tenfold.config import Campaign
 from tenfold.core.errors import InputError
 from tenfold.core.files import write_json
 from tenfold.core.folder import CampaignFiles
@@ -45,6 +45,7 @@ from tenfold.train.learner import build_learner
 from tenfold.train.loop import Loop, Part, TrainResult
 from tenfold.train.ranks import Ranks, choose_device
 from tests.campaign.small import copy_of, new_ladder_campaign
+from tests.experiments.small import workspace_at
 
 ROOT = Path(__file__).parents[2]
 NO_TRANSFER = "ladder.transfer=false"  # rungs alone: fewer to wait for
@@ -83,8 +84,7 @@ def written_at(directory: Path) -> dict[Path, int]:
 
 
 def tasks_of(directory: Path) -> tuple[Task, ...]:
-    files = CampaignFiles(directory)
-    return plan_ladder(load_campaign(directory, ()), files, Manifest.load(files.data)).tasks
+    return plan_ladder(workspace_at(directory)).tasks
 
 
 def without_other_rates(results: Results, tasks: Sequence[Task]) -> Results:
@@ -155,13 +155,11 @@ def test_a_rung_is_bit_for_bit_the_run_without_a_trunk(size: int, finished: Path
 
 def test_what_a_result_depends_on_gives_it_another_place(prepared: Path) -> None:
     """Else a changed campaign would be shown the old results."""
-    files = CampaignFiles(prepared)
-    manifest = Manifest.load(files.data)
-    ladder = {task.folder for task in plan_ladder(load_campaign(prepared, ()), files, manifest).tasks}
+    ladder = {task.folder for task in tasks_of(prepared)}
     for changed in ("seed=2", "train.schedule.final=0.1", "train.optimizer.weight_decay=0.2", "evaluate.stride=8"):
-        other = plan_ladder(load_campaign(prepared, [changed]), files, manifest)
+        other = plan_ladder(workspace_at(prepared, [changed]))
         assert ladder.isdisjoint(task.folder for task in other.tasks), changed
-    same = plan_ladder(load_campaign(prepared, ["train.log_every=3", "ladder.workers=2"]), files, manifest)
+    same = plan_ladder(workspace_at(prepared, ["train.log_every=3", "ladder.workers=2"]))
     assert {task.folder for task in same.tasks} == ladder
 
 

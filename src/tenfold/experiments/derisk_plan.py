@@ -10,6 +10,7 @@ from tenfold.config.base import explain
 from tenfold.core.errors import InputError
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
+from tenfold.data.workspace import Workspace
 from tenfold.experiments.design import (
     Target,
     Trunk,
@@ -60,14 +61,15 @@ class DeriskQuestion:
     where: str
 
 
-def plan_derisk(question: DeriskQuestion, files: CampaignFiles, manifest: Manifest) -> DeriskPlan:
+def plan_derisk(workspace: Workspace, question: DeriskQuestion) -> DeriskPlan:
     """What belongs to the comparison. Raises InputError for what cannot be compared, before anything is trained."""
     if question.seeds < 1:
         raise InputError(f"--seeds {question.seeds}: give 1 or more")
+    files, manifest = workspace.files, workspace.manifest
     if not manifest.holdouts:
         raise InputError("derisk: the corpus has no holdout to compare losses on; add one to [[data.holdouts]]")
     check_schedule(question.campaign, question.changed, question.where)
-    ladder = plan_ladder(question.campaign, files, manifest)
+    ladder = plan_ladder(workspace)
     trunks = chosen(ladder.trunks, question.sizes)
     _check_enough(trunks, question.seeds, manifest)
     pairs = [_pair(question, trunk, shift, files, manifest) for shift in range(question.seeds) for trunk in trunks]

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 
 from tenfold.config import FILE_NAME, Campaign, load_campaign, render_campaign
-from tenfold.core.console import RunConsole, run_console
+from tenfold.core.console import run_console
 from tenfold.core.errors import TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.core.text import duration
 from tenfold.data import Manifest
+from tenfold.data.workspace import Workspace
 from tenfold.evaluate.holdouts import holdout_scorer
 from tenfold.learners.log import RunLog
 from tenfold.learners.run import train_with_learners
@@ -41,6 +42,10 @@ WARM_UP, TIMED = 2, 6  # steps
 # clocks fall as they warm up. Student's t with FREEDOM degrees of freedom widens it, as for the six steps timed.
 SPREAD = 0.06
 FREEDOM = 5
+ROUNDS = 8  # contributions of every learner to a fragment, at least
+LENGTH_S = 4.0  # of training, at least
+LONGEST_S = 120.0
+PREFIX = ".trial-"
 
 
 @dataclass(frozen=True)
@@ -63,19 +68,18 @@ class _Steps:
     basis: dict[str, Any]
 
 
-def time_trial(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, plan: RunPlan, console: RunConsole
-) -> TimeTrial:
+def time_trial(workspace: Workspace, plan: RunPlan) -> TimeTrial:
     """Time steps and one evaluation of the target with its own weights, optimizers and data.
 
     With [learners] those train a little, beside their syncer. Raises TenfoldError when they cannot.
     """
+    campaign, files, manifest, console = workspace.campaign, workspace.files, workspace.manifest, workspace.console
     ranks = Ranks(0, 1, choose_device(campaign.train.device))
     learner = build_learner(campaign, files.data, manifest, ranks)
     console.say("predict: timing the target")
     steps = _plain_steps(learner)
     if campaign.learners.count:
-        steps = _learners_steps(campaign, files, manifest, plan, steps.seconds / plan.steps)
+        steps = _learners_steps(workspace, plan, steps.seconds / plan.steps)
     began = time.perf_counter()
     holdout_scorer(campaign, files, manifest)(learner.model, ranks.device)
     evaluation = time.perf_counter() - began
@@ -88,10 +92,9 @@ def time_trial(
     return TimeTrial(seconds, intervals, steps.basis | {"evaluation_seconds": evaluation})
 
 
-def _learners_steps(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, plan: RunPlan, step_seconds: float
-) -> _Steps:
-    found = time_learners(campaign, files, manifest, plan, step_seconds)
+def _learners_steps(workspace: Workspace, plan: RunPlan, step_seconds: float) -> _Steps:
+    campaign = workspace.campaign
+    found = time_learners(campaign, workspace.files, workspace.manifest, plan, step_seconds)
     seconds = found.other_seconds + plan.steps * plan.tokens_per_step / found.tokens_per_second
     rate = f"{campaign.learners.count} learners at {found.tokens_per_second:,.0f} tok/s together"
     return _Steps(seconds, found.spread, rate, asdict(found))
@@ -116,12 +119,6 @@ def _step_seconds(learner: Learner) -> list[float]:
     )
     times = [execute(learner, batch).seconds for batch in steps]
     return times[WARM_UP:] or times
-
-
-ROUNDS = 8  # contributions of every learner to a fragment, at least
-LENGTH_S = 4.0  # of training, at least
-LONGEST_S = 120.0
-PREFIX = ".trial-"
 
 
 @dataclass(frozen=True)
