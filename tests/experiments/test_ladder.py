@@ -30,8 +30,8 @@ from tenfold.experiments.ladder import plan_ladder
 from tenfold.experiments.tasks import (
     RATE_FACTORS,
     RungResult,
-    Task,
     TransferCheck,
+    TrunkTask,
     best_factor,
     check_transfer,
     ladder_tasks,
@@ -83,11 +83,11 @@ def written_at(directory: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in result_files(directory)}
 
 
-def tasks_of(directory: Path) -> tuple[Task, ...]:
+def tasks_of(directory: Path) -> tuple[TrunkTask, ...]:
     return plan_ladder(workspace_at(directory)).tasks
 
 
-def without_other_rates(results: Results, tasks: Sequence[Task]) -> Results:
+def without_other_rates(results: Results, tasks: Sequence[TrunkTask]) -> Results:
     folders = {task.folder.name for task in tasks if task.rate_factor == 1.0}
     return {name: result for name, result in results.items() if name.split("/")[1] in folders}
 
@@ -165,7 +165,7 @@ def test_what_a_result_depends_on_gives_it_another_place(prepared: Path) -> None
 
 def test_a_task_is_the_same_after_its_way_to_a_worker(prepared: Path) -> None:
     for task in tasks_of(prepared):
-        assert Task.from_dict(json.loads(json.dumps(task.to_dict()))) == task
+        assert TrunkTask.from_dict(json.loads(json.dumps(task.to_dict()))) == task
 
 
 def test_a_damaged_result_is_trained_again(finished: Path, tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def made_check(root: Path, optima: Sequence[float], bend: float, factors: Sequen
     return check_transfer(trunks, ladder, others)
 
 
-def write_made_result(task: Task, trunk: Trunk, loss: float) -> None:
+def write_made_result(task: TrunkTask, trunk: Trunk, loss: float) -> None:
     rung = middle_rung(trunk)
     shared: dict[str, Any] = {"steps": rung.steps, "budget": rung.budget, "batch_tokens": trunk.batch_tokens}
     result = RungResult(

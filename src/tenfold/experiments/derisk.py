@@ -26,7 +26,7 @@ from tenfold.experiments.derisk_plan import (
 from tenfold.experiments.ladder import fit_ladder_law, nats_per_token, train_tasks
 from tenfold.experiments.tasks import RungResult, refuse_divergence
 from tenfold.ledger import Ledger, TriedChange
-from tenfold.scaling.assessment import AssessedTarget, Assessment, Scale, assess, stack_held, stacked
+from tenfold.scaling.assessment import AssessedTarget, Assessment, RungWorth, assess, stack_held, stacked
 from tenfold.scaling.effect import WORTH_LEVELS, Worth
 from tenfold.scaling.multiplier import Comparison
 from tenfold.train.identity import identify
@@ -226,9 +226,9 @@ def _worth(record: Mapping[str, Any]) -> Worth:
     return Worth(record["value"], {float(level): (low, high) for level, (low, high) in record["intervals"].items()})
 
 
-def _scale(record: Mapping[str, Any]) -> Scale:
+def _scale(record: Mapping[str, Any]) -> RungWorth:
     plain = {key: record[key] for key in ("rung", "trunk", "compute", "seeds", "capped")}
-    return Scale(worth=_worth(record), **plain)
+    return RungWorth(worth=_worth(record), **plain)
 
 
 SHOWN_LEVEL = "80% intervals"

@@ -20,7 +20,7 @@ from tenfold.experiments.design import (
     trunk_campaign,
 )
 from tenfold.experiments.ladder import plan_ladder, run_table
-from tenfold.experiments.tasks import RungResult, Task
+from tenfold.experiments.tasks import RungResult, TrunkTask
 from tenfold.model import training_flops_per_token
 from tenfold.scaling.backtest import check_identifiable
 from tenfold.scaling.table import Points, RunTable
@@ -33,8 +33,8 @@ class Pair:
     """One trunk and seed, without and with the change; `seed` is the one without."""
 
     seed: int
-    reference: Task
-    changed: Task
+    reference: TrunkTask
+    changed: TrunkTask
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class DeriskPlan:
     pairs: tuple[Pair, ...]
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
+    def tasks(self) -> tuple[TrunkTask, ...]:
         """Those without the change, then those with it."""
         return (*(pair.reference for pair in self.pairs), *(pair.changed for pair in self.pairs))
 
@@ -107,9 +107,9 @@ def _pair(question: DeriskQuestion, trunk: Trunk, shift: int, files: CampaignFil
     """The same trunk under both campaigns, both seeds shifted alike."""
     try:
         without, with_change = _shifted(question.campaign, shift), _shifted(question.changed, shift)
-        reference = Task.of(files.ladder, trunk, without, manifest.digest)
+        reference = TrunkTask.of(files.ladder, trunk, without, manifest.digest)
         other = changed_trunk(trunk, question.changed, manifest.vocab_size)
-        changed = Task.of(files.ladder, other, with_change, manifest.digest)
+        changed = TrunkTask.of(files.ladder, other, with_change, manifest.digest)
         check_task(changed)
     except ValidationError as error:
         raise refusal(error, trunk, question.where) from None
@@ -160,7 +160,7 @@ def changed_trunk(trunk: Trunk, changed: Campaign, vocab_size: int) -> Trunk:
     return replace(trunk, model=model, parameters=multiplying_parameters(model, vocab_size), flops_per_token=flops)
 
 
-def check_task(task: Task) -> None:
+def check_task(task: TrunkTask) -> None:
     """Raises ValidationError where a trunk or rung of the task is no valid campaign."""
     trunk_campaign(task.campaign, task.trunk)
     for rung in task.trunk.rungs:

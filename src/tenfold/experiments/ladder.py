@@ -22,8 +22,8 @@ from tenfold.data.workspace import Workspace
 from tenfold.experiments.design import Target, Trunk, design_ladder, target_of
 from tenfold.experiments.tasks import (
     RungResult,
-    Task,
     TransferCheck,
+    TrunkTask,
     check_transfer,
     ladder_tasks,
     refuse_divergence,
@@ -47,11 +47,11 @@ class LadderPlan:
 
     target: Target
     trunks: tuple[Trunk, ...]
-    rungs: tuple[Task, ...]
-    transfer: tuple[Task, ...]
+    rungs: tuple[TrunkTask, ...]
+    transfer: tuple[TrunkTask, ...]
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
+    def tasks(self) -> tuple[TrunkTask, ...]:
         """All of them."""
         return self.rungs + self.transfer
 
@@ -121,7 +121,7 @@ def finished_ladder(workspace: Workspace) -> LadderResult | None:
         return None  # too small for a ladder, or its rungs diverged
 
 
-def train_tasks(workspace: Workspace, tasks: Sequence[Task], name: str) -> None:
+def train_tasks(workspace: Workspace, tasks: Sequence[TrunkTask], name: str) -> None:
     """Train what is not finished yet, as many tasks at a time as fit. Raises TenfoldError when a rung fails."""
     unfinished = sorted((task for task in tasks if not task.is_done), key=lambda task: -task.trunk.flops)
     if not unfinished:
@@ -191,7 +191,7 @@ def _refuse_failure(workers: Children, name: str) -> None:
 class _Progress:
     """A line for each finished rung, with the share of the work done and the time left."""
 
-    def __init__(self, tasks: Sequence[Task], console: RunConsole, name: str) -> None:
+    def __init__(self, tasks: Sequence[TrunkTask], console: RunConsole, name: str) -> None:
         self.tasks, self.console, self.name = tasks, console, name
         self._rate = Rate(self._done)  # first: others may finish rungs meanwhile
         self._seen = {result.fingerprint for task in tasks for result in task.results}

@@ -83,7 +83,7 @@ DECADE = math.log(10)
 
 
 @dataclass(frozen=True)
-class Scale:
+class RungWorth:
     """One rung: mean over its seeds.
 
     `capped`: the reference law does not reach some loss (it may lie below its floor); it counts as CAP, and the
@@ -129,7 +129,7 @@ class Assessment:
     pooled: Worth
     at_target: Worth
     target: AssessedTarget
-    scales: tuple[Scale, ...]
+    scales: tuple[RungWorth, ...]
     noise: float
     correlation: float | None
     degrees_of_freedom: float
@@ -203,7 +203,7 @@ def _times(effect: LineEffect, factor: float) -> LineEffect:
     return LineEffect(factor * effect.weights, factor * effect.value, factor**2 * effect.variance, effect.freedom)
 
 
-def _scales(measured: LogMultipliers, comparisons: Sequence[Comparison], line: TrendLine) -> tuple[Scale, ...]:
+def _scales(measured: LogMultipliers, comparisons: Sequence[Comparison], line: TrendLine) -> tuple[RungWorth, ...]:
     """Every rung in order of compute."""
     names = np.array([comparison.rung for comparison in comparisons])
     firsts = {comparison.rung: comparison for comparison in reversed(comparisons)}
@@ -211,7 +211,7 @@ def _scales(measured: LogMultipliers, comparisons: Sequence[Comparison], line: T
     rows = [names == first.rung for first in ordered]
     worths = _worths([_mean_of(row, measured, line) for row in rows], measured)
     return tuple(
-        Scale(first.rung, first.trunk, first.compute, worth, int(row.sum()), bool(measured.capped[row].any()))
+        RungWorth(first.rung, first.trunk, first.compute, worth, int(row.sum()), bool(measured.capped[row].any()))
         for first, row, worth in zip(ordered, rows, worths, strict=True)
     )
 
