@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from tenfold.campaign import run_campaign, run_data, run_evaluate, run_export, run_report, run_train
+from tenfold.config import Campaign
+from tenfold.core import digests
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.ledger import Ledger
+from tenfold.train.identity import identify
 from tests.campaign.small import copy_of, finished_campaign, new_campaign
 
 ROOT = Path(__file__).parents[2]
@@ -184,3 +187,16 @@ def test_a_failed_run_is_an_incident_in_the_ledger(tmp_path: Path) -> None:
         (incident,) = ledger.incidents(run.id)
     assert run.status == "failed"
     assert "samples 8–15" in incident.message
+
+
+def test_digests_over_a_configuration_are_those_of_before_the_section_learners_had_its_name() -> None:
+    # Folders of the ladder, forecasts and changes of earlier campaigns are found by such digests.
+    data = {"sources": [{"kind": "python-stdlib"}]}
+    learners = {"count": 2, "inner_steps": 4}
+    campaign = Campaign.model_validate({"name": "x", "data": data, "model": {"depth": 2}, "learners": learners})
+    identity = identify(campaign, "m", {})
+    assert identity.recipe == "780f58bd96b57a09ca46807d20e0c5e3b30311a12345e77ea39c9babdcf23623"
+    assert (
+        digests.digest_of(identity.digested_config)
+        == "1f791c39db4ccaf58aabdc53b749fc146de6b5ee7735e94e548e53abe46905e3"
+    )

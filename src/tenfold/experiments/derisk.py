@@ -187,7 +187,7 @@ SHOWN = ("name", "description", "set", "stack", "decided_at", "assessment")
 
 def ladder_recipe(campaign: Campaign, manifest: Manifest) -> str:
     """Hash of everything but the change that its worth depends on: assessments of one recipe compare."""
-    config = identify(campaign, manifest.digest, {}).config
+    config = identify(campaign, manifest.digest, {}).digested_config
     ladder = [campaign.ladder.model_dump(mode="json"), campaign.evaluate.stride]
     return digest_of([config, manifest.digest, ladder])
 

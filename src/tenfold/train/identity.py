@@ -1,7 +1,6 @@
 """What makes a run the run it is: config, data, code and numerics, hashed into one fingerprint."""
 
 import hashlib
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tenfold.config import Campaign
+from tenfold.core.digests import digest_of
 from tenfold.core.errors import InputError
 from tenfold.machine import environment
 
@@ -42,19 +42,26 @@ class RunIdentity:
     @property
     def fingerprint(self) -> str:
         """sha256 over all of it, in hex."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return digest_of(asdict(self))
 
     def describe(self, name: str) -> dict[str, Any]:
         """What the ledger keeps about the run of a campaign with this name."""
         return {"name": name, **asdict(self), "environment": environment()}
 
     @property
+    def digested_config(self) -> dict[str, Any]:
+        """The configuration to make digests of: with [learners] under its former name, [cluster], and so its `count`.
+
+        Forecasts, changes and small runs of earlier campaigns are found by digests over those names.
+        """
+        learners = {("learners" if key == "count" else key): value for key, value in self.config["learners"].items()}
+        return without(self.config, {"learners"}) | {"cluster": learners}
+
+    @property
     def recipe(self) -> str:
         """sha256 over config and data alone, in hex: one for all learners of a run, whatever their size and code."""
-        learners = without(self.config["learners"], ELASTIC)
-        # Under the section's former name: forecasts in ledgers of before are called by this digest.
-        config = without(self.config, {"learners"}) | {"cluster": learners}
-        return hashlib.sha256(json.dumps([config, self.manifest], sort_keys=True).encode()).hexdigest()
+        config = self.digested_config | {"cluster": without(self.config["learners"], ELASTIC)}
+        return digest_of([config, self.manifest])
 
 
 def without(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
