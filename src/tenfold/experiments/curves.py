@@ -26,7 +26,7 @@ from tenfold.train.plan import RunPlan
 
 LAST_SHARE = 0.1  # of the steps: over these the noise of single batches is averaged out of the final loss
 
-Metric = list[tuple[int, float]]
+StepLosses = list[tuple[int, float]]
 
 
 def rung_curve(
@@ -45,12 +45,12 @@ def rung_curve(
     return _curve(run, whole)
 
 
-def _curve(run: CurveRun, losses: Metric) -> Curve:
+def _curve(run: CurveRun, losses: StepLosses) -> Curve:
     steps = np.array([step for step, _ in losses], dtype=np.int64)
     return Curve(run, steps, np.array([loss for _, loss in losses]))
 
 
-def _losses(ledger: Ledger, runs: Mapping[str, Run], fingerprint: str, after: int, up_to: int) -> Metric:
+def _losses(ledger: Ledger, runs: Mapping[str, Run], fingerprint: str, after: int, up_to: int) -> StepLosses:
     run = runs.get(fingerprint)
     if run is None:
         return []
@@ -76,7 +76,7 @@ def final_loss(curve: Curve, law: MultiPowerLaw) -> float:
     return float(law.losses(curve.run, [curve.run.steps])[0] * np.exp(distance.mean()))
 
 
-def measured_final_loss(campaign: Campaign, plan: RunPlan, losses: Metric) -> float:
+def measured_final_loss(campaign: Campaign, plan: RunPlan, losses: StepLosses) -> float:
     """The same for the target, from its own curve alone."""
     curve = _curve(target_run(campaign, plan, 1.0), losses)
     return final_loss(curve, fit_law([curve]))

@@ -40,7 +40,7 @@ def derisk(path: Path, workspace: Workspace, *, seeds: int, sizes: Sequence[str]
     a worker fails.
     """
     campaign, manifest = workspace.campaign, workspace.manifest
-    change, recipe = load_change(path), ladder_recipe(campaign, manifest)
+    change, recipe = load_change(path), ladder_recipe(campaign, manifest.digest)
     with workspace.ledger() as ledger:
         tried = same_recipe(ledger.changes(), recipe)
     changed = apply_change(campaign, change, tried)
@@ -185,11 +185,14 @@ def _same_keys(change: Change, tried: Mapping[str, TriedChange]) -> TriedChange 
 SHOWN = ("name", "description", "set", "stack", "decided_at", "assessment")
 
 
-def ladder_recipe(campaign: Campaign, manifest: Manifest) -> str:
-    """Hash of everything but the change that its worth depends on: assessments of one recipe compare."""
-    config = identify(campaign, manifest.digest, {}).digested_config
+def ladder_recipe(campaign: Campaign, manifest: str) -> str:
+    """Digest of everything but the change that its worth depends on: assessments of one recipe compare.
+
+    `manifest`: digest of the corpus.
+    """
+    config = identify(campaign, manifest, {}).digested_config
     ladder = [campaign.ladder.model_dump(mode="json"), campaign.evaluate.stride]
-    return digest_of([config, manifest.digest, ladder])
+    return digest_of([config, manifest, ladder])
 
 
 def changes_of(ledger: Ledger) -> dict[str, Any]:
