@@ -27,6 +27,11 @@ from tenfold.train.plan import RunPlan
 LAST_SHARE = 0.1  # of the steps: over these the noise of single batches is averaged out of the final loss
 
 StepLosses = list[tuple[int, float]]
+GROUPS = 40  # of steps in a run, at most: enough to see where it goes, each long enough to average batches out
+LEVEL = 0.95
+PATIENCE = 3
+Losses = Callable[[str, int], Sequence[tuple[int, float]]]
+"""(step, value) of a metric of the ledger, up to a step."""
 
 
 def rung_curve(
@@ -93,15 +98,6 @@ def target_curve(
 ) -> CurveForecast:
     """The whole curve of the target with bands."""
     return forecast_curve(curves, target_run(campaign, plan, parameters), final)
-
-
-GROUPS = 40  # of steps in a run, at most: enough to see where it goes, each long enough to average batches out
-LEVEL = 0.95
-PATIENCE = 3
-
-
-Losses = Callable[[str, int], Sequence[tuple[int, float]]]
-"""(step, value) of a metric of the ledger, up to a step."""
 
 
 class ForecastWatcher(Observer):

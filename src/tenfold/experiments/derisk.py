@@ -31,6 +31,9 @@ from tenfold.scaling.effect import WORTH_LEVELS, Worth
 from tenfold.scaling.multiplier import Comparison
 from tenfold.train.identity import identify
 
+SHOWN = ("name", "description", "set", "stack", "decided_at", "assessment")
+SHOWN_LEVEL = "80% intervals"
+
 
 def derisk(path: Path, workspace: Workspace, *, seeds: int, sizes: Sequence[str] | None) -> dict[str, Any]:
     """Try the change in the file `path` on the campaign's ladder; the row of the ledger as JSON values.
@@ -182,9 +185,6 @@ def _same_keys(change: Change, tried: Mapping[str, TriedChange]) -> TriedChange 
     return next((below for below in tried.values() if not below.stack and below.set == wanted), None)
 
 
-SHOWN = ("name", "description", "set", "stack", "decided_at", "assessment")
-
-
 def ladder_recipe(campaign: Campaign, manifest: str) -> str:
     """Digest of everything but the change that its worth depends on: assessments of one recipe compare.
 
@@ -232,9 +232,6 @@ def _worth(record: Mapping[str, Any]) -> Worth:
 def _scale(record: Mapping[str, Any]) -> RungWorth:
     plain = {key: record[key] for key in ("rung", "trunk", "compute", "seeds", "capped")}
     return RungWorth(worth=_worth(record), **plain)
-
-
-SHOWN_LEVEL = "80% intervals"
 
 
 def derisk_lines(record: Mapping[str, Any]) -> list[str]:

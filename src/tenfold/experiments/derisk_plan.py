@@ -26,6 +26,7 @@ from tenfold.scaling.backtest import check_identifiable
 from tenfold.scaling.table import Points, RunTable
 
 LEAST_SIZES = 3
+OF_THE_LADDER = ("kind", "warmup", "decay")
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,6 @@ def reference_table(plan: DeriskPlan, manifest: Manifest, losses: Sequence[float
 def reference_runs(plan: DeriskPlan) -> list[RungResult]:
     """All rungs without the change."""
     return [result for pair in plan.pairs for result in pair.reference.results]
-
-
-OF_THE_LADDER = ("kind", "warmup", "decay")
 
 
 def check_schedule(campaign: Campaign, changed: Campaign, where: str) -> None:

@@ -24,6 +24,8 @@ from tenfold.train.identity import identify
 
 RATE_FACTORS = (0.5, 1.0, 2.0, 4.0)
 TRANSFER_SIZES = 2
+LARGEST_MOVE = 2.0  # ratio of the optima, in learning rate
+FLAT = 0.002  # relative difference of losses between which rates count as equally good
 
 
 @dataclass(frozen=True)
@@ -155,10 +157,6 @@ def refuse_divergence(tasks: Sequence[TrunkTask]) -> None:
 def middle_rung(trunk: Trunk) -> Rung:
     """The rung that learning rates are compared at."""
     return trunk.rungs[(len(trunk.rungs) - 1) // 2]
-
-
-LARGEST_MOVE = 2.0  # ratio of the optima, in learning rate
-FLAT = 0.002  # relative difference of losses between which rates count as equally good
 
 
 @dataclass(frozen=True)

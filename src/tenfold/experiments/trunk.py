@@ -30,6 +30,8 @@ from tenfold.train.loop import Loop, Part, TrainResult
 from tenfold.train.observe import Observer
 from tenfold.train.ranks import Ranks, choose_device
 
+POLL_S = 0.5
+
 
 @dataclass(frozen=True)
 class _Bench:
@@ -130,9 +132,6 @@ def _train_rung(bench: _Bench, rung: Rung, trunk_checkpoints: Checkpointer, trun
     )
     write_json(task.result_file(rung), asdict(record))
     shutil.rmtree(folder)
-
-
-POLL_S = 0.5
 
 
 def work_on(tasks: Sequence[TrunkTask], files: CampaignFiles) -> None:

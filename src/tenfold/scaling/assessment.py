@@ -22,7 +22,7 @@ from tenfold.scaling.multiplier import (
     log_multipliers,
 )
 from tenfold.scaling.predict import ScalingLaw
-from tenfold.scaling.table import BoolArray, Points
+from tenfold.scaling.table import LN10, BoolArray, Points
 
 Trend = Literal["grows", "holds", "fades", "unclear"]
 Verdict = Literal["adopt", "reject", "undecided"]
@@ -77,9 +77,6 @@ def decide(pooled: Worth, at_target: Worth, trend: Trend) -> tuple[Verdict, str]
             f"a loss over the ladder, {ladder}, but a gain expected at the target, {target}: add a larger rung",
         )
     return "undecided", f"the interval over the ladder holds 1, {ladder}: more seeds narrow it"
-
-
-DECADE = math.log(10)
 
 
 @dataclass(frozen=True)
@@ -167,7 +164,7 @@ def judge(measured: LogMultipliers, comparisons: Sequence[Comparison], target: P
     log_compute = column(comparisons, "compute")
     line = fit_line(log_compute, measured.value, measured.slope, groups_of(comparisons))
     goal, largest = float(target.c[0]), float(log_compute.max())
-    effects = (line.pooled, line.at(goal), line.slope, _times(line.slope, DECADE))
+    effects = (line.pooled, line.at(goal), line.slope, _times(line.slope, LN10))
     pooled, at_target, slope, slope_per_decade = _worths(effects, measured)
     trend = find_trend(pooled, slope, max(goal - line.middle, float(np.ptp(log_compute))))
     verdict, why = decide(pooled, at_target, trend)
@@ -179,7 +176,7 @@ def judge(measured: LogMultipliers, comparisons: Sequence[Comparison], target: P
         pooled=pooled,
         at_target=at_target,
         target=AssessedTarget(
-            math.exp(target.n[0]), math.exp(target.d[0]), math.exp(goal), max(0.0, goal - largest) / DECADE
+            math.exp(target.n[0]), math.exp(target.d[0]), math.exp(goal), max(0.0, goal - largest) / LN10
         ),
         scales=_scales(measured, comparisons, line),
         noise=line.noise,
