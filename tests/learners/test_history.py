@@ -71,7 +71,7 @@ KILLED = [
     joined(24, 2),
     healed(25, 2),
 ]
-TWO_LIVES = [life(1, 0, 24, "sealed", why="joined again"), life(2, 24)]
+TWO_LIVES = [life(1, 0, 24, "evicted", why="joined again"), life(2, 24)]
 
 
 def test_a_killed_learner_is_out_until_it_joins_and_trains_once_it_is_healed() -> None:
@@ -103,7 +103,7 @@ def test_a_frozen_learner_that_is_not_given_up_goes_on_by_itself() -> None:
 def test_a_hang_much_later_does_not_make_a_short_freeze_long() -> None:
     stop, hang = fault(10, "stop", seconds=2.0), fault(50, "hang")
     events = [*BEGINNING, stop, over(12, stop), hang, event(53, "stalled", life=1), joined(60, 2), healed(61, 2)]
-    lives = [life(1, 0, 53, "sealed", why="no progress for 3.0 s"), life(2, 60)]
+    lives = [life(1, 0, 53, "evicted", why="no progress for 3.0 s"), life(2, 60)]
     assert downtimes(events, lives, END) == [Down("learner-1", "stop", 10, 12), Down("learner-1", "hang", 50, 61)]
     assert detections(events, lives) == [3.0]
     assert row(rows_of(events, lives, END)).spans[4:] == (
@@ -117,7 +117,7 @@ def test_a_hang_much_later_does_not_make_a_short_freeze_long() -> None:
 def test_a_frozen_learner_that_is_given_up_is_out_until_it_is_healed() -> None:
     stop = fault(10, "stop", seconds=8.0)
     events = [*BEGINNING, stop, over(18, stop), joined(19, 2), healed(20, 2)]
-    lives = [life(1, 0, 13, "sealed", why="no progress for 3.0 s"), life(2, 19)]
+    lives = [life(1, 0, 13, "evicted", why="no progress for 3.0 s"), life(2, 19)]
     assert downtimes(events, lives, END) == [Down("learner-1", "stop", 10, 20)]
     assert detections(events, lives) == [3.0]
     assert row(rows_of(events, lives, END)).spans[2:4] == (Span("frozen", 10, 13), Span("out", 13, 19))
@@ -146,7 +146,7 @@ def test_what_only_slows_a_learner_does_not_put_it_out() -> None:
 )
 def test_a_life_that_ended_without_a_fault_is_an_outage_too(reason: str, kind: str) -> None:
     events = [*BEGINNING, joined(31, 2), healed(32, 2)]
-    lives = [life(1, 0, 30, "sealed", why=reason), life(2, 31)]
+    lives = [life(1, 0, 30, "evicted", why=reason), life(2, 31)]
     assert outages(events, lives, END) == [Down("learner-1", kind, 30, 32)]
     assert downtimes(events, lives, END) == []
 
@@ -158,7 +158,7 @@ def test_a_death_nobody_planned_is_told_at_its_time() -> None:
         joined(33, 2),
         healed(34, 2),
     ]
-    lives = [life(1, 0, 33, "sealed", why="joined again"), life(2, 33)]
+    lives = [life(1, 0, 33, "evicted", why="joined again"), life(2, 33)]
     assert outages(events, lives, END) == [Down("learner-1", "died", 30, 34)]
     assert row(rows_of(events, lives, END)).marks[0] == Mark("fault", 30, "died")
 
@@ -170,13 +170,13 @@ def test_a_process_killed_because_it_was_given_up_did_not_die_a_second_time() ->
         joined(33, 2),
         healed(34, 2),
     ]
-    lives = [life(1, 0, 30, "sealed", why="no progress for 3.0 s"), life(2, 33)]
+    lives = [life(1, 0, 30, "evicted", why="no progress for 3.0 s"), life(2, 33)]
     assert [mark.kind for mark in row(rows_of(events, lives, END)).marks] == ["joined", "healed"]
     assert [down.begin for down in outages(events, lives, END)] == [30]
 
 
 def test_a_learner_that_never_came_back_is_out_to_the_end() -> None:
-    events, lives = KILLED[:4], [life(1, 0, 23, "sealed", why="no progress for 3.0 s")]
+    events, lives = KILLED[:4], [life(1, 0, 23, "evicted", why="no progress for 3.0 s")]
     assert row(rows_of(events, lives, END)).spans[-1] == Span("out", 20, 100)
     assert downtimes(events, lives, END) == [Down("learner-1", "kill", 20, 100)]
 
@@ -226,7 +226,7 @@ def test_while_nobody_runs_everybody_is_out_and_no_one_has_failed() -> None:
         joined(54, 2),
         healed(55, 2),
     ]
-    lives = [life(1, 0, 54, "sealed", why="joined again"), life(2, 54)]
+    lives = [life(1, 0, 54, "evicted", why="joined again"), life(2, 54)]
     pauses = pauses_of(events, lives, signs=[33.0, 51.0])
     assert pauses == [(33.0, 50)]
     rows = rows_of(events, lives, END, pauses)
@@ -246,8 +246,8 @@ def test_names_are_not_taken_for_one_another() -> None:
         healed(13, 3),
     ]
     lives = [
-        life(1, 0, 15, "sealed", why="no progress for 5.0 s"),
-        life(2, 0, 12, "sealed", "learner-10", "joined again"),
+        life(1, 0, 15, "evicted", why="no progress for 5.0 s"),
+        life(2, 0, 12, "evicted", "learner-10", "joined again"),
         life(3, 12, name="learner-10"),
     ]
     assert downtimes(events, lives, END) == [Down("learner-1", "hang", 10, END)]

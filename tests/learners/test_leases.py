@@ -1,4 +1,4 @@
-"""The syncer's book (one writer, whole transactions) and its leases (each sample committed exactly once)."""
+"""The syncer's database (one writer, whole transactions) and its leases (each sample committed exactly once)."""
 
 import contextlib
 import itertools
@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tenfold.core.errors import InputError, TenfoldError
+from tenfold.learners.messages import Lease
 from tenfold.learners.syncer.coordinator import COORDINATOR_SCHEMA
-from tenfold.learners.syncer.leases import Lease, Leases, SampleTotals
+from tenfold.learners.syncer.leases import Leases, SampleTotals
 from tenfold.learners.syncer.store import Fenced, FencedDatabase
 
 NOTES = "CREATE TABLE IF NOT EXISTS notes (batch INTEGER NOT NULL, line INTEGER NOT NULL, UNIQUE (batch, line));"
@@ -100,19 +101,19 @@ def said_until_killed(script: str, *args: object, after: float) -> list[list[str
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "book.sqlite"
+    return tmp_path / "database.sqlite"
 
 
-def note(book: FencedDatabase, batch: int, line: int) -> None:
-    with book.write() as db:
+def note(database: FencedDatabase, batch: int, line: int) -> None:
+    with database.write() as db:
         db.execute("INSERT INTO notes VALUES (?, ?)", (batch, line))
 
 
-def notes(book: FencedDatabase) -> list[tuple[int, int]]:
-    return book.read("SELECT batch, line FROM notes ORDER BY batch, line")
+def notes(database: FencedDatabase) -> list[tuple[int, int]]:
+    return database.read("SELECT batch, line FROM notes ORDER BY batch, line")
 
 
-# The book
+# The database
 
 
 def test_the_older_of_two_books_never_writes_again(path: Path) -> None:
@@ -147,56 +148,56 @@ def test_kill_9_never_leaves_half_a_transaction_and_loses_none_that_was_reported
     FencedDatabase(path, NOTES).close()
     for attempt in range(5):
         said = said_until_killed(NOTE_WRITER, path, after=0.013 * attempt)
-        with contextlib.closing(FencedDatabase(path, NOTES)) as book:
-            counts = dict(book.read("SELECT batch, count(*) FROM notes GROUP BY batch"))
+        with contextlib.closing(FencedDatabase(path, NOTES)) as database:
+            counts = dict(database.read("SELECT batch, count(*) FROM notes GROUP BY batch"))
         assert set(counts.values()) == {NOTES_PER_BATCH}
         assert {int(batch) for (batch,) in said} <= counts.keys()
 
 
 def test_a_block_that_raises_leaves_nothing_and_the_book_goes_on(path: Path) -> None:
-    with contextlib.closing(FencedDatabase(path, NOTES)) as book:
-        with pytest.raises(KeyError), book.write() as db:
+    with contextlib.closing(FencedDatabase(path, NOTES)) as database:
+        with pytest.raises(KeyError), database.write() as db:
             db.execute("INSERT INTO notes VALUES (1, 1)")
             raise KeyError("stop")
-        note(book, 2, 2)
-        with pytest.raises(TenfoldError, match=r"cannot write the syncer's book \(UNIQUE"):
-            note(book, 2, 2)
-        with pytest.raises(TenfoldError, match="inside a transaction"), book.write(), book.write():
+        note(database, 2, 2)
+        with pytest.raises(TenfoldError, match=r"cannot write the syncer's database \(UNIQUE"):
+            note(database, 2, 2)
+        with pytest.raises(TenfoldError, match="inside a transaction"), database.write(), database.write():
             pass
-        assert notes(book) == [(2, 2)]
+        assert notes(database) == [(2, 2)]
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(path: Path) -> None:
-    with contextlib.closing(FencedDatabase(path, NOTES)) as book:
-        pages = book.read("PRAGMA page_count")[0][0]
-        book.read(f"PRAGMA max_page_count = {pages}")  # SQLite's own SQLITE_FULL
-        with pytest.raises(TenfoldError, match=r"^[^\n]*cannot write[^\n]*full[^\n]*$"), book.write() as db:
+    with contextlib.closing(FencedDatabase(path, NOTES)) as database:
+        pages = database.read("PRAGMA page_count")[0][0]
+        database.read(f"PRAGMA max_page_count = {pages}")  # SQLite's own SQLITE_FULL
+        with pytest.raises(TenfoldError, match=r"^[^\n]*cannot write[^\n]*full[^\n]*$"), database.write() as db:
             db.executemany("INSERT INTO notes VALUES (?, ?)", [(1, line) for line in range(5000)])
-        assert notes(book) == []
-        book.read(f"PRAGMA max_page_count = {pages + 100}")
-        note(book, 1, 1)
-        assert notes(book) == [(1, 1)]
+        assert notes(database) == []
+        database.read(f"PRAGMA max_page_count = {pages + 100}")
+        note(database, 1, 1)
+        assert notes(database) == [(1, 1)]
 
 
 def test_what_cannot_be_opened_or_is_closed_is_one_line(path: Path) -> None:
-    with pytest.raises(TenfoldError, match="cannot open the syncer's book"):
-        FencedDatabase(path.parent / "gone" / "book.sqlite", NOTES)
+    with pytest.raises(TenfoldError, match="cannot open the syncer's database"):
+        FencedDatabase(path.parent / "gone" / "database.sqlite", NOTES)
     path.write_bytes(b"no database, but long enough to look at" * 100)
     with pytest.raises(TenfoldError, match="not a database"):
         FencedDatabase(path, NOTES)
     path.unlink()
-    book = FencedDatabase(path, NOTES)
-    book.close()
+    database = FencedDatabase(path, NOTES)
+    database.close()
     with pytest.raises(TenfoldError, match="closed"):
-        note(book, 1, 1)
+        note(database, 1, 1)
     with pytest.raises(TenfoldError, match="closed"):
-        notes(book)
+        notes(database)
 
 
 def test_a_commit_is_synced_and_the_log_is_a_wal(path: Path) -> None:
-    with contextlib.closing(FencedDatabase(path, NOTES)) as book:
-        assert book.read("PRAGMA journal_mode") == [("wal",)]
-        assert book.read("PRAGMA synchronous") == [(2,)]  # FULL
+    with contextlib.closing(FencedDatabase(path, NOTES)) as database:
+        assert database.read("PRAGMA journal_mode") == [("wal",)]
+        assert database.read("PRAGMA synchronous") == [(2,)]  # FULL
 
 
 def test_many_threads_share_a_book(path: Path) -> None:
@@ -205,44 +206,44 @@ def test_many_threads_share_a_book(path: Path) -> None:
     def count_up() -> None:
         try:
             for _ in range(20):
-                with book.write() as db:
+                with database.write() as db:
                     largest = db.execute("SELECT coalesce(max(line), 0) FROM notes").fetchone()[0]
                     db.execute("INSERT INTO notes VALUES (0, ?)", (largest + 1,))
-                assert notes(book)
+                assert notes(database)
         except BaseException as error:
             errors.append(error)
 
-    with contextlib.closing(FencedDatabase(path, NOTES)) as book:
+    with contextlib.closing(FencedDatabase(path, NOTES)) as database:
         threads = [threading.Thread(target=count_up) for _ in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert not errors
-        assert [line for _, line in notes(book)] == list(range(1, 121))
+        assert [line for _, line in notes(database)] == list(range(1, 121))
 
 
 def test_of_many_that_open_a_new_book_at_once_one_can_write(path: Path) -> None:
-    books: list[FencedDatabase] = []
+    databases: list[FencedDatabase] = []
     barrier = threading.Barrier(6)
 
     def open_it() -> None:
         barrier.wait()
-        books.append(FencedDatabase(path, NOTES))
+        databases.append(FencedDatabase(path, NOTES))
 
     threads = [threading.Thread(target=open_it) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(books) == 6
+    assert len(databases) == 6
     wrote = 0
-    for line, book in enumerate(books):
+    for line, database in enumerate(databases):
         with contextlib.suppress(Fenced):
-            note(book, 0, line)
+            note(database, 0, line)
             wrote += 1
-    for book in books:
-        book.close()
+    for database in databases:
+        database.close()
     assert wrote == 1
 
 
@@ -251,8 +252,8 @@ def test_of_many_that_open_a_new_book_at_once_one_can_write(path: Path) -> None:
 
 @pytest.fixture
 def leases(path: Path) -> Iterator[Leases]:
-    with contextlib.closing(FencedDatabase(path, COORDINATOR_SCHEMA)) as book:
-        yield Leases(book, 100)
+    with contextlib.closing(FencedDatabase(path, COORDINATOR_SCHEMA)) as database:
+        yield Leases(database, 100)
 
 
 def test_what_a_dead_life_had_not_committed_is_handed_out_first(leases: Leases) -> None:
@@ -270,7 +271,7 @@ def test_what_a_dead_life_had_not_committed_is_handed_out_first(leases: Leases) 
     leases.settle(2, 0)
     assert not leases.is_exhausted
     assert leases.granted_to(3) == 45
-    assert [lease.number for lease in leases.of_life(3)] == [4, 5]
+    assert [lease.number for lease in leases.of_incarnation(3)] == [4, 5]
 
 
 def test_settling_is_idempotent_and_final(leases: Leases) -> None:
@@ -283,10 +284,10 @@ def test_settling_is_idempotent_and_final(leases: Leases) -> None:
     leases.settle(1, 30)
     with pytest.raises(TenfoldError, match="settled with 30 samples already, not 29"):
         leases.settle(1, 29)
-    with pytest.raises(TenfoldError, match="life 1 is over"):
+    with pytest.raises(TenfoldError, match="incarnation 1 is over"):
         leases.grant(1, 1, position=3, stride=2)
-    leases.settle(2, 0)  # a life that never trained
-    with pytest.raises(TenfoldError, match="life 2 is over"):
+    leases.settle(2, 0)  # an incarnation that never trained
+    with pytest.raises(TenfoldError, match="incarnation 2 is over"):
         leases.grant(2, 1, position=3, stride=2)
     assert leases.progress() == SampleTotals(total=100, granted=30, given_back=0, settled=30)
 
@@ -297,10 +298,10 @@ def test_nonsense_is_refused(leases: Leases, path: Path) -> None:
     with pytest.raises(TenfoldError, match="no lease 7"):
         leases.committed_by(7)
     with (
-        contextlib.closing(FencedDatabase(path, COORDINATOR_SCHEMA)) as book,
+        contextlib.closing(FencedDatabase(path, COORDINATOR_SCHEMA)) as database,
         pytest.raises(InputError, match="100 samples, not 99"),
     ):
-        Leases(book, 99)
+        Leases(database, 99)
 
 
 def test_leases_go_on_exactly_after_kill_9(path: Path) -> None:
@@ -313,21 +314,21 @@ def test_leases_go_on_exactly_after_kill_9(path: Path) -> None:
                 granted[lease.number] = lease
             else:
                 settled.add(int(numbers[0]))
-        with contextlib.closing(FencedDatabase(path, COORDINATOR_SCHEMA)) as book:
-            leases = Leases(book, 10**6)
-            lives = [life for (life,) in book.read("SELECT DISTINCT life FROM leases")]
-            log = {lease.number: lease for life in lives for lease in leases.of_life(life)}
+        with contextlib.closing(FencedDatabase(path, COORDINATOR_SCHEMA)) as database:
+            leases = Leases(database, 10**6)
+            incarnations = [incarnation for (incarnation,) in database.read("SELECT DISTINCT life FROM leases")]
+            log = {lease.number: lease for incarnation in incarnations for lease in leases.of_incarnation(incarnation)}
             committed = {number: leases.committed_by(number) for number in log}
         assert granted.items() <= log.items()
         assert len(log) <= len(granted) + attempt + 1  # at most the one whose saying was cut off, each time
-        for life in settled:
-            of_life = [committed[number] for number in sorted(log) if log[number].life == life]
-            assert sum(count or 0 for count in of_life) == 10
+        for incarnation in settled:
+            of_incarnation = [committed[number] for number in sorted(log) if log[number].incarnation == incarnation]
+            assert sum(count or 0 for count in of_incarnation) == 10
         assert_no_sample_twice(log, committed)
 
 
 def assert_no_sample_twice(log: dict[int, Lease], committed: dict[int, int | None]) -> None:
-    """What lives hold or have committed are ranges that do not overlap."""
+    """What incarnations hold or have committed are ranges that do not overlap."""
     held = []
     for number, lease in log.items():
         count = committed[number]
@@ -337,12 +338,12 @@ def assert_no_sample_twice(log: dict[int, Lease], committed: dict[int, int | Non
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Lives come, get leases, end with any count of committed samples; the syncer is replaced at any moment."""
+    """Incarnations come, get leases, end with any count of committed samples; the syncer is replaced at any moment."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.books: list[FencedDatabase] = []
+        self.databases: list[FencedDatabase] = []
         self.opened: list[Leases] = []
         self.log: dict[int, Lease] = {}
         self.over: dict[int, int] = {}
@@ -358,8 +359,8 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         """The old process is not even told."""
-        self.books.append(FencedDatabase(Path(self.folder.name) / "book.sqlite", COORDINATOR_SCHEMA))
-        self.leases = Leases(self.books[-1], self.total)
+        self.databases.append(FencedDatabase(Path(self.folder.name) / "database.sqlite", COORDINATOR_SCHEMA))
+        self.leases = Leases(self.databases[-1], self.total)
         self.opened.append(self.leases)
 
     @rule()
@@ -379,33 +380,33 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9), samples=st.integers(1, 30))
     @precondition(lambda self: self.alive)
     def grant(self, which: int, samples: int) -> None:
-        life = self.alive[which % len(self.alive)]
+        incarnation = self.alive[which % len(self.alive)]
         exhausted = self.leases.is_exhausted
-        lease = self.leases.grant(life, samples, position=3, stride=2)
+        lease = self.leases.grant(incarnation, samples, position=3, stride=2)
         assert (lease is None) == exhausted
         if lease is None:
             return
-        assert lease.life == life and 0 < lease.samples <= samples
+        assert lease.incarnation == incarnation and 0 < lease.samples <= samples
         assert lease.number not in self.log
         self.log[lease.number] = lease
 
     @rule(which=st.integers(0, 9), share=st.floats(0, 1))
     @precondition(lambda self: self.alive)
     def end(self, which: int, share: float) -> None:
-        life = self.alive.pop(which % len(self.alive))
-        granted = self.leases.granted_to(life)
+        incarnation = self.alive.pop(which % len(self.alive))
+        granted = self.leases.granted_to(incarnation)
         with pytest.raises(TenfoldError):
-            self.leases.settle(life, granted + 1)
-        self.over[life] = round(share * granted)
-        self.leases.settle(life, self.over[life])
+            self.leases.settle(incarnation, granted + 1)
+        self.over[incarnation] = round(share * granted)
+        self.leases.settle(incarnation, self.over[incarnation])
 
     @rule(which=st.integers(0, 9))
     @precondition(lambda self: self.over)
     def end_again(self, which: int) -> None:
-        life = sorted(self.over)[which % len(self.over)]
-        self.leases.settle(life, self.over[life])
+        incarnation = sorted(self.over)[which % len(self.over)]
+        self.leases.settle(incarnation, self.over[incarnation])
         with pytest.raises(TenfoldError):
-            self.leases.grant(life, 1, position=3, stride=2)
+            self.leases.grant(incarnation, 1, position=3, stride=2)
 
     def committed(self) -> dict[int, int | None]:
         return {number: self.leases.committed_by(number) for number in self.log}
@@ -413,20 +414,20 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     @precondition(lambda self: self.total)
     def the_log_keeps_every_lease_and_no_two_overlap(self) -> None:
-        kept = [lease for life in range(1, self.born + 1) for lease in self.leases.of_life(life)]
+        kept = [lease for incarnation in range(1, self.born + 1) for lease in self.leases.of_incarnation(incarnation)]
         assert {lease.number: lease for lease in kept} == self.log
         committed = self.committed()
         assert_no_sample_twice(self.log, committed)
-        for life in range(1, self.born + 1):
-            counts = [committed[lease.number] for lease in self.leases.of_life(life)]
-            assert (None in counts) == (life in self.alive and bool(counts))
-            assert life in self.alive or sum(count or 0 for count in counts) == self.over[life]
+        for incarnation in range(1, self.born + 1):
+            counts = [committed[lease.number] for lease in self.leases.of_incarnation(incarnation)]
+            assert (None in counts) == (incarnation in self.alive and bool(counts))
+            assert incarnation in self.alive or sum(count or 0 for count in counts) == self.over[incarnation]
 
     @invariant()
     @precondition(lambda self: self.total)
     def the_totals_add_up(self) -> None:
         progress = self.leases.progress()
-        held = sum(self.leases.granted_to(life) for life in self.alive)
+        held = sum(self.leases.granted_to(incarnation) for incarnation in self.alive)
         assert held == progress.granted - progress.given_back - progress.settled
         assert progress.settled == sum(self.over.values())
         assert self.leases.is_exhausted == (progress.granted - progress.given_back == self.total)
@@ -434,8 +435,8 @@ class AnyOrder(RuleBasedStateMachine):
     def teardown(self) -> None:
         if self.total:
             self.finish()
-        for book in self.books:
-            book.close()
+        for database in self.databases:
+            database.close()
         self.folder.cleanup()
 
     def finish(self) -> None:

@@ -11,7 +11,7 @@ from tenfold.learners.syncer.membership import Liveness
 
 
 def stepping(seconds: list[float], minimum: float = 2.0, factor: float = 3.0) -> tuple[Liveness, float]:
-    """Life 1 after steps of these lengths; (liveness, the time of its last step)."""
+    """Incarnation 1 after steps of these lengths; (liveness, the time of its last step)."""
     liveness = Liveness(minimum, factor)
     liveness.started(1, 0.0)
     now = 0.0
@@ -23,7 +23,7 @@ def stepping(seconds: list[float], minimum: float = 2.0, factor: float = 3.0) ->
 
 
 def allowance(liveness: Liveness, now: float) -> float:
-    """Seconds without progress until life 1 counts as stalled, found by asking."""
+    """Seconds without progress until incarnation 1 counts as stalled, found by asking."""
     low, high = 0.0, 1e6
     for _ in range(60):
         middle = (low + high) / 2
@@ -102,16 +102,16 @@ def test_the_dead_stay_forgotten_and_the_unknown_is_refused() -> None:
     liveness.progress(1, now + 1, 6, 0)
     assert liveness.stalled(now + 1000) == []
     for ask in (lambda: liveness.silence(1, now), lambda: liveness.step_seconds(1)):
-        with pytest.raises(TenfoldError, match="life 1 is not watched"):
+        with pytest.raises(TenfoldError, match="incarnation 1 is not watched"):
             ask()
 
 
 def test_lives_are_judged_each_by_its_own_pace() -> None:
     liveness = Liveness(1.0, 2.0)
-    for life, length in ((2, 10.0), (1, 1.0)):
-        liveness.started(life, 0.0)
+    for incarnation, length in ((2, 10.0), (1, 1.0)):
+        liveness.started(incarnation, 0.0)
         for step in range(4):
-            liveness.progress(life, step * length, step, 0)
+            liveness.progress(incarnation, step * length, step, 0)
     assert liveness.stalled(31.0) == [(1, 28.0)]
     assert liveness.stalled(51.0) == [(1, 48.0), (2, 21.0)]
 

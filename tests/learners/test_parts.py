@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tenfold.config.learners import Precision
 from tenfold.core.errors import InputError
 from tenfold.learners.learner.replica import FragmentReplica, Replica, inner_steps_of
-from tenfold.learners.messages import Contribution, Merged, Published
+from tenfold.learners.messages import Contribution, Lease, Merged, Published, Refused, parse
 from tenfold.learners.outer import (
     FragmentState,
     OuterOptimizer,
@@ -109,11 +109,11 @@ def test_the_outer_optimizer_is_torch_nesterov_and_learners_follow_it_bit_for_bi
     rounded, coarse = ours, OuterOptimizer(0.7, 0.9, "int4")
     learner = ours.values
     for seed in range(12):
-        movement = torch.randn(300, generator=torch.Generator().manual_seed(seed))
-        weights.grad = -movement
+        pseudo_gradient = torch.randn(300, generator=torch.Generator().manual_seed(seed))
+        weights.grad = -pseudo_gradient
         theirs.step()
-        ours, _ = optimizer.step(ours, [(0.5, movement), (0.5, movement)])
-        rounded, difference = coarse.step(rounded, [(1.0, movement)])
+        ours, _ = optimizer.step(ours, [(0.5, pseudo_gradient), (0.5, pseudo_gradient)])
+        rounded, difference = coarse.step(rounded, [(1.0, pseudo_gradient)])
         learner = apply_difference(learner, difference, "int4")
         assert torch.equal(learner, rounded.values)
     assert torch.allclose(ours.values, weights.detach(), atol=1e-5)
@@ -124,14 +124,14 @@ def paced(rates: dict[int, float], rounds: int = 6) -> Throughput:
     """Learners that contribute every 10 s, one after another, rates in tokens per second."""
     pace = Throughput()
     for number in range(rounds):
-        for life, rate in rates.items():
-            pace.note(life, 10.0 * number + life, round(10 * rate))
+        for incarnation, rate in rates.items():
+            pace.note(incarnation, 10.0 * number + incarnation, round(10 * rate))
     return pace
 
 
 def test_a_movement_weighs_its_learners_share_of_all_training_whatever_the_order() -> None:
     pace = paced({1: 100.0, 2: 100.0, 3: 200.0})
-    assert [pace.share(life, (1, 2, 3)) for life in (1, 2, 3)] == pytest.approx([0.25, 0.25, 0.5])
+    assert [pace.share(incarnation, (1, 2, 3)) for incarnation in (1, 2, 3)] == pytest.approx([0.25, 0.25, 0.5])
     assert pace.share(1, (1,)) == 1.0, "alone"
     assert pace.share(1, (1, 3)) == pytest.approx(1 / 3), "the second has died"
     assert pace.share(9, (1, 2, 9)) == pytest.approx(1 / 3), "a new one counts as the mean of the others"
@@ -149,7 +149,7 @@ def test_one_that_comes_late_with_the_work_of_a_minute_weighs_as_usual() -> None
 @given(rates=st.dictionaries(st.integers(0, 9), st.floats(1.0, 1e4), min_size=1))
 def test_weights_of_a_whole_round_sum_to_one(rates: dict[int, float]) -> None:
     pace = paced(rates)
-    assert sum(pace.share(life, rates) for life in rates) == pytest.approx(1.0)
+    assert sum(pace.share(incarnation, rates) for incarnation in rates) == pytest.approx(1.0)
 
 
 def test_a_merge_waits_for_the_quorum_then_for_those_who_usually_come() -> None:
@@ -200,49 +200,59 @@ def test_the_guard_knows_the_usual_norm() -> None:
 @settings(max_examples=50)
 @given(sizes=st.lists(st.integers(1, 40), max_size=5), batch=st.integers(1, 9), steps=st.integers(0, 60))
 def test_steps_count_samples_as_orders_do(sizes: list[int], batch: int, steps: int) -> None:
-    from tenfold.learners.syncer.leases import Lease
+    from tenfold.learners.messages import Lease
 
     leases = [Lease(n, 1, 100 * n, size, 0, 1) for n, size in enumerate(sizes)]
-    orders = [order for lease in leases for order in inner_steps_of(vars(lease), batch)]
+    orders = [order for lease in leases for order in inner_steps_of(lease, batch)]
     assert samples_after(leases, batch, steps) == sum(order.samples for order in orders[:steps])
 
 
 def life_of_a_run(total: int) -> Replica:
-    """A life with one fragment of nothing."""
+    """An incarnation with one fragment of nothing."""
     fragment = FragmentReplica(cut_model({"w": [4]}, 1)[0], [torch.zeros(4)], "float32")
     return Replica(1, [fragment], 8, "float32", total)
 
 
 def test_the_schedule_follows_the_run_when_learners_come_while_a_lease_lasts() -> None:
-    life = life_of_a_run(1000)
-    orders = inner_steps_of({"number": 7, "first_sample": 0, "samples": 200, "position": 100, "stride": 1}, 10)
-    assert [life.placed(order).position for order in orders[:3]] == [100, 110, 120], "nothing is known yet"
+    incarnation = life_of_a_run(1000)
+    orders = inner_steps_of(Lease(7, 1, 0, 200, 100, 1), 10)
+    assert [incarnation.placed(order).position for order in orders[:3]] == [100, 110, 120], "nothing is known yet"
     values = torch.zeros(4)
-    life.merge(0, 1, values, (), Published(145, 4))
-    assert life.placed(orders[3]).position == 130, "2% of the run off is near enough"
-    life.merge(0, 2, values, (), Published(200, 4))
-    life.merge(0, 3, values, (), Published(190, 4))
-    assert life.placed(orders[4]).position == 200, "the furthest of what was merged counts"
-    assert life.placed(orders[5]).position == 210
-    life.merge(0, 4, values, (), Published(150, 4))
-    assert life.placed(orders[6]).position == 150, "work of the dead is done again"
-    following = inner_steps_of({"number": 8, "first_sample": 900, "samples": 20, "position": 990, "stride": 4}, 10)
-    assert [life.placed(order).position for order in following] == [990, 999], "a new lease knows better"
+    incarnation.merge(0, 1, values, (), Published(145, 4))
+    assert incarnation.placed(orders[3]).position == 130, "2% of the run off is near enough"
+    incarnation.merge(0, 2, values, (), Published(200, 4))
+    incarnation.merge(0, 3, values, (), Published(190, 4))
+    assert incarnation.placed(orders[4]).position == 200, "the furthest of what was merged counts"
+    assert incarnation.placed(orders[5]).position == 210
+    incarnation.merge(0, 4, values, (), Published(150, 4))
+    assert incarnation.placed(orders[6]).position == 150, "work of the dead is done again"
+    following = inner_steps_of(Lease(8, 1, 900, 20, 990, 4), 10)
+    assert [incarnation.placed(order).position for order in following] == [990, 999], "a new lease knows better"
 
 
 def test_alone_a_learner_keeps_to_its_lease() -> None:
     """What was published lags behind, and one learner trains as if there were no syncer."""
-    life = life_of_a_run(1000)
-    (order,) = inner_steps_of({"number": 1, "first_sample": 500, "samples": 10, "position": 500, "stride": 1}, 10)
-    life.merge(0, 1, torch.zeros(4), (), Published(300, 1))
-    assert life.placed(order) == order
+    incarnation = life_of_a_run(1000)
+    (order,) = inner_steps_of(Lease(1, 1, 500, 10, 500, 1), 10)
+    incarnation.merge(0, 1, torch.zeros(4), (), Published(300, 1))
+    assert incarnation.placed(order) == order
 
 
-header = Contribution(1, 0, 0, 3, 2, 8, 64, (Merged(4, 0, 3),), "int4").to_header()
+header = Contribution(
+    incarnation=1,
+    fragment=0,
+    sequence=0,
+    base_version=3,
+    joined_version=2,
+    step=8,
+    tokens=64,
+    history=(Merged(4, 0, 3),),
+    precision="int4",
+).to_json()
 
 
 def test_a_contribution_survives_its_header() -> None:
-    assert Contribution.from_header(header).to_header() == header
+    assert parse(Contribution, header, "contribution").to_json() == header
 
 
 @given(
@@ -251,8 +261,8 @@ def test_a_contribution_survives_its_header() -> None:
         st.none(), st.text(max_size=5), st.integers(max_value=-1), st.floats(), st.lists(st.text(), min_size=1)
     ),
 )
-def test_a_malformed_header_is_a_value_error(key: str, value: object) -> None:
+def test_a_malformed_header_is_refused_and_its_field_named(key: str, value: object) -> None:
     if key == "precision" and isinstance(value, str):
         return
-    with pytest.raises(ValueError):
-        Contribution.from_header(header | {key: value})
+    with pytest.raises(Refused, match=f"contribution: malformed message .*{key}"):
+        parse(Contribution, header | {key: value}, "contribution")

@@ -101,7 +101,7 @@ def test_a_rank_that_is_killed_ends_the_group_which_comes_back_healed(tmp_path: 
         next(each for each in ranks if each.environ()["RANK"] == "1").kill()
         psutil.wait_procs(ranks, 20)
     before, after = lives(campaign)
-    assert before.state == "sealed" and after.state == "finished"
+    assert before.state == "evicted" and after.state == "finished"
     assert after.origin is not None
     assert (after.origin["kind"], after.origin["life"], after.origin["ranks"]) == ("checkpoint", before.number, 2)
     assert after.origin["step"] >= 4

@@ -47,7 +47,7 @@ class OneLife:
         lives.activate(number, {"kind": "initial", "life": None, "step": 0, "history": [], "versions": versions})
         lease = leases.grant(number, 24 * batch, position=0, stride=1)
         assert lease
-        self.orders = inner_steps_of(vars(lease), batch)
+        self.orders = inner_steps_of(lease, batch)
         return number
 
     def step(self) -> None:

@@ -1,4 +1,4 @@
-"""A syncer of several processes: whoever is away, lives end on all shards, and nothing is lost or done twice."""
+"""A syncer of several processes: whoever is away, incarnations end on all shards, and nothing is lost or done twice."""
 
 import json
 import random
@@ -19,9 +19,28 @@ from tenfold.config import Campaign, parse_campaign
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.learners.learner.exchange import fetch_all
 from tenfold.learners.log import RunLog
-from tenfold.learners.messages import Contribution, MembershipView, ShardReport
+from tenfold.learners.messages import (
+    Contribution,
+    Done,
+    EndRequest,
+    HealedRequest,
+    Heartbeat,
+    HeartbeatReply,
+    HeldFragment,
+    JoinReply,
+    JoinRequest,
+    Lease,
+    LeaseReply,
+    LeaseRequest,
+    MembershipView,
+    Origin,
+    ShardReport,
+    ShardsReply,
+    ShardsRequest,
+    parse,
+)
 from tenfold.learners.outer import digest_of_values, encode, shard_of
-from tenfold.learners.syncer.coordinator import LINK_FIGURES, Coordinator, RunFacts
+from tenfold.learners.syncer.coordinator import Coordinator, RunFacts
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.syncer.remote import RemoteMembership
 from tenfold.learners.syncer.service import ShardHandler, SyncerHandler, make_shard, remote_shards
@@ -54,18 +73,18 @@ class Coordinating:
         self.coordinator = Coordinator(self.folder, RunFacts("r", self.total, 8, 2, 5.0, 0), recorder)
         self.stack.callback(self.coordinator.close)
         self.shard = make_shard(CAMPAIGN, VOCABULARY, self.folder / "shard-0", self.coordinator, recorder)
-        self.stack.callback(self.shard.shelf.close)
+        self.stack.callback(self.shard.store.close)
         self.coordinator.remote = remote_shards(CAMPAIGN, SECURITY)
         self.coordinator.shards += [self.shard, *self.coordinator.remote.values()]
-        handler = SyncerHandler(self.coordinator, self.shard, recorder)
+        handler = SyncerHandler(self.coordinator, self.shard, recorder.rejected)
         self.server = BlobServer(handler, SECURITY, control_port=self.port)
         self.stack.callback(self.server.close)
         self.port = self.server.control_port
 
-    def ended(self, life: int) -> bool:
-        """Whether a life is over, its samples settled."""
+    def ended(self, incarnation: int) -> bool:
+        """Whether an incarnation is over, its samples settled."""
         self.coordinator.tick()
-        return self.coordinator.lives.get(life).state == "sealed"
+        return self.coordinator.membership.get(incarnation).state == "evicted"
 
 
 @dataclass
@@ -81,8 +100,8 @@ class FurtherShard:
         recorder = _recorder(self.folder, [], self.stack)
         self.members = RemoteMembership(lambda: f"127.0.0.1:{self.coordinator_port}", SECURITY, 1, "r")
         self.shard = make_shard(CAMPAIGN, VOCABULARY, self.folder / "shard-1", self.members, recorder, 1)
-        self.stack.callback(self.shard.shelf.close)
-        self.server = BlobServer(ShardHandler(self.shard, recorder), SECURITY, control_port=self.port)
+        self.stack.callback(self.shard.store.close)
+        self.server = BlobServer(ShardHandler(self.shard, recorder.rejected), SECURITY, control_port=self.port)
         self.port = self.server.control_port
         self.stack.callback(self.server.close)
         self.stack.callback(self.members.close)
@@ -144,37 +163,55 @@ class FakeLearner:
 
     def __init__(self, syncer: Syncer, name: str, patience: float = 10.0) -> None:
         self.link = Link(syncer.first.server.address, SECURITY, streams=1, patience=patience)
-        self.life = self.link.call("join", {"name": name, "address": None, "batch": 8, "recipe": "r"})["life"]
-        (further,) = self.link.call("shards", {})["shards"]
+        request = JoinRequest(name=name, address=None, batch=8, recipe="r")
+        self.incarnation = self.link.ask(request, JoinReply).incarnation or 0
+        (further,) = self.link.ask(ShardsRequest(), ShardsReply).shards
         self.links = [self.link, Link(further, SECURITY, streams=1, patience=patience)]
         self.values, self.leases = fetch_all(self.links, [0, 1], (0, 1)), 0
 
     def heal(self, **changed: torch.Tensor) -> None:
-        digests = {str(i): [v, digest_of_values(changed.get(f"fragment_{i}", t))] for i, (v, t) in self.values.items()}
-        origin = {"kind": "initial", "life": None, "step": 0, "history": [], "seconds": 0.0}
-        self.link.call("healed", {"life": self.life, "origin": origin, "digests": digests})
+        held = {
+            i: HeldFragment(version=v, digests=(digest_of_values(changed.get(f"fragment_{i}", t)),))
+            for i, (v, t) in self.values.items()
+        }
+        self.link.ask(HealedRequest(incarnation=self.incarnation, origin=Origin(kind="initial"), held=held), Done)
 
-    def lease(self, samples: int = 64) -> dict[str, Any]:
-        request = {"life": self.life, "samples": samples, "backlog": 0, "received": self.leases}
-        answer = self.link.call("lease", request)
-        self.leases += "lease" in answer
-        return answer
+    def lease(self, samples: int = 64) -> Lease | None:
+        request = LeaseRequest(incarnation=self.incarnation, samples=samples, backlog=0, received=self.leases)
+        lease = self.link.ask(request, LeaseReply).lease
+        self.leases += lease is not None
+        return lease
+
+    def first_sample(self) -> int | None:
+        """Of a new lease."""
+        lease = self.lease()
+        return lease.first_sample if lease else None
+
+    def end(self, reason: str) -> None:
+        self.link.ask(EndRequest(incarnation=self.incarnation, reason=reason), Done)
 
     def contribution(self, fragment: int, step: int, sequence: int = 0) -> Contribution:
-        return Contribution(self.life, fragment, sequence, 0, 0, step, 32 * step, (), "int4")
+        return Contribution(
+            incarnation=self.incarnation,
+            fragment=fragment,
+            sequence=sequence,
+            base_version=0,
+            joined_version=0,
+            step=step,
+            tokens=32 * step,
+            precision="int4",
+        )
 
     def contribute(self, fragment: int, step: int, sequence: int = 0, scale: float = 0.01) -> dict[str, Any]:
         contribution = self.contribution(fragment, step, sequence)
         size = self.values[fragment][1].numel()
         vector = scale * torch.randn(size, generator=torch.Generator().manual_seed(step))
         link = self.links[shard_of(fragment, 2)]
-        return link.put(contribution.key, contribution.to_header(), encode(vector, "int4"))
+        return link.put(contribution.key, contribution.to_json(), encode(vector, "int4"))
 
-    def beat(self, step: int, flushed: bool = False) -> dict[str, Any]:
-        link = dict.fromkeys(LINK_FIGURES, 0.0)
-        beat = {"step": step, "waits": 0, "idle": flushed, "flushed": flushed, "losses": [], "link": link}
-        beat |= {"tokens_per_second": 1.0, "longest_gap": 0.0}
-        return self.link.call("beat", {"life": self.life, "beat": beat})
+    def beat(self, step: int, flushed: bool = False) -> HeartbeatReply:
+        heartbeat = Heartbeat(incarnation=self.incarnation, step=step, idle=flushed, flushed=flushed)
+        return self.link.ask(heartbeat, HeartbeatReply)
 
 
 def test_a_learner_takes_and_sends_each_fragment_at_its_shard(syncer: Syncer) -> None:
@@ -184,44 +221,45 @@ def test_a_learner_takes_and_sends_each_fragment_at_its_shard(syncer: Syncer) ->
     with pytest.raises(Refused, match="not training here"):
         learner.contribute(1, 8)
     learner.heal()
-    for fragment in (0, 1):  # at once: shard 1 need not have heard of the life before
-        assert learner.contribute(fragment, 8) == {"accepted": True}
+    for fragment in (0, 1):  # at once: shard 1 need not have heard of the incarnation before
+        assert learner.contribute(fragment, 8) == {}
     with pytest.raises(Refused, match=r"no fragment 1 here; there are \[0\]"):
         astray = learner.contribution(1, 8, sequence=1)
-        learner.link.put(astray.key, astray.to_header(), b"")
+        learner.link.put(astray.key, astray.to_json(), b"")
     assert syncer.second
     for shard in (syncer.first.shard, syncer.second.shard):
         shard.merge_due(time.monotonic())
     assert syncer.first.shard.versions == {0: 1}
-    wait_until(lambda: syncer.first.coordinator.status()["versions"] == {"0": 1, "1": 1}, 10)
+    wait_until(lambda: syncer.first.coordinator.status().versions == {0: 1, 1: 1}, 10)
 
 
-def test_a_life_is_settled_only_when_the_shard_that_was_away_has_sealed_it(syncer: Syncer) -> None:
+def test_a_life_is_settled_only_when_the_shard_that_was_away_has_fenced_it(syncer: Syncer) -> None:
     one, two = FakeLearner(syncer, "one"), FakeLearner(syncer, "two")
     one.heal()
     two.heal()
-    assert one.lease()["lease"]["first_sample"] == 0
-    assert two.lease()["lease"]["first_sample"] == 32
+    assert one.first_sample() == 0
+    assert two.first_sample() == 32
     one.contribute(0, 1)
     one.contribute(1, 3)  # its last: after step 3, at the shard that goes away
     syncer.stop_shard()
     began = time.monotonic()
-    one.link.call("end", {"life": one.life, "reason": "a loss that is no number"})
-    assert one.beat(4)["ended"] == "a loss that is no number"
-    assert two.beat(1) == {"finished": False}
+    one.end("a loss that is no number")
+    assert one.beat(4).ended == "a loss that is no number"
+    assert two.beat(1) == HeartbeatReply(finished=False)
     assert time.monotonic() - began < 1.0, "nobody waits for the shard that is away"
-    assert not syncer.first.ended(one.life)
+    assert not syncer.first.ended(one.incarnation)
     with pytest.raises(Refused, match="not training here"):
         one.contribute(0, 4, sequence=1)
-    assert two.lease()["lease"]["first_sample"] == 64, "samples of a life that is being sealed are nobody's"
+    assert two.first_sample() == 64, "samples of an incarnation that is being ended are nobody's"
     syncer.restart_coordinator()
-    assert not syncer.first.ended(one.life)
-    request = {"name": "one", "address": None, "batch": 8, "recipe": "r"}
-    assert two.link.call("join", request)["life"] > two.life, "its learner may join again meanwhile"
+    assert not syncer.first.ended(one.incarnation)
+    request = JoinRequest(name="one", address=None, batch=8, recipe="r")
+    again = two.link.ask(request, JoinReply).incarnation
+    assert again and again > two.incarnation, "its learner may join again meanwhile"
     syncer.start_shard()
-    wait_until(lambda: syncer.first.ended(one.life), 10)
-    assert syncer.first.coordinator.lives.get(one.life).steps == 3, "what only shard 1 had accepted counts"
-    assert syncer.first.coordinator.leases.granted_to(one.life) == 32
+    wait_until(lambda: syncer.first.ended(one.incarnation), 10)
+    assert syncer.first.coordinator.membership.get(one.incarnation).steps == 3, "what only shard 1 had accepted counts"
+    assert syncer.first.coordinator.leases.granted_to(one.incarnation) == 32
     assert syncer.first.coordinator.leases.progress().given_back == 32 - 3 * 8
     with pytest.raises(Refused, match="not training here"):
         one.contribute(1, 4, sequence=1)
@@ -237,12 +275,12 @@ def test_a_quarantine_by_a_shard_reaches_a_coordinator_that_was_away_and_counts_
     with pytest.raises(Refused, match="has ended"):
         learner.contribute(1, 3, sequence=2)
     syncer.first = Coordinating(syncer.folder, syncer.first.port)
-    wait_until(lambda: syncer.first.ended(learner.life), 10)
+    wait_until(lambda: syncer.first.ended(learner.incarnation), 10)
     syncer.stop_shard()
     syncer.start_shard()  # tells it again
     again = FakeLearner(syncer, "bad")
     again.heal()
-    assert again.contribute(1, 1) == {"accepted": True}
+    assert again.contribute(1, 1) == {}
     with pytest.raises(Refused, match="quarantined"):
         again.contribute(1, 2, sequence=1, scale=1e30)
     with pytest.raises(Refused, match="barred after 2 strikes"):
@@ -256,13 +294,13 @@ def test_a_shard_goes_on_without_the_coordinator_but_takes_nobody_unknown(syncer
     stranger = FakeLearner(syncer, "stranger")
     syncer.first.stack.close()
     assert syncer.second
-    assert known.contribute(1, 2, sequence=1) == {"accepted": True}
+    assert known.contribute(1, 2, sequence=1) == {}
     syncer.second.shard.merge_due(time.monotonic() + 60)
     assert syncer.second.shard.versions == {1: 1}
-    with pytest.raises(TenfoldError, match="cannot ask the coordinator about life 2 now"):
-        syncer.second.members.may_contribute(stranger.life)
+    with pytest.raises(TenfoldError, match="cannot ask the coordinator about incarnation 2 now"):
+        syncer.second.members.may_contribute(stranger.incarnation)
     with pytest.raises(Unreachable):  # neither taken nor refused: tried again until the coordinator is back
-        stranger.links[1].put("contribution/2/1/0/0", stranger.contribution(1, 1).to_header(), b"", patience=0.3)
+        stranger.links[1].put("contribution/2/1/0/0", stranger.contribution(1, 1).to_json(), b"", patience=0.3)
     syncer.first = Coordinating(syncer.folder, syncer.first.port)
 
 
@@ -270,8 +308,8 @@ def test_the_run_ends_when_the_last_shard_has_merged_what_it_had(syncer: Syncer)
     learner = FakeLearner(syncer, "one")
     learner.heal()
     steps = 0
-    while "lease" in (answer := learner.lease(TOTAL)):
-        steps += answer["lease"]["samples"] // 8
+    while lease := learner.lease(TOTAL):
+        steps += lease.samples // 8
     assert steps == TOTAL // 8
     learner.contribute(0, steps)
     learner.contribute(1, steps)
@@ -331,23 +369,24 @@ class Walk:
 
     def lease(self) -> None:
         learner = self.someone()
-        samples = learner.lease(16).get("lease", {"samples": 0})["samples"]
-        self.granted[learner.life] = self.granted.get(learner.life, 0) + samples // 8
+        lease = learner.lease(16)
+        samples = lease.samples if lease else 0
+        self.granted[learner.incarnation] = self.granted.get(learner.incarnation, 0) + samples // 8
 
     def train(self) -> None:
-        life = self.someone().life
-        self.steps[life] = min(self.steps.get(life, 0) + 1, self.granted.get(life, 0))
+        incarnation = self.someone().incarnation
+        self.steps[incarnation] = min(self.steps.get(incarnation, 0) + 1, self.granted.get(incarnation, 0))
 
     def send(self) -> None:
         learner, fragment = self.someone(), self.random.randrange(2)
-        if step := self.steps.get(learner.life, 0):
-            learner.contribute(fragment, step, self.sent[learner.life, fragment])
-            self.sent[learner.life, fragment] += 1
+        if step := self.steps.get(learner.incarnation, 0):
+            learner.contribute(fragment, step, self.sent[learner.incarnation, fragment])
+            self.sent[learner.incarnation, fragment] += 1
 
     def end(self) -> None:
         learner = self.someone()
         self.learners.pop(next(name for name, each in self.learners.items() if each is learner))
-        learner.link.call("end", {"life": learner.life, "reason": "drawn"})
+        learner.end("drawn")
 
     def merge(self) -> None:
         self.syncer.first.shard.merge_due(time.monotonic())
@@ -366,16 +405,16 @@ def test_whatever_happens_every_sample_counts_once(tmp_path: Path, seed: int) ->
     syncer = Syncer(tmp_path, total=1024)
     walk = Walk(syncer, seed)
     walk.go(300)
-    assert len({life for life, _ in walk.sent}) > 2 and walk.sent.total() > 20
+    assert len({incarnation for incarnation, _ in walk.sent}) > 2 and walk.sent.total() > 20
     last = FakeLearner(syncer, "last")
     for learner in walk.learners.values():
         with suppress(Refused):
-            learner.link.call("end", {"life": learner.life, "reason": "the last one does the rest"})
+            learner.end("the last one does the rest")
     last.heal()
-    wait_until(lambda: not syncer.first.coordinator.lives.ending(), 10)
+    wait_until(lambda: not syncer.first.coordinator.membership.ending(), 10)
     steps = 0
-    while "lease" in (answer := last.lease(1024)):
-        steps += -(-answer["lease"]["samples"] // 8)
+    while lease := last.lease(1024):
+        steps += -(-lease.samples // 8)
     for fragment in (0, 1):
         last.contribute(fragment, steps)
     last.beat(steps, flushed=True)
@@ -392,11 +431,11 @@ def test_whatever_happens_every_sample_counts_once(tmp_path: Path, seed: int) ->
     with RunLog.opened(syncer.folder) as log:
         counted = sorted(n for _, first, _, done in log.committed() for n in range(first, first + done))
         accepted = [each.what for each in log.contributions()]
-        lives = log.lives()
+        incarnations = log.lives()
     syncer.close()
     assert counted == list(range(1024))
-    for life in lives:
-        assert life.steps == max((c.step for c in accepted if c.life == life.number), default=0), life
+    for each in incarnations:
+        assert each.steps == max((c.step for c in accepted if c.incarnation == each.number), default=0), each
 
 
 def test_a_shard_that_was_taken_over_is_sent_away(syncer: Syncer) -> None:
@@ -414,23 +453,32 @@ def test_a_shard_of_another_configuration_is_refused(syncer: Syncer) -> None:
     stranger = ShardReport(shard=1, recipe="other", generation=9, address="127.0.0.1:1", versions={})
     link = Link(syncer.first.server.address, SECURITY, streams=1, patience=5.0)
     with pytest.raises(Refused, match="another configuration"):
-        link.call("report", stranger.to_dict())
-    with pytest.raises(Refused, match="malformed"):
-        link.call("report", {"shard": 1})
+        link.ask(stranger, MembershipView)
 
 
 def test_learners_wait_for_a_shard_that_has_not_said_where_it_is(tmp_path: Path) -> None:
     first = Coordinating(tmp_path)
     with pytest.raises(TenfoldError, match="shard 1 of the syncer is away"):
-        first.coordinator.addresses()
+        first.coordinator.addresses(ShardsRequest())
     first.stack.close()
 
 
 def test_messages_survive_the_wire() -> None:
-    report = ShardReport(1, "r", 3, "h:1", {1: 2}, {7: {1: 40}}, 128, ((7, "bad"),))
-    assert ShardReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
-    membership = MembershipView(frozenset({1}), frozenset({1, 2}), True, 60, 64, (3,), False)
-    assert MembershipView.from_dict(json.loads(json.dumps(membership.to_dict()))) == membership
+    report = ShardReport(
+        shard=1,
+        recipe="r",
+        generation=3,
+        address="h:1",
+        versions={1: 2},
+        fenced={7: {1: 40}},
+        empty_since=128,
+        quarantined=((7, "bad"),),
+    )
+    view = MembershipView(
+        expected=frozenset({1}), active=frozenset({1, 2}), draining=True, done=60, mark=64, fence=(3,), finished=False
+    )
+    for message in (report, view):
+        assert parse(type(message), json.loads(json.dumps(message.to_json())), "message") == message
 
 
 FAULTS = """
@@ -459,7 +507,7 @@ def test_shard_and_coordinator_killed_while_learners_train(tmp_path: Path) -> No
     died = [event.data["learner"] for event in events if event.kind == "died"]
     assert sorted(died) == ["learner-1", "syncer", "syncer-1"]
     with RunLog.opened(campaign / "learners") as log:
-        (killed,) = {life.name for life in log.lives() if life.state == "sealed"}
+        (killed,) = {incarnation.name for incarnation in log.lives() if incarnation.state == "evicted"}
         assert killed == "learner-1"
         assert all(log.newest_version(fragment) > 10 for fragment in range(3))
     assert not list((campaign / "learners" / "shard-0").glob("fragment-1"))

@@ -4,13 +4,11 @@ It is made from the ladder, registered before training and settled after evaluat
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tenfold.config import Campaign
 from tenfold.core.errors import InputError, Interrupted, TenfoldError
-from tenfold.core.folder import CampaignFiles
 from tenfold.core.text import duration
 from tenfold.data import Manifest
 from tenfold.data.workspace import Workspace
@@ -249,7 +247,7 @@ def _training_loss(
     """Final training loss and the curve up to it; nothing, with a warning, when the rungs' curves cannot be fitted."""
     campaign, manifest = workspace.campaign, workspace.manifest
     try:
-        curves = ladder_curves(campaign, workspace.files, ladder)
+        curves = ladder_curves(workspace, ladder)
         table = run_table(ladder.rungs, final_losses(curves), "ladder, training loss", manifest.tokens)
         forecast = forecast_target(fit_ladder_law(table, campaign.seed), ladder, manifest)
         final = FinalLoss(forecast.loss, forecast.intervals)
@@ -273,15 +271,16 @@ def _training_time(workspace: Workspace, plan: RunPlan, about: Mapping[str, Any]
     yield Prediction("training time", "seconds", trial.seconds, trial.intervals, {**about, **trial.basis})
 
 
-def ladder_curves(campaign: Campaign, files: CampaignFiles, ladder: LadderResult) -> list[Curve]:
+def ladder_curves(workspace: Workspace, ladder: LadderResult) -> list[Curve]:
     """The loss curve of every rung, in the order of `ladder.rungs`."""
     branches = {
         (task.trunk.name, rung.steps): (task.trunk, rung) for task in ladder.plan.rungs for rung in task.trunk.rungs
     }
-    with closing(Ledger(files.ledger, read_only=True)) as ledger:
+    with workspace.ledger(read_only=True) as ledger:
         runs = {run.fingerprint: run for run in ledger.runs()}
         return [
-            rung_curve(ledger, runs, campaign, *branches[result.size, result.steps], result) for result in ladder.rungs
+            rung_curve(ledger, runs, workspace.campaign, *branches[result.size, result.steps], result)
+            for result in ladder.rungs
         ]
 
 

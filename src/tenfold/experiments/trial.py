@@ -22,7 +22,6 @@ from tenfold.core.console import run_console
 from tenfold.core.errors import TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.core.text import duration
-from tenfold.data import Manifest
 from tenfold.data.workspace import Workspace
 from tenfold.evaluate.holdouts import holdout_scorer
 from tenfold.learners.log import RunLog
@@ -93,10 +92,9 @@ def time_trial(workspace: Workspace, plan: RunPlan) -> TimeTrial:
 
 
 def _learners_steps(workspace: Workspace, plan: RunPlan, step_seconds: float) -> _Steps:
-    campaign = workspace.campaign
-    found = time_learners(campaign, workspace.files, workspace.manifest, plan, step_seconds)
+    found = time_learners(workspace, plan, step_seconds)
     seconds = found.other_seconds + plan.steps * plan.tokens_per_step / found.tokens_per_second
-    rate = f"{campaign.learners.count} learners at {found.tokens_per_second:,.0f} tok/s together"
+    rate = f"{workspace.campaign.learners.count} learners at {found.tokens_per_second:,.0f} tok/s together"
     return _Steps(seconds, found.spread, rate, asdict(found))
 
 
@@ -133,14 +131,13 @@ class LearnersTrial:
     """Starting and ending."""
 
 
-def time_learners(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, plan: RunPlan, step_seconds: float
-) -> LearnersTrial:
+def time_learners(workspace: Workspace, plan: RunPlan, step_seconds: float) -> LearnersTrial:
     """Train the first tokens as `tenfold train` will, but without its faults and evaluations, and throw them away.
 
     `step_seconds`: what a step takes about, without learners. Raises TenfoldError when they are not started from here,
     when their rounds are too long to be tried, or when one of them came too late to be timed.
     """
+    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
     if campaign.learners.launch != "local":
         raise TenfoldError(f'only learners with launch = "local" can be tried out, not "{campaign.learners.launch}"')
     began = time.monotonic()

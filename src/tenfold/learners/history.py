@@ -98,7 +98,7 @@ def _trains_again(fault: Event, name: str, events: Sequence[Event], lives: Seque
 def _ended_by(fault: Event, lives: Sequence[Incarnation]) -> Incarnation | None:
     """The life that a fault of its learner ended; None when it went on."""
     known = [life for life in lives if life.name == fault.data["target"] and life.joined_at <= fault.at]
-    if not known or known[-1].state != "sealed" or known[-1].ended_at is None:
+    if not known or known[-1].state != "evicted" or known[-1].ended_at is None:
         return None
     over = fault.at + float(fault.data["seconds"]) + SEALING_S if fault.data["fault"] == "stop" else math.inf
     return known[-1] if fault.at <= known[-1].ended_at < over else None
@@ -129,7 +129,7 @@ def outages(
     """
     found = downtimes(events, lives, end)
     for life in lives:
-        if life.state != "sealed" or life.ended_at is None:
+        if life.state != "evicted" or life.ended_at is None:
             continue
         faulty = any(down.name == life.name and life.joined_at <= down.begin <= life.ended_at for down in found)
         if faulty or any(life.joined_at <= begin < life.ended_at for begin, _ in pauses):

@@ -224,7 +224,7 @@ class Supervisor:
     def _launch(self, child: Child) -> None:
         learner = self.status.get("learners", {}).get(child.name)
         if learner is not None:
-            self._deaths.earlier[child.name] = int(learner["life"])
+            self._deaths.earlier[child.name] = int(learner["incarnation"])
         self._launcher(child.name).start(child)
 
     def _child(self, name: str, *words: str) -> Child:
@@ -339,8 +339,8 @@ class Supervisor:
         """A learner the syncer has given up but whose process hangs on is killed, and so started again."""
         now, deaths = time.monotonic(), self._deaths
         for name, learner in self.status.get("learners", {}).items():
-            life = int(learner["life"])
-            if learner["state"] not in ("sealing", "sealed") or life <= deaths.earlier.get(name, 0):
+            life = int(learner["incarnation"])
+            if learner["state"] not in ("evicting", "evicted") or life <= deaths.earlier.get(name, 0):
                 continue  # one of a process before: that which starts now is to be left alone
             if now - deaths.sealed_at.setdefault(life, now) > REJOIN_S:
                 deaths.earlier[name] = life

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.learners.messages import Published
+from tenfold.learners.messages import Lease, Published
 from tenfold.learners.outer import FragmentState
-from tenfold.learners.syncer.leases import Lease
 from tenfold.learners.syncer.membership import MEMBERSHIP_COLUMNS, Incarnation, incarnation_from_row
 from tenfold.learners.syncer.store import (
     CONTRIBUTION_COLUMNS,

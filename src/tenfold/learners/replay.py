@@ -8,7 +8,7 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,9 @@ from torch import Tensor
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.learners.learner.replica import FragmentReplica, InnerStep, Replica, inner_step, inner_steps_of
 from tenfold.learners.log import RunLog
-from tenfold.learners.messages import Contributed, Contribution, Merged, history_from
+from tenfold.learners.messages import Contributed, Contribution, Lease, Merged, history_from
 from tenfold.learners.outer import Fragment, FragmentState, decode, digest_of_values, vector_of
 from tenfold.learners.settings import fragments_of, outer_optimizer
-from tenfold.learners.syncer.leases import Lease
 from tenfold.learners.syncer.membership import Incarnation
 from tenfold.learners.syncer.store import StoredContribution
 from tenfold.train.checkpoint import weights_digest
@@ -98,7 +97,7 @@ class Replay:
         self._refuse_several_ranks()
         for each in contributions:
             c = each.what
-            self._logged[c.life, c.fragment, c.sequence] = each
+            self._logged[c.incarnation, c.fragment, c.sequence] = each
             if each.version is not None:
                 self._made_of[c.fragment, each.version].append(each)
         for fragment in self._fragments:
@@ -131,8 +130,8 @@ class Replay:
         events: dict[int, dict[int, set[_Event]]] = defaultdict(lambda: defaultdict(set))
         for each in contributions:
             c = each.what
-            histories[c.life] |= {*c.history, c.as_history}
-            ends[c.life] = max(ends[c.life], c.step)
+            histories[c.incarnation] |= {*c.history, c.as_history}
+            ends[c.incarnation] = max(ends[c.incarnation], c.step)
         # A life matters if it contributed, or if one that matters goes on from it.
         for number in sorted(lives, reverse=True):
             origin = lives[number].origin
@@ -275,8 +274,8 @@ class Replay:
         same = contribution.sequence == logged.what.sequence and contribution.tokens == logged.what.tokens
         if not same or hashlib.sha256(data).hexdigest() != logged.sha256:
             raise TenfoldError(
-                f"life {contribution.life}, step {contribution.step}: its contribution {contribution.sequence} to "
-                f"fragment {contribution.fragment} comes out differently than in the merge log"
+                f"incarnation {contribution.incarnation}, step {contribution.step}: contribution "
+                f"{contribution.sequence} to fragment {contribution.fragment} is not as in the merge log"
             )
 
     def _make_versions(self) -> None:
@@ -285,7 +284,7 @@ class Replay:
             while True:
                 state = self._states[fragment.index]
                 made_of = self._made_of.get((fragment.index, state.version + 1))
-                keys = [(e.what.life, e.what.fragment, e.what.sequence) for e in made_of or []]
+                keys = [(e.what.incarnation, e.what.fragment, e.what.sequence) for e in made_of or []]
                 if not keys or any(key not in self._movements for key in keys):
                     break
                 movements = [
@@ -328,7 +327,7 @@ def _event(entry: Merged | Contributed) -> _Event:
 
 
 def _orders(leases: Sequence[Lease], batch: int) -> list[InnerStep]:
-    return [order for lease in leases for order in inner_steps_of(asdict(lease), batch)]
+    return [order for lease in leases for order in inner_steps_of(lease, batch)]
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -35,11 +35,11 @@ class Agreement:
 
     ranks: Ranks
 
-    def next(self, what: NextAction, order: InnerStep | None = None) -> tuple[NextAction, InnerStep | None]:
+    def next(self, what: NextAction, step: InnerStep | None = None) -> tuple[NextAction, InnerStep | None]:
         """What the first rank wants, unless another one wants something later in the list. Only it has orders."""
         if self.ranks.world_size == 1:
-            return what, order
-        numbers = [int(what), *((order.first_sample, order.samples, order.position) if order else (0, 0, 0))]
+            return what, step
+        numbers = [int(what), *((step.first_sample, step.samples, step.position) if step else (0, 0, 0))]
         kind, first, samples, position = self._highest(numbers)
         return NextAction(kind), InnerStep(first, samples, position) if kind == NextAction.STEP else None
 
