@@ -21,7 +21,7 @@ from tenfold.data import Manifest
 from tenfold.evaluate.holdouts import HoldoutScorer
 from tenfold.experiments.curves import ForecastWatcher, open_watcher
 from tenfold.learners.claim import Claim, claim_learners
-from tenfold.learners.learner.process import train_as_learner
+from tenfold.learners.learner.loop import train_as_learner
 from tenfold.learners.local import LocalRun, Supervisor, address_file, read_address
 from tenfold.learners.published import RunningScores, published_weights
 from tenfold.learners.replay import Replayed, replay_folder
