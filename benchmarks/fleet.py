@@ -21,20 +21,11 @@ from pathlib import Path
 
 from scipy.optimize import brentq
 
-from tenfold.planner.fleet import (
-    Checkpoint,
-    FleetCurves,
-    FleetResult,
-    FleetRun,
-    Interval,
-    Mode,
-    Recovery,
-    causes_of,
-    first_interval,
-    goodput_curves,
-    simulate_fleet,
-    timings,
-)
+from tenfold.planner.fleet.choose import first_interval
+from tenfold.planner.fleet.curves import FleetCurves, goodput_curves
+from tenfold.planner.fleet.result import FleetResult, Interval
+from tenfold.planner.fleet.run import CheckpointPolicy, FleetRun, Mode, Recovery, causes_of, timings
+from tenfold.planner.fleet.simulate import simulate_fleet
 
 HOUR, DAY, MINUTE = 3600.0, 86400.0, 60.0
 LLAMA_STORAGE = 2e12
@@ -91,7 +82,7 @@ def llama(replicas: int) -> Iterator[Row]:
     """Llama 3 405B: 16,384 H100 for 54 days."""
     name = "Llama 3, 16,384 H100, 54 days"
     write = measured("checkpoint-bytes-llama3-405b") / LLAMA_STORAGE
-    job = FleetRun(16_384, Checkpoint(write, write, write), causes_of("llama3-h100"), days=54)
+    job = FleetRun(16_384, CheckpointPolicy(write, write, write), causes_of("llama3-h100"), days=54)
     quick = Recovery(measured("detect-explicit"), measured("restart-100k"), spares=20)
     slow = Recovery(measured("detect-and-diagnose"), measured("restart-to-training"), spares=20)
     result = simulate_fleet(tuned(replace(job, recovery=quick)), replicas)
@@ -106,7 +97,7 @@ def llama(replicas: int) -> Iterator[Row]:
 
 def rsc(replicas: int) -> Iterator[Row]:
     """Meta's research clusters: the law 1 / (nodes * rate) against observed jobs, and effective training time."""
-    checkpoint = Checkpoint(HOUR, measured("checkpoint-stall-bloom"))
+    checkpoint = CheckpointPolicy(HOUR, measured("checkpoint-stall-bloom"))
     recovery = Recovery(measured("detect-and-diagnose"), measured("restart-100k"), spares=20)
     job = FleetRun(1024, checkpoint, causes_of("rsc1-a100"), days=330, recovery=recovery)
     for devices, reported in ((8, "1145 observed"), (1024, "7.9 observed"), (16_384, "1.8 law"), (131_072, "0.23 law")):
@@ -133,7 +124,7 @@ def byterobust(replicas: int) -> Iterator[Row]:
     step, overhead = 10.0, measured("checkpoint-every-step-overhead")
     restart = measured("restart-to-training") / measured("warm-standby-speed-up")
     recovery = Recovery(measured("detect-explicit") + measured("localise"), restart, spares=8)
-    job = FleetRun(9600, Checkpoint(step, step * overhead), causes_of("llama3-h100"), days=90, recovery=recovery)
+    job = FleetRun(9600, CheckpointPolicy(step, step * overhead), causes_of("llama3-h100"), days=90, recovery=recovery)
     yield row(name, "goodput %, rates of llama3-h100", "97", simulate_fleet(job, replicas).goodput, "predicted", 100)
     for profile in ("llama3-h100", "rsc1-a100", "rsc-jobs-a100"):
         small = replace(job, devices=1000, days=10, causes=causes_of(profile))
@@ -145,7 +136,7 @@ def opt(replicas: int) -> Iterator[Row]:
     """OPT-175B: 992 A100 for two months, by hand at first."""
     name = "OPT-175B, 992 A100, 62 days"
     recovery = Recovery(measured("detect-hang"), measured("restart-to-training"), spares=12)
-    checkpoint = Checkpoint(measured("checkpoint-interval-bloom"), measured("checkpoint-stall-bloom"))
+    checkpoint = CheckpointPolicy(measured("checkpoint-interval-bloom"), measured("checkpoint-stall-bloom"))
     job = FleetRun(992, checkpoint, causes_of("opt-a100"), days=62, recovery=recovery)
     own = simulate_fleet(job, replicas)
     yield row(name, "host failures", ">100 cycled", own.failures, "own rates")
@@ -163,7 +154,7 @@ def hybrid(replicas: int) -> Iterator[Row]:
     stall = measured("stall-fault-tolerant-hsdp")
     elastic = Recovery(0.0, measured("restart-100k"), reconfigure_s=stall, rejoin_s=0.0, spares=200)
     causes = tuple(cause for cause in causes_of("meta-h100-100k") if not cause.silent)
-    job = FleetRun(98_304, Checkpoint(write, write, write), causes, days=14, recovery=whole)
+    job = FleetRun(98_304, CheckpointPolicy(write, write, write), causes, days=14, recovery=whole)
     replica = replace(job, mode="elastic", replica_devices=4096, recovery=elastic)
     yield row(name, "goodput %, synchronous", "44", simulate_fleet(tuned(job), replicas).goodput, "predicted", 100)
     yield row(name, "goodput %, elastic", "80", simulate_fleet(tuned(replica), replicas).goodput, "predicted", 100)
@@ -184,7 +175,7 @@ class YearRun:
         recovery = Recovery(0.0, restart, reconfigure_s=self.stall_s, rejoin_s=0.0)
         job = FleetRun(
             devices,
-            Checkpoint(DAY if elastic else 1.0),
+            CheckpointPolicy(DAY if elastic else 1.0),
             causes_of("one-a-year"),
             node_devices=1,
             days=4,
@@ -254,7 +245,7 @@ def sizes(replicas: int) -> FleetCurves:
     )
     job = FleetRun(
         16_384,
-        Checkpoint(write, write, write),
+        CheckpointPolicy(write, write, write),
         causes_of("llama3-h100"),
         replica_devices=1024,
         recovery=recovery,
@@ -266,7 +257,7 @@ def sizes(replicas: int) -> FleetCurves:
 
 def large(mode: str) -> FleetRun:
     """Ten million devices for 90 days."""
-    causes, checkpoint = causes_of("llama3-h100"), Checkpoint(1800.0, 3.0, 60.0)
+    causes, checkpoint = causes_of("llama3-h100"), CheckpointPolicy(1800.0, 3.0, 60.0)
     job = FleetRun(LARGE, checkpoint, causes, days=90, recovery=Recovery(spares=20_000))
     if mode == "synchronous":
         return job

@@ -17,14 +17,12 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from tenfold.planner.calibration.memory import fit_memory
-from tenfold.planner.cost.layout import Layout
+from tenfold.planner.calibration.evaluation import HELD_OUT, evaluate_rows
+from tenfold.planner.calibration.fit import fit_memory
+from tenfold.planner.calibration.forecasts import USABLE, RowForecast
+from tenfold.planner.calibration.runs import read_runs
+from tenfold.planner.cost.layout import Array, Layout, Shape
 from tenfold.planner.cost.memory import memory_bytes
-from tenfold.planner.cost.numbers import Array
-from tenfold.planner.cost.shape import Shape
-from tenfold.planner.evaluate import HELD_OUT, Answer, evaluate_rows
-from tenfold.planner.evaluate.answer import USABLE
-from tenfold.planner.rows import read_runs
 
 TIED = ("1.34B", "3.57B")  # nanotron's benchmark ties embeddings below 4 B
 FULL = USABLE * 80e9
@@ -52,7 +50,7 @@ def told(done: int, of: int) -> None:
     print(f"\r  fitted without {done} of {of} ", end=end, file=sys.stderr, flush=True)
 
 
-def pooled(answers: Sequence[Answer]) -> str:
+def pooled(answers: Sequence[RowForecast]) -> str:
     """The families that have no goal of their own, together."""
     named = ("vtrain", "llmfoundry", "dgxc", "nanotron")
     others = [abs(each.error) for each in answers if each.error is not None and not each.family.startswith(named)]
@@ -61,10 +59,10 @@ def pooled(answers: Sequence[Answer]) -> str:
     )
 
 
-def ranking(answers: Sequence[Answer], rows: Path) -> str:
+def ranking(answers: Sequence[RowForecast], rows: Path) -> str:
     """Within each model and number of devices: rank correlation, and the best of the five forecast best."""
     devices = {run.name: run.devices for run in read_runs(rows)[0]}
-    groups: dict[tuple[str, float], list[Answer]] = defaultdict(list)
+    groups: dict[tuple[str, float], list[RowForecast]] = defaultdict(list)
     for each in answers:
         groups[each.model, devices[each.row]].append(each)
     large = [group for group in groups.values() if len(group) >= 6]
@@ -94,7 +92,7 @@ def failures(path: Path, rows: Path) -> str:
     models = np.array([row["model"] for row in table])
     for model in sorted(set(models)):  # constants that have not seen the model
         hidden = next(float(row["hidden"]) for row in table if row["model"] == model)
-        constants = fit_memory([run for run in read_runs(rows)[0] if run.width != hidden])
+        constants = fit_memory([run for run in read_runs(rows)[0] if run.shape.width != hidden])
         chosen = models == model
         bytes_[chosen] = _bytes([row for row, take in zip(table, chosen, strict=True) if take], constants)
     ran = np.array([row["status"] == "ok" for row in table])

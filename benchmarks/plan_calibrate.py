@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from tenfold.planner.calibration import calibrate, write
-from tenfold.planner.rows import read_runs
+from tenfold.planner.calibration.calibrated import calibrate, write_calibration
+from tenfold.planner.calibration.runs import read_runs
 
 SHIPPED = Path(__file__).parent.parent / "src/tenfold/planner/calibration/calibration.json"
 
@@ -29,7 +29,7 @@ def main() -> None:
         print(f"\rheld out {done} of {of} shapes, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
 
     calibrated = calibrate(runs, told)
-    write(calibrated, arguments.to)
+    write_calibration(calibrated, arguments.to)
     print(f"\n{len(runs)} rows, {len(skipped)} left out as they cannot be modelled; wrote {arguments.to}")
     for framework, width in calibrated.widths.items():
         print(f"  {framework or '(never seen)':20} 90% interval: times or divided by {2.718281828**width:.2f}")

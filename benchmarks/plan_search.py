@@ -23,24 +23,24 @@ from pathlib import Path
 
 import numpy as np
 
-from tenfold.planner.calibration import shipped
-from tenfold.planner.calibration.measured import Measured, measured
-from tenfold.planner.cost.layout import Layout
+from tenfold.planner.calibration.arrays import MeasuredRuns, measured_runs
+from tenfold.planner.calibration.calibrated import shipped_calibration
+from tenfold.planner.calibration.runs import MeasuredRun, read_runs
+from tenfold.planner.cost.layout import Array, Layout, Shape
 from tenfold.planner.cost.memory import total_bytes
-from tenfold.planner.cost.numbers import Array
-from tenfold.planner.cost.shape import Shape
 from tenfold.planner.cost.step import total_seconds
-from tenfold.planner.hardware import example_cluster, example_text, parse_cluster
-from tenfold.planner.rows import Run, read_runs
-from tenfold.planner.search import Choice, Question, assess, describe, regret, say, search_layouts, sensitivity
+from tenfold.planner.hardware.load import example_cluster, example_text, parse_cluster
+from tenfold.planner.search.explain import describe
 from tenfold.planner.search.grid import Grid, grids
-from tenfold.planner.search.question import constants_of, device_of
-from tenfold.planner.search.regret import draw_errors
+from tenfold.planner.search.layouts import Choice, assess, search_layouts
+from tenfold.planner.search.question import LayoutQuestion, constants_of, device_of
+from tenfold.planner.search.regret import draw_errors, regret
+from tenfold.planner.search.sensitivity import effect_line, sensitivity
 
 LLAMA = Shape(126.0, 16384.0, 128.0, 8.0, 128.0, 53248.0, 3.0, 128256.0, 8192.0)
 CLUSTER = example_cluster("llama3-16k")
-QUESTION = Question(LLAMA, CLUSTER, 2048)
-LONG = Question(replace(LLAMA, context=131072.0), CLUSTER, 128)
+QUESTION = LayoutQuestion(LLAMA, CLUSTER, 2048)
+LONG = LayoutQuestion(replace(LLAMA, context=131072.0), CLUSTER, 128)
 HALF = parse_cluster(example_text("llama3-16k").replace("devices = 16384", "devices = 8192"), "half of llama3-16k")
 FEWER = replace(QUESTION, cluster=HALF)
 META = {
@@ -80,8 +80,8 @@ def fastest(call: Callable[[], object], seconds: float = 3.0) -> float:
 def print_speed() -> None:
     every = list(grids(QUESTION, Counter()))
     layouts = sum(int(np.count_nonzero(grid.allowed)) for grid in every)
-    device, constants = device_of(QUESTION), constants_of(QUESTION, shipped())
-    memory = shipped().memory_constants(QUESTION.framework)
+    device, constants = device_of(QUESTION), constants_of(QUESTION, shipped_calibration())
+    memory = shipped_calibration().memory_constants(QUESTION.framework)
 
     def evaluate() -> None:
         for grid in every:
@@ -125,8 +125,8 @@ def print_search() -> None:
         ("405B, 16,384 H100", QUESTION),
         ("the same, whatever framework, zero-bubble too", replace(QUESTION, framework="")),
     ):
-        found = search_layouts(question, shipped(), top=5)
-        seconds = fastest(partial(search_layouts, question, shipped(), top=5))
+        found = search_layouts(question, shipped_calibration(), top=5)
+        seconds = fastest(partial(search_layouts, question, shipped_calibration(), top=5))
         rate = found.searched / seconds
         print(f"\n2. search, {top}: {seconds:.3f} s from question to answer")
         print(f"   memory of {found.searched:,} layouts computed, {found.feasible:,} fit; {rate:,.0f}/s")
@@ -145,13 +145,13 @@ def _figures(choice: Choice) -> str:
 def print_meta() -> None:
     print("\n3. what Meta ran: tensor 8, pipeline 16, micro-batches of 1; how far it interleaved is not published")
     for name, (question, data, context, published) in META.items():
-        found = search_layouts(question, shipped(), top=1)
+        found = search_layouts(question, shipped_calibration(), top=1)
         print(f"   {name}: MFU {published:.0%} measured; fastest that fits {found.best[0].mfu:.1%}")
         for chunks in (1.0, 2.0, 4.0, 8.0):
             layout = Layout(
                 8.0, 16.0, data, 1.0, question.sequences / data, context=context, interleaving=chunks, sharding=1.0
             )
-            choice = assess(question, layout, shipped())
+            choice = assess(question, layout, shipped_calibration())
             faster = int(np.searchsorted(found.seconds, choice.seconds))
             ends = f"{choice.mfu * choice.seconds / choice.high:.1%} to {choice.mfu * choice.seconds / choice.low:.1%}"
             print(
@@ -161,18 +161,18 @@ def print_meta() -> None:
 
 
 def print_trust() -> None:
-    found = search_layouts(QUESTION, shipped(), top=10)
-    told = regret(found, QUESTION, shipped())
+    found = search_layouts(QUESTION, shipped_calibration(), top=10)
+    told = regret(found, QUESTION, shipped_calibration())
     print(f"\n4. the first is the fastest with a chance of {told.chances[0]:.0%}; untried it costs {told.first:.1%}")
     print(f"   after trying the first 1, 2...: {', '.join(f'{each:.1%}' for each in told.after)}")
     print(f"   {told.tries} to try for 1%")
-    for lever in sensitivity(QUESTION, shipped()):
-        print(f"   {say(lever.better):55} {say(lever.worse)}")
+    for lever in sensitivity(QUESTION, shipped_calibration()):
+        print(f"   {effect_line(lever.better):55} {effect_line(lever.worse)}")
 
 
 def print_spreads(path: Path) -> None:
-    known = measured(read_runs(path)[0])
-    forecast = known.model(shipped().time.constants(known.levels))
+    known = measured_runs(read_runs(path)[0])
+    forecast = known.model(shipped_calibration().time.constants(known.levels))
     groups = defaultdict(list)
     for number, (run, family) in enumerate(zip(known.runs, known.families, strict=True)):
         groups[family, *_key(run)].append(number)
@@ -183,12 +183,12 @@ def print_spreads(path: Path) -> None:
             _print_family(family, several, known, forecast)
 
 
-def _key(run: Run) -> tuple[object, ...]:
-    batch = run.micro_batch * run.accumulation * run.data
-    return run.shape_key, run.context_length, run.hardware, run.devices, run.precision, batch
+def _key(run: MeasuredRun) -> tuple[object, ...]:
+    batch = float(run.layout.sequences)
+    return run.shape_key, float(run.shape.context), run.hardware, run.devices, run.precision, batch
 
 
-def _print_family(family: str, groups: list[Array], known: Measured, forecast: Array) -> None:
+def _print_family(family: str, groups: list[Array], known: MeasuredRuns, forecast: Array) -> None:
     error = np.log(forecast / known.seconds)
     inside = np.sqrt(sum(np.var(error[g]) * len(g) for g in groups) / sum(len(g) - 1 for g in groups))
     print(f"   {family}: {sum(map(len, groups))} runs in {len(groups)} groups, spread {inside:.3f}")
@@ -224,23 +224,25 @@ _FREE = (
 )
 
 
-def _pairs(groups: list[Array], known: Measured, names: set[str]) -> Iterator[tuple[int, int]]:
+def _field(run: MeasuredRun, name: str) -> object:
+    return run.release if name == "release" else getattr(run.layout, name)
+
+
+def _pairs(groups: list[Array], known: MeasuredRuns, names: set[str]) -> Iterator[tuple[int, int]]:
     """Two runs of one group, both fast, that differ in just this."""
     for group in groups:
         fast = group[known.seconds[group] < NEAR * np.min(known.seconds[group])]
         for place, one in enumerate(fast):
             for other in fast[:place]:
                 runs = known.runs[one], known.runs[other]
-                if {name for name in _FREE if getattr(runs[0], name) != getattr(runs[1], name)} == names:
+                if {name for name in _FREE if _field(runs[0], name) != _field(runs[1], name)} == names:
                     yield int(one), int(other)
 
 
-def _regrets(group: Array, known: Measured, forecast: Array) -> tuple[Array, Array]:
+def _regrets(group: Array, known: MeasuredRuns, forecast: Array) -> tuple[Array, Array]:
     """Of the first one to four tries: as drawn, and as it was."""
     order = group[np.argsort(forecast[group])]
-    tensor, micro = (
-        np.array([getattr(known.runs[each], name) for each in order]) for name in ("tensor", "micro_batch")
-    )
+    tensor, micro = (np.array([_field(known.runs[each], name) for each in order]) for name in ("tensor", "micro_batch"))
     true = forecast[order] * np.exp(draw_errors(tensor, micro, 500, np.random.default_rng(0)))
     drawn = np.mean(np.minimum.accumulate(true, axis=1) / np.min(true, axis=1, keepdims=True), axis=0) - 1
     seen = np.minimum.accumulate(known.seconds[order]) / np.min(known.seconds[order]) - 1

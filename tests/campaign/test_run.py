@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tenfold.campaign import init_campaign, run_audit, run_campaign, run_export, run_report, run_train
-from tenfold.campaign.plan import write_plan
 from tenfold.config import load_campaign
 from tenfold.ledger import Ledger
+from tenfold.pages.plan import write_plan
 from tests.campaign.browser import open_browser
 from tests.campaign.plan.example import llama_plan
 from tests.campaign.small import copy_of, finished_campaign, new_campaign

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.campaign.plan import FleetLine, FleetPoint, Plan, read_plan, write_plan
 from tenfold.core.errors import InputError
+from tenfold.pages.plan import FleetLine, FleetPoint, Plan, read_plan, write_plan
 from tests.campaign.plan.example import llama_plan
 
 Record = dict[str, Any]

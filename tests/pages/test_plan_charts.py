@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.campaign.plan import FleetLine, FleetPoint, Front, FrontPoint, Lever, Sensitivity
 from tenfold.pages.charts import WIDTH, Paint
-from tenfold.pages.plan import MOST_MEASURED
+from tenfold.pages.plan import MOST_MEASURED, FleetLine, FleetPoint, Front, FrontPoint, Lever, Sensitivity
 from tenfold.pages.plan_charts import (
     Bar,
     bars_picture,
@@ -18,7 +17,7 @@ from tenfold.pages.plan_charts import (
     front_picture,
     tornado_picture,
 )
-from tenfold.planner import calibration
+from tenfold.planner.calibration import calibrated
 from tests.campaign.plan.example import made_up_fleet, made_up_front, made_up_sensitivity
 from tests.pages.svg import SVG, Box, boxes, dots, parsed, titled, words
 
@@ -164,7 +163,7 @@ def test_names_that_would_lie_on_one_another_are_left_to_hovering() -> None:
 
 
 def test_the_shade_begins_where_the_planner_says_that_measurements_end() -> None:
-    assert MOST_MEASURED == calibration.MOST_MEASURED
+    assert MOST_MEASURED == calibrated.MOST_MEASURED
 
 
 def shade(picture: str) -> list[Box]:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tenfold.campaign.plan import FleetLine, Front, Lever, Plan, Sensitivity, plan_page, write_pictures
 from tenfold.core.errors import InputError
-from tenfold.pages.plan_files import standalone
-from tenfold.pages.plan_page import plan_figures
+from tenfold.pages.plan import FleetLine, Front, Lever, Plan, Sensitivity
+from tenfold.pages.plan_files import standalone, write_pictures
+from tenfold.pages.plan_page import plan_figures, plan_page
 from tenfold.pages.report import render
 from tests.campaign.browser import open_browser
 from tests.campaign.plan.example import larger, llama_plan

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from tenfold.campaign.plan import Planned, plan_table, planned
-from tenfold.planner.cost.layout import Layout
-from tenfold.planner.cost.shape import Shape
-from tenfold.planner.hardware import default_cluster
+from tenfold.campaign.plan.build import planned
+from tenfold.pages.plan import Planned
+from tenfold.pages.plan_page import plan_table
+from tenfold.planner.cost.layout import Layout, Shape
+from tenfold.planner.hardware.cluster import default_cluster
 from tests.campaign.plan.example import found, larger, llama_layouts, llama_plan
 
 LAYOUTS = llama_layouts()

@@ -25,6 +25,7 @@ from tenfold.model import Transformer, save_huggingface
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.console import ConsoleLines, Throughput
 from tenfold.train.finished import (
+    checkpointer_of,
     final_checkpoint,
     load_trained,
     read_training,
@@ -36,7 +37,6 @@ from tenfold.train.journal import Journal, journal_of
 from tenfold.train.learner import Learner, build_learner, make_deterministic
 from tenfold.train.loop import Loop, TrainResult
 from tenfold.train.observe import Observer
-from tenfold.train.places import checkpointer_of
 from tenfold.train.plan import plan_run
 from tenfold.train.ranks import Ranks, choose_device
 

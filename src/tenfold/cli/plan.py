@@ -70,21 +70,19 @@ def model(
     as_json: AsJson = False,
 ) -> None:
     """Find the fastest layouts of a known model on a cluster, what binds them and what relaxing it is worth."""
-    from tenfold.campaign.plan.ask import PlanAsked, ask
+    from tenfold.campaign.plan.ask import plan_model
 
-    shown = ask(
-        PlanAsked(
-            model=name,
-            cluster=cluster,
-            batch_tokens=batch_tokens,
-            context=context,
-            precision=precision,
-            framework=framework,
-            top=top,
-            explain=explain,
-            simulate=simulate,
-            to=to,
-        )
+    shown = plan_model(
+        name,
+        cluster,
+        batch_tokens=batch_tokens,
+        context=context,
+        precision=precision,
+        framework=framework,
+        top=top,
+        explain=explain,
+        simulate=simulate,
+        to=to,
     )
     show_lines(shown.record, shown.lines, as_json)
 
@@ -98,9 +96,9 @@ def goal(
     as_json: AsJson = False,
 ) -> None:
     """Choose model, layout and batch together for a goal; `--to` also writes settings for other trainers."""
-    from tenfold.campaign.plan.ask import PlanAsked, ask
+    from tenfold.campaign.plan.ask import plan_goal
 
-    shown = ask(PlanAsked(goal=file, cluster=cluster, simulate=simulate, to=to))
+    shown = plan_goal(file, cluster, simulate=simulate, to=to)
     show_lines(shown.record, shown.lines, as_json)
 
 
@@ -111,9 +109,9 @@ def fleet(
     as_json: AsJson = False,
 ) -> None:
     """Simulate failures of a run on a cluster: goodput, checkpoint interval, spares, and where lock-step ends."""
-    from tenfold.campaign.plan.ask import PlanAsked, ask
+    from tenfold.campaign.plan.ask import plan_fleet
 
-    shown = ask(PlanAsked(simulate=fleet, cluster=cluster))
+    shown = plan_fleet(fleet, cluster)
     show_lines(shown.record, shown.lines, as_json)
 
 
@@ -126,7 +124,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Forecast measured runs and compare."""
-    from tenfold.campaign.plan.ask import PlanAsked, ask
+    from tenfold.campaign.plan.ask import plan_check
 
-    shown = ask(PlanAsked(evaluate=rows, held_out=held_out))
+    shown = plan_check(rows, held_out=held_out)
     show_lines(shown.record, shown.lines, as_json)

@@ -156,7 +156,8 @@ def doctor(
 
     description = describe_machine(directory)
     if write is not None:
-        from tenfold.planner.hardware import describe_local, write_cluster
+        from tenfold.experiments.local.this_machine import describe_local
+        from tenfold.planner.hardware.write import write_cluster
 
         write_cluster(describe_local(description), write)
     show_lines(description.to_dict(), description.lines(), as_json)

@@ -13,16 +13,17 @@ from tenfold.experiments.design import Rung, Trunk, rung_campaign
 from tenfold.experiments.register import registered
 from tenfold.experiments.tasks import RungResult
 from tenfold.ledger import Ledger, Prediction, Run
+from tenfold.ledger.events import BandLeft
 from tenfold.ledger.metrics import LOSS
 from tenfold.scaling.band import BandTracker, CurveForecast, FinalLoss
 from tenfold.scaling.curve import Curve, CurveRun, schedule_rates
 from tenfold.scaling.curve_forecast import forecast_curve
 from tenfold.scaling.curve_law import MultiPowerLaw, fit_law
 from tenfold.train.checkpoint import Checkpoint
-from tenfold.train.execute import StepMeasure
 from tenfold.train.identity import RunIdentity
 from tenfold.train.observe import Observer
 from tenfold.train.plan import RunPlan
+from tenfold.train.step import StepMeasure
 
 LAST_SHARE = 0.1  # of the steps: over these the noise of single batches is averaged out of the final loss
 
@@ -120,12 +121,12 @@ class ForecastWatcher(Observer):
 
     def resumed(self, step: int, checkpoint: Checkpoint) -> None:
         """Take the losses up to here from the ledger, which knows them exactly."""
-        for earlier, loss in self._recorded("train/loss", step):
+        for earlier, loss in self._recorded(LOSS, step):
             self.observe(earlier, loss)
 
     def after_step(self, measure: StepMeasure) -> None:
         if news := self.observe(measure.step, measure.nats):
-            self.notice("left-the-band", news)
+            self.notice(BandLeft(measure.step), news)
 
     def observe(self, step: int, loss: float) -> str | None:
         """Take the loss of one step; a sentence when the run leaves the band."""

@@ -4,19 +4,17 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tenfold.config import Campaign
 from tenfold.config.change import Change, changed_campaign, load_change
-from tenfold.core.console import RunConsole
 from tenfold.core.digests import digest_of
 from tenfold.core.errors import InputError
-from tenfold.core.folder import CampaignFiles
 from tenfold.core.text import WIDEST, count, multiple_in_interval, percent
 from tenfold.data import Manifest
+from tenfold.data.workspace import Workspace
 from tenfold.experiments.derisk_plan import (
     DeriskPlan,
     DeriskQuestion,
@@ -34,29 +32,21 @@ from tenfold.scaling.multiplier import Comparison
 from tenfold.train.identity import identify
 
 
-def derisk(
-    path: Path,
-    campaign: Campaign,
-    files: CampaignFiles,
-    manifest: Manifest,
-    console: RunConsole,
-    *,
-    seeds: int,
-    sizes: Sequence[str] | None,
-) -> dict[str, Any]:
-    """Try the change in the file `path` on `campaign`'s ladder; the row of the ledger as JSON values.
+def derisk(path: Path, workspace: Workspace, *, seeds: int, sizes: Sequence[str] | None) -> dict[str, Any]:
+    """Try the change in the file `path` on the campaign's ladder; the row of the ledger as JSON values.
 
     `sizes` names those to compare, None for all. Rungs that lie there finished, of the plain ladder or of another
     change, are not trained again. Raises InputError for a change, size or stack that cannot be tried, TenfoldError when
     a worker fails.
     """
+    campaign, manifest = workspace.campaign, workspace.manifest
     change, recipe = load_change(path), ladder_recipe(campaign, manifest)
-    with closing(Ledger(files.ledger)) as ledger:
+    with workspace.ledger() as ledger:
         tried = same_recipe(ledger.changes(), recipe)
     changed = apply_change(campaign, change, tried)
     question = DeriskQuestion(campaign, changed, seeds, None if sizes is None else tuple(sizes), change.where)
-    plan = plan_derisk(question, files, manifest)
-    train_tasks(plan.tasks, campaign, files, console, "derisk")
+    plan = plan_derisk(question, workspace.files, manifest)
+    train_tasks(plan.tasks, workspace, "derisk")
     assessment = judge_pairs(plan, manifest, campaign.seed)
     decided = TriedChange(
         name=change.name,
@@ -68,7 +58,7 @@ def derisk(
         stack_check=check_stack(change, assessment, tried),
         decided_at=time.time(),
     )
-    with closing(Ledger(files.ledger)) as ledger:
+    with workspace.ledger() as ledger:
         ledger.record_change(decided)
     return asdict(decided)
 

@@ -19,6 +19,7 @@ from tenfold.core.folder import CampaignFiles
 from tenfold.core.processes import Child, Children
 from tenfold.core.progress import Rate
 from tenfold.data import Manifest
+from tenfold.data.workspace import Workspace
 from tenfold.experiments.design import Target, Trunk, design_ladder, target_of
 from tenfold.experiments.tasks import (
     RungResult,
@@ -85,17 +86,17 @@ def plan_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest) ->
     return LadderPlan(target, trunks, tuple(rungs), tuple(checked))
 
 
-def run_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole) -> LadderResult:
+def run_ladder(workspace: Workspace) -> LadderResult:
     """Train what is missing of the ladder, as many rungs at a time as the machine takes."""
-    plan = plan_ladder(campaign, files, manifest)
-    train_tasks(plan.tasks, campaign, files, console, "ladder")
+    plan = plan_ladder(workspace.campaign, workspace.files, workspace.manifest)
+    train_tasks(plan.tasks, workspace, "ladder")
     return ladder_result(plan)
 
 
-def join_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> LadderResult:
+def join_ladder(workspace: Workspace) -> LadderResult:
     """Work on the ladder in this process, beside whoever else does."""
-    plan = plan_ladder(campaign, files, manifest)
-    work_on(plan.tasks, files)
+    plan = plan_ladder(workspace.campaign, workspace.files, workspace.manifest)
+    work_on(plan.tasks, workspace.files)
     return ladder_result(plan)
 
 
@@ -106,12 +107,12 @@ def ladder_result(plan: LadderPlan) -> LadderResult:
     return LadderResult(plan, tuple(rungs), check_transfer(plan.trunks, plan.rungs, plan.transfer))
 
 
-def finished_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> LadderResult | None:
+def finished_ladder(workspace: Workspace) -> LadderResult | None:
     """The ladder of this campaign, if it has been trained."""
-    if not campaign.ladder.sizes:
+    if not workspace.campaign.ladder.sizes:
         return None
     try:
-        plan = plan_ladder(campaign, files, manifest)
+        plan = plan_ladder(workspace.campaign, workspace.files, workspace.manifest)
         return ladder_result(plan) if plan.is_done else None
     except InputError:
         return None  # too small for a ladder, or its rungs diverged
@@ -121,10 +122,9 @@ POLL_S = 0.2
 GRACE_S = 60.0  # a worker that was asked to stop saves first
 
 
-def train_tasks(
-    tasks: Sequence[Task], campaign: Campaign, files: CampaignFiles, console: RunConsole, name: str
-) -> None:
+def train_tasks(tasks: Sequence[Task], workspace: Workspace, name: str) -> None:
     """Train what is not finished yet, as many tasks at a time as fit. Raises TenfoldError when a rung fails."""
+    files, console = workspace.files, workspace.console
     unfinished = sorted((task for task in tasks if not task.is_done), key=lambda task: -task.trunk.flops)
     if not unfinished:
         return
@@ -132,7 +132,7 @@ def train_tasks(
     plan = files.ladder / f"{name}-plan.json"
     record = {"campaign": str(files.directory), "tasks": [task.to_dict() for task in unfinished]}
     write_json(plan, record)
-    count = min(worker_count(campaign), len(unfinished))
+    count = min(worker_count(workspace.campaign), len(unfinished))
     console.say(
         f"{name}: {sum(len(task.trunk.rungs) for task in unfinished)} rungs on {len(unfinished)} trunks, "
         f"{count} at a time"

@@ -1,13 +1,14 @@
 """A plan's page and pictures as files: plan.html, and each picture as SVG and PNG."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from markupsafe import Markup
 
-from tenfold.core.errors import InputError, TenfoldError
-from tenfold.core.files import write_text
-from tenfold.pages.plan import Plan
+from tenfold.core.errors import InputError
+from tenfold.core.files import write_bytes, write_text
+from tenfold.pages.plan import Plan, write_plan
 from tenfold.pages.plan_page import plan_figures, plan_page
 from tenfold.pages.style import LIGHT, template_environment
 
@@ -16,6 +17,16 @@ ZOOM = 2.0
 """Pixels of a PNG for each unit of its SVG."""
 NO_RENDERER = "PNG pictures need resvg-py: pip install 'tenfold[pictures]'"
 NO_FONT = "PNG pictures need a font and none is installed; install one (Debian: apt install fonts-dejavu-core)"
+
+
+def write_page(plan: Plan, to: Path | None) -> list[str]:
+    """Write page, pictures and plan.json below `to`, if given; the lines say what was written."""
+    if to is None:
+        return []
+    png = find_spec("resvg_py") is not None
+    paths = [*write_pictures(plan, to, png=png), to / "plan.json"]
+    write_plan(plan, paths[-1])  # in a campaign's directory its report shows it
+    return [f"wrote {', '.join(str(path) for path in paths)}", *([] if png else [f"no PNGs: {NO_RENDERER}"])]
 
 
 def write_pictures(plan: Plan, directory: Path, *, png: bool = True) -> list[Path]:
@@ -34,18 +45,8 @@ def write_pictures(plan: Plan, directory: Path, *, png: bool = True) -> list[Pat
     for name, text in texts.items():
         write_text(directory / name, text)
     for name, image in images.items():
-        _write_bytes(directory / name, image)
+        write_bytes(directory / name, image)
     return [directory / name for name in (*texts, *images)]
-
-
-def _write_bytes(path: Path, image: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(image)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise TenfoldError(f"{path}: cannot be written ({error.strerror}); make room, then run again") from error
 
 
 def standalone(svg: Markup) -> str:

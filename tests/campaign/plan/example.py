@@ -1,29 +1,20 @@
 """A plan of Llama-3.1-405B on 16,384 H100: layouts forecast by the cost model, the rest made up."""
 
 import math
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
+from dataclasses import replace
 
-from tenfold.campaign.plan import (
-    Asked,
-    FleetLine,
-    Front,
-    FrontPoint,
-    Lever,
-    Plan,
-    Planned,
-    Sensitivity,
-    asked_of,
-    fleet_lines,
-    planned,
-)
-from tenfold.planner.calibration import MOST_MEASURED, shipped
+from tenfold.campaign.plan.build import asked_of, fleet_lines, planned
+from tenfold.pages.plan import Asked, FleetLine, Front, FrontPoint, Lever, Plan, Planned, Sensitivity
+from tenfold.planner.calibration.calibrated import MOST_MEASURED, shipped_calibration
 from tenfold.planner.cost.device import Device, Hop
-from tenfold.planner.cost.layout import Layout
-from tenfold.planner.cost.memory import Memory, memory_bytes
-from tenfold.planner.cost.shape import Shape
-from tenfold.planner.cost.step import StepTime, step_seconds
-from tenfold.planner.hardware import Cluster, default_cluster
+from tenfold.planner.cost.layout import Layout, Shape
+from tenfold.planner.cost.memory import memory_bytes
+from tenfold.planner.cost.step import step_seconds
+from tenfold.planner.fleet.curves import CurvePoint, FleetCurves
+from tenfold.planner.fleet.result import Interval
+from tenfold.planner.fleet.run import Mode
+from tenfold.planner.hardware.cluster import Cluster, default_cluster
+from tenfold.planner.search.layouts import Choice
 
 LLAMA = Shape(126, 16384, 128, 8, 128, 53248, 3, 128256, 8192)
 SEQUENCES = 2048
@@ -38,37 +29,22 @@ LAYOUTS = (
 )
 
 
-@dataclass(frozen=True)
-class Found:
-    """One layout as a search gives it."""
-
-    layout: Layout
-    seconds: float
-    low: float
-    high: float
-    memory: Memory
-    time: StepTime
-    tokens_per_second: float
-    mfu: float
-    chance_to_fit: float
-    extrapolation: bool
-
-
 def device_of(cluster: Cluster) -> Device:
     peak = cluster.accelerator.peak_flops["bf16"]
     hops = tuple(Hop(tier.devices, tier.usable_bandwidth, tier.latency) for tier in cluster.tiers)
     return Device(peak, peak, cluster.accelerator.memory_bandwidth, hops)
 
 
-def found(layout: Layout, cluster: Cluster, shape: Shape = LLAMA) -> Found:
+def found(layout: Layout, cluster: Cluster, shape: Shape = LLAMA) -> Choice:
     """The cost model's forecast with the shipped calibration."""
-    calibrated = shipped()
+    calibrated = shipped_calibration()
     constants = calibrated.constants(FRAMEWORK, cluster.accelerator.name)
     time = step_seconds(shape, layout, device_of(cluster), constants)
     seconds, devices = float(time.total), float(layout.devices)
     width = math.exp(calibrated.half_width(FRAMEWORK, devices))
     rate = float(layout.sequences * shape.context) / seconds
-    return Found(
+    mfu = float(shape.training_flops_per_token) * rate / (devices * cluster.accelerator.peak_flops["bf16"])
+    return Choice(
         layout=layout,
         seconds=seconds,
         low=seconds / width,
@@ -76,7 +52,8 @@ def found(layout: Layout, cluster: Cluster, shape: Shape = LLAMA) -> Found:
         memory=memory_bytes(shape, layout, calibrated.memory_constants("megatron-core")),
         time=time,
         tokens_per_second=rate,
-        mfu=float(shape.training_flops_per_token) * rate / (devices * cluster.accelerator.peak_flops["bf16"]),
+        mfu=mfu,
+        hfu=mfu,
         chance_to_fit=0.8,
         extrapolation=devices > MOST_MEASURED,
     )
@@ -97,15 +74,13 @@ def llama_asked() -> Asked:
 def made_up_fleet() -> tuple[FleetLine, ...]:
     """Losses that grow with the fleet, by a rule of thumb."""
     sizes = [1_000, 4_000, 16_000, 64_000, 250_000, 1_000_000, 4_000_000, 10_000_000]
-    hurt = {"synchronous": 1 / 120_000, "elastic": 1 / 900_000, "semi-synchronous": 1 / 40_000_000}
+    hurt: dict[Mode, float] = {"synchronous": 1 / 120_000, "elastic": 1 / 900_000, "semi-synchronous": 1 / 40_000_000}
 
-    def point(size: int, rate: float) -> SimpleNamespace:
+    def point(size: int, rate: float) -> CurvePoint:
         mean = 0.97 / (1 + size * rate)
-        return SimpleNamespace(
-            devices=size, goodput=SimpleNamespace(mean=mean, low=mean * 0.95, high=min(mean * 1.05, 1))
-        )
+        return CurvePoint(size, Interval(mean, mean * 0.95, min(mean * 1.05, 1)), 3600.0, size > MOST_MEASURED)
 
-    return fleet_lines({mode: [point(size, rate) for size in sizes] for mode, rate in hurt.items()})
+    return fleet_lines(FleetCurves({mode: tuple(point(size, rate) for size in sizes) for mode, rate in hurt.items()}))
 
 
 def made_up_front() -> Front:

@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tenfold.campaign.plan.ask import PlanAsked, ask
+from tenfold.campaign.plan.ask import PlanAnswer, plan_check, plan_fleet, plan_goal, plan_model
 from tenfold.config import load_campaign
 from tenfold.core.errors import InputError
-from tests.planner.rows.test_read import ROW, written
+from tests.planner.calibration.test_runs import ROW, written
 
 
 def told(*arguments: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -45,18 +47,18 @@ def test_json_is_one_object_and_agrees_with_what_people_read() -> None:
 
 
 def test_failures_of_a_cluster() -> None:
-    shown = ask(PlanAsked(simulate="llama3-h100", cluster="h100-1024"))
+    shown = plan_fleet("llama3-h100", "h100-1024")
     assert 0.5 < shown.record["run"]["goodput"]["mean"] <= 1
     assert any(line.startswith("checkpoint every") for line in shown.lines)
     assert {"synchronous", "elastic", "semi-synchronous"} <= set(shown.record["sizes"]["modes"])
 
 
 def test_a_goal_gives_settings_that_load(tmp_path: Path) -> None:
-    from tenfold.planner.codesign import example_goal_text
+    from tenfold.planner.codesign.goal import example_goal_text
 
     goal = tmp_path / "goal.toml"
     goal.write_text(example_goal_text("llama3-8b-cost"), encoding="utf-8")
-    shown = ask(PlanAsked(goal=goal, cluster="h100-64", to=tmp_path / "out"))
+    shown = plan_goal(goal, "h100-64", to=tmp_path / "out")
     assert shown.record["best"][0]["days"] > 0
     assert load_campaign(tmp_path / "out").model.depth == 32
     assert "--num-layers 32" in (tmp_path / "out" / "megatron.txt").read_text(encoding="utf-8")
@@ -70,35 +72,32 @@ def test_rows_of_ones_own(tmp_path: Path) -> None:
     assert [each["row"] for each in record["rows"]] == ["7", "8"] and record["families"][0]["time"]["rows"] == 1
 
 
-SMALL = PlanAsked(model="Llama-3-8B", cluster="h100-64")
+def small(**options: Any) -> PlanAnswer:
+    """Layouts of a small model on a small cluster, but for `options`."""
+    return plan_model(**{"model": "Llama-3-8B", "cluster": "h100-64", **options})
 
 
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (replace(SMALL, cluster=None), "--cluster is needed"),
-        (replace(SMALL, model="Lama-3-8B"), "did you mean 'Llama-3-8B'"),
-        (replace(SMALL, cluster="nowhere"), "no such file and no example"),
-        (replace(SMALL, cluster="H100-SXM:0"), "ACCELERATOR:DEVICES"),
-        (replace(SMALL, cluster="missing.toml"), "missing.toml"),
-        (replace(SMALL, batch_tokens=1000), "not a multiple of the context"),
-        (replace(SMALL, precision="int3"), "allowed are fp32"),
-        (replace(SMALL, precision="fp4"), "no published peak in fp4"),
-        (replace(SMALL, goal=Path("x.toml")), "two questions"),
-        (replace(SMALL, held_out="shape"), "--held-out goes with --evaluate, not with --model"),
-        (replace(SMALL, again=True), "goes with a campaign's directory"),
-        (PlanAsked(campaign=Path("my"), simulate="llama3-h100", cluster="h100-64"), "a campaign goes with"),
-        (PlanAsked(simulate="llama3-h100", cluster="h100-64", top=3), "--top goes with --model"),
-        (replace(SMALL, model="Llama-3.1-405B", cluster="H100-SXM:8"), "nothing fits"),
-        (PlanAsked(simulate="nothing", cluster="h100-64"), "no such file and no profile"),
-        (PlanAsked(evaluate=Path("none.csv")), "cannot be read"),
-        (PlanAsked(evaluate=Path("none.csv"), held_out="row"), "allowed are shape, source, scale"),
-        (PlanAsked(goal=Path("none.toml"), cluster="h100-64"), "no such file"),
+        (partial(small, model="Lama-3-8B"), "did you mean 'Llama-3-8B'"),
+        (partial(small, cluster="nowhere"), "no such file and no example"),
+        (partial(small, cluster="H100-SXM:0"), "ACCELERATOR:DEVICES"),
+        (partial(small, cluster="missing.toml"), "missing.toml"),
+        (partial(small, batch_tokens=1000), "not a multiple of the context"),
+        (partial(small, precision="int3"), "allowed are fp32"),
+        (partial(small, precision="fp4"), "no published peak in fp4"),
+        (partial(small, model="Llama-3.1-405B", cluster="H100-SXM:8"), "nothing fits"),
+        (partial(small, simulate="nothing"), "no such file and no profile"),
+        (partial(plan_fleet, "nothing", "h100-64"), "no such file and no profile"),
+        (partial(plan_check, Path("none.csv")), "cannot be read"),
+        (partial(plan_check, Path("none.csv"), held_out="row"), "allowed are shape, source, scale"),
+        (partial(plan_goal, Path("none.toml"), "h100-64"), "no such file"),
     ],
 )
-def test_bad_input_is_one_line(asked: PlanAsked, words: str) -> None:
+def test_bad_input_is_one_line(asked: Callable[[], PlanAnswer], words: str) -> None:
     with pytest.raises(InputError) as error:
-        ask(asked)
+        asked()
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
@@ -111,11 +110,11 @@ def test_a_cluster_that_cannot_be_is_named_with_file_and_key(tmp_path: Path) -> 
     path = tmp_path / "cluster.toml"
     path.write_text('name = "x"\naccelerator = "H100-SXM"\ndevices = 12\nnode_devices = 8\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"cluster\.toml.*(devices|node_devices)"):
-        ask(PlanAsked(model="Llama-3-8B", cluster=str(path)))
+        plan_model("Llama-3-8B", str(path))
 
 
 def test_interrupted_in_the_middle_it_says_so_and_leaves_nothing(tmp_path: Path) -> None:
-    from tenfold.planner.codesign import example_goal_text
+    from tenfold.planner.codesign.goal import example_goal_text
 
     goal = tmp_path / "goal.toml"
     goal.write_text(example_goal_text("loss-30-days"), encoding="utf-8")

@@ -3,15 +3,14 @@
 import math
 from collections import Counter
 from dataclasses import fields, replace
-from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.campaign.plan import Lever, Planned, front_of, sensitivity_of
-from tenfold.pages.plan import Recomputation
+from tenfold.campaign.plan.build import front_of, sensitivity_of
+from tenfold.pages.plan import Lever, Planned, Recomputation
 from tenfold.pages.plan_page import (
     MEMORY_GROUPS,
     TIME_GROUPS,
@@ -22,11 +21,13 @@ from tenfold.pages.plan_page import (
     seconds_text,
     time_bars,
 )
+from tenfold.planner.codesign.trials import Design
 from tenfold.planner.cost.layout import RECOMPUTATIONS
 from tenfold.planner.cost.memory import Memory
 from tenfold.planner.cost.step import StepTime
-from tenfold.planner.hardware import default_cluster
-from tests.campaign.plan.example import LAYOUTS, SEQUENCES, found, llama_asked, llama_layouts, made_up_fleet
+from tenfold.planner.hardware.cluster import default_cluster
+from tenfold.planner.search.sensitivity import LeverEffect, MachineLever
+from tests.campaign.plan.example import LAYOUTS, LLAMA, SEQUENCES, found, llama_asked, llama_layouts, made_up_fleet
 
 
 @pytest.mark.parametrize(("groups", "parts"), [(TIME_GROUPS, StepTime), (MEMORY_GROUPS, Memory)])
@@ -70,15 +71,15 @@ def test_the_question_is_that_of_cluster_and_shape() -> None:
     assert asked.parameters == pytest.approx(405.8e9, rel=1e-3)
 
 
-def test_levers_of_the_search_become_those_of_the_picture() -> None:
-    def effect(change: str, days: float) -> SimpleNamespace:
-        return SimpleNamespace(change=change, days=days)
+def lever(what: str, better: float, worse: float) -> MachineLever:
+    return MachineLever(
+        what, LeverEffect(what, "+20%", 1.2, better, None), LeverEffect(what, "-17%", 1 / 1.2, worse, None)
+    )
 
+
+def test_levers_of_the_search_become_those_of_the_picture() -> None:
     found = sensitivity_of(
-        [
-            SimpleNamespace(what="network bandwidth", better=effect("+20%", -0.06), worse=effect("-17%", 0.08)),
-            SimpleNamespace(what="memory", better=effect("+20%", 0.0), worse=effect("-17%", math.inf)),
-        ]
+        [lever("network bandwidth", better=-0.06, worse=0.08), lever("memory", better=0.0, worse=math.inf)]
     )
     assert found.outcome == "days"
     assert found.levers == (
@@ -96,16 +97,37 @@ def test_the_front_is_what_nothing_beats_in_both(places: list[tuple[int, int]]) 
         assert point.best is not beaten
 
 
-def design(**other: Any) -> SimpleNamespace:
-    usual: dict[str, Any] = {
-        "parameters": 405e9,
-        "tokens": 15.6e12,
-        "days": 54.0,
-        "device_days": 9e5,
-        "loss": 1.8,
-        "loss_interval": None,
-    }
-    return SimpleNamespace(**usual | other)
+def design(**other: Any) -> Design:
+    """A made-up design of Llama's size, but for `other`."""
+    choice = found(LAYOUTS[0], default_cluster("H100-SXM", 16384))
+    usual = Design(
+        shape=LLAMA,
+        layout=choice.layout,
+        devices=16384,
+        parameters=405e9,
+        active_parameters=405e9,
+        sequences=SEQUENCES,
+        batch_tokens=SEQUENCES * 8192.0,
+        tokens=15.6e12,
+        tokens_worth=15.6e12,
+        step_seconds=choice.seconds,
+        step_interval=(choice.low, choice.high),
+        tokens_per_second=choice.tokens_per_second,
+        mfu=choice.mfu,
+        days=54.0,
+        days_interval=(54.0, 54.0),
+        device_days=9e5,
+        dollars=None,
+        loss=1.8,
+        loss_interval=None,
+        memory=choice.memory,
+        memory_bytes=float(choice.memory.total),
+        chance_to_fit=choice.chance_to_fit,
+        serving_seconds=None,
+        time=choice.time,
+        extrapolation=choice.extrapolation,
+    )
+    return replace(usual, **other)
 
 
 def test_points_of_the_front_have_names_and_intervals() -> None:

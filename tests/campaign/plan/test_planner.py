@@ -4,27 +4,31 @@ import math
 
 import pytest
 
-from tenfold.campaign.plan import Plan, fleet_lines, plan_page, plan_table, planned, sensitivity_of
-from tenfold.pages.plan_page import plan_figures
-from tenfold.planner.calibration import MOST_MEASURED, shipped
-from tenfold.planner.fleet import FleetSection, fleet_run, goodput_curves
-from tenfold.planner.hardware import default_cluster
-from tenfold.planner.search import Question, search_layouts, sensitivity
+from tenfold.campaign.plan.build import fleet_lines, planned, sensitivity_of
+from tenfold.pages.plan import Plan
+from tenfold.pages.plan_page import plan_figures, plan_page, plan_table
+from tenfold.planner.calibration.calibrated import MOST_MEASURED, shipped_calibration
+from tenfold.planner.fleet.curves import goodput_curves
+from tenfold.planner.fleet.section import FleetSection, fleet_run
+from tenfold.planner.hardware.cluster import default_cluster
+from tenfold.planner.search.layouts import search_layouts
+from tenfold.planner.search.question import LayoutQuestion
+from tenfold.planner.search.sensitivity import sensitivity
 from tests.campaign.plan.example import LLAMA, SEQUENCES, llama_asked
 
 
 @pytest.fixture(scope="module")
-def question() -> Question:
-    return Question(LLAMA, default_cluster("H100-SXM", 16384), SEQUENCES)
+def question() -> LayoutQuestion:
+    return LayoutQuestion(LLAMA, default_cluster("H100-SXM", 16384), SEQUENCES)
 
 
-def test_a_search_becomes_a_plan_with_every_picture_it_has_data_for(question: Question) -> None:
-    found = search_layouts(question, shipped(), top=4)
-    levers = sensitivity(question, shipped())
+def test_a_search_becomes_a_plan_with_every_picture_it_has_data_for(question: LayoutQuestion) -> None:
+    found = search_layouts(question, shipped_calibration(), top=4)
+    levers = sensitivity(question, shipped_calibration())
     run = fleet_run(FleetSection(replica_devices=256), question.cluster)
     curves = goodput_curves(run, [4096, 262_144], learner_devices=1024, replicas=2)
     changes = sensitivity_of(levers)
-    plan = Plan(llama_asked(), tuple(map(planned, found.best)), None, fleet_lines(curves.points), changes)
+    plan = Plan(llama_asked(), tuple(map(planned, found.best)), None, fleet_lines(curves), changes)
     assert Plan.from_dict(plan.to_dict()) == plan
     assert [figure.name for figure in plan_figures(plan)] == ["step-time", "memory", "fleet", "sensitivity"]
     assert plan_page(plan).count("<svg") == 4

@@ -1,13 +1,15 @@
 """Runs made up for tests of the calibration: step times follow from known constants."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
-from tenfold.planner.calibration.measured import Measured, measured
-from tenfold.planner.rows import Run
+from tenfold.planner.calibration.arrays import MeasuredRuns, measured_runs
+from tenfold.planner.calibration.runs import MeasuredRun
+from tenfold.planner.cost.layout import Layout, Shape
 
-BASE = Run(
+BASE = MeasuredRun(
     name="0",
     source="made up",
     release="1",
@@ -16,75 +18,43 @@ BASE = Run(
     model="GPT",
     hardware="A100-80GB-SXM",
     precision="bf16",
-    layers=24,
-    width=2048,
-    heads=16,
-    kv_heads=16,
-    head_dim=128,
-    mlp_width=8192,
-    mlp_matrices=2,
-    vocabulary=51200,
-    context_length=2048,
-    experts=0,
-    experts_per_token=0,
-    shared_experts=0,
-    expert_width=0,
-    dense_layers=0,
-    tied_embeddings=0,
     devices=64,
-    tensor=1,
-    pipeline=1,
-    interleaving=1,
-    data=64,
-    context=1,
-    expert=1,
-    micro_batch=2,
-    accumulation=4,
-    balanced_stages=0,
-    sharding=1,
-    shard_group=0,
-    sequence_parallel=1,
-    fused_attention=1,
-    reductions=1,
-    gradient_bytes=4,
-    recomputation=0,
+    shape=Shape(24.0, 2048.0, 16.0, 16.0, 128.0, 8192.0, 2.0, 51200.0, 2048.0),
+    layout=Layout(tensor=1.0, pipeline=1.0, data=64.0, micro_batch=2.0, accumulation=4.0),
     step_seconds=1.0,
     memory_bytes=None,
 )
 
 
-def made_up(frameworks: tuple[str, ...] = ("one", "two"), widths: tuple[int, ...] = (1024, 2048, 4096)) -> list[Run]:
+def shape_of(width: float) -> Shape:
+    """The base's shape at another width."""
+    heads = width / 128
+    return replace(BASE.shape, width=width, heads=heads, kv_heads=heads, mlp_width=4 * width)
+
+
+def made_up(
+    frameworks: tuple[str, ...] = ("one", "two"), widths: tuple[int, ...] = (1024, 2048, 4096)
+) -> list[MeasuredRun]:
     """A small sweep over layouts, shapes and frameworks, not yet timed."""
-    runs = []
-    for framework in frameworks:
-        for width in widths:
-            for tensor in (1, 2, 4):
-                for pipeline in (1, 2, 4):
-                    for micro_batch in (1, 4):
-                        runs.append(
-                            replace(
-                                BASE,
-                                name=str(len(runs)),
-                                framework=framework,
-                                group=framework,
-                                width=width,
-                                heads=width / 128,
-                                kv_heads=width / 128,
-                                mlp_width=4 * width,
-                                tensor=tensor,
-                                pipeline=pipeline,
-                                data=64 / tensor / pipeline,
-                                micro_batch=micro_batch,
-                            )
-                        )
+    runs: list[MeasuredRun] = []
+    for framework, width, tensor, pipeline, micro_batch in product(frameworks, widths, (1, 2, 4), (1, 2, 4), (1, 4)):
+        layout = replace(
+            BASE.layout, tensor=tensor, pipeline=pipeline, data=64 / tensor / pipeline, micro_batch=micro_batch
+        )
+        name = str(len(runs))
+        runs.append(
+            replace(BASE, name=name, framework=framework, group=framework, shape=shape_of(width), layout=layout)
+        )
     return runs
 
 
-def timed(runs: list[Run], logarithms: dict[str, np.ndarray], noise: float = 0.0, seed: int = 0) -> Measured:
+def timed(
+    runs: list[MeasuredRun], logarithms: dict[str, np.ndarray], noise: float = 0.0, seed: int = 0
+) -> MeasuredRuns:
     """The runs with the step times that each framework's constants give, times a little noise."""
     from tenfold.planner.calibration.fit import constants_from
 
-    known = measured(runs)
+    known = measured_runs(runs)
     each = np.stack([logarithms[run.framework] for run in runs])
     seconds = known.model(constants_from(each)) * np.exp(np.random.default_rng(seed).normal(0, noise, len(runs)))
-    return measured([replace(run, step_seconds=float(s)) for run, s in zip(runs, seconds, strict=True)])
+    return measured_runs([replace(run, step_seconds=float(s)) for run, s in zip(runs, seconds, strict=True)])

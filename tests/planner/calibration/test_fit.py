@@ -8,44 +8,49 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError
-from tenfold.planner.calibration import read, shipped, write
-from tenfold.planner.calibration.fit import fit
-from tenfold.planner.calibration.held_out import half_width, held_out, unseen_widths
-from tenfold.planner.calibration.measured import measured
-from tenfold.planner.calibration.prior import means
-from tenfold.planner.cost.constants import NAMES
+from tenfold.planner.calibration.arrays import measured_runs
+from tenfold.planner.calibration.calibrated import (
+    half_width,
+    held_out,
+    read_calibration,
+    shipped_calibration,
+    unseen_widths,
+    write_calibration,
+)
+from tenfold.planner.calibration.fit import fit_constants, prior_means
+from tenfold.planner.cost.device import CONSTANT_NAMES
 from tests.planner.calibration.runs import made_up, timed
 
 
 def slower(name: str, by: float) -> np.ndarray:
     """The prior means with one constant `by` times as large."""
-    moved = means()
-    moved[NAMES.index(name)] += np.log(by)
+    moved = prior_means()
+    moved[CONSTANT_NAMES.index(name)] += np.log(by)
     return moved
 
 
 def test_fit_recovers_step_times_of_two_frameworks_that_differ() -> None:
     known = timed(made_up(), {"one": slower("launch", 2.5), "two": slower("matmul_efficiency", 0.85)}, noise=0.01)
-    calibration = fit(known.model, known.seconds, known.levels, known.weights)
+    calibration = fit_constants(known.model, known.seconds, known.levels, known.weights)
     error = known.model(calibration.constants(known.levels)) / known.seconds - 1
     assert np.abs(error).mean() < 0.015
     deviates = calibration.deviations["framework"]
-    assert deviates["one"][NAMES.index("launch")] > deviates["two"][NAMES.index("launch")] + 0.2
+    assert deviates["one"][CONSTANT_NAMES.index("launch")] > deviates["two"][CONSTANT_NAMES.index("launch")] + 0.2
 
 
 def test_an_unseen_label_takes_the_means() -> None:
     known = timed(made_up(), {"one": slower("slowness", 1.2), "two": slower("slowness", 1.2)})
-    calibration = fit(known.model, known.seconds, known.levels, known.weights)
+    calibration = fit_constants(known.model, known.seconds, known.levels, known.weights)
     assert calibration.one(framework="three").slowness == pytest.approx(np.exp(calibration.mean[-1]))
 
 
 def test_a_wild_row_hardly_moves_the_fit() -> None:
     truth = {"one": slower("launch", 1.5), "two": slower("launch", 1.5)}
     clean = timed(made_up(), truth)
-    wild = measured(
+    wild = measured_runs(
         [replace(run, step_seconds=(run.step_seconds or 0) * (30 if n == 5 else 1)) for n, run in enumerate(clean.runs)]
     )
-    calibration = fit(wild.model, wild.seconds, wild.levels, wild.weights)
+    calibration = fit_constants(wild.model, wild.seconds, wild.levels, wild.weights)
     error = np.abs(wild.model(calibration.constants(wild.levels)) / clean.seconds - 1)
     assert np.median(error) < 0.02
 
@@ -53,11 +58,14 @@ def test_a_wild_row_hardly_moves_the_fit() -> None:
 def test_what_was_measured_of_held_out_runs_cannot_reach_their_forecast() -> None:
     known = timed(made_up(widths=(1024, 2048)), {"one": slower("launch", 2), "two": slower("head", 2)}, noise=0.05)
     forecast = held_out(known, lambda run: run.shape_key)
-    told_otherwise = measured(
-        [replace(run, step_seconds=(run.step_seconds or 0) * (3 if run.width == 2048 else 1)) for run in known.runs]
+    told_otherwise = measured_runs(
+        [
+            replace(run, step_seconds=(run.step_seconds or 0) * (3 if run.shape.width == 2048 else 1))
+            for run in known.runs
+        ]
     )
     again = held_out(told_otherwise, lambda run: run.shape_key)
-    wide = np.array([run.width == 2048 for run in known.runs])
+    wide = np.array([run.shape.width == 2048 for run in known.runs])
     assert np.array_equal(forecast[wide], again[wide])
     assert not np.allclose(forecast[~wide], again[~wide], rtol=0.01)
 
@@ -78,21 +86,21 @@ def test_widths_come_from_other_keys_each_of_which_weighs_the_same() -> None:
 
 
 def test_shipped_calibration_is_physical_and_survives_a_round_trip(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    calibrated = shipped()
+    calibrated = shipped_calibration()
     for framework in ["", *calibrated.frameworks()]:
         constants = calibrated.constants(framework)
         for name in ("matmul_efficiency", "memory_efficiency", "attention_efficiency"):
             assert 0 < getattr(constants, name) < 1.05, (framework, name)
         assert 0 < calibrated.half_width(framework, 1000) < 3
-    write(calibrated, tmp_path / "again.json")
-    again = read(tmp_path / "again.json")
+    write_calibration(calibrated, tmp_path / "again.json")
+    again = read_calibration(tmp_path / "again.json")
     assert np.array_equal(again.time.mean, calibrated.time.mean) and again.memory == calibrated.memory
     (tmp_path / "bad.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match="not a calibration"):
-        read(tmp_path / "bad.json")
+        read_calibration(tmp_path / "bad.json")
 
 
 def test_intervals_widen_beyond_what_was_measured() -> None:
-    calibrated = shipped()
+    calibrated = shipped_calibration()
     small, large = calibrated.half_width("nanotron", 100), calibrated.half_width("nanotron", 1_000_000)
     assert large > small

@@ -9,7 +9,6 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from tenfold.config.describe import keys_of
-from tenfold.planner.codesign import example_goal_text, example_goals, known_models
 from tenfold.planner.codesign.goal import (
     BatchSection,
     BudgetSection,
@@ -18,6 +17,9 @@ from tenfold.planner.codesign.goal import (
     ModelSection,
     ServingSection,
     ShapesSection,
+    example_goal_text,
+    example_goals,
+    known_models,
 )
 from tests.planner.tables import row, short, write
 

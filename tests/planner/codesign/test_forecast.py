@@ -10,23 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError
-from tenfold.planner.calibration import shipped
-from tenfold.planner.codesign import (
-    LadderLaw,
-    PublishedLaw,
-    critical_batch,
-    decode_seconds,
-    known_model,
-    law_of,
-    serving_of,
-    tokens_needed,
-    tokens_worth,
-)
-from tenfold.planner.codesign.goal import ServingSection
+from tenfold.planner.calibration.calibrated import shipped_calibration
+from tenfold.planner.codesign.goal import ServingSection, known_model
+from tenfold.planner.codesign.loss import LadderLaw, PublishedLaw, critical_batch, law_of, tokens_needed, tokens_worth
+from tenfold.planner.codesign.terms import decode_seconds, serving_of
 
 LAW = PublishedLaw()
 NONE = np.array(np.inf)
-CONSTANTS = shipped().constants(accelerator="H100-SXM")
+CONSTANTS = shipped_calibration().constants(accelerator="H100-SXM")
 sizes = st.floats(1e7, 1e13)
 
 

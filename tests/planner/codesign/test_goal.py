@@ -9,10 +9,19 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from tenfold.core.errors import InputError
-from tenfold.planner.codesign import example_goal_text, example_goals, known_model, known_models, load_goal, parse_goal
-from tenfold.planner.codesign.goal import Goal, ModelSection
-from tenfold.planner.codesign.load import given_shape, given_tokens
-from tenfold.planner.cost.shape import Shape
+from tenfold.planner.codesign.goal import (
+    Goal,
+    ModelSection,
+    example_goal_text,
+    example_goals,
+    given_shape,
+    given_tokens,
+    known_model,
+    known_models,
+    load_goal,
+    parse_goal,
+)
+from tenfold.planner.cost.layout import Shape
 from tests.planner.codesign.page import PAGE, SECTIONS, tables
 from tests.planner.tables import rewritten
 

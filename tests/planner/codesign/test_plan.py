@@ -1,6 +1,5 @@
 """Whole searches, with the shipped calibration: what must hold of their outcome, and bad input."""
 
-import io
 import json
 import math
 from dataclasses import replace
@@ -12,19 +11,22 @@ from hypothesis import strategies as st
 
 from tenfold.config import parse_campaign
 from tenfold.core.errors import InputError
-from tenfold.planner.calibration import shipped
-from tenfold.planner.codesign import Plan, parse_goal, plan_goal, plan_lines, progress_to
-from tenfold.planner.codesign.design import Design, expected_log_loss, pareto
-from tenfold.planner.codesign.goal import Goal
-from tenfold.planner.codesign.shapes import recipe_near
+from tenfold.planner.calibration.calibrated import shipped_calibration
+from tenfold.planner.codesign.goal import Goal, parse_goal
+from tenfold.planner.codesign.lowest_loss import recipe_near
+from tenfold.planner.codesign.plan import GoalPlan, search_goal
 from tenfold.planner.codesign.terms import terms_of
-from tenfold.planner.codesign.trials import Laboratory, batch_sizes, parts
-from tenfold.planner.export import campaign_sections, megatron_arguments, torchtitan_toml
-from tenfold.planner.hardware import Cluster, default_cluster, example_cluster
+from tenfold.planner.codesign.text import plan_lines
+from tenfold.planner.codesign.trials import Design, Laboratory, batch_sizes, cluster_parts, expected_log_loss, pareto
+from tenfold.planner.export.campaign import campaign_sections
+from tenfold.planner.export.megatron import megatron_arguments
+from tenfold.planner.export.torchtitan import torchtitan_toml
+from tenfold.planner.hardware.cluster import Cluster, default_cluster
+from tenfold.planner.hardware.load import example_cluster
 
 SMALL = replace(default_cluster("H100-SXM", 8), price_per_device_hour=2.0)
 TWO_HOSTS = replace(default_cluster("H100-SXM", 16), price_per_device_hour=2.0)
-CALIBRATED = shipped()
+CALIBRATED = shipped_calibration()
 SERVED = "[serving]\naccelerator = 'H100-SXM'\ndevices = 4\ncontext = 4096\nmilliseconds_per_token = {}\n"
 
 
@@ -32,12 +34,12 @@ def goal(text: str, head: str = "aim = 'loss'\nmost_searches = 90\n") -> Goal:
     return parse_goal(head + text, "goal.toml")
 
 
-def plan(text: str, cluster: Cluster = SMALL, head: str = "aim = 'loss'\nmost_searches = 90\n") -> Plan:
-    return plan_goal(goal(text, head), cluster, CALIBRATED)
+def plan(text: str, cluster: Cluster = SMALL, head: str = "aim = 'loss'\nmost_searches = 90\n") -> GoalPlan:
+    return search_goal(goal(text, head), cluster, CALIBRATED)
 
 
 @pytest.fixture(scope="module")
-def ten_days() -> Plan:
+def ten_days() -> GoalPlan:
     return plan("[budget]\ndays = 10\n")
 
 
@@ -45,7 +47,7 @@ def marks(design: Design) -> tuple[float, ...]:
     return (design.loss or 1.0, design.days, design.device_days, design.memory_bytes)
 
 
-def test_the_best_come_first_and_spend_the_budget(ten_days: Plan) -> None:
+def test_the_best_come_first_and_spend_the_budget(ten_days: GoalPlan) -> None:
     losses = [design.loss for design in ten_days.best]
     assert losses == sorted(losses, key=lambda loss: loss or math.inf) and len(losses) > 1
     for design in ten_days.best:
@@ -57,7 +59,7 @@ def test_the_best_come_first_and_spend_the_budget(ten_days: Plan) -> None:
         assert design.tokens_worth < design.tokens
 
 
-def test_nothing_on_the_front_beats_another(ten_days: Plan) -> None:
+def test_nothing_on_the_front_beats_another(ten_days: GoalPlan) -> None:
     front = [marks(design) for design in ten_days.front]
     assert len(front) == len(set(front)) > 3
     for one in front:
@@ -65,7 +67,7 @@ def test_nothing_on_the_front_beats_another(ten_days: Plan) -> None:
     assert min(front)[0] == pytest.approx(ten_days.best[0].loss or 0)
 
 
-def test_no_model_drawn_at_random_is_better(ten_days: Plan) -> None:
+def test_no_model_drawn_at_random_is_better(ten_days: GoalPlan) -> None:
     terms = terms_of(goal("[budget]\ndays = 10\n"), SMALL, CALIBRATED, None)
     laboratory = Laboratory(terms, 100, lambda done, most: None)
     rng = np.random.default_rng(1)
@@ -79,7 +81,7 @@ def test_no_model_drawn_at_random_is_better(ten_days: Plan) -> None:
     assert len(found) > 8 and (ten_days.best[0].loss or math.inf) <= min(found) + 1e-4
 
 
-def test_relaxing_never_hurts_and_more_days_and_flops_pay(ten_days: Plan) -> None:
+def test_relaxing_never_hurts_and_more_days_and_flops_pay(ten_days: GoalPlan) -> None:
     gains = {one.what: one for one in ten_days.worth}
     assert all((one.loss_gain or 0) >= 0 and (one.saved or 0) >= 0 for one in ten_days.worth)
     assert (gains["+20% days"].loss_gain or 0) > 0.002 and gains["+20% days"].saved is None
@@ -87,21 +89,21 @@ def test_relaxing_never_hurts_and_more_days_and_flops_pay(ten_days: Plan) -> Non
     assert {one.kind for one in ten_days.binds} >= {"budget", "compute"}
 
 
-def test_more_days_give_less_loss_as_told(ten_days: Plan) -> None:
+def test_more_days_give_less_loss_as_told(ten_days: GoalPlan) -> None:
     longer = plan("[budget]\ndays = 12\n")
     gain = (ten_days.best[0].loss or 0) - (longer.best[0].loss or 0)
     told = next(one.loss_gain for one in ten_days.worth if one.what == "+20% days")
     assert gain == pytest.approx(told or 0, abs=0.002)
 
 
-def test_scarce_data_bind_and_make_the_model_smaller(ten_days: Plan) -> None:
+def test_scarce_data_bind_and_make_the_model_smaller(ten_days: GoalPlan) -> None:
     scarce = plan("[budget]\ndays = 10\nunique_tokens = 1e9\n")
     assert (scarce.best[0].loss or 0) > (ten_days.best[0].loss or 0) + 0.05
     assert scarce.best[0].parameters < ten_days.best[0].parameters
     assert scarce.binds[0].kind == "data"
 
 
-def test_a_latency_limit_makes_the_model_smaller_and_binds(ten_days: Plan) -> None:
+def test_a_latency_limit_makes_the_model_smaller_and_binds(ten_days: GoalPlan) -> None:
     free = plan("[budget]\ndays = 10\n" + SERVED.format(1000))
     served = free.best[0].serving_seconds
     assert served is not None and free.best[0].loss == ten_days.best[0].loss
@@ -134,7 +136,7 @@ def test_goodput_may_be_a_function() -> None:
         seen.append(devices)
         return 0.5
 
-    slow = plan_goal(text, SMALL, CALIBRATED, goodput=half)
+    slow = search_goal(text, SMALL, CALIBRATED, goodput=half)
     assert set(seen) == {8}
     assert slow.best[0].tokens == pytest.approx(slow.best[0].tokens_per_second * 0.5 * 864000)
     assert "stopped after most_searches = 5" in "".join(slow.notes)
@@ -144,11 +146,11 @@ GIVEN = "tokens = 2e11\n[model]\nname = 'Llama-3-8B'\n"
 
 
 @pytest.fixture(scope="module")
-def fastest() -> Plan:
+def fastest() -> GoalPlan:
     return plan(GIVEN, TWO_HOSTS, "aim = 'time'\n")
 
 
-def test_least_time_is_sorted_and_pays_for_large_batches(fastest: Plan) -> None:
+def test_least_time_is_sorted_and_pays_for_large_batches(fastest: GoalPlan) -> None:
     days = [design.days for design in fastest.best]
     assert days == sorted(days)
     for design in fastest.best:
@@ -157,15 +159,15 @@ def test_least_time_is_sorted_and_pays_for_large_batches(fastest: Plan) -> None:
         assert design.days == pytest.approx(design.tokens / design.tokens_per_second / 0.9 / 86400)
 
 
-def test_layouts_to_try_come_with_chances(fastest: Plan, ten_days: Plan) -> None:
+def test_layouts_to_try_come_with_chances(fastest: GoalPlan, ten_days: GoalPlan) -> None:
     for made in (fastest, ten_days):
         assert made.layouts[0].layout == made.best[0].layout
-        assert [one.step_seconds for one in made.layouts] == sorted(one.step_seconds for one in made.layouts)
-        assert 0 < sum(one.chance for one in made.layouts) <= 1
+        assert [one.seconds for one in made.layouts] == sorted(one.seconds for one in made.layouts)
+        assert 0 < sum(made.regret.chances) <= 1
         assert made.regret.first >= made.regret.after[-1] >= 0
 
 
-def test_least_cost_uses_fewer_devices_for_longer(fastest: Plan) -> None:
+def test_least_cost_uses_fewer_devices_for_longer(fastest: GoalPlan) -> None:
     cheapest = plan(GIVEN, TWO_HOSTS, "aim = 'cost'\n")
     assert (cheapest.best[0].dollars or 0) <= (fastest.best[0].dollars or 0)
     assert len({design.devices for design in cheapest.front}) > 1
@@ -187,7 +189,7 @@ def test_experts_are_planned_without_a_forecast_of_loss() -> None:
 
 @pytest.mark.parametrize("name", ["ten_days", "fastest"])
 def test_plans_are_json_lines_and_exports(name: str, request: pytest.FixtureRequest) -> None:
-    made: Plan = request.getfixturevalue(name)
+    made: GoalPlan = request.getfixturevalue(name)
     told = json.loads(json.dumps(made.to_dict(), allow_nan=False))
     assert told["best"][0]["days"] == made.best[0].days and len(told["worth"]) == len(made.worth)
     text = plan_lines(made)
@@ -247,16 +249,16 @@ def test_plans_are_json_lines_and_exports(name: str, request: pytest.FixtureRequ
 )
 def test_goals_that_cannot_be_met_get_one_line(text: str, cluster: Cluster, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        plan_goal(parse_goal(text, "goal.toml"), cluster, CALIBRATED)
+        search_goal(parse_goal(text, "goal.toml"), cluster, CALIBRATED)
     assert message.replace("; did", ": did") in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_parts_halve_whole_hosts_and_keep_the_network() -> None:
-    found = parts(example_cluster("h100-1024"))
+    found = cluster_parts(example_cluster("h100-1024"))
     assert [part.devices for part in found] == [1024, 512, 256, 128]
     assert all(part.tiers[-1].devices == part.devices and part.tiers[0].devices == 8 for part in found)
-    assert [part.devices for part in parts(default_cluster("H100", 8))] == [8]
-    assert len(parts(example_cluster("four-sites"))) == 1
+    assert [part.devices for part in cluster_parts(default_cluster("H100", 8))] == [8]
+    assert len(cluster_parts(example_cluster("four-sites"))) == 1
 
 
 @given(st.floats(1e4, 1e9), st.integers(1, 5000))
@@ -297,15 +299,3 @@ def plan_of_one() -> Design:
 
 
 _ONE: Design | None = None
-
-
-def test_progress_tells_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("tenfold.planner.codesign.progress.time.monotonic", lambda: now[0])
-    stream = io.StringIO()
-    told = progress_to(stream)
-    now[0] = 10.0
-    told(5, 20)
-    now[0] = 10.1
-    told(6, 20)
-    assert stream.getvalue() == "\rsearch 5 of at most 20, at most 30 s left "

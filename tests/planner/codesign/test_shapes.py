@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.planner.codesign.goal import ShapesSection
-from tenfold.planner.codesign.shapes import neighbours, recipe_near
+from tenfold.planner.codesign.lowest_loss import neighbours, recipe_near
 
 SECTION = ShapesSection()
 

@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tenfold.planner.calibration.prior import PRIORS
-from tenfold.planner.cost.constants import Constants
-from tenfold.planner.cost.device import Device, Hop
-from tenfold.planner.cost.layout import Layout
-from tenfold.planner.cost.shape import Shape
+from tenfold.planner.calibration.fit import PRIORS
+from tenfold.planner.cost.device import Constants, Device, Hop
+from tenfold.planner.cost.layout import Layout, Shape
 
 powers = st.sampled_from([1.0, 2.0, 4.0, 8.0])
 

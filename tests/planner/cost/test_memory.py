@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenfold.planner.calibration.memory import COUNTED
-from tenfold.planner.cost.layout import Layout
+from tenfold.planner.calibration.fit import COUNTED
+from tenfold.planner.cost.layout import Layout, Shape
 from tenfold.planner.cost.memory import Memory, memory_bytes, total_bytes
-from tenfold.planner.cost.shape import Shape
 from tests.planner.cost.drawn import layouts, powers, shapes, stacked
 
 few = settings(max_examples=60)

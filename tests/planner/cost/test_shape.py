@@ -2,7 +2,7 @@
 
 import pytest
 
-from tenfold.planner.cost.shape import Shape
+from tenfold.planner.cost.layout import Shape
 
 MODELS = {
     "Llama 3.1 405B": (Shape(126, 16384, 128, 8, 128, 53248, 3, 128256, 8192), 405.85e9),

@@ -7,10 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenfold.planner.cost.constants import Constants
-from tenfold.planner.cost.device import Device
-from tenfold.planner.cost.layout import Layout
-from tenfold.planner.cost.shape import Shape
+from tenfold.planner.cost.device import Constants, Device
+from tenfold.planner.cost.layout import Layout, Shape
 from tenfold.planner.cost.step import StepTime, step_seconds, total_seconds
 from tests.planner.cost.drawn import constants, devices, layouts, shapes, stacked
 

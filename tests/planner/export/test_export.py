@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from tenfold.config import parse_campaign
 from tenfold.core.errors import InputError
-from tenfold.planner.calibration import shipped
-from tenfold.planner.codesign import known_model
-from tenfold.planner.cost.layout import Layout
-from tenfold.planner.cost.shape import Shape
-from tenfold.planner.export import Job, campaign_sections, megatron_arguments, megatron_text, torchtitan_toml
-from tenfold.planner.hardware import default_cluster
+from tenfold.planner.calibration.calibrated import shipped_calibration
+from tenfold.planner.codesign.goal import known_model
+from tenfold.planner.cost.layout import Layout, Shape
+from tenfold.planner.export.campaign import campaign_sections
+from tenfold.planner.export.job import Job
+from tenfold.planner.export.megatron import megatron_arguments, megatron_text
+from tenfold.planner.export.torchtitan import torchtitan_toml
+from tenfold.planner.hardware.cluster import default_cluster
 
 # Of torchtitan/config/job_config.py in torchtitan 0.2.2: the keys of the sections that are written.
 TORCHTITAN = {
@@ -85,7 +87,9 @@ def jobs(draw: st.DrawFn) -> Job:
 @settings(max_examples=80, deadline=None)
 @given(jobs())
 def test_campaign_sections_load(job: Job) -> None:
-    campaign = parse_campaign(campaign_sections(job, shipped().memory_constants("tenfold")), "campaign.toml")
+    campaign = parse_campaign(
+        campaign_sections(job, shipped_calibration().memory_constants("tenfold")), "campaign.toml"
+    )
     model, learners = campaign.model, campaign.learners
     assert (model.depth, model.resolved_width) == (job.shape.layers, job.shape.width)
     assert (model.resolved_heads, model.resolved_kv_heads) == (job.shape.heads, job.shape.kv_heads)
@@ -202,7 +206,9 @@ def test_schedules_of_torchtitan() -> None:
 
 def test_what_cannot_be_done_is_said() -> None:
     mixed = job(known_model("Qwen3-30B-A3B").shape, replace(PLAIN, pipeline=2.0, tensor=2.0, sharding=2.0), "fp8")
-    ours = " ".join(campaign_sections(mixed, shipped().memory_constants("tenfold")).replace("#", "").split())
+    ours = " ".join(
+        campaign_sections(mixed, shipped_calibration().memory_constants("tenfold")).replace("#", "").split()
+    )
     for missing in ("tensor parallelism (2)", "pipeline parallelism (2)", "128 experts a layer", "fp8"):
         assert missing in ours
     theirs = " ".join(torchtitan_toml(mixed).replace("#", "").split())
@@ -213,14 +219,19 @@ def test_what_cannot_be_done_is_said() -> None:
 
 def test_our_trainer_shards_only_what_does_not_fit_on_a_device() -> None:
     small = replace(known_model("nanoGPT-124M").shape, mlp_matrices=3.0)
-    assert 'parallel = "ddp"' in campaign_sections(job(small), shipped().memory_constants("tenfold"))
-    large = campaign_sections(job(replace(LLAMA_70B, context=1024.0)), shipped().memory_constants("tenfold"))
+    assert 'parallel = "ddp"' in campaign_sections(job(small), shipped_calibration().memory_constants("tenfold"))
+    large = campaign_sections(
+        job(replace(LLAMA_70B, context=1024.0)), shipped_calibration().memory_constants("tenfold")
+    )
     assert 'parallel = "fsdp"' in large and "does NOT fit" in " ".join(large.replace("#", "").split())
 
 
 def test_one_device_needs_no_learners() -> None:
     one = job(known_model("nanoGPT-124M").shape, replace(PLAIN, data=1.0))
-    assert parse_campaign(campaign_sections(one, shipped().memory_constants("tenfold")), "x").learners.count == 0
+    assert (
+        parse_campaign(campaign_sections(one, shipped_calibration().memory_constants("tenfold")), "x").learners.count
+        == 0
+    )
 
 
 @pytest.mark.parametrize(

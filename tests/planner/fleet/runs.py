@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tenfold.planner.fleet import Cause, Checkpoint, FleetRun, Infant, Recovery, Stragglers
+from tenfold.planner.fleet.run import Cause, CheckpointPolicy, EarlyFailures, FleetRun, Recovery, Stragglers
 
 GPU = Cause("gpu", "device", 1 / 40)
 BUG = Cause("bug", "host", 1 / 20, replaced=False)
@@ -12,7 +12,7 @@ CORRUPT = Cause("corruption", "device", 1 / 512, silent=True)
 
 SMALL = FleetRun(
     256,
-    Checkpoint(1800, 20, 60),
+    CheckpointPolicy(1800, 20, 60),
     (GPU, BUG),
     days=10,
     recovery=Recovery(detect_s=300, restart_s=600, spares=100),
@@ -30,13 +30,13 @@ RUNS = {
         SMALL, causes=(GPU, replace(BUG, per_day=0.5)), recovery=replace(SMALL.recovery, spares=1, repair_s=20_000)
     ),
     "copies on peers": replace(
-        SMALL, checkpoint=Checkpoint(7200, 60, 300, peer_interval_s=120, peer_stall_s=2), causes=(GPU, BUG, RACK)
+        SMALL, checkpoint=CheckpointPolicy(7200, 60, 300, peer_interval_s=120, peer_stall_s=2), causes=(GPU, BUG, RACK)
     ),
     "silent corruption": replace(SMALL, causes=WITH_CORRUPTION),
     "fails only while training": replace(
         SMALL, fails_while_stopped=False, recovery=Recovery(detect_s=1000, restart_s=2000, spares=10_000)
     ),
-    "early failures": replace(SMALL, infant=Infant(0.3, 5 * 86400.0, 86400.0)),
+    "early failures": replace(SMALL, infant=EarlyFailures(0.3, 5 * 86400.0, 86400.0)),
     "stragglers": replace(SMALL, stragglers=Stragglers(1 / 20, 0.1, 40_000)),
     "elastic": ELASTIC,
     "elastic, silent corruption": replace(ELASTIC, causes=WITH_CORRUPTION),

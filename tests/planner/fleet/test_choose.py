@@ -8,20 +8,16 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import poisson
 
 from tenfold.core.errors import InputError
-from tenfold.planner.fleet import (
-    Cause,
-    Checkpoint,
-    FleetRun,
-    Recovery,
+from tenfold.planner.fleet.choose import (
     best_interval,
     best_spares,
-    causes_of,
     daly_interval,
     expected_goodput,
     first_interval,
-    goodput_curves,
     young_interval,
 )
+from tenfold.planner.fleet.curves import goodput_curves
+from tenfold.planner.fleet.run import Cause, CheckpointPolicy, FleetRun, Recovery, causes_of
 from tests.planner.fleet.runs import BUG, GPU, RACK, SMALL
 
 
@@ -37,7 +33,7 @@ def test_first_guesses_are_the_papers_formulas() -> None:
 
 @pytest.mark.parametrize("stall", [5.0, 60.0, 300.0])
 def test_best_interval_is_that_of_the_closed_form(stall: float) -> None:
-    run = replace(SMALL, checkpoint=Checkpoint(600, stall), days=30)
+    run = replace(SMALL, checkpoint=CheckpointPolicy(600, stall), days=30)
     best = minimize_scalar(
         lambda log: -expected_goodput(saving_every(run, math.exp(log))), bounds=(2, 10), method="bounded"
     )
@@ -55,7 +51,7 @@ def test_copies_on_peers_leave_durable_checkpoints_for_racks() -> None:
 
 
 def test_an_interval_is_never_shorter_than_writing_takes() -> None:
-    run = replace(SMALL, checkpoint=Checkpoint(5000, 1.0, 4000))
+    run = replace(SMALL, checkpoint=CheckpointPolicy(5000, 1.0, 4000))
     assert first_interval(run) == 4000
     assert min(interval for interval, _ in best_interval(run, 3).tried) >= 4000
 
@@ -75,7 +71,7 @@ def test_spares_pay_until_hosts_in_repair_are_covered() -> None:
 def test_synchronous_training_loses_to_the_others_with_size() -> None:
     run = FleetRun(
         16_384,
-        Checkpoint(600, 3, 10),
+        CheckpointPolicy(600, 3, 10),
         causes_of("llama3-h100"),
         days=10,
         replica_devices=256,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tenfold.planner.fleet import simulate_fleet
-from tenfold.planner.fleet.reference import simulate_reference
+from tenfold.planner.fleet.simulate import simulate_fleet
+from tests.planner.fleet.reference import simulate_reference
 from tests.planner.fleet.runs import RUNS
 
 PLAIN, FAST = 48, 300

@@ -11,20 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError
-from tenfold.planner.fleet import (
-    Checkpoint,
-    FleetRun,
-    FleetSection,
-    Infant,
-    Recovery,
-    Stragglers,
-    fleet_run,
-    load_fleet,
-    parse_fleet,
-    simulate_fleet,
-    standby_spares,
-)
-from tenfold.planner.hardware import Accelerator, Cluster, Site, Tier
+from tenfold.planner.fleet.choose import standby_spares
+from tenfold.planner.fleet.run import CheckpointPolicy, EarlyFailures, FleetRun, Recovery, Stragglers
+from tenfold.planner.fleet.section import FleetSection, fleet_run, load_fleet, parse_fleet
+from tenfold.planner.fleet.simulate import simulate_fleet
+from tenfold.planner.hardware.accelerator import Accelerator
+from tenfold.planner.hardware.cluster import Cluster, Site, Tier
 from tests.planner.fleet.runs import ELASTIC, GPU, LEARNERS, SMALL
 
 CLUSTER = Cluster(
@@ -129,14 +121,14 @@ BAD_RUNS: list[tuple[Callable[[], FleetRun], str]] = [
     (lambda: replace(ELASTIC, replica_devices=100), "replica_devices = 100"),
     (lambda: replace(LEARNERS, quorum=9), "quorum = 9: must be from 1 to learners = 8"),
     (lambda: replace(LEARNERS, merge_s=0.0), "merge_s = 0.0"),
-    (lambda: replace(SMALL, checkpoint=Checkpoint(0.0)), "interval_s = 0.0: must be above 0"),
-    (lambda: replace(SMALL, checkpoint=Checkpoint(60.0, peer_interval_s=0.0)), "peer_interval_s"),
+    (lambda: replace(SMALL, checkpoint=CheckpointPolicy(0.0)), "interval_s = 0.0: must be above 0"),
+    (lambda: replace(SMALL, checkpoint=CheckpointPolicy(60.0, peer_interval_s=0.0)), "peer_interval_s"),
     (lambda: replace(SMALL, causes=(replace(GPU, per_day=-1.0),)), "cause 'gpu': per_day = -1.0"),
     (lambda: replace(SMALL, causes=(replace(GPU, group_nodes=2),)), "group_nodes = 2"),
     (lambda: replace(SMALL, causes=(GPU, GPU)), "same name"),
     (lambda: replace(SMALL, recovery=Recovery(-1.0)), "detect_s = -1.0"),
     (lambda: replace(SMALL, recovery=Recovery(restart_devices=0)), "restart_devices"),
-    (lambda: replace(SMALL, infant=Infant(1.0)), "shares: below 1"),
+    (lambda: replace(SMALL, infant=EarlyFailures(1.0)), "shares: below 1"),
     (lambda: replace(SMALL, stragglers=Stragglers(0.1, 1.5)), "shares: below 1"),
 ]
 

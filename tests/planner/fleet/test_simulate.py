@@ -10,18 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError
-from tenfold.planner.fleet import (
-    Cause,
-    Checkpoint,
-    FleetResult,
-    FleetRun,
-    Infant,
-    Recovery,
-    Stragglers,
-    causes_of,
-    expected_goodput,
-    simulate_fleet,
-)
+from tenfold.planner.fleet.choose import expected_goodput
+from tenfold.planner.fleet.result import FleetResult
+from tenfold.planner.fleet.run import Cause, CheckpointPolicy, EarlyFailures, FleetRun, Recovery, Stragglers, causes_of
+from tenfold.planner.fleet.simulate import simulate_fleet
 from tests.planner.fleet.runs import CORRUPT, GPU, GROUPS, LEARNERS, RUNS, SMALL
 
 CHARGED = ("detection", "restart", "waiting_for_spares", "rework", "silent_corruption", "replicas_out")
@@ -49,7 +41,7 @@ def any_run(draw: st.DrawFn) -> FleetRun:
     causes = (replace(GPU, per_day=draw(st.floats(0, 3))), replace(CORRUPT, per_day=draw(st.floats(0, 1))), *GROUPS[2:])
     return FleetRun(
         64,
-        Checkpoint(interval, draw(times), interval * draw(st.floats(0, 1)), draw(st.none() | st.floats(1, 5000))),
+        CheckpointPolicy(interval, draw(times), interval * draw(st.floats(0, 1)), draw(st.none() | st.floats(1, 5000))),
         causes,
         node_devices=4,
         sites=draw(st.sampled_from((1, 2))),
@@ -63,7 +55,7 @@ def any_run(draw: st.DrawFn) -> FleetRun:
         merge_s=draw(st.floats(1, 5000)),
         corruption_contained=draw(st.booleans()),
         fails_while_stopped=draw(st.booleans()),
-        infant=Infant(draw(st.floats(0, 0.9))),
+        infant=EarlyFailures(draw(st.floats(0, 0.9))),
         stragglers=Stragglers(draw(st.floats(0, 2))),
         rate_log_sd=draw(st.floats(0, 1)),
     )
@@ -81,11 +73,13 @@ def test_any_run_ends_with_shares_that_are_shares(run: FleetRun, seed: int) -> N
 
 
 def test_nothing_fails_then_only_checkpoints_cost() -> None:
-    result = simulate_fleet(replace(SMALL, causes=(), checkpoint=Checkpoint(1800, 0)), 3)
+    result = simulate_fleet(replace(SMALL, causes=(), checkpoint=CheckpointPolicy(1800, 0)), 3)
     assert result.goodput.mean == pytest.approx(1.0)
     assert result.failures.mean == 0
     assert result.to_dict()["mttf_hours"] is None
-    stalled = simulate_fleet(replace(SMALL, causes=(replace(GPU, per_day=0.0),), checkpoint=Checkpoint(900, 100)), 3)
+    stalled = simulate_fleet(
+        replace(SMALL, causes=(replace(GPU, per_day=0.0),), checkpoint=CheckpointPolicy(900, 100)), 3
+    )
     assert stalled.goodput.mean == pytest.approx(0.9)
 
 
@@ -98,27 +92,27 @@ def test_the_same_seed_gives_the_same_replicas_and_another_gives_others() -> Non
 @pytest.mark.parametrize("stopped", [True, False])
 @pytest.mark.parametrize("write", [20.0, 700.0])
 def test_closed_form_of_synchronous_runs(stopped: bool, write: float) -> None:
-    run = replace(SMALL, checkpoint=Checkpoint(1800, 20, write), days=60, fails_while_stopped=stopped)
+    run = replace(SMALL, checkpoint=CheckpointPolicy(1800, 20, write), days=60, fails_while_stopped=stopped)
     result = simulate_fleet(run, 100)
     assert result.goodput.mean == pytest.approx(expected_goodput(run), abs=0.004)
 
 
 def test_failures_are_as_many_as_the_rates_say() -> None:
-    run = replace(SMALL, infant=Infant(0.1, 10 * 86400.0))
+    run = replace(SMALL, infant=EarlyFailures(0.1, 10 * 86400.0))
     expected = run.failures_per_s() * run.horizon_s + 256 * 0.1 * (1 - np.exp(-1))
     counts = simulate_fleet(run, 400).failures
     assert counts.mean == pytest.approx(expected, abs=4 * np.sqrt(expected / 400))
 
 
 def test_burn_in_leaves_fewer_early_failures() -> None:
-    new = simulate_fleet(replace(SMALL, causes=(), infant=Infant(0.5, 20 * 86400.0)), 50)
-    old = simulate_fleet(replace(SMALL, causes=(), infant=Infant(0.5, 20 * 86400.0, 20 * 86400.0)), 50)
+    new = simulate_fleet(replace(SMALL, causes=(), infant=EarlyFailures(0.5, 20 * 86400.0)), 50)
+    old = simulate_fleet(replace(SMALL, causes=(), infant=EarlyFailures(0.5, 20 * 86400.0, 20 * 86400.0)), 50)
     assert old.failures.mean == pytest.approx(new.failures.mean * np.exp(-1), rel=0.1)
 
 
 def test_a_rack_takes_its_hosts_and_destroys_the_copies_that_do_not_survive_it() -> None:
     rack = (Cause("rack", "rack", 1.0, group_nodes=4),)
-    near = Checkpoint(7200, 0, peer_interval_s=60)
+    near = CheckpointPolicy(7200, 0, peer_interval_s=60)
     inside = simulate_fleet(replace(SMALL, causes=rack, checkpoint=near), 50)
     across = simulate_fleet(replace(SMALL, causes=rack, checkpoint=replace(near, peer_survives="rack")), 50)
     assert inside.lost_by_kind["rework"].mean > 20 * across.lost_by_kind["rework"].mean
@@ -148,7 +142,7 @@ def test_doubt_about_the_rates_widens_the_interval() -> None:
 
 
 def test_larger_than_measured_is_called_extrapolation() -> None:
-    run = FleetRun(65_536, Checkpoint(600, 3), causes_of("rsc2-a100"), days=1)
+    run = FleetRun(65_536, CheckpointPolicy(600, 3), causes_of("rsc2-a100"), days=1)
     result = simulate_fleet(run, 2)
     assert result.to_dict()["extrapolation"] is True
     assert "extrapolation" in result.lines()[0]
@@ -160,7 +154,7 @@ def test_larger_than_measured_is_called_extrapolation() -> None:
 def test_ten_million_devices_for_ninety_days_take_seconds() -> None:
     run = FleetRun(
         10_000_000,
-        Checkpoint(1800, 3, 60),
+        CheckpointPolicy(1800, 3, 60),
         causes_of("llama3-h100"),
         days=90,
         mode="semi-synchronous",
@@ -179,7 +173,7 @@ def test_ten_million_devices_for_ninety_days_take_seconds() -> None:
 
 
 def test_more_failures_than_memory_holds_are_refused() -> None:
-    run = FleetRun(10_000_000, Checkpoint(1800), causes_of("one-a-year"), days=3650)
+    run = FleetRun(10_000_000, CheckpointPolicy(1800), causes_of("one-a-year"), days=3650)
     with pytest.raises(InputError, match="simulate fewer days"):
         simulate_fleet(run, 1)
     with pytest.raises(InputError, match="at least 1"):

@@ -9,9 +9,17 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from tenfold.config.describe import keys_of
-from tenfold.planner.hardware import Accelerator, accelerators, example_clusters, example_text, fabrics
-from tenfold.planner.hardware.schema import BetweenSitesSection, ClusterSection, DeviceSection, SiteSection, TierSection
-from tenfold.planner.hardware.table import rows
+from tenfold.planner.hardware.accelerator import Accelerator, accelerators, shipped_rows
+from tenfold.planner.hardware.cluster import fabrics
+from tenfold.planner.hardware.load import (
+    BetweenSitesSection,
+    ClusterSection,
+    DeviceSection,
+    SiteSection,
+    TierSection,
+    example_clusters,
+    example_text,
+)
 from tests.planner.tables import row, short, write
 
 PAGE = Path(__file__).parents[3] / "docs" / "hardware.md"
@@ -83,7 +91,7 @@ def number(value: float, unit: float) -> str:
 
 def systems() -> Iterator[str]:
     yield from row("name", "accelerator", "devices of a host", "network GB/s of a device", "source", head=True)
-    for one in rows("systems.csv"):
+    for one in shipped_rows("systems.csv"):
         yield from row(
             one["name"],
             one["accelerator"],
@@ -106,7 +114,7 @@ def networks() -> Iterator[str]:
 
 def links() -> Iterator[str]:
     yield from row("link", "latency µs", "source", head=True)
-    for one in rows("links.csv"):
+    for one in shipped_rows("links.csv"):
         yield from row(one["link"], one["latency_us"], one["source"])
 
 

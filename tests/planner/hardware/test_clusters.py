@@ -10,26 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError
-from tenfold.planner.hardware import (
-    PRECISIONS,
-    Accelerator,
-    Cluster,
-    Site,
-    Tier,
-    Wide,
-    accelerator,
-    accelerators,
-    default_cluster,
+from tenfold.planner.hardware.accelerator import PRECISIONS, Accelerator, accelerator, accelerators, scaled
+from tenfold.planner.hardware.cluster import Cluster, Site, Tier, Wide, default_cluster
+from tenfold.planner.hardware.load import (
+    BetweenSitesSection,
+    ClusterSection,
+    SiteSection,
+    TierSection,
     example_cluster,
     example_clusters,
     example_text,
     load_cluster,
     parse_cluster,
-    render_cluster,
-    write_cluster,
 )
-from tenfold.planner.hardware.schema import BetweenSitesSection, ClusterSection, SiteSection, TierSection
-from tenfold.planner.hardware.units import scaled
+from tenfold.planner.hardware.write import render_cluster, write_cluster
 from tests.planner.hardware.page import PAGE, tables
 from tests.planner.tables import rewritten
 

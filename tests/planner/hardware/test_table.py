@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError
 from tenfold.planner import hardware
-from tenfold.planner.hardware import accelerator, accelerators, default_cluster, fabric, fabrics
+from tenfold.planner.hardware.accelerator import accelerator, accelerators
+from tenfold.planner.hardware.cluster import default_cluster, fabric, fabrics
 
 FOLDER = Path(hardware.__file__).parent
 IN_USE = {  # names that published measurements give: accelerator, devices, of one host, GB/s of one device's network

@@ -2,24 +2,24 @@
 
 from dataclasses import replace
 
-from tenfold.planner.cost.shape import Shape
-from tenfold.planner.hardware import Cluster, Site, Wide, default_cluster
-from tenfold.planner.search import Question
+from tenfold.planner.cost.layout import Shape
+from tenfold.planner.hardware.cluster import Cluster, Site, Wide, default_cluster
+from tenfold.planner.search.question import LayoutQuestion
 
 DENSE = Shape(24.0, 2048.0, 16.0, 8.0, 128.0, 8192.0, 3.0, 32000.0, 4096.0)
 ROUTED = replace(DENSE, experts=8.0, experts_per_token=2.0, expert_width=4096.0, mlp_width=8192.0)
 LLAMA = Shape(126.0, 16384.0, 128.0, 8.0, 128.0, 53248.0, 3.0, 128256.0, 8192.0)
 
 
-def dense(devices: int = 16, sequences: int = 64) -> Question:
-    return Question(DENSE, default_cluster("H100-SXM", devices), sequences)
+def dense(devices: int = 16, sequences: int = 64) -> LayoutQuestion:
+    return LayoutQuestion(DENSE, default_cluster("H100-SXM", devices), sequences)
 
 
-def routed(devices: int = 16, sequences: int = 64) -> Question:
-    return Question(ROUTED, default_cluster("H100-SXM", devices), sequences)
+def routed(devices: int = 16, sequences: int = 64) -> LayoutQuestion:
+    return LayoutQuestion(ROUTED, default_cluster("H100-SXM", devices), sequences)
 
 
-def two_sites(question: Question, bandwidth: float = 1e9, latency: float = 0.01) -> Question:
+def two_sites(question: LayoutQuestion, bandwidth: float = 1e9, latency: float = 0.01) -> LayoutQuestion:
     """Two sites of the question's cluster, and twice the batch."""
     cluster: Cluster = question.cluster
     sites = (Site("here", cluster.devices), Site("there", cluster.devices))

@@ -4,27 +4,30 @@ from dataclasses import fields, replace
 
 import pytest
 
-from tenfold.planner.calibration import shipped
-from tenfold.planner.cost.collectives import dispatch_seconds, gather_seconds
+from tenfold.planner.calibration.calibrated import shipped_calibration
+from tenfold.planner.cost.device import dispatch_seconds, gather_seconds
 from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.step import StepTime
-from tenfold.planner.search import Question, Traffic, assess, describe, explain, products, search_layouts, traffic
-from tenfold.planner.search.explain import PARTS
-from tenfold.planner.search.question import constants_of, device_of
+from tenfold.planner.search.explain import PARTS, Traffic, describe, explain, products, traffic
+from tenfold.planner.search.layouts import assess, search_layouts
+from tenfold.planner.search.question import LayoutQuestion, constants_of, device_of
 from tests.planner.search.examples import dense, routed, two_sites
 
 SPLIT = Layout(2.0, 2.0, 4.0, 1.0, 8.0, context=2.0, expert=1.0, interleaving=3.0, sharding=1.0)
 
 
-def collectives(question: Question, layout: Layout) -> dict[str, Traffic]:
-    return {each.name: each for each in traffic(assess(question, layout, shipped()), question, shipped())}
+def collectives(question: LayoutQuestion, layout: Layout) -> dict[str, Traffic]:
+    return {
+        each.name: each
+        for each in traffic(assess(question, layout, shipped_calibration()), question, shipped_calibration())
+    }
 
 
 @pytest.mark.parametrize("recomputation", [0.0, 2.0])
 def test_collectives_take_the_time_that_the_step_counts(recomputation: float) -> None:
     """Bytes × times, at the bandwidth that the model takes, are the part of the step that bears their name."""
     question, layout = routed(32, 32), replace(SPLIT, expert=4.0, recomputation=recomputation)
-    known = constants_of(question, shipped())
+    known = constants_of(question, shipped_calibration())
     device, every = device_of(question), collectives(question, layout)
     one = 2 * gather_seconds(every["tensor"].volume, 2.0, 1.0, device, known) * known.tensor_exposed
     assert every["tensor"].exposed == pytest.approx(every["tensor"].times * one * known.slowness)
@@ -49,16 +52,20 @@ def test_sharded_groups_gather_inside_and_reduce_between() -> None:
 
 def test_products_take_the_time_that_the_step_counts() -> None:
     question, layout = dense(), Layout(2.0, 1.0, 8.0, 1.0, 8.0)
-    choice = assess(question, layout, shipped())
-    one = sum(each.seconds for each in products(choice, question, shipped()) if each.name != "head")
-    slowness = constants_of(question, shipped()).slowness
+    choice = assess(question, layout, shipped_calibration())
+    one = sum(each.seconds for each in products(choice, question, shipped_calibration()) if each.name != "head")
+    slowness = constants_of(question, shipped_calibration()).slowness
     assert 3 * one * 24 * 8 * slowness == pytest.approx(choice.time.matmul)
 
 
 def test_small_products_reach_less_of_the_peak() -> None:
     question = dense()
     wide, narrow = (
-        products(assess(question, Layout(tensor, 1.0, 16 / tensor, 1.0, 4 * tensor), shipped()), question, shipped())
+        products(
+            assess(question, Layout(tensor, 1.0, 16 / tensor, 1.0, 4 * tensor), shipped_calibration()),
+            question,
+            shipped_calibration(),
+        )
         for tensor in (1.0, 8.0)
     )
     for whole, part in zip(wide, narrow, strict=True):
@@ -71,8 +78,8 @@ def test_every_part_of_a_step_has_words() -> None:
 
 def test_lines_name_every_second_and_every_byte() -> None:
     question = dense(32, 32)
-    choice = assess(question, SPLIT, shipped())
-    lines = explain(choice, question, shipped())
+    choice = assess(question, SPLIT, shipped_calibration())
+    lines = explain(choice, question, shipped_calibration())
     times = [line.split() for line in lines if line.split()[2:3] == ["s"] and line.split()[0] in PARTS]
     assert sum(float(words[1]) for words in times) == pytest.approx(choice.seconds, rel=2e-3)
     assert sum(float(words[3].rstrip("%")) for words in times) == pytest.approx(100, abs=0.5)
@@ -85,13 +92,13 @@ def test_lines_name_every_second_and_every_byte() -> None:
 
 def test_one_device_has_no_collectives() -> None:
     question = dense(1, 4)
-    choice = search_layouts(question, shipped()).best[0]
-    assert "no collectives: nothing is split over devices" in explain(choice, question, shipped())
+    choice = search_layouts(question, shipped_calibration()).best[0]
+    assert "no collectives: nothing is split over devices" in explain(choice, question, shipped_calibration())
 
 
 def test_sites_have_traffic_of_their_own() -> None:
     question = two_sites(dense())
-    choice = search_layouts(question, shipped()).best[0]
+    choice = search_layouts(question, shipped_calibration()).best[0]
     every = collectives(question, choice.layout)
     inside = every["data"].exposed if "data" in every else 0.0
     assert every["sites"].exposed + inside == pytest.approx(choice.time.data)

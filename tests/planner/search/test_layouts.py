@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from tenfold.core.errors import InputError
-from tenfold.planner.calibration import shipped
-from tenfold.planner.cost.layout import Layout
-from tenfold.planner.cost.shape import Shape
-from tenfold.planner.hardware import default_cluster
-from tenfold.planner.search import Question, assess, search_layouts
+from tenfold.planner.calibration.calibrated import shipped_calibration
+from tenfold.planner.cost.layout import Layout, Shape
+from tenfold.planner.hardware.cluster import default_cluster
+from tenfold.planner.search.layouts import assess, search_layouts
+from tenfold.planner.search.question import LayoutQuestion
 from tests.planner.search.examples import DENSE, LLAMA, dense, routed, two_sites
 
 
-def one_by_one(question: Question) -> Iterator[Layout]:
+def one_by_one(question: LayoutQuestion) -> Iterator[Layout]:
     """Every layout of a small cluster whose degrees are powers of two, written down without any cleverness."""
     shape, degrees = question.shape, [1.0, 2.0, 4.0, 8.0, 16.0]
     sizes = [float(each) for each in range(1, question.sequences + 1)]
@@ -43,11 +43,11 @@ def one_by_one(question: Question) -> Iterator[Layout]:
 @pytest.mark.parametrize(
     "question", [dense(8, 6), routed(8, 4), dense(16, 4)], ids=["dense", "experts", "more devices"]
 )
-def test_nothing_is_missed(question: Question) -> None:
+def test_nothing_is_missed(question: LayoutQuestion) -> None:
     question = replace(question, memory_share=0.2)
-    known = [assess(question, layout, shipped()) for layout in one_by_one(question)]
+    known = [assess(question, layout, shipped_calibration()) for layout in one_by_one(question)]
     fit = [choice for choice in known if choice.memory.total <= question.memory_limit]
-    found = search_layouts(question, shipped(), top=5)
+    found = search_layouts(question, shipped_calibration(), top=5)
     assert 0 < found.feasible < found.searched
     assert (found.searched, found.feasible) == (len(known), len(fit))
     assert found.best[0].seconds == pytest.approx(min(choice.seconds for choice in fit), rel=1e-12)
@@ -60,8 +60,8 @@ def test_nothing_is_missed(question: Question) -> None:
 
 
 @pytest.mark.parametrize("question", [dense(), routed(), two_sites(dense(), 1e12)], ids=["dense", "experts", "sites"])
-def test_layouts_use_all_devices_and_the_whole_batch(question: Question) -> None:
-    found = search_layouts(question, shipped(), top=20)
+def test_layouts_use_all_devices_and_the_whole_batch(question: LayoutQuestion) -> None:
+    found = search_layouts(question, shipped_calibration(), top=20)
     assert len(found.best) == 20
     assert [choice.seconds for choice in found.best] == sorted(choice.seconds for choice in found.best)
     for choice in found.best:
@@ -73,17 +73,17 @@ def test_layouts_use_all_devices_and_the_whole_batch(question: Question) -> None
         assert 0.05 < choice.mfu <= choice.hfu < 0.9
         assert 0.5 < choice.chance_to_fit <= 1
         assert not choice.extrapolation
-        assert assess(question, choice.layout, shipped()) == choice
+        assert assess(question, choice.layout, shipped_calibration()) == choice
 
 
 def test_each_of_the_best_differs_in_degrees_or_micro_batch() -> None:
-    best = search_layouts(routed(), shipped(), top=20).best
+    best = search_layouts(routed(), shipped_calibration(), top=20).best
     keys = {(c.layout.tensor, c.layout.pipeline, c.layout.context, c.layout.expert, c.layout.micro_batch) for c in best}
     assert len(keys) == 20
 
 
 def test_the_ranking_says_which_layouts_it_ranks() -> None:
-    found = search_layouts(dense(), shipped(), top=20)
+    found = search_layouts(dense(), shipped_calibration(), top=20)
     assert list(found.tensor[:20]) == [choice.layout.tensor for choice in found.best]
     assert list(found.micro_batch[:20]) == [choice.layout.micro_batch for choice in found.best]
     assert list(found.seconds[:20]) == pytest.approx([choice.seconds for choice in found.best], rel=1e-12)
@@ -91,7 +91,7 @@ def test_the_ranking_says_which_layouts_it_ranks() -> None:
 
 def test_options_leave_out_layouts() -> None:
     plain = replace(dense(), recomputations=(0,), shardings=(1,), interleaved=False, zero_bubble=False)
-    for choice in search_layouts(plain, shipped(), top=50).best:
+    for choice in search_layouts(plain, shipped_calibration(), top=50).best:
         assert choice.layout.recomputation == choice.layout.zero_bubble == 0
         assert choice.layout.interleaving == 1
         assert choice.layout.sharding == (1 if choice.layout.data > 1 else choice.layout.sharding)
@@ -99,28 +99,33 @@ def test_options_leave_out_layouts() -> None:
 
 def test_zero_bubble_is_for_frameworks_that_have_it() -> None:
     question = replace(dense(), framework="torchtitan")
-    assert search_layouts(question, shipped()).searched > search_layouts(dense(), shipped()).searched
+    assert (
+        search_layouts(question, shipped_calibration()).searched
+        > search_layouts(dense(), shipped_calibration()).searched
+    )
 
 
 def test_lower_precision_is_faster() -> None:
-    sixteen, eight = (search_layouts(replace(dense(), precision=each), shipped()).best[0] for each in ("bf16", "fp8"))
+    sixteen, eight = (
+        search_layouts(replace(dense(), precision=each), shipped_calibration()).best[0] for each in ("bf16", "fp8")
+    )
     assert eight.seconds < sixteen.seconds
 
 
 def test_sites_in_step_wait_for_the_line_between_them() -> None:
-    alone = search_layouts(dense(), shipped()).best[0]
-    thin, thick = (search_layouts(two_sites(dense(), each), shipped()).best[0] for each in (1e9, 1e12))
+    alone = search_layouts(dense(), shipped_calibration()).best[0]
+    thin, thick = (search_layouts(two_sites(dense(), each), shipped_calibration()).best[0] for each in (1e9, 1e12))
     assert thin.seconds > thick.seconds > alone.seconds * (1 - 1e-12)
     assert thin.time.matmul == thick.time.matmul
 
 
 def test_more_devices_than_anybody_measured_are_an_extrapolation() -> None:
-    question = Question(LLAMA, default_cluster("H100-SXM", 65536), 8192)
-    assert search_layouts(question, shipped(), top=1).best[0].extrapolation
+    question = LayoutQuestion(LLAMA, default_cluster("H100-SXM", 65536), 8192)
+    assert search_layouts(question, shipped_calibration(), top=1).best[0].extrapolation
 
 
-def llama(devices: int, sequences: int, **changes: object) -> Question:
-    return replace(Question(LLAMA, default_cluster("H100-SXM", devices), sequences), **changes)  # type: ignore[arg-type]
+def llama(devices: int, sequences: int, **changes: object) -> LayoutQuestion:
+    return replace(LayoutQuestion(LLAMA, default_cluster("H100-SXM", devices), sequences), **changes)  # type: ignore[arg-type]
 
 
 def odd(**changes: float) -> Shape:
@@ -146,9 +151,9 @@ def odd(**changes: float) -> Shape:
         (replace(two_sites(dense()), sequences=63), "63 sequences does not divide over 2 sites"),
     ],
 )
-def test_what_cannot_be_says_why_in_one_line(question: Question, said: str) -> None:
+def test_what_cannot_be_says_why_in_one_line(question: LayoutQuestion, said: str) -> None:
     with pytest.raises(InputError, match=said) as error:
-        search_layouts(question, shipped())
+        search_layouts(question, shipped_calibration())
     assert "\n" not in str(error.value)
 
 
@@ -157,4 +162,4 @@ def test_sites_of_different_size_cannot_train_in_step() -> None:
     here, there = question.cluster.sites
     uneven = replace(question.cluster, sites=(replace(here, devices=24), replace(there, devices=8)))
     with pytest.raises(InputError, match="sites of equal size, here here 24, there 8"):
-        search_layouts(replace(question, cluster=uneven), shipped())
+        search_layouts(replace(question, cluster=uneven), shipped_calibration())

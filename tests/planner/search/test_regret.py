@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from tenfold.planner.calibration import shipped
-from tenfold.planner.search import Found, regret, search_layouts
-from tenfold.planner.search.regret import MICRO_BATCH_SPREAD, OWN_SPREAD, TENSOR_SPREAD, draw_errors
+from tenfold.planner.calibration.calibrated import shipped_calibration
+from tenfold.planner.search.layouts import FoundLayouts, search_layouts
+from tenfold.planner.search.regret import MICRO_BATCH_SPREAD, OWN_SPREAD, TENSOR_SPREAD, draw_errors, regret
 from tests.planner.search.examples import dense
 
 
 @pytest.fixture(scope="module")
-def found() -> Found:
-    return search_layouts(dense(), shipped(), top=10)
+def found() -> FoundLayouts:
+    return search_layouts(dense(), shipped_calibration(), top=10)
 
 
-def test_trying_more_leaves_less_regret(found: Found) -> None:
-    told = regret(found, dense(), shipped())
+def test_trying_more_leaves_less_regret(found: FoundLayouts) -> None:
+    told = regret(found, dense(), shipped_calibration())
     assert list(told.after) == sorted(told.after, reverse=True)
     assert told.first == told.after[0] > 0
     assert 0 < sum(told.chances) <= 1
@@ -26,20 +26,24 @@ def test_trying_more_leaves_less_regret(found: Found) -> None:
     assert told.tries >= 1
 
 
-def test_the_same_seed_gives_the_same_answer(found: Found) -> None:
-    assert regret(found, dense(), shipped(), seed=1) == regret(found, dense(), shipped(), seed=1)
-    assert regret(found, dense(), shipped(), seed=1) != regret(found, dense(), shipped(), seed=2)
+def test_the_same_seed_gives_the_same_answer(found: FoundLayouts) -> None:
+    assert regret(found, dense(), shipped_calibration(), seed=1) == regret(
+        found, dense(), shipped_calibration(), seed=1
+    )
+    assert regret(found, dense(), shipped_calibration(), seed=1) != regret(
+        found, dense(), shipped_calibration(), seed=2
+    )
 
 
-def test_a_layout_far_ahead_is_taken_without_regret(found: Found) -> None:
+def test_a_layout_far_ahead_is_taken_without_regret(found: FoundLayouts) -> None:
     ahead = np.concatenate([found.seconds[:1] / 1.9, found.seconds[1:]])
-    told = regret(replace(found, seconds=ahead), dense(), shipped())
+    told = regret(replace(found, seconds=ahead), dense(), shipped_calibration())
     assert told.chances[0] > 0.99
     assert told.first < 1e-3
     assert told.tries == 1
 
 
-def test_two_alike_are_a_coin_toss(found: Found) -> None:
+def test_two_alike_are_a_coin_toss(found: FoundLayouts) -> None:
     """Two layouts of different degrees and one forecast: the mean of exp(d) − 1 for positive, normal d."""
     two = replace(
         found,
@@ -48,7 +52,7 @@ def test_two_alike_are_a_coin_toss(found: Found) -> None:
         tensor=np.array([1.0, 2.0]),
         micro_batch=np.array([1.0, 2.0]),
     )
-    told = regret(two, dense(), shipped(), draws=20000)
+    told = regret(two, dense(), shipped_calibration(), draws=20000)
     spread = np.sqrt(2) * np.sqrt(TENSOR_SPREAD**2 + MICRO_BATCH_SPREAD**2 + OWN_SPREAD**2)
     assert told.chances == pytest.approx((0.5, 0.5), abs=0.02)
     assert told.first == pytest.approx(np.exp(spread**2 / 2) * ndtr(spread) - 0.5, rel=0.04)
@@ -65,8 +69,8 @@ def test_errors_are_shared_where_degrees_are() -> None:
     assert np.std(unlike) == pytest.approx(np.sqrt(2) * whole, rel=0.03)
 
 
-def test_the_parts_of_an_error_make_up_the_interval(found: Found) -> None:
+def test_the_parts_of_an_error_make_up_the_interval(found: FoundLayouts) -> None:
     question = replace(dense(), framework="megatron-core")
-    told = regret(found, question, shipped())
-    width = shipped().half_width("megatron-core", 16)
+    told = regret(found, question, shipped_calibration())
+    width = shipped_calibration().half_width("megatron-core", 16)
     assert told.own_spread**2 + told.common_spread**2 == pytest.approx(max((width / 1.645) ** 2, told.own_spread**2))

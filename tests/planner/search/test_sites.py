@@ -5,28 +5,28 @@ from dataclasses import replace
 import pytest
 
 from tenfold.core.errors import InputError
-from tenfold.planner.calibration import shipped
-from tenfold.planner.search import Exchange, alone, choose_exchange, join_sites, search_layouts
+from tenfold.planner.calibration.calibrated import shipped_calibration
+from tenfold.planner.search.layouts import alone_seconds, search_layouts
 from tenfold.planner.search.question import constants_of
-from tenfold.planner.search.sites import wide_bandwidth
+from tenfold.planner.search.sites import Exchange, choose_exchange, join_sites, wide_bandwidth
 from tests.planner.search.examples import DENSE, dense, two_sites
 
 QUESTION = two_sites(dense(), bandwidth=1e9, latency=0.05)
-CONSTANTS = constants_of(QUESTION, shipped())
+CONSTANTS = constants_of(QUESTION, shipped_calibration())
 REACHED = wide_bandwidth(QUESTION, CONSTANTS)
 PARAMETERS = float(DENSE.parameters)
 
 
 def test_bytes_of_a_round_by_hand() -> None:
     """Two sites: each sends half of the movements to the other, and half of what it merged."""
-    joined = join_sites(QUESTION, 1.0, shipped(), Exchange(100, 8, 4, 2))
+    joined = join_sites(QUESTION, 1.0, shipped_calibration(), Exchange(100, 8, 4, 2))
     assert joined.bytes_per_round == pytest.approx(PARAMETERS * 0.5)
     assert joined.synchronous_bytes == pytest.approx(100 * PARAMETERS * 4)
     assert joined.fragment_seconds == pytest.approx(PARAMETERS * 0.5 / 8 / REACHED + 0.1)
 
 
 def test_nothing_waits_for_what_is_hidden() -> None:
-    hidden = join_sites(QUESTION, 1.0, shipped(), Exchange(100, 8, 4, 2))
+    hidden = join_sites(QUESTION, 1.0, shipped_calibration(), Exchange(100, 8, 4, 2))
     assert hidden.fragment_seconds < 2.0
     assert hidden.exposed == 0
     assert hidden.seconds == 1.0
@@ -34,40 +34,44 @@ def test_nothing_waits_for_what_is_hidden() -> None:
 
 
 def test_without_overlap_all_of_it_is_waited_for() -> None:
-    waiting = join_sites(QUESTION, 1.0, shipped(), Exchange(100, 8, 4, 0))
+    waiting = join_sites(QUESTION, 1.0, shipped_calibration(), Exchange(100, 8, 4, 0))
     assert waiting.exposed == pytest.approx(waiting.fragment_seconds * 8 / 100)
     assert waiting.needed_bandwidth == float("inf")
 
 
 def test_what_is_needed_is_just_enough() -> None:
     exchange = Exchange(20, 4, 16, 1)
-    needed = join_sites(QUESTION, 0.5, shipped(), exchange).needed_bandwidth
+    needed = join_sites(QUESTION, 0.5, shipped_calibration(), exchange).needed_bandwidth
     for factor, waits in ((1.001, False), (0.98, True)):
         cluster = replace(QUESTION.cluster, wide=replace(QUESTION.cluster.wide, bandwidth=needed * factor))
-        assert (join_sites(replace(QUESTION, cluster=cluster), 0.5, shipped(), exchange).exposed > 0) == waits
+        assert (
+            join_sites(replace(QUESTION, cluster=cluster), 0.5, shipped_calibration(), exchange).exposed > 0
+        ) == waits
 
 
 def test_fewer_bits_and_more_steps_wait_less() -> None:
-    bits = [join_sites(QUESTION, 0.01, shipped(), Exchange(8, 4, each, 1)).exposed for each in (32, 16, 8, 4)]
-    steps = [join_sites(QUESTION, 0.01, shipped(), Exchange(each, 4, 4, 1)).exposed for each in (8, 16, 32)]
+    bits = [
+        join_sites(QUESTION, 0.01, shipped_calibration(), Exchange(8, 4, each, 1)).exposed for each in (32, 16, 8, 4)
+    ]
+    steps = [join_sites(QUESTION, 0.01, shipped_calibration(), Exchange(each, 4, 4, 1)).exposed for each in (8, 16, 32)]
     assert bits == sorted(bits, reverse=True) and bits[0] > bits[-1] > 0
     assert steps == sorted(steps, reverse=True) and steps[0] > steps[-1]
 
 
 def test_the_chosen_exchange_hides_and_the_next_larger_would_not() -> None:
-    chosen = choose_exchange(QUESTION, 0.1, shipped())
+    chosen = choose_exchange(QUESTION, 0.1, shipped_calibration())
     assert chosen.exposed <= 0.01 * 0.1
     assert chosen.exchange.inner_steps > 1
     fatter = replace(chosen.exchange, bits=chosen.exchange.bits * 2)
-    assert join_sites(QUESTION, 0.1, shipped(), fatter).exposed > 0.01 * 0.1
+    assert join_sites(QUESTION, 0.1, shipped_calibration(), fatter).exposed > 0.01 * 0.1
 
 
 def test_a_site_alone_waits_for_no_other() -> None:
-    inside = search_layouts(dense(), shipped()).best[0]
-    across = search_layouts(QUESTION, shipped()).best[0]
-    site = alone(across, QUESTION, shipped())
+    inside = search_layouts(dense(), shipped_calibration()).best[0]
+    across = search_layouts(QUESTION, shipped_calibration()).best[0]
+    site = alone_seconds(across, QUESTION, shipped_calibration())
     assert site == pytest.approx(inside.seconds, rel=0.05)
-    joined = join_sites(QUESTION, site, shipped(), Exchange(50, 8, 4, 2))
+    joined = join_sites(QUESTION, site, shipped_calibration(), Exchange(50, 8, 4, 2))
     assert joined.inner_seconds + joined.synchronous_exposed == pytest.approx(across.seconds)
     assert joined.speedup > 2
 
@@ -83,14 +87,14 @@ def test_a_site_alone_waits_for_no_other() -> None:
 )
 def test_exchanges_that_cannot_be(exchange: Exchange, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        join_sites(QUESTION, 1.0, shipped(), exchange)
+        join_sites(QUESTION, 1.0, shipped_calibration(), exchange)
 
 
 def test_one_site_has_nobody_to_exchange_with() -> None:
     with pytest.raises(InputError, match="is one site"):
-        join_sites(dense(), 1.0, shipped(), Exchange(10, 5, 4, 1))
+        join_sites(dense(), 1.0, shipped_calibration(), Exchange(10, 5, 4, 1))
 
 
 def test_a_line_too_thin_says_what_is_needed() -> None:
     with pytest.raises(InputError, match=r"needs \S+ GB/s"):
-        choose_exchange(two_sites(dense(), bandwidth=1e3), 0.1, shipped())
+        choose_exchange(two_sites(dense(), bandwidth=1e3), 0.1, shipped_calibration())

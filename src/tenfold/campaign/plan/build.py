@@ -1,14 +1,12 @@
-"""From what the planner computed to the parts of a Plan.
-
-Choices, levers, designs and points of curves are taken by what they have, so that of the planner's rooms this module
-needs cost model and hardware alone.
-"""
+"""From what the planner computed to a page's plain values."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import Protocol, TypeVar, cast
+from pathlib import Path
+from typing import cast
 
+from tenfold.core.files import write_text
 from tenfold.core.text import short
 from tenfold.pages.plan import (
     Asked,
@@ -17,146 +15,28 @@ from tenfold.pages.plan import (
     Front,
     FrontPoint,
     Lever,
+    Plan,
     Planned,
     Recomputation,
     Sensitivity,
 )
-from tenfold.planner.cost.layout import RECOMPUTATIONS, Layout
+from tenfold.planner.calibration.calibrated import shipped_calibration
+from tenfold.planner.codesign.plan import GoalPlan
+from tenfold.planner.codesign.trials import Design, part_with
+from tenfold.planner.cost.layout import RECOMPUTATIONS, Layout, Numbers, Shape
 from tenfold.planner.cost.memory import Memory
-from tenfold.planner.cost.numbers import Numbers
-from tenfold.planner.cost.shape import Shape
 from tenfold.planner.cost.step import StepTime
-from tenfold.planner.hardware import Cluster
+from tenfold.planner.export.campaign import campaign_sections
+from tenfold.planner.export.job import Job
+from tenfold.planner.export.megatron import megatron_text
+from tenfold.planner.export.torchtitan import torchtitan_toml
+from tenfold.planner.fleet.curves import CurvePoint, FleetCurves
+from tenfold.planner.hardware.cluster import Cluster
+from tenfold.planner.search.layouts import Choice
+from tenfold.planner.search.sensitivity import MachineLever
 
-Mode = TypeVar("Mode", bound=str)
-
-
-class Choice(Protocol):
-    """One layout with its forecast, as the search gives it. Numbers are single ones."""
-
-    @property
-    def layout(self) -> Layout:
-        """Degrees and batch."""
-
-    @property
-    def seconds(self) -> float:
-        """Of one step."""
-
-    @property
-    def low(self) -> float:
-        """Begin of the 90% interval."""
-
-    @property
-    def high(self) -> float:
-        """Its end."""
-
-    @property
-    def memory(self) -> Memory:
-        """Bytes of the fullest device."""
-
-    @property
-    def time(self) -> StepTime:
-        """Seconds by part."""
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Of the whole cluster."""
-
-    @property
-    def mfu(self) -> float:
-        """Model FLOPs over the peak."""
-
-    @property
-    def chance_to_fit(self) -> float:
-        """In the device's memory."""
-
-    @property
-    def extrapolation(self) -> bool:
-        """Beyond what anybody has measured."""
-
-
-class Ends(Protocol):
-    """A mean with its interval."""
-
-    @property
-    def mean(self) -> float:
-        """The middle."""
-
-    @property
-    def low(self) -> float:
-        """Begin."""
-
-    @property
-    def high(self) -> float:
-        """End."""
-
-
-class Changed(Protocol):
-    """One thing changed, and what that does to the days."""
-
-    @property
-    def change(self) -> str:
-        """As people say it: "+20%"."""
-
-    @property
-    def days(self) -> float:
-        """Relative change; infinite where nothing fits any more."""
-
-
-class Pulled(Protocol):
-    """One thing made better and worse, as the search's sensitivity gives it."""
-
-    @property
-    def what(self) -> str:
-        """Its name."""
-
-    @property
-    def better(self) -> Changed:
-        """What more of it does."""
-
-    @property
-    def worse(self) -> Changed:
-        """What less of it does."""
-
-
-class Designed(Protocol):
-    """A model with its training, as the co-design gives it."""
-
-    @property
-    def parameters(self) -> float:
-        """Of the model."""
-
-    @property
-    def tokens(self) -> float:
-        """Trained on."""
-
-    @property
-    def days(self) -> float:
-        """Of the training."""
-
-    @property
-    def device_days(self) -> float:
-        """Of all devices."""
-
-    @property
-    def loss(self) -> float | None:
-        """Forecast, in nats per token; None where it is not the aim."""
-
-    @property
-    def loss_interval(self) -> tuple[float, float] | None:
-        """Around it."""
-
-
-class SizedGoodput(Protocol):
-    """Goodput at one size, as the fleet's curves give it."""
-
-    @property
-    def devices(self) -> int:
-        """Size of the fleet."""
-
-    @property
-    def goodput(self) -> Ends:
-        """A share."""
+OWN = "tenfold"
+"""The framework that a campaign trains with."""
 
 
 def asked_of(cluster: Cluster, model: str, shape: Shape, sequences: int, precision: str) -> Asked:
@@ -213,24 +93,26 @@ def _parts(parts: StepTime | Memory) -> dict[str, float]:
     return {each.name: float(getattr(parts, each.name)) for each in fields(parts)}
 
 
-def fleet_lines(points: Mapping[Mode, Sequence[SizedGoodput]]) -> tuple[FleetLine, ...]:
+def fleet_lines(curves: FleetCurves) -> tuple[FleetLine, ...]:
     """Curves by mode. Means of few replicas may lie at an end of their interval, and rounding puts them outside it."""
-    return tuple(FleetLine(mode, tuple(_fleet_point(point) for point in of_mode)) for mode, of_mode in points.items())
+    return tuple(
+        FleetLine(mode, tuple(_fleet_point(point) for point in of_mode)) for mode, of_mode in curves.points.items()
+    )
 
 
-def _fleet_point(point: SizedGoodput) -> FleetPoint:
+def _fleet_point(point: CurvePoint) -> FleetPoint:
     mean, low, high = (
         min(max(float(v), 0.0), 1.0) for v in (point.goodput.mean, point.goodput.low, point.goodput.high)
     )
     return FleetPoint(int(point.devices), mean, min(low, mean), max(high, mean))
 
 
-def sensitivity_of(levers: Sequence[Pulled]) -> Sensitivity:
+def sensitivity_of(levers: Sequence[MachineLever]) -> Sensitivity:
     """What the days of a fixed number of tokens depend on."""
     return Sensitivity("days", tuple(_lever(lever) for lever in levers))
 
 
-def _lever(lever: Pulled) -> Lever:
+def _lever(lever: MachineLever) -> Lever:
     return Lever(
         name=lever.what,
         worse_setting=lever.worse.change.replace("-", "−"),
@@ -244,7 +126,7 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def front_of(designs: Sequence[Designed]) -> Front | None:
+def front_of(designs: Sequence[Design]) -> Front | None:
     """Loss against days; device-days against days where loss is not the aim. None without designs.
 
     Which of them no other beats in both is found here: a front in more goals is none in two of them.
@@ -260,7 +142,7 @@ def front_of(designs: Sequence[Designed]) -> Front | None:
     return Front("days", "loss, nats per token" if with_loss else "device-days", tuple(points))
 
 
-def _place(design: Designed, with_loss: bool) -> tuple[float, float, float, float]:
+def _place(design: Design, with_loss: bool) -> tuple[float, float, float, float]:
     """x, y and the interval of y."""
     if not with_loss or design.loss is None:
         return float(design.days), float(design.device_days), float(design.device_days), float(design.device_days)
@@ -273,7 +155,48 @@ def _beats(first: tuple[float, float], second: tuple[float, float]) -> bool:
     return first != second and first[0] <= second[0] and first[1] <= second[1]
 
 
-def _design_name(design: Designed) -> str:
+def _design_name(design: Design) -> str:
     """405B, 15T tokens."""
     parameters, tokens = (short(float(n)).replace("G", "B") for n in (design.parameters, design.tokens))
     return f"{parameters}, {tokens} tokens"
+
+
+def page_of(designed: GoalPlan) -> Plan:
+    """A co-designed plan as its page shows it: layouts of the best model, the front of all, what relaxing is worth."""
+    first, cluster = designed.best[0], designed.cluster
+    used = cluster if first.devices == cluster.devices else part_with(cluster, first.devices)
+    return Plan(
+        asked=asked_of(used, _model_name(first), first.shape, first.sequences, designed.goal.precision),
+        layouts=tuple(planned(each) for each in designed.layouts),
+        front=front_of(designed.front),
+        sensitivity=_relaxed(designed),
+        notes=designed.notes,
+    )
+
+
+def _relaxed(designed: GoalPlan) -> Sensitivity | None:
+    """Days (or dollars) that the same result takes with each limit relaxed."""
+    outcome = "dollars" if designed.goal.aim == "cost" else "days"
+    levers = []
+    for one in designed.worth:
+        change, _, name = one.what.partition(" ")  # "+20% memory"
+        if one.saved is not None:
+            levers.append(Lever(name, "", None, change, -one.saved))
+    return Sensitivity(outcome, tuple(levers)) if levers else None
+
+
+def _model_name(design: Design) -> str:
+    shape = design.shape
+    return f"{design.parameters / 1e9:.3g}B ({shape.layers:g} layers of {shape.width:g})"
+
+
+def write_settings(job: Job, to: Path) -> list[str]:
+    """Write a planned job as settings of tenfold, torchtitan and Megatron-LM; one line says so."""
+    texts = {
+        "campaign.toml": campaign_sections(job, shipped_calibration().memory_constants(OWN)),
+        "torchtitan.toml": torchtitan_toml(job),
+        "megatron.txt": megatron_text(job),
+    }
+    for name, text in texts.items():
+        write_text(to / name, text)
+    return [f"wrote {', '.join(str(to / name) for name in texts)}"]

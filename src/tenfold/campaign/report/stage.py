@@ -54,8 +54,8 @@ def _plan(workspace: Workspace) -> dict[str, Any] | None:
 
 def _forecasts(workspace: Workspace, trained: Trained, ledger: Ledger) -> dict[str, Any]:
     """The keys of report.json about ladder, forecast and settlement; null where there is none."""
-    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
-    ladder, laws = finished_ladder(campaign, files, manifest), None
+    campaign, manifest = workspace.campaign, workspace.manifest
+    ladder, laws = finished_ladder(workspace), None
     try:
         laws = fit_laws(ladder, manifest, campaign.seed) if ladder else None
     except InputError as error:

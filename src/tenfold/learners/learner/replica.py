@@ -19,8 +19,8 @@ from torch import Tensor
 from tenfold.config.learners import Precision
 from tenfold.learners.messages import Contributed, Contribution, Lease, Merged, Published
 from tenfold.learners.outer import Fragment, decode, encode
-from tenfold.train.execute import StepMeasure, execute
 from tenfold.train.learner import Learner
+from tenfold.train.step import StepMeasure, execute
 
 OFF_COURSE = 0.02  # of the run: a lease that is further from the truth is corrected
 

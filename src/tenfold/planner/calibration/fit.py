@@ -1,56 +1,102 @@
-"""Fit of the constants: a hierarchy of means and deviations, found as the most probable one given measured runs.
+"""Fit of the cost model's constants to measured runs: of time, and of memory.
 
-Each run's constants are the means, times what its framework, site, accelerator and release deviate. As these are sums
-in logarithms, one derivative for each constant and run serves all levels, so a fit costs some hundreds of evaluations
-of the cost model.
+Time is a hierarchy of means and deviations, found as the most probable one given measured runs. Each run's constants
+are the means, times what its framework, site, accelerator and release deviate. As these are sums in logarithms, one
+derivative for each constant and run serves all levels, so a fit costs some hundreds of evaluations of the cost model.
+
+`PRIORS` hold what is known of each constant before any run is looked at, and how far frameworks, sites and devices may
+differ. Means come from published measurements: large products reach 0.73 to 0.87 of the peak (ml-engineering, MAMF
+table), NCCL's all-reduce 0.75 to 0.9 of NVLink and of the network cards (ml-engineering, network benchmarks),
+FlashAttention-2 and 3 half to 0.75 of the peak (arXiv 2307.08691, 2407.08608), Adam with fp32 master weights moves
+about 30 bytes a parameter. Spreads are in natural logarithms: 0.1 is a tenth up or down.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
-import numpy.typing as npt
 import scipy.linalg
+from scipy.optimize import least_squares
 
-from tenfold.planner.calibration.prior import LEVELS, means, spreads
-from tenfold.planner.cost.constants import NAMES, Constants
-from tenfold.planner.cost.numbers import Array
+from tenfold.planner.calibration.arrays import LEVELS, RunLevels, layouts_of, shapes_of
+from tenfold.planner.calibration.runs import MeasuredRun
+from tenfold.planner.cost.device import CONSTANT_NAMES, Constants
+from tenfold.planner.cost.layout import Array
+from tenfold.planner.cost.memory import MemoryConstants, memory_bytes
+
+
+@dataclass(frozen=True)
+class ConstantPrior:
+    """Mean of a constant, the spread of the mean itself, and the spreads of deviations at each level."""
+
+    mean: float
+    spread: float
+    framework: float
+    site: float = 0.0
+    accelerator: float = 0.0
+    release: float = 0.0
+    experts: float = 0.0
+
+
+PRIORS: dict[str, ConstantPrior] = {
+    "matmul_efficiency": ConstantPrior(0.72, 0.05, 0.05, accelerator=0.05, experts=0.1),
+    "matmul_half": ConstantPrior(150, 0.5, 0.5),
+    "low_precision": ConstantPrior(0.75, 0.25, 0.1),
+    "memory_efficiency": ConstantPrior(0.80, 0.10, 0.05),
+    "elementwise": ConstantPrior(16, 0.3, 0.3, experts=0.3),
+    "attention_efficiency": ConstantPrior(0.5, 0.3, 0.2, accelerator=0.2),
+    "scores": ConstantPrior(6, 0.5, 0.3),
+    "routing": ConstantPrior(10, 0.7, 0.3),
+    "launch": ConstantPrior(3e-4, 0.5, 0.5, site=0.3, release=0.3, experts=0.2),
+    "expert_launch": ConstantPrior(6e-4, 0.5, 0.3, release=0.5),
+    "collective_launch": ConstantPrior(5e-5, 0.7, 0.5),
+    "pipeline_collective": ConstantPrior(2e-6, 1.0, 2.0),
+    "link_efficiency": ConstantPrior(0.75, 0.12, 0.12),
+    "network_efficiency": ConstantPrior(0.70, 0.20, 0.15, site=0.3),
+    "latency": ConstantPrior(8, 0.7, 0.3),
+    "tensor_exposed": ConstantPrior(0.8, 0.3, 0.4),
+    "context_exposed": ConstantPrior(0.4, 0.6, 0.3),
+    "expert_exposed": ConstantPrior(0.6, 0.5, 0.3),
+    "data_exposed": ConstantPrior(0.5, 0.6, 0.6),
+    "shard_exposed": ConstantPrior(0.15, 0.7, 0.6),
+    "pipeline_send": ConstantPrior(1.0, 0.5, 0.5),
+    "pipeline_launch": ConstantPrior(1e-4, 1.0, 1.5),
+    "head": ConstantPrior(4, 0.3, 0.3, experts=0.2),
+    "optimizer_bytes": ConstantPrior(30, 0.3, 0.3),
+    "step_seconds": ConstantPrior(0.01, 0.7, 0.5),
+    "scale_loss": ConstantPrior(0.005, 0.4, 0.3, site=0.3),
+    "slowness": ConstantPrior(1.0, 0.05, 0.20, site=0.10, accelerator=0.05, release=0.05, experts=0.15),
+}
+
+
+def prior_means() -> Array:
+    """Logarithms of the means, in the order of `Constants`."""
+    return np.log([PRIORS[name].mean for name in CONSTANT_NAMES])
+
+
+def prior_spreads(level: str) -> Array:
+    """Of one level, or with "spread" of the means."""
+    return np.array([getattr(PRIORS[name], level) for name in CONSTANT_NAMES])
+
 
 Model = Callable[[Constants], Array]
 """Seconds of each run, given an array of each constant."""
-STEP = 1e-4
-ROUNDS = 30
-NOISE = 0.07
+_STEP = 1e-4
+_ROUNDS = 30
+_NOISE = 0.07
 """Spread of a measurement around the best model of this kind, in logarithms."""
-TAIL = 3.0
+_TAIL = 3.0
 """Degrees of freedom of Student's t: published tables hold a few rows that no model explains."""
 
 
 @dataclass(frozen=True)
-class Levels:
-    """For each run the labels that its deviations go by."""
-
-    labels: Mapping[str, Sequence[str]]
-
-    def __len__(self) -> int:
-        return len(self.labels[LEVELS[0]])
-
-    def take(self, chosen: npt.NDArray[np.bool_]) -> "Levels":
-        """Some of the runs, by a mask."""
-        kept = {
-            level: [x for x, keep in zip(labels, chosen, strict=True) if keep] for level, labels in self.labels.items()
-        }
-        return Levels(kept)
-
-
-@dataclass(frozen=True)
-class Calibration:
+class FittedConstants:
     """Means and deviations, all logarithms, in the order of `Constants`."""
 
     mean: Array
     deviations: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
 
-    def constants(self, levels: Levels) -> Constants:
+    def constants(self, levels: RunLevels) -> Constants:
         """Constants of each run; a label that was never seen does not deviate."""
         return constants_from(np.stack([self._row(levels, number) for number in range(len(levels))]))
 
@@ -61,7 +107,7 @@ class Calibration:
             total = total + self.deviations.get(level, {}).get(label, 0.0)
         return constants_from(total)
 
-    def _row(self, levels: Levels, number: int) -> Array:
+    def _row(self, levels: RunLevels, number: int) -> Array:
         total = self.mean.copy()
         for level in LEVELS:
             total = total + self.deviations.get(level, {}).get(levels.labels[level][number], 0.0)
@@ -71,10 +117,10 @@ class Calibration:
 def constants_from(logarithms: Array) -> Constants:
     """From logarithms, shape (constants,) or (runs, constants)."""
     values = np.exp(logarithms)
-    return Constants(**{name: values[..., number] for number, name in enumerate(NAMES)})
+    return Constants(**{name: values[..., number] for number, name in enumerate(CONSTANT_NAMES)})
 
 
-def fit(model: Model, seconds: Array, levels: Levels, weights: Array) -> Calibration:
+def fit_constants(model: Model, seconds: Array, levels: RunLevels, weights: Array) -> FittedConstants:
     """The most probable calibration. `weights` (runs,) say how much each run counts; 1 is one measurement.
 
     It always starts from the priors: started from a calibration that had seen held-out runs, it would stop near it.
@@ -82,7 +128,7 @@ def fit(model: Model, seconds: Array, levels: Levels, weights: Array) -> Calibra
     space = _Space(levels)
     damping = 1e-3
     best = _Point(space.mean.copy(), space, model, seconds, weights)
-    for _ in range(ROUNDS):
+    for _ in range(_ROUNDS):
         step = best.step(damping)
         tried = _Point(best.x + step, space, model, seconds, weights)
         if tried.cost < best.cost:
@@ -99,13 +145,13 @@ def fit(model: Model, seconds: Array, levels: Levels, weights: Array) -> Calibra
 class _Space:
     """Where each free number of the fit lies: first the means, then the deviations that may be other than nothing."""
 
-    def __init__(self, levels: Levels) -> None:
-        constants: list[int] = list(range(len(NAMES)))
-        spread = list(spreads("spread"))
-        members: list[Array] = [np.ones(len(levels), dtype=bool)] * len(NAMES)
-        self.owners: list[tuple[str, str]] = [("", "")] * len(NAMES)
+    def __init__(self, levels: RunLevels) -> None:
+        constants: list[int] = list(range(len(CONSTANT_NAMES)))
+        spread = list(prior_spreads("spread"))
+        members: list[Array] = [np.ones(len(levels), dtype=bool)] * len(CONSTANT_NAMES)
+        self.owners: list[tuple[str, str]] = [("", "")] * len(CONSTANT_NAMES)
         for level in LEVELS:
-            allowed = spreads(level)
+            allowed = prior_spreads(level)
             for label in sorted(set(levels.labels[level])):
                 mask = np.array([each == label for each in levels.labels[level]])
                 for number in np.flatnonzero(allowed):
@@ -116,12 +162,12 @@ class _Space:
         self.constant = np.array(constants)
         self.spread = np.array(spread)
         self.member = np.stack(members, axis=1).astype(np.float64)
-        self.mean = np.concatenate([means(), np.zeros(len(constants) - len(NAMES))])
+        self.mean = np.concatenate([prior_means(), np.zeros(len(constants) - len(CONSTANT_NAMES))])
 
     def logarithms(self, x: Array) -> Array:
         """Of each run's constants: shape (runs, constants)."""
-        each = np.zeros((len(self.member), len(NAMES)))
-        for number in range(len(NAMES)):
+        each = np.zeros((len(self.member), len(CONSTANT_NAMES)))
+        for number in range(len(CONSTANT_NAMES)):
             chosen = self.constant == number
             each[:, number] = self.member[:, chosen] @ x[chosen]
         return each
@@ -130,12 +176,12 @@ class _Space:
         """From d log(seconds) / d log(constant), shape (runs, constants), to one column for each free number."""
         return derivative[:, self.constant] * self.member
 
-    def unpack(self, x: Array) -> Calibration:
+    def unpack(self, x: Array) -> FittedConstants:
         deviations: dict[str, dict[str, Array]] = {level: {} for level in LEVELS}
         for value, number, (level, label) in zip(x, self.constant, self.owners, strict=True):
             if level:
-                deviations[level].setdefault(label, np.zeros(len(NAMES)))[number] = value
-        return Calibration(x[: len(NAMES)].copy(), deviations)
+                deviations[level].setdefault(label, np.zeros(len(CONSTANT_NAMES)))[number] = value
+        return FittedConstants(x[: len(CONSTANT_NAMES)].copy(), deviations)
 
 
 class _Point:
@@ -145,15 +191,15 @@ class _Point:
         self.x, self.space, self.model, self.weights = x, space, model, weights
         self.logarithms = space.logarithms(x)
         self.predicted = np.log(model(constants_from(self.logarithms)))
-        self.residual = (self.predicted - np.log(seconds)) / NOISE
+        self.residual = (self.predicted - np.log(seconds)) / _NOISE
         self.prior = (x - space.mean) / space.spread
-        surprise = (TAIL + 1) / 2 * np.log1p(self.residual**2 / TAIL)
+        surprise = (_TAIL + 1) / 2 * np.log1p(self.residual**2 / _TAIL)
         self.cost = float(np.sum(weights * surprise) + np.sum(self.prior**2) / 2)
 
     def step(self, damping: float) -> Array:
         """Damped Gauss-Newton (Levenberg-Marquardt), each run weighted by what Student's t makes of its residual."""
-        jacobian = self.space.jacobian(self._derivative()) / NOISE
-        weight = self.weights * (TAIL + 1) / (TAIL + self.residual**2)
+        jacobian = self.space.jacobian(self._derivative()) / _NOISE
+        weight = self.weights * (_TAIL + 1) / (_TAIL + self.residual**2)
         curvature = (jacobian * weight[:, None]).T @ jacobian + np.diag(1 / self.space.spread**2)
         slope = jacobian.T @ (weight * self.residual) + self.prior / self.space.spread
         curvature[np.diag_indices_from(curvature)] *= 1 + damping
@@ -161,8 +207,69 @@ class _Point:
 
     def _derivative(self) -> Array:
         columns = []
-        for number in range(len(NAMES)):
+        for number in range(len(CONSTANT_NAMES)):
             moved = self.logarithms.copy()
-            moved[:, number] += STEP
-            columns.append((np.log(self.model(constants_from(moved))) - self.predicted) / STEP)
+            moved[:, number] += _STEP
+            columns.append((np.log(self.model(constants_from(moved))) - self.predicted) / _STEP)
         return np.stack(columns, axis=1)
+
+
+COUNTED = MemoryConstants(
+    width=6.5,
+    hidden=1.5,
+    gathered=0.1,
+    logits=6.0,
+    logits_again=0.1,
+    gradient_bytes=4.0,
+    optimizer_bytes=12.0,
+    base=2e9,
+)
+"""Counted from first principles, for frameworks whose memory nobody published.
+
+With fused attention and norms a layer keeps both norms' inputs and outputs, queries, keys and values, and attention's
+output (6.5 widths); of a gated MLP gate, up and their product (1.5 times both inner matrices). Logits are kept in 16
+bits and in fp32, gradients are summed in fp32, Adam keeps an fp32 weight and two moments (Korthikanti et al., arXiv
+2205.05198, section 4.1; Rajbhandari et al., arXiv 1910.02054, section 3.1). 2 GB are context and communication buffers.
+Of 2,127 published runs of other frameworks, all of which ran, this says so of 95%; most others are of pages that do not
+print how much is recomputed.
+"""
+_MEMORY_SPREAD = 0.4
+_MEMORY_NOISE = 0.1
+_MEMORY_NAMES = tuple(each.name for each in fields(MemoryConstants))
+
+
+def fit_memory(runs: Sequence[MeasuredRun]) -> MemoryConstants:
+    """The most probable constants, given runs whose peak memory was measured; what is counted if none was."""
+    chosen = [run for run in runs if run.memory_bytes is not None]
+    if not chosen:
+        return COUNTED
+    shape, layout = shapes_of(chosen), layouts_of(chosen)
+    seen = np.log(np.array([run.memory_bytes for run in chosen], dtype=np.float64))
+    origin = np.log([getattr(COUNTED, name) for name in _MEMORY_NAMES])
+
+    def residuals(x: Array) -> Array:
+        told = np.log(np.asarray(memory_bytes(shape, layout, _memory_constants(x)).total))
+        return np.concatenate([(told - seen) / _MEMORY_NOISE, (x - origin) / _MEMORY_SPREAD])
+
+    return _memory_constants(least_squares(residuals, origin, loss="cauchy").x)
+
+
+def forecast_memory_bytes(runs: Sequence[MeasuredRun], constants: MemoryConstants) -> Array:
+    """Peak bytes of each run."""
+    return np.asarray(memory_bytes(shapes_of(runs), layouts_of(runs), constants).total, dtype=np.float64)
+
+
+def memory_held_out(runs: Sequence[MeasuredRun], key: Callable[[MeasuredRun], str]) -> Array:
+    """Forecast bytes of each run by constants fitted to runs with another `key`. All runs must have been measured."""
+    told = np.empty(len(runs))
+    keys = np.array([key(run) for run in runs])
+    for each in sorted(set(keys)):
+        out = keys == each
+        constants = fit_memory([run for run, skip in zip(runs, out, strict=True) if not skip])
+        these = [run for run, take in zip(runs, out, strict=True) if take]
+        told[out] = forecast_memory_bytes(these, constants)
+    return told
+
+
+def _memory_constants(logarithms: Array) -> MemoryConstants:
+    return MemoryConstants(**{name: float(np.exp(x)) for name, x in zip(_MEMORY_NAMES, logarithms, strict=True)})

@@ -1,14 +1,74 @@
-"""The typed schema of a goal's TOML file. Every unit is in the name of its key."""
+"""A goal's TOML file: its typed schema, the known models it may name, and the shape it describes.
 
+Every unit is in the name of its key. Known models are in models.csv, each with its source.
+"""
+
+import csv
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from tenfold.config.base import Section
-from tenfold.planner.hardware import Precision
+from tenfold.config.base import Section, explain, parse_document, read_text
+from tenfold.core.errors import InputError
+from tenfold.planner.cost.layout import Shape
+from tenfold.planner.hardware.accelerator import Precision
 
-Count = Annotated[int, Field(gt=0, le=10**9)]
-Positive = Annotated[float, Field(gt=1e-9, le=1e18)]
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A published model."""
+
+    name: str
+    shape: Shape
+    tokens: float
+    """It was trained on; 0 where nobody published it."""
+    source: str
+
+
+def known_models() -> tuple[KnownModel, ...]:
+    """All of the shipped table, each once."""
+    return tuple({model.name: model for model in _by_name().values()}.values())
+
+
+def known_model(name: str) -> KnownModel:
+    """The model of this name or alias, whatever the case. Raises InputError with the closest names."""
+    models = _by_name()
+    key = name.casefold()
+    if key in models:
+        return models[key]
+    near = list(dict.fromkeys(models[one].name for one in difflib.get_close_matches(key, models, n=3, cutoff=0.5)))
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {_names()}"
+    raise InputError(f"unknown model {name!r}; {hint}")
+
+
+def _names() -> str:
+    return ", ".join(model.name for model in known_models())
+
+
+@cache
+def _by_name() -> dict[str, KnownModel]:
+    text = (resources.files("tenfold.planner.codesign") / "models.csv").read_text(encoding="utf-8")
+    entries = {}
+    for row in csv.DictReader(text.splitlines()):
+        model = _model(row)
+        for name in (row["name"], *filter(None, row["aliases"].split(";"))):
+            entries[name.casefold()] = model
+    return entries
+
+
+def _model(row: Mapping[str, str]) -> KnownModel:
+    shape = Shape(**{each.name: float(row[each.name]) for each in fields(Shape)})
+    return KnownModel(row["name"], shape, float(row["tokens"] or 0), row["source"])
+
+
+_Count = Annotated[int, Field(gt=0, le=10**9)]
+_Positive = Annotated[float, Field(gt=1e-9, le=1e18)]
 Aim = Literal["loss", "time", "cost"]
 
 
@@ -17,31 +77,31 @@ class ModelSection(Section):
 
     name: Annotated[str, Field(min_length=1)] | None = None
     """A known model, such as "Llama-3-8B". Keys given beside it replace its own."""
-    layers: Count | None = None
+    layers: _Count | None = None
     """Layers."""
-    width: Count | None = None
+    width: _Count | None = None
     """Residual width."""
-    heads: Count | None = None
+    heads: _Count | None = None
     """Query heads."""
-    kv_heads: Count | None = None
+    kv_heads: _Count | None = None
     """Key and value heads; must divide `heads`. Default: as many as `heads`."""
-    head_dim: Count | None = None
+    head_dim: _Count | None = None
     """Width of one head. Default: width / heads."""
-    mlp_width: Count | None = None
+    mlp_width: _Count | None = None
     """Hidden width of a dense MLP. Default: 8/3 × width if gated, else 4 × width, in multiples of 256."""
     gated: bool | None = None
     """Three matrices in an MLP (SwiGLU) rather than two. Default: true."""
-    vocabulary: Count | None = None
+    vocabulary: _Count | None = None
     """Tokens of the vocabulary. Default: 128256, that of Llama 3."""
-    context: Count | None = None
+    context: _Count | None = None
     """Tokens of one training sequence. Default: 8192."""
     experts: Annotated[int, Field(ge=0, le=10**6)] | None = None
     """Routed experts of a layer. Default: 0, a dense model."""
-    experts_per_token: Count | None = None
+    experts_per_token: _Count | None = None
     """Routed experts that a token is sent to. Needed with experts."""
     shared_experts: Annotated[int, Field(ge=0, le=10**6)] | None = None
     """Experts that every token is sent to. Default: 0."""
-    expert_width: Count | None = None
+    expert_width: _Count | None = None
     """Hidden width of one expert. Needed with experts."""
     dense_layers: Annotated[int, Field(ge=0, le=10**6)] | None = None
     """Leading layers without experts. Default: 0."""
@@ -52,20 +112,20 @@ class ModelSection(Section):
 class BudgetSection(Section):
     """[budget]: what may be spent; the smaller of days and dollars counts."""
 
-    days: Positive | None = None
+    days: _Positive | None = None
     """Days on the cluster, failures included. Give this or dollars, or both."""
-    dollars: Positive | None = None
+    dollars: _Positive | None = None
     """Money, at the cluster's price_dollars_per_device_hour. Parts of the cluster are then tried too."""
-    unique_tokens: Positive | None = None
+    unique_tokens: _Positive | None = None
     """Distinct tokens there are; more than that is repeated, which is worth less each time. Default: no limit."""
 
 
 class BatchSection(Section):
     """[batch]: the global batch."""
 
-    tokens: Count | None = None
+    tokens: _Count | None = None
     """Tokens of one step; a multiple of the context. Default: searched, with what large batches cost."""
-    critical_tokens: Positive | None = None
+    critical_tokens: _Positive | None = None
     """Batch at which twice the tokens are needed, as measured for this run. Default: 5 × 22.91 (D / 10^6)^0.47
     sequences of 512 tokens for D training tokens (Zhang et al., arXiv 2410.21676, whose batch costs 20% more)."""
 
@@ -75,13 +135,13 @@ class ServingSection(Section):
 
     accelerator: Annotated[str, Field(min_length=1)]
     """What serves it, by a name of docs/hardware.md."""
-    devices: Count = 8
+    devices: _Count = 8
     """Devices that one copy is split over (tensor parallel), in one scale-up domain."""
-    batch: Count = 1
+    batch: _Count = 1
     """Sequences answered at once."""
-    context: Count = 8192
+    context: _Count = 8192
     """Tokens each of them has read and written so far."""
-    milliseconds_per_token: Positive
+    milliseconds_per_token: _Positive
     """The longest that one more token of every sequence may take."""
     weight_bytes: Annotated[float, Field(ge=0.25, le=4)] = 2.0
     """Bytes of one weight as served: 2 for bf16, 1 for fp8."""
@@ -98,9 +158,9 @@ class LawSection(Section):
 class ShapesSection(Section):
     """[shapes]: which models are tried when loss is the aim. Dense ones: for experts there is no law yet."""
 
-    vocabulary: Count = 128256
+    vocabulary: _Count = 128256
     """Tokens of the vocabulary."""
-    context: Count = 8192
+    context: _Count = 8192
     """Tokens of one training sequence."""
     head_dims: Annotated[list[Annotated[int, Field(ge=8, le=1024)]], Field(min_length=1)] = [64, 128]  # noqa: RUF012 (pydantic copies defaults)
     """Widths of one head."""
@@ -128,7 +188,7 @@ class Goal(Section):
 
     aim: Aim
     """loss: lowest forecast loss for [budget]; time, cost: the least of it that trains [model] on `tokens`."""
-    tokens: Positive | None = None
+    tokens: _Positive | None = None
     """Training tokens for a given model, at batches far below the critical one. Default: what the known model of this
     name was trained on."""
     precision: Precision = "bf16"
@@ -163,3 +223,110 @@ class Goal(Section):
         if self.model is not None or self.tokens is not None:
             given = "[model]" if self.model is not None else "tokens"
             raise ValueError(f'{given} belongs to aim = "time" or "cost"; aim = "loss" chooses it')
+
+
+USUAL_VOCABULARY, USUAL_CONTEXT = 128256, 8192
+MLP_MULTIPLE = 256
+
+
+def load_goal(path: Path) -> Goal:
+    """Read a goal's TOML file. Raises InputError naming the file, the key, the value and what is allowed."""
+    text = read_text(path, f"examples of goals: {', '.join(example_goals())}")
+    return parse_goal(text, str(path))
+
+
+def parse_goal(text: str, where: str) -> Goal:
+    """As `load_goal`, from TOML `text` called `where` in messages. Raises InputError."""
+    try:
+        goal = Goal.model_validate(parse_document(text, where))
+    except ValidationError as error:
+        raise InputError(explain(error, where, root=Goal)) from None
+    try:
+        check_goal(goal)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    return goal
+
+
+def example_goals() -> list[str]:
+    """Names of the goals the package ships."""
+    folder = resources.files("tenfold.planner.codesign") / "examples"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def example_goal_text(name: str) -> str:
+    """The commented TOML of a shipped goal. Raises InputError with the names there are."""
+    if name not in example_goals():
+        raise InputError(f"no example goal {name!r}; there are {', '.join(example_goals())}")
+    return (resources.files("tenfold.planner.codesign") / "examples" / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def check_goal(goal: Goal) -> None:
+    """Raises InputError where sections do not go together."""
+    if goal.model is not None:
+        context = int(given_shape(goal.model).context)
+        given_tokens(goal)
+    else:
+        context = goal.shapes.context
+    batch = goal.batch.tokens
+    if batch is not None and batch % context:
+        raise InputError(f"batch.tokens = {batch}: must be a multiple of the context {context}")
+
+
+def given_tokens(goal: Goal) -> float:
+    """Training tokens of a given model. Raises InputError where neither the goal nor the table says."""
+    if goal.tokens is not None:
+        return goal.tokens
+    name = goal.model.name if goal.model else None
+    published = known_model(name).tokens if name else 0.0
+    if not published:
+        raise InputError("tokens: say how many the model is to be trained on")
+    return published
+
+
+def given_shape(section: ModelSection) -> Shape:
+    """The shape that [model] describes. Raises InputError for an unknown name or what does not divide."""
+    given = section.model_dump(exclude_none=True, exclude={"name"})
+    values = {key: float(value) for key, value in given.items() if key != "gated"}
+    if section.gated is not None:
+        values["mlp_matrices"] = 3.0 if section.gated else 2.0
+    shape = replace(known_model(section.name).shape, **values) if section.name else _from_keys(values)
+    _check_shape(shape)
+    return shape
+
+
+def _from_keys(values: dict[str, float]) -> Shape:
+    for key in ("layers", "width", "heads"):
+        if key not in values:
+            raise InputError(f"model.{key}: give it, or the name of a known model")
+    width, heads = values["width"], values["heads"]
+    if "head_dim" not in values and width % heads:
+        raise InputError(f"model.heads = {heads:g}: does not divide width {width:g}; give head_dim")
+    gated = values.get("mlp_matrices", 3.0) == 3
+    usual = {
+        "kv_heads": heads,
+        "head_dim": width // heads,
+        "mlp_width": in_multiples(width * (8 / 3 if gated else 4), MLP_MULTIPLE),
+        "mlp_matrices": 3.0,
+        "vocabulary": float(USUAL_VOCABULARY),
+        "context": float(USUAL_CONTEXT),
+    }
+    return Shape(**{each.name: (usual | values).get(each.name, 0.0) for each in fields(Shape)})
+
+
+def in_multiples(value: float, of: int) -> float:
+    """The multiple of `of` next above `value`."""
+    return float(-(-value // of) * of)
+
+
+def _check_shape(shape: Shape) -> None:
+    if shape.heads % shape.kv_heads:
+        raise InputError(f"model.kv_heads = {shape.kv_heads:g}: must divide heads {shape.heads:g}")
+    if not shape.experts:
+        return
+    if not shape.expert_width or not 1 <= shape.experts_per_token <= shape.experts:
+        raise InputError(
+            f"model.experts = {shape.experts:g}: give expert_width and experts_per_token, at most that many"
+        )
+    if shape.dense_layers >= shape.layers:
+        raise InputError(f"model.dense_layers = {shape.dense_layers:g}: must be fewer than layers {shape.layers:g}")

@@ -1,4 +1,4 @@
-"""The outcome of a co-design search, and the search itself. First read `plan_goal`."""
+"""The search for a goal, and its outcome. First read `search_goal`."""
 
 import time
 from collections.abc import Iterator
@@ -7,21 +7,32 @@ from typing import Any
 
 import numpy as np
 
-from tenfold.planner.calibration import Calibrated
-from tenfold.planner.codesign.design import Design, expected_log_loss, pareto, trained_for
-from tenfold.planner.codesign.given_model import designs_of, search_given
-from tenfold.planner.codesign.goal import Goal
+from tenfold.core.errors import InputError
+from tenfold.planner.calibration.calibrated import Calibrated, Told
+from tenfold.planner.codesign.goal import Goal, given_shape, given_tokens
+from tenfold.planner.codesign.loss import critical_batch
 from tenfold.planner.codesign.lowest_loss import search_models
 from tenfold.planner.codesign.terms import Goodput, Terms, terms_of
-from tenfold.planner.codesign.trials import Laboratory, Told, Trial
+from tenfold.planner.codesign.trials import (
+    Design,
+    DesignTrial,
+    Laboratory,
+    batch_sizes,
+    cluster_parts,
+    expected_log_loss,
+    pareto,
+    tokens_of,
+    trained_for,
+    trained_on,
+)
 from tenfold.planner.codesign.worth import Relaxation, spent, worth_for_given, worth_for_loss
-from tenfold.planner.cost.layout import Layout
-from tenfold.planner.export import Job
-from tenfold.planner.hardware import Cluster
-from tenfold.planner.search import Regret, regret
-from tenfold.planner.search.regret import ENOUGH
+from tenfold.planner.cost.layout import Shape
+from tenfold.planner.export.job import Job
+from tenfold.planner.hardware.cluster import Cluster
+from tenfold.planner.search.layouts import Choice
+from tenfold.planner.search.regret import ENOUGH, Regret, regret
 
-SHOWN = 5
+_SHOWN = 5
 FRONT = 12
 SHORTER = tuple(0.5 ** (number / 2) for number in range(9))
 """Shares of the budget that the Pareto front is drawn for."""
@@ -30,22 +41,13 @@ ALIKE = 0.001
 LIKELY = 0.9
 """Chance to fit in memory below which a plan says so."""
 RARELY_MENTIONED = 3
+AROUND = 0.1
+"""Share of the critical batch that batches are tried around."""
+DOUBLINGS = 2
 
 
 @dataclass(frozen=True)
-class Alternative:
-    """A layout that may turn out the fastest."""
-
-    layout: Layout
-    step_seconds: float
-    step_interval: tuple[float, float]
-    memory_bytes: float
-    chance: float
-    """That it is the fastest of all."""
-
-
-@dataclass(frozen=True)
-class Plan:
+class GoalPlan:
     """What to do about a goal."""
 
     goal: Goal
@@ -57,10 +59,10 @@ class Plan:
     """The best first: of each size (layers and width) where loss is the aim, else layouts and batches."""
     front: tuple[Design, ...]
     """None of them is beaten in loss, days, device-days and memory at once; from the shortest on."""
-    layouts: tuple[Alternative, ...]
+    layouts: tuple[Choice, ...]
     """The fastest for the first one's model, batch and devices. Its own, as forecast, is the first."""
     regret: Regret
-    """Of taking the first of `layouts` untried."""
+    """Of taking the first of `layouts` untried, and the chance of each that it is the fastest."""
     worth: tuple[Relaxation, ...]
     """Of relaxing each limit by a fifth, the most worthwhile first."""
     notes: tuple[str, ...]
@@ -86,7 +88,7 @@ class Plan:
             "law": self.law,
             "loss_interval_level": self.level,
             "best": [asdict(design) for design in self.best],
-            "layouts": [asdict(one) for one in self.layouts],
+            "layouts": [_layout_record(*each) for each in zip(self.layouts, self.regret.chances, strict=True)],
             "regret": asdict(self.regret),
             "front": [asdict(design) for design in self.front],
             "binds": [one.kind for one in self.binds],
@@ -97,14 +99,25 @@ class Plan:
         }
 
 
-def plan_goal(
+def _layout_record(choice: Choice, chance: float) -> dict[str, Any]:
+    """One layout as JSON values; `chance` is the probability that the layout is the fastest of all."""
+    return {
+        "layout": asdict(choice.layout),
+        "step_seconds": choice.seconds,
+        "step_interval": (choice.low, choice.high),
+        "memory_bytes": float(choice.memory.total),
+        "chance": chance,
+    }
+
+
+def search_goal(
     goal: Goal,
     cluster: Cluster,
     calibrated: Calibrated,
     *,
     goodput: Goodput | None = None,
     told: Told = lambda done, most: None,
-) -> Plan:
+) -> GoalPlan:
     """Search for the best model, layout and batch. `goodput` takes the place of the goal's share of time that trains.
 
     Raises InputError, in one line, where the goal cannot be met on this cluster.
@@ -123,14 +136,14 @@ def plan_goal(
         trials.sort(key=lambda trial: spent(trial, terms))
         best, front, worth = _for_given(trials, terms)
     doubt = regret(trials[0].found, trials[0].question, calibrated)
-    return Plan(
+    return GoalPlan(
         goal=goal,
         cluster=cluster,
         law=terms.law.source,
         level=terms.law.level,
         best=tuple(best),
         front=tuple(front),
-        layouts=tuple(_alternatives(trials[0], doubt)),
+        layouts=trials[0].found.best,
         regret=doubt,
         worth=tuple(worth),
         notes=tuple(_notes(best[0], trials, doubt, laboratory, stopped=stopped)),
@@ -139,34 +152,25 @@ def plan_goal(
     )
 
 
-Answer = tuple[list[Design], list[Design], list[Relaxation]]
-
-
-def _for_loss(trials: list[Trial], terms: Terms) -> Answer:
+def _for_loss(trials: list[DesignTrial], terms: Terms) -> tuple[list[Design], list[Design], list[Relaxation]]:
     served = [trial for trial in trials if np.isfinite(expected_log_loss(trial, terms))]
     best = [_spend(trial, 1.0, terms) for trial in _one_of_each(served)]
     front = [_spend(trial, share, terms) for trial in served for share in SHORTER]
-    return best[:SHOWN], pareto(front, FRONT), worth_for_loss(trials, terms)
+    return best[:_SHOWN], pareto(front, FRONT), worth_for_loss(trials, terms)
 
 
-def _for_given(trials: list[Trial], terms: Terms) -> Answer:
+def _for_given(trials: list[DesignTrial], terms: Terms) -> tuple[list[Design], list[Design], list[Relaxation]]:
     designs = list(designs_of(trials, terms))
     by_cost = terms.goal.aim == "cost"
     ranked = sorted(designs, key=lambda design: design.device_days if by_cost else design.days)
-    return ranked[:SHOWN], pareto(designs, FRONT), worth_for_given(trials, terms)
+    return ranked[:_SHOWN], pareto(designs, FRONT), worth_for_given(trials, terms)
 
 
-def _alternatives(trial: Trial, doubt: Regret) -> Iterator[Alternative]:
-    for choice, chance in zip(trial.found.best, doubt.chances, strict=True):
-        memory = float(choice.memory.total)
-        yield Alternative(choice.layout, choice.seconds, (choice.low, choice.high), memory, chance)
-
-
-def _spend(trial: Trial, share: float, terms: Terms) -> Design:
+def _spend(trial: DesignTrial, share: float, terms: Terms) -> Design:
     return trained_for(trial, trial.best, share * terms.run_seconds(trial.cluster.devices), terms)
 
 
-def _one_of_each(ranked: list[Trial]) -> Iterator[Trial]:
+def _one_of_each(ranked: list[DesignTrial]) -> Iterator[DesignTrial]:
     """The best of each size: heads and MLP make little difference to what a law of N and D can tell."""
     seen = set()
     for trial in ranked:
@@ -176,7 +180,9 @@ def _one_of_each(ranked: list[Trial]) -> Iterator[Trial]:
             yield trial
 
 
-def _notes(best: Design, trials: list[Trial], doubt: Regret, laboratory: Laboratory, *, stopped: bool) -> Iterator[str]:
+def _notes(
+    best: Design, trials: list[DesignTrial], doubt: Regret, laboratory: Laboratory, *, stopped: bool
+) -> Iterator[str]:
     terms = laboratory.terms
     if terms.goal.aim == "loss":
         losses = {trial.shape: np.exp(expected_log_loss(trial, terms)) for trial in trials}
@@ -202,3 +208,51 @@ def _notes(best: Design, trials: list[Trial], doubt: Regret, laboratory: Laborat
         yield f"stopped after most_searches = {terms.goal.most_searches}: more may find better"
     for reason, count in laboratory.refused.most_common(RARELY_MENTIONED):
         yield f"{count} left out: {laboratory.reasons[reason]}"
+
+
+def search_given(laboratory: Laboratory) -> list[DesignTrial]:
+    """Trials of the model over batches and, where cost is the aim, parts of the cluster. Raises InputError if none."""
+    terms = laboratory.terms
+    shape = given_model_shape(terms)
+    _check_serving(shape, terms)
+    found = []
+    for cluster in cluster_parts(terms.cluster) if terms.goal.aim == "cost" else [terms.cluster]:
+        sizes = _batches(terms, shape, cluster)
+        found += [trial for size in sizes if (trial := laboratory.trial(shape, size, cluster)) is not None]
+    if not found:
+        raise InputError(next(iter(laboratory.reasons.values())))
+    return found
+
+
+def given_model_shape(terms: Terms) -> Shape:
+    """Of the given model."""
+    if terms.goal.model is None:
+        raise InputError(f'aim = "{terms.goal.aim}" needs a [model] to train')
+    return given_shape(terms.goal.model)
+
+
+def designs_of(trials: list[DesignTrial], terms: Terms) -> Iterator[Design]:
+    """Every layout of every trial, trained as long as it needs."""
+    for trial in trials:
+        tokens = tokens_of(trial, terms)
+        for choice in trial.found.best:
+            yield trained_on(trial, choice, tokens, terms)
+
+
+def _batches(terms: Terms, shape: Shape, cluster: Cluster) -> list[int]:
+    context = float(shape.context)
+    if terms.goal.batch.tokens is not None:
+        return [int(terms.goal.batch.tokens // context)]
+    critical = critical_batch(given_tokens(terms.goal), terms.goal.batch.critical_tokens)
+    return batch_sizes(AROUND * critical, context, cluster, DOUBLINGS)
+
+
+def _check_serving(shape: Shape, terms: Terms) -> None:
+    served = terms.serving_seconds(shape)
+    if served is None or terms.serving is None or terms.fast_enough(served):
+        return
+    takes = "does not fit there" if served == float("inf") else f"takes {served * 1e3:.1f} ms"
+    raise InputError(
+        f"serving.milliseconds_per_token = {terms.serving.seconds_per_token * 1e3:g}: on {terms.serving.devices} "
+        f"{terms.serving.accelerator.name} the model {takes}"
+    )

@@ -3,33 +3,36 @@
 from collections.abc import Iterator
 from dataclasses import fields
 
-from tenfold.planner.codesign.design import Design
-from tenfold.planner.codesign.plan import Plan
+from tenfold.planner.codesign.plan import GoalPlan
+from tenfold.planner.codesign.trials import Design
 from tenfold.planner.codesign.worth import BINDING, Relaxation
 from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.step import StepTime
 
-GROUPS = {
+_GROUPS = {
     "compute": ("matmul", "attention", "elementwise", "head", "optimizer"),
     "network": ("tensor", "context", "expert", "shard", "pipeline", "data"),
     "bubble": ("bubble",),
     "host and stragglers": ("launch", "fixed", "scale"),
 }
 """Parts of the step time by what they wait for."""
-AIMS = {"loss": "lowest loss", "time": "least time", "cost": "least cost"}
+_AIMS = {"loss": "lowest loss", "time": "least time", "cost": "least cost"}
 
 
-def plan_lines(plan: Plan) -> list[str]:
+def plan_lines(plan: GoalPlan) -> list[str]:
     """The best few, the front, what binds, what relaxing it is worth, notes."""
     best = plan.best[0]
     framework = plan.goal.framework or "any framework"
-    lines = [f"{AIMS[plan.goal.aim]} on {plan.cluster.name}, {plan.goal.precision}, {framework}"]
+    lines = [f"{_AIMS[plan.goal.aim]} on {plan.cluster.name}, {plan.goal.precision}, {framework}"]
     if best.loss is not None:
         lines.append(f"loss: {plan.law}; {plan.level:.0%} intervals, mostly common to all rows")
     lines += ["", *_table(plan.best), "", f"layout of the first: {layout_text(best.layout)}"]
     lines.append(f"its step: {time_text(best.time)}")
     lines += ["", "layouts to try for it, with the chance that each is the fastest:"]
-    lines += [f"  {one.chance:4.0%}  {one.step_seconds:.3g} s  {layout_text(one.layout)}" for one in plan.layouts]
+    lines += [
+        f"  {chance:4.0%}  {one.seconds:.3g} s  {layout_text(one.layout)}"
+        for one, chance in zip(plan.layouts, plan.regret.chances, strict=True)
+    ]
     lines += ["", "Pareto front (loss, days, device-days, memory):", *_table(plan.front)]
     lines += ["", f"binds: {', '.join(dict.fromkeys(one.kind for one in plan.binds)) or 'nothing by itself'}"]
     lines += [f"  {_worth(one, plan.goal.aim)}" for one in plan.binds]
@@ -62,7 +65,7 @@ def time_text(time: StepTime) -> str:
     whole = float(time.total)
     shares = {
         group: sum(float(getattr(time, part)) for part in parts if part in known) / whole
-        for group, parts in GROUPS.items()
+        for group, parts in _GROUPS.items()
     }
     return ", ".join(f"{group} {share:.0%}" for group, share in shares.items() if share >= 0.005)
 

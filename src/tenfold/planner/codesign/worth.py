@@ -6,14 +6,12 @@ from math import exp
 
 import numpy as np
 
-from tenfold.planner.codesign.design import expected_log_loss
-from tenfold.planner.codesign.given_model import tokens_of
 from tenfold.planner.codesign.terms import Terms
-from tenfold.planner.codesign.trials import Trial
-from tenfold.planner.search import sensitivity
+from tenfold.planner.codesign.trials import DesignTrial, expected_log_loss, tokens_of
+from tenfold.planner.search.sensitivity import sensitivity
 
-FACTOR = 1.2
-KINDS = {
+_FACTOR = 1.2
+_KINDS = {
     "FLOP/s": "compute",
     "memory": "memory",
     "memory bandwidth": "memory bandwidth",
@@ -26,7 +24,7 @@ KINDS = {
 """Levers of the machine, and what they relax."""
 BINDING = 0.005
 """Share of the days, or of the dollars, from which on a limit is said to bind."""
-ROUNDS = 50
+_ROUNDS = 50
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Relaxation:
         return self.saved is None or self.saved >= BINDING
 
 
-def worth_for_loss(trials: list[Trial], terms: Terms) -> list[Relaxation]:
+def worth_for_loss(trials: list[DesignTrial], terms: Terms) -> list[Relaxation]:
     """Of every limit there is, the most worthwhile first. Hardware is changed under the best model and batch."""
     best = min(trials, key=lambda trial: expected_log_loss(trial, terms))
     before = expected_log_loss(best, terms)
@@ -57,13 +55,13 @@ def worth_for_loss(trials: list[Trial], terms: Terms) -> list[Relaxation]:
     return sorted(found, key=lambda one: -(one.loss_gain or 0.0))
 
 
-def worth_for_given(trials: list[Trial], terms: Terms) -> list[Relaxation]:
+def worth_for_given(trials: list[DesignTrial], terms: Terms) -> list[Relaxation]:
     """The same where a model is given: `saved` is of the days, or of the dollars."""
     best = min(trials, key=lambda trial: spent(trial, terms))
     least = spent(best, terms)
     found = []
     if terms.goal.batch.tokens is None:
-        relaxed = replace(terms, batch_scale=FACTOR)
+        relaxed = replace(terms, batch_scale=_FACTOR)
         then = min(spent(trial, relaxed) for trial in trials)
         found.append(_saving("batch", "+20% critical batch", least, then))
     for kind, what, changed in _better(best, terms):
@@ -75,26 +73,26 @@ def _saving(kind: str, what: str, before: float, after: float) -> Relaxation:
     return Relaxation(kind, what, max(0.0, 1 - after / before), None, None)
 
 
-def spent(trial: Trial, terms: Terms) -> float:
+def spent(trial: DesignTrial, terms: Terms) -> float:
     """Seconds, or device-seconds, that a given model needs by the best layout."""
     devices = trial.cluster.devices
     seconds = tokens_of(trial, terms) / (trial.best.tokens_per_second * terms.goodput(devices))
     return seconds * (devices if terms.goal.aim == "cost" else 1)
 
 
-def _for_loss(kind: str, what: str, trials: list[Trial], relaxed: Terms, before: float) -> Relaxation:
+def _for_loss(kind: str, what: str, trials: list[DesignTrial], relaxed: Terms, before: float) -> Relaxation:
     best = min(trials, key=lambda trial: expected_log_loss(trial, relaxed))
     after = min(before, expected_log_loss(best, relaxed))
     saved = None if kind == "budget" else _saved(best, relaxed, before)
     return Relaxation(kind, what, saved, exp(after), exp(before) - exp(after))
 
 
-def _saved(trial: Trial, terms: Terms, log_loss: float) -> float:
+def _saved(trial: DesignTrial, terms: Terms, log_loss: float) -> float:
     """Share of the budget that is left over when `log_loss` is reached."""
     if expected_log_loss(trial, terms) >= log_loss:
         return 0.0
     low, high = 1e-6, 1.0
-    for _ in range(ROUNDS):
+    for _ in range(_ROUNDS):
         middle = (low + high) / 2
         part = replace(terms, seconds=terms.seconds * middle, dollars=terms.dollars * middle)
         low, high = (low, middle) if expected_log_loss(trial, part) <= log_loss else (middle, high)
@@ -104,20 +102,20 @@ def _saved(trial: Trial, terms: Terms, log_loss: float) -> float:
 def _softer(terms: Terms) -> Iterator[tuple[str, str, Terms]]:
     """Limits that need no new search."""
     if np.isfinite(terms.seconds):
-        yield "budget", "+20% days", replace(terms, seconds=terms.seconds * FACTOR)
+        yield "budget", "+20% days", replace(terms, seconds=terms.seconds * _FACTOR)
     if np.isfinite(terms.dollars):
-        yield "budget", "+20% dollars", replace(terms, dollars=terms.dollars * FACTOR)
+        yield "budget", "+20% dollars", replace(terms, dollars=terms.dollars * _FACTOR)
     if np.isfinite(terms.unique):
-        yield "data", "+20% distinct tokens", replace(terms, unique=terms.unique * FACTOR)
-    yield "batch", "+20% critical batch", replace(terms, batch_scale=FACTOR)
+        yield "data", "+20% distinct tokens", replace(terms, unique=terms.unique * _FACTOR)
+    yield "batch", "+20% critical batch", replace(terms, batch_scale=_FACTOR)
     if terms.serving is not None:
-        slower = replace(terms.serving, seconds_per_token=terms.serving.seconds_per_token * FACTOR)
+        slower = replace(terms.serving, seconds_per_token=terms.serving.seconds_per_token * _FACTOR)
         yield "latency", "+20% time for a served token", replace(terms, serving=slower)
 
 
-def _better(trial: Trial, terms: Terms) -> Iterator[tuple[str, str, Trial]]:
+def _better(trial: DesignTrial, terms: Terms) -> Iterator[tuple[str, str, DesignTrial]]:
     """The trial on hardware that is better in one respect, layouts searched anew."""
     for lever in sensitivity(trial.question, terms.calibrated):
-        if lever.what in KINDS and lever.better.best is not None:
+        if lever.what in _KINDS and lever.better.best is not None:
             found = replace(trial.found, best=(lever.better.best,))
-            yield KINDS[lever.what], f"{lever.better.change} {lever.what}", replace(trial, found=found)
+            yield _KINDS[lever.what], f"{lever.better.change} {lever.what}", replace(trial, found=found)

@@ -1,10 +1,88 @@
-"""How a training step is laid out over devices."""
+"""A transformer's shape, its layout over devices, and how the stages of a pipeline share out its layers."""
 
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from tenfold.planner.cost.numbers import Numbers
+Array: TypeAlias = npt.NDArray[np.float64]
+Numbers: TypeAlias = float | npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder-only transformer, dense or with mixture-of-experts layers. Fields are numbers or arrays alike."""
+
+    layers: Numbers
+    width: Numbers
+    heads: Numbers
+    kv_heads: Numbers
+    head_dim: Numbers
+    mlp_width: Numbers
+    """Hidden width of a dense MLP; of the leading dense layers if there are experts."""
+    mlp_matrices: Numbers
+    """Matrices of one MLP or expert: 3 if gated, else 2."""
+    vocabulary: Numbers
+    context: Numbers
+    experts: Numbers = 0.0
+    """Routed experts of a layer; 0 for a dense model."""
+    experts_per_token: Numbers = 0.0
+    shared_experts: Numbers = 0.0
+    expert_width: Numbers = 0.0
+    dense_layers: Numbers = 0.0
+    """Leading layers without experts, in a model that has experts."""
+    tied_embeddings: Numbers = 0.0
+
+    @property
+    def attention_parameters(self) -> Numbers:
+        """Of one layer: queries, keys, values, output."""
+        return 2 * self.width * self.head_dim * (self.heads + self.kv_heads)
+
+    @property
+    def mlp_parameters(self) -> Numbers:
+        """Of one dense MLP."""
+        return self.mlp_matrices * self.width * self.mlp_width
+
+    @property
+    def expert_parameters(self) -> Numbers:
+        """Of one expert."""
+        return self.mlp_matrices * self.width * self.expert_width
+
+    @property
+    def expert_layers(self) -> Numbers:
+        """Layers that have experts."""
+        return np.where(np.asarray(self.experts) > 0, self.layers - self.dense_layers, 0.0)
+
+    @property
+    def embedding_parameters(self) -> Numbers:
+        """Of one embedding matrix."""
+        return self.vocabulary * self.width
+
+    @property
+    def parameters(self) -> Numbers:
+        """All of them, gains of norms left out."""
+        routed = self.expert_layers * (self.experts + self.shared_experts) * self.expert_parameters
+        router = self.expert_layers * self.width * self.experts
+        dense = (self.layers - self.expert_layers) * self.mlp_parameters
+        matrices = 2 - self.tied_embeddings
+        return self.layers * self.attention_parameters + dense + routed + router + matrices * self.embedding_parameters
+
+    @property
+    def active_parameters(self) -> Numbers:
+        """Those that one token is multiplied with; looking up the input embedding multiplies nothing."""
+        used = self.expert_layers * (self.experts_per_token + self.shared_experts) * self.expert_parameters
+        dense = (self.layers - self.expert_layers) * self.mlp_parameters
+        return self.layers * self.attention_parameters + dense + used + self.embedding_parameters
+
+    @property
+    def training_flops_per_token(self) -> Numbers:
+        """6 for each multiplying parameter, and causal attention.
+
+        PaLM's counting (Chowdhery et al., arXiv 2204.02311, appendix B) with attention halved for the causal mask.
+        """
+        return 6 * self.active_parameters + 6 * self.layers * self.heads * self.head_dim * self.context
+
 
 RECOMPUTATIONS = ("none", "selective", "full")
 
@@ -69,3 +147,43 @@ class Layout:
     def shards(self) -> Numbers:
         """Ranks that one copy of sharded state is split over."""
         return np.where(np.asarray(self.shard_group) > 0, self.shard_group, self.replicas)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Layers of the stages that matter: the first holds the most micro-batches, the last the head."""
+
+    first: Numbers
+    fullest: Numbers
+    fullest_at: Numbers
+    """Number of the first stage that is as full, from 0."""
+    last: Numbers
+
+
+def share_out(shape: Shape, layout: Layout) -> Stages:
+    """Layers of each stage, in one of three ways.
+
+    Evenly, where layers divide by chunks (Megatron-LM). Else embedding and head take the place of a layer each. With
+    `balanced_stages` the head counts as many layers as it has parameters, and stages are filled one after another up to
+    their share, as nanotron does.
+    """
+    pipeline = layout.pipeline
+    even = np.mod(shape.layers, pipeline * layout.interleaving) == 0
+    balanced = np.asarray(layout.balanced_stages) > 0
+    head = shape.embedding_parameters / (shape.attention_parameters + shape.mlp_parameters)
+    share = (shape.layers + np.where(balanced, head, 2.0)) / pipeline
+    below = np.floor(share + 1e-9)
+    rest = share - below
+    uneven = rest > 1e-9
+    fullest_at = np.where(uneven, np.ceil(1 / np.maximum(rest, 1e-9) - 1e-9) - 1, 0.0)
+    last = np.where(balanced, np.maximum(shape.layers - np.floor(share * (pipeline - 1) + 1e-9), 0.0), below)
+    first = np.where(balanced, below, np.maximum(below + uneven - 1, 0.0))
+    flat = even & ~balanced
+    each = shape.layers / pipeline
+    alone = np.asarray(pipeline) == 1
+    return Stages(
+        first=np.where(alone | flat, each, first),
+        fullest=np.where(alone | flat, each, np.minimum(below + uneven, shape.layers)),
+        fullest_at=np.where(alone | flat, 0.0, np.minimum(fullest_at, pipeline - 1)),
+        last=np.where(alone | flat, each, last),
+    )

@@ -8,10 +8,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from tenfold.planner.cost.layout import Layout
-from tenfold.planner.cost.numbers import Numbers
-from tenfold.planner.cost.shape import Shape
-from tenfold.planner.cost.stages import share_out
+from tenfold.planner.cost.layout import Layout, Numbers, Shape, share_out
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldParameters:
     """Parameters of one device: those that all replicas have too, and those of its routed experts, which fewer have."""
 
     common: Numbers
@@ -73,10 +70,10 @@ def same_experts(ranks: Numbers, layout: Layout) -> Numbers:
     return np.maximum(ranks / layout.expert, 1.0)
 
 
-def held_parameters(shape: Shape, layout: Layout, layers: Numbers, embedding: Numbers) -> Held:
+def held_parameters(shape: Shape, layout: Layout, layers: Numbers, embedding: Numbers) -> HeldParameters:
     """Of a stage with so many layers and embedding parameters, on one device."""
     routed = layers * routed_parameters(shape, layout)
-    return Held(layers * layer_parameters(shape, layout) - routed + embedding, routed)
+    return HeldParameters(layers * layer_parameters(shape, layout) - routed + embedding, routed)
 
 
 def memory_bytes(shape: Shape, layout: Layout, constants: MemoryConstants) -> Memory:
@@ -166,7 +163,7 @@ def _routed_copies(shape: Shape) -> Numbers:
     return shape.experts_per_token * shape.width * shape.expert_layers / shape.layers
 
 
-def _kept(held: Held, layout: Layout, sharded: Numbers) -> Numbers:
+def _kept(held: HeldParameters, layout: Layout, sharded: Numbers) -> Numbers:
     """Parameters that one device keeps, where `sharded` says that ranks with the same ones share them out."""
     return np.where(sharded, held.sharded(layout), held.common + held.routed)
 

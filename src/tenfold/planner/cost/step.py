@@ -1,29 +1,55 @@
 """Time of one training step, part by part.
 
 First read `step_seconds`: stages of the pipeline work through micro-batches, then gradients are reduced and the
-optimizer steps. `layer_seconds` is what one layer needs for one micro-batch.
+optimizer steps. `layer_seconds` is what one layer needs for one micro-batch. Functions that end in `_bytes` count what
+one device puts into each collective, for one layer and one micro-batch.
 """
 
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from tenfold.planner.cost.collectives import dispatch_seconds, gather_seconds, neighbour_bandwidth
-from tenfold.planner.cost.constants import Constants
-from tenfold.planner.cost.device import Device
-from tenfold.planner.cost.layout import Layout
-from tenfold.planner.cost.memory import Held, held_parameters, routed_parameters, same_experts
-from tenfold.planner.cost.numbers import Numbers
-from tenfold.planner.cost.shape import Shape
-from tenfold.planner.cost.stages import Stages, share_out
-from tenfold.planner.cost.volumes import (
-    context_bytes,
-    device_tokens,
-    expert_bytes,
-    send_bytes,
-    shard_bytes,
-    tensor_bytes,
+from tenfold.planner.cost.device import Constants, Device, dispatch_seconds, gather_seconds, neighbour_bandwidth
+from tenfold.planner.cost.layout import Layout, Numbers, Shape, Stages, share_out
+from tenfold.planner.cost.memory import (
+    HeldParameters,
+    held_parameters,
+    layer_parameters,
+    routed_parameters,
+    same_experts,
 )
+
+
+def device_tokens(shape: Shape, layout: Layout) -> Numbers:
+    """Tokens of one micro-batch on one device."""
+    return layout.micro_batch * shape.context / layout.context
+
+
+def tensor_bytes(shape: Shape, layout: Layout) -> Numbers:
+    """One all-reduce of a tensor-parallel group, counted whole."""
+    return device_tokens(shape, layout) * shape.width * layout.element_bytes
+
+
+def context_bytes(shape: Shape, layout: Layout) -> Numbers:
+    """Keys and values of the whole context, gathered over a context-parallel group."""
+    tokens = device_tokens(shape, layout) * layout.context
+    return 2 * tokens * shape.kv_heads * shape.head_dim / layout.tensor * layout.element_bytes
+
+
+def expert_bytes(shape: Shape, layout: Layout) -> Numbers:
+    """Tokens of one device, before each is copied to its experts."""
+    return device_tokens(shape, layout) * shape.width * layout.element_bytes / layout.tensor
+
+
+def shard_bytes(shape: Shape, layout: Layout) -> Numbers:
+    """A layer's weights, gathered over the ranks that share one copy."""
+    return layer_parameters(shape, layout) * layout.element_bytes
+
+
+def send_bytes(shape: Shape, layout: Layout) -> Numbers:
+    """Activations between two stages of a pipeline."""
+    split = np.where(np.asarray(layout.sequence_parallel) > 0, layout.tensor, 1.0)
+    return device_tokens(shape, layout) * shape.width * layout.element_bytes / split
 
 
 @dataclass(frozen=True)
@@ -281,7 +307,7 @@ def _shard_seconds(shape: Shape, layout: Layout, device: Device, constants: Cons
     return np.where(sharded, one * (2 + layout.gradient_bytes / layout.element_bytes), 0.0)
 
 
-def stage_parameters(shape: Shape, layout: Layout, stages: Stages) -> Held:
+def stage_parameters(shape: Shape, layout: Layout, stages: Stages) -> HeldParameters:
     """Parameters of the fullest pipeline stage on one device: its layers, and the embedding or the head."""
     matrices = np.where(np.asarray(layout.pipeline) > 1, 1.0, 2 - shape.tied_embeddings)
     return held_parameters(shape, layout, stages.fullest, matrices * shape.embedding_parameters / layout.tensor)
@@ -314,7 +340,7 @@ def _bubble_seconds(stage: Numbers, layout: Layout) -> Numbers:
     return stage * left * (layout.pipeline - 1) / layout.interleaving
 
 
-def _data_seconds(layout: Layout, device: Device, constants: Constants, held: Held) -> Numbers:
+def _data_seconds(layout: Layout, device: Device, constants: Constants, held: HeldParameters) -> Numbers:
     """Gradients summed over all ranks with the same weights, as far as the backward pass does not hide it."""
     stride = layout.tensor
     seconds = _summed(held.common, layout.replicas, stride, layout.shards, layout, device, constants)
@@ -343,7 +369,7 @@ def _summed(
     return np.where(np.asarray(layout.sharding) == 3, between, scatter * (1 + back))
 
 
-def _optimizer_seconds(layout: Layout, device: Device, constants: Constants, held: Held) -> Numbers:
+def _optimizer_seconds(layout: Layout, device: Device, constants: Constants, held: HeldParameters) -> Numbers:
     own = np.where(np.asarray(layout.sharding) >= 1, held.sharded(layout), held.common + held.routed)
     return own * constants.optimizer_bytes / (device.memory_bandwidth * constants.memory_efficiency)
 

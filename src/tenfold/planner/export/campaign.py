@@ -9,8 +9,7 @@ from dataclasses import replace
 
 from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.memory import MemoryConstants, memory_bytes
-from tenfold.planner.export.job import Job, is_on, summary, whole
-from tenfold.planner.export.lines import comment, table
+from tenfold.planner.export.job import Job, is_on, job_summary, toml_comment, toml_table, whole
 
 MOST_LEARNERS = 4096
 """What [learners] allows."""
@@ -23,23 +22,23 @@ def campaign_sections(job: Job, memory: MemoryConstants) -> str:
 
     `memory` are the constants of the memory model, which say whether a host's devices hold the model.
     """
-    lines = comment(f"Planned: {summary(job)}")
+    lines = toml_comment(f"Planned: {job_summary(job)}")
     missing = _cannot(job)
     for remark in missing:
-        lines += comment(f"Not in tenfold's trainer: {remark}")
+        lines += toml_comment(f"Not in tenfold's trainer: {remark}")
     if missing:
-        lines += comment("So the forecast step time is not this run's.")
+        lines += toml_comment("So the forecast step time is not this run's.")
     if _learner_count(job) > 1:
-        lines += comment(
+        lines += toml_comment(
             "Each host is a learner; with inner_steps = 1 and quorum = 0 they train in step. More inner steps need "
             "less network and cost quality."
         )
     parallel, remark = _parallel(job, memory)
-    lines += comment(remark)
-    lines += table("data.tokenizer", {"vocab_size": whole(job.shape.vocabulary)})
-    lines += table("model", _model(job))
-    lines += table("train", _train(job, parallel))
-    lines += table("learners", _learners(job))
+    lines += toml_comment(remark)
+    lines += toml_table("data.tokenizer", {"vocab_size": whole(job.shape.vocabulary)})
+    lines += toml_table("model", _model(job))
+    lines += toml_table("train", _train(job, parallel))
+    lines += toml_table("learners", _learners(job))
     return "\n".join(lines) + "\n"
 
 

@@ -1,13 +1,32 @@
-"""What is exported: one model, one layout, on one cluster."""
+"""What is exported: one model, one layout, on one cluster; and the little TOML that exports need."""
 
+import json
 import math
+import textwrap
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from tenfold.core.errors import InputError
-from tenfold.planner.cost.layout import Layout
-from tenfold.planner.cost.numbers import Numbers
-from tenfold.planner.cost.shape import Shape
-from tenfold.planner.hardware import Cluster, Precision
+from tenfold.planner.cost.layout import Layout, Numbers, Shape
+from tenfold.planner.hardware.accelerator import Precision
+from tenfold.planner.hardware.cluster import Cluster
+
+WRAP_AT = 108
+
+
+def toml_comment(text: str) -> list[str]:
+    """`text` as commented lines."""
+    return textwrap.wrap(" ".join(text.split()), WRAP_AT, initial_indent="# ", subsequent_indent="# ")
+
+
+def toml_table(name: str, values: Mapping[str, Any], remarks: Mapping[str, str] | None = None) -> Iterator[str]:
+    """[name] with its keys. A key whose value is None is left out; `remarks` are put above their keys."""
+    yield from ["", f"[{name}]"]
+    for key, value in values.items():
+        if value is not None:
+            yield from toml_comment((remarks or {}).get(key, ""))
+            yield f"{key} = {json.dumps(value, ensure_ascii=False)}"  # TOML and JSON agree on text, numbers, lists
 
 
 @dataclass(frozen=True)
@@ -75,7 +94,7 @@ def is_on(value: Numbers) -> bool:
     return float(value) > 0
 
 
-def summary(job: Job) -> str:
+def job_summary(job: Job) -> str:
     """The job in one line, for the head of a file."""
     layout = job.layout
     degrees = {each.name: whole(getattr(layout, each.name)) for each in fields(layout)}

@@ -7,9 +7,9 @@ transformer_config.py and model_parallel_config.py.
 
 import shlex
 
-from tenfold.planner.export.job import Job, is_on, summary, whole
+from tenfold.planner.export.job import Job, is_on, job_summary, whole
 
-VERSION = "megatron-core 0.16"
+MEGATRON_VERSION = "megatron-core 0.16"
 Flag = tuple[str, ...]
 """One argument and its values."""
 
@@ -21,7 +21,7 @@ def megatron_arguments(job: Job) -> tuple[str, ...]:
 
 def megatron_text(job: Job) -> str:
     """The same as a file of arguments, one a line, with what Megatron-LM cannot do as planned said in comments."""
-    lines = [f"# {VERSION}. Planned: {summary(job)}"]
+    lines = [f"# {MEGATRON_VERSION}. Planned: {job_summary(job)}"]
     lines += [f"# {remark}" for remark in _remarks(job)]
     lines.append(f"# torchrun with {job.devices} ranks in all; data and tokenizer are to be added.")
     return "\n".join([*lines, *(shlex.join(flag) for flag in _flags(job))]) + "\n"

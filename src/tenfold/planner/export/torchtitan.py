@@ -7,11 +7,10 @@ too, as overrides on the command line (`--parallelism.tensor_parallel_degree 8`;
 
 from dataclasses import dataclass
 
-from tenfold.planner.cost.shape import Shape
-from tenfold.planner.export.job import Job, is_on, summary, whole
-from tenfold.planner.export.lines import comment, table
+from tenfold.planner.cost.layout import Shape
+from tenfold.planner.export.job import Job, is_on, job_summary, toml_comment, toml_table, whole
 
-VERSION = "0.2.2"
+TORCHTITAN_VERSION = "0.2.2"
 
 
 @dataclass(frozen=True)
@@ -40,16 +39,16 @@ FLAVORS = (
 def torchtitan_toml(job: Job) -> str:
     """A job configuration. What torchtitan cannot do as planned is said in comments."""
     flavor = _flavor(job.shape)
-    lines = comment(f"torchtitan {VERSION}. Planned: {summary(job)}")
+    lines = toml_comment(f"torchtitan {TORCHTITAN_VERSION}. Planned: {job_summary(job)}")
     for remark in _remarks(job, flavor):
-        lines += comment(remark)
-    lines += table("model", _model(job, flavor))
-    lines += table("training", _training(job))
-    lines += table("parallelism", _parallelism(job))
-    lines += table("activation_checkpoint", _checkpoint(job))
-    lines += table("compile", {"enable": True, "components": ["model", "loss"]})
+        lines += toml_comment(remark)
+    lines += toml_table("model", _model(job, flavor))
+    lines += toml_table("training", _training(job))
+    lines += toml_table("parallelism", _parallelism(job))
+    lines += toml_table("activation_checkpoint", _checkpoint(job))
+    lines += toml_table("compile", {"enable": True, "components": ["model", "loss"]})
     if job.precision == "fp8":
-        lines += table("quantize.linear.float8", {"recipe_name": "rowwise", "filter_fqns": ["output"]})
+        lines += toml_table("quantize.linear.float8", {"recipe_name": "rowwise", "filter_fqns": ["output"]})
     return "\n".join(lines) + "\n"
 
 
@@ -151,7 +150,10 @@ def _remarks(job: Job, flavor: Flavor | None) -> list[str]:
             f'__init__.py: "planned": {_arguments(job)}'
         )
     if pipeline > 1 and flavor is not None and not flavor.pipelines:
-        found.append(f"torchtitan {VERSION} cannot cut {flavor.name} into pipeline stages: it will refuse this layout.")
+        found.append(
+            f"torchtitan {TORCHTITAN_VERSION} cannot cut {flavor.name} into pipeline stages: it will refuse this "
+            "layout."
+        )
     if sharding in (1, 2):
         found.append(
             f"ZeRO-{sharding} is planned; the nearest there is FSDP that keeps weights after the forward pass."

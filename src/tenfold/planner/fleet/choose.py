@@ -8,9 +8,8 @@ import numpy as np
 from scipy.special import pdtrik
 
 from tenfold.planner.fleet.events import NEVER
-from tenfold.planner.fleet.rates import COMPONENTS, DAY, Cause
 from tenfold.planner.fleet.result import FleetResult, Interval
-from tenfold.planner.fleet.run import FleetRun
+from tenfold.planner.fleet.run import COMPONENTS, DAY, Cause, FleetRun
 from tenfold.planner.fleet.simulate import simulate_fleet
 
 FACTORS = tuple(2.0 ** (step / 2) for step in range(-4, 5))

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tenfold.planner.fleet.rates import COMPONENTS, DAY
-from tenfold.planner.fleet.run import INFANT_CAUSE, FleetRun
+from tenfold.planner.fleet.run import COMPONENTS, DAY, INFANT_CAUSE, FleetRun
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

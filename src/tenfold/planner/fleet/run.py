@@ -1,12 +1,113 @@
-"""What is simulated: a job on a fleet, its checkpoints, its recovery, and how its devices depend on each other."""
+"""What fails, how often, and what is simulated: a job on a fleet, its checkpoints, its recovery.
 
+Causes, profiles of real fleets and measured times are from the tables beside this file.
+"""
+
+import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
 from typing import Literal, get_args
 
 from tenfold.core.errors import InputError
-from tenfold.planner.fleet.rates import COMPONENTS, DAY, Cause, Component, load_profile, seconds
+
+Component = Literal["device", "host", "rack", "switch", "site"]
+COMPONENTS: tuple[Component, ...] = get_args(Component)
+DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One way in which one kind of component fails, each component for itself, at a steady rate."""
+
+    name: str
+    component: Component
+    per_day: float
+    """Failures of one component a day."""
+    group_nodes: int = 1
+    """Hosts that go at once: 1 for a device or a host, more for a rack or switch; 0 is the whole site."""
+    replaced: bool = True
+    """Whether the hosts leave for repair, so that a spare has to stand in; else they are back after the restart."""
+    silent: bool = False
+    """Whether it corrupts the training unseen and is found only later."""
+
+
+@dataclass(frozen=True)
+class FailureProfile:
+    """The causes that one published fleet reported, as rates."""
+
+    name: str
+    causes: tuple[Cause, ...]
+    sources: tuple[str, ...]
+    evidence: str
+    """primary, secondary or derived: the weakest among the rows."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A measured time or share, with where it comes from."""
+
+    name: str
+    value: float
+    unit: str
+    evidence: str
+    source: str
+    notes: str
+
+
+def profile_names() -> tuple[str, ...]:
+    """Names of the shipped profiles."""
+    return tuple(_profiles())
+
+
+def load_profile(name: str) -> FailureProfile:
+    """A shipped profile. Raises InputError naming those there are."""
+    profiles = _profiles()
+    if name not in profiles:
+        raise InputError(f"reliability profile {name!r}: there is none; use one of {', '.join(profiles)}")
+    return profiles[name]
+
+
+def timings() -> dict[str, Timing]:
+    """The shipped times by name."""
+    return {row["name"]: Timing(**{**row, "value": float(row["value"])}) for row in _rows("timings.csv")}  # type: ignore[arg-type]
+
+
+@cache
+def timing_seconds(name: str) -> float:
+    """Value of a shipped timing."""
+    return timings()[name].value
+
+
+@cache
+def _profiles() -> dict[str, FailureProfile]:
+    grouped: dict[str, list[dict[str, str]]] = {}
+    for row in _rows("reliability.csv"):
+        grouped.setdefault(row["profile"], []).append(row)
+    return {name: _profile(name, rows) for name, rows in grouped.items()}
+
+
+def _profile(name: str, rows: list[dict[str, str]]) -> FailureProfile:
+    evidence = {row["evidence"] for row in rows}
+    weakest = next(word for word in ("secondary", "derived", "primary") if word in evidence)
+    sources = tuple(dict.fromkeys(row["source"] for row in rows))
+    return FailureProfile(name, tuple(_cause(row) for row in rows), sources, weakest)
+
+
+def _cause(row: dict[str, str]) -> Cause:
+    component = next(known for known in COMPONENTS if known == row["component"])
+    rate = float(row["count"]) / (float(row["components"]) * float(row["days"]))
+    return Cause(
+        row["cause"], component, rate, int(row["group_nodes"]), row["replaced"] == "1", silent=row["silent"] == "1"
+    )
+
+
+def _rows(file_name: str) -> Iterator[dict[str, str]]:
+    text = (resources.files("tenfold.planner.fleet") / file_name).read_text(encoding="utf-8")
+    yield from csv.DictReader(text.splitlines())
+
 
 Mode = Literal["synchronous", "elastic", "semi-synchronous"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -16,7 +117,7 @@ INFANT_CAUSE = "early failure of a new device"
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class CheckpointPolicy:
     """Durable checkpoints, and copies in the memory of other hosts. Seconds."""
 
     interval_s: float
@@ -41,9 +142,9 @@ class Checkpoint:
 class Recovery:
     """What happens after a failure. Seconds, and hosts for the spares."""
 
-    detect_s: float = field(default_factory=lambda: seconds("detect-and-diagnose"))
+    detect_s: float = field(default_factory=lambda: timing_seconds("detect-and-diagnose"))
     """From the failure until it is known and located."""
-    restart_s: float = field(default_factory=lambda: seconds("restart-100k"))
+    restart_s: float = field(default_factory=lambda: timing_seconds("restart-100k"))
     """From then until training goes on, with hosts at hand, in a job of `restart_devices`."""
     restart_devices: int = 100_000
     restart_growth: float = 0.0
@@ -54,18 +155,18 @@ class Recovery:
     """Elastic: stall of all replicas when it comes back."""
     spares: int = 0
     """Hot spare hosts, beyond the devices of the job."""
-    repair_s: float = field(default_factory=lambda: seconds("repair-delta"))
+    repair_s: float = field(default_factory=lambda: timing_seconds("repair-delta"))
     """Mean time until a host that was replaced comes back as a spare (exponential)."""
     corruption_s: float = 3600.0
     """Mean time from a silent corruption until it is noticed (exponential)."""
 
 
 @dataclass(frozen=True)
-class Infant:
+class EarlyFailures:
     """Early failures: this share of new devices fails beyond the steady rates, decaying exponentially with age."""
 
     share: float = 0.0
-    mean_s: float = field(default_factory=lambda: seconds("early-failures-last") * DAY)
+    mean_s: float = field(default_factory=lambda: timing_seconds("early-failures-last") * DAY)
     age_s: float = 0.0
     """Age of the fleet when the run begins (burn-in)."""
 
@@ -76,7 +177,7 @@ class Stragglers:
 
     per_day: float = 0.0
     """Of one host."""
-    slowdown: float = field(default_factory=lambda: seconds("slow-host-slowdown"))
+    slowdown: float = field(default_factory=lambda: timing_seconds("slow-host-slowdown"))
     """Share of its speed that a slow host loses."""
     last_s: float = DAY
     """Mean time until it is found and removed (exponential)."""
@@ -87,7 +188,7 @@ class FleetRun:
     """One training run on one fleet. Raises InputError when it cannot be."""
 
     devices: int
-    checkpoint: Checkpoint
+    checkpoint: CheckpointPolicy
     causes: tuple[Cause, ...]
     node_devices: int = 8
     sites: int = 1
@@ -110,7 +211,7 @@ class FleetRun:
     """Semi-synchronous: whether merges keep one learner's corruption from the others."""
     fails_while_stopped: bool = True
     """Whether hardware fails at the same rate while the job stands still; else only while it trains."""
-    infant: Infant = field(default_factory=Infant)
+    infant: EarlyFailures = field(default_factory=EarlyFailures)
     stragglers: Stragglers = field(default_factory=Stragglers)
     rate_log_sd: float = 0.0
     """Not knowing this fleet's rates: standard deviation of the logarithm of one factor on all, drawn per replica."""
@@ -228,7 +329,7 @@ def _wrong_mode(run: FleetRun) -> Iterator[str]:
         yield f"merge_s = {run.merge_s}: must be above 0"
 
 
-def _wrong_checkpoint(checkpoint: Checkpoint) -> Iterator[str]:
+def _wrong_checkpoint(checkpoint: CheckpointPolicy) -> Iterator[str]:
     if checkpoint.interval_s <= 0:
         yield f"checkpoint interval_s = {checkpoint.interval_s}: must be above 0"
     if checkpoint.peer_interval_s is not None and checkpoint.peer_interval_s <= 0:

@@ -22,7 +22,7 @@ MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
-class Replica:
+class SimulatedReplica:
     """One simulated run: shares of all device time."""
 
     goodput: float
@@ -59,10 +59,10 @@ def simulate_fleet(
     )
 
 
-def _simulated(run: FleetRun, causes: Causes, replicas: int, seed: int) -> Iterator[Replica]:
+def _simulated(run: FleetRun, causes: Causes, replicas: int, seed: int) -> Iterator[SimulatedReplica]:
     """Replicas in order, in threads where that pays and memory allows."""
 
-    def one(number: int) -> Replica:
+    def one(number: int) -> SimulatedReplica:
         return simulate_once(run, causes, np.random.default_rng([seed, number]))
 
     expected = _expected_events(run)
@@ -90,7 +90,7 @@ def _expected_events(run: FleetRun) -> float:
     return expected
 
 
-def simulate_once(run: FleetRun, causes: Causes, random: np.random.Generator) -> Replica:
+def simulate_once(run: FleetRun, causes: Causes, random: np.random.Generator) -> SimulatedReplica:
     """One replica."""
     events = draw_events(run, causes, random)
     segments = lay_out(run, causes, events, random)
@@ -111,7 +111,7 @@ def simulate_once(run: FleetRun, causes: Causes, random: np.random.Generator) ->
         lost[kind] = useful * share
         useful -= lost[kind]
     share = (segments.event >= 0).sum() / max(1, len(events.time))  # those that struck before the run was over
-    return Replica(useful, np.array([lost[kind] for kind in KINDS]), by_cause, round(events.failures * share))
+    return SimulatedReplica(useful, np.array([lost[kind] for kind in KINDS]), by_cause, round(events.failures * share))
 
 
 def _stopped(run: FleetRun, segments: Segments, work: Work) -> dict[Kind, float]:

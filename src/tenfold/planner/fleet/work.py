@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tenfold.planner.fleet.events import BoolArray, Causes, Events, FloatArray, IntArray
-from tenfold.planner.fleet.rates import COMPONENTS
-from tenfold.planner.fleet.run import FleetRun
+from tenfold.planner.fleet.run import COMPONENTS, FleetRun
 from tenfold.planner.fleet.timeline import Segments, partial
 
 

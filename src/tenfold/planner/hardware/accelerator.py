@@ -1,8 +1,23 @@
-"""One accelerator, as its maker and its measurers describe it."""
+"""Accelerators as makers and measurers describe them, and the shipped table, looked up by name."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import csv
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import cache
+from importlib import resources
 from typing import Literal
+
+from tenfold.core.errors import InputError
+
+GIGA, TERA, MICRO, MILLI, PERCENT = 9, 12, -6, -3, -2
+
+
+def scaled(value: float, power: int) -> float:
+    """`value` × 10^`power`, by moving the decimal point: 80.3 % is 0.803, where 80.3 * 0.01 is not."""
+    return float(Decimal(repr(value)).scaleb(power))
+
 
 Precision = Literal["fp32", "fp16", "bf16", "fp8", "fp4"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "fp8", "fp4")
@@ -32,3 +47,114 @@ class Accelerator:
     """0 where nobody published it."""
     source: str
     notes: str
+
+
+@dataclass(frozen=True)
+class Host:
+    """An accelerator and the host it usually comes in."""
+
+    accelerator: Accelerator
+    devices: int
+    """Of one host."""
+    memory_bytes: float
+    """Of one host; 0 when not published."""
+
+
+def accelerator(name: str) -> Accelerator:
+    """The accelerator that `name` or one of its aliases means, whatever the case.
+
+    A name that says which network the devices hang on ("A100 (multi-node, 4x200G HDR)") gives that network's bandwidth.
+    Raises InputError with the closest names.
+    """
+    return usual_host(name).accelerator
+
+
+def accelerators() -> tuple[Accelerator, ...]:
+    """All accelerators of the table, each once."""
+    return tuple({entry.accelerator.name: entry.accelerator for entry in _hosts().values()}.values())
+
+
+def usual_host(name: str) -> Host:
+    """As `accelerator`, with the host it comes in. Raises InputError with the closest names."""
+    known = {**_hosts(), **_systems()}
+    found = known.get(_key(name))
+    if found is None:
+        raise InputError(f"unknown accelerator {name!r}; {_closest(name, known)}")
+    return found
+
+
+def _closest(name: str, known: Mapping[str, Host]) -> str:
+    near = difflib.get_close_matches(_key(name), known, n=5, cutoff=0.4)
+    names = list(dict.fromkeys(known[key].accelerator.name for key in near))[:3]
+    if names:
+        return f"did you mean {' or '.join(repr(one) for one in names)}?"
+    return f"known are {', '.join(one.name for one in accelerators())}"
+
+
+def _key(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+@cache
+def _hosts() -> dict[str, Host]:
+    """Of the table: name or alias → host."""
+    entries = {}
+    for row in shipped_rows("accelerators.csv"):
+        entry = Host(_accelerator(row), int(row["node_devices"]), _figure(row, "host_memory_gb", GIGA))
+        for name in (row["name"], *filter(None, row["aliases"].split(";"))):
+            entries[_key(name)] = entry
+    return entries
+
+
+@cache
+def _systems() -> dict[str, Host]:
+    """Of the systems whose hosts or network differ from what the accelerator usually comes with."""
+    entries = {}
+    for row in shipped_rows("systems.csv"):
+        usual = _hosts()[_key(row["accelerator"])]
+        device = replace(
+            usual.accelerator,
+            domain_devices=int(row["domain_devices"]),
+            nic_bandwidth=_figure(row, "nic_gb_per_s", GIGA),
+        )
+        entries[_key(row["name"])] = replace(usual, accelerator=device, devices=int(row["node_devices"]))
+    return entries
+
+
+def shipped_rows(file: str) -> Iterator[dict[str, str]]:
+    """Lines of a shipped table, by column."""
+    text = (resources.files("tenfold.planner.hardware") / file).read_text(encoding="utf-8")
+    yield from csv.DictReader(text.splitlines())
+
+
+def _accelerator(row: Mapping[str, str]) -> Accelerator:
+    return Accelerator(
+        name=row["name"],
+        vendor=row["vendor"],
+        announced=row["status"] == "announced",
+        peak_flops=_by_precision(row, "{}_tflops", TERA),
+        achievable=_by_precision(row, "achieved_{}_percent", PERCENT),
+        memory_bytes=_figure(row, "memory_gb", GIGA),
+        memory_bandwidth=_figure(row, "memory_tb_per_s", TERA),
+        link=row["link"],
+        link_bandwidth=_figure(row, "link_gb_per_s", GIGA),
+        domain_devices=int(row["domain_devices"]),
+        nic_bandwidth=_figure(row, "nic_gb_per_s", GIGA),
+        power_watts=_figure(row, "power_w", 0),
+        source=row["source"],
+        notes=row["notes"],
+    )
+
+
+def _by_precision(row: Mapping[str, str], column: str, power: int) -> dict[Precision, float]:
+    """What is published, in the order of PRECISIONS."""
+    return {
+        precision: scaled(float(row[column.format(precision)]), power)
+        for precision in PRECISIONS
+        if row.get(column.format(precision))
+    }
+
+
+def _figure(row: Mapping[str, str], column: str, power: int) -> float:
+    """In base units; 0 where the table is blank."""
+    return scaled(float(row[column] or 0), power)

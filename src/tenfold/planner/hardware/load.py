@@ -1,21 +1,172 @@
-"""From a cluster's TOML file to a Cluster, or to one clear line about what is wrong with it."""
+"""A cluster's TOML file: its typed schema, and the Cluster it describes. Every unit is in the name of its key."""
 
 import math
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from tenfold.config.base import explain, parse_document, read_text
+from tenfold.config.base import Section, explain, parse_document, read_text
 from tenfold.core.errors import InputError
-from tenfold.planner.hardware.accelerator import PRECISIONS, Accelerator, Precision
-from tenfold.planner.hardware.cluster import Cluster, Site, Tier, Wide
-from tenfold.planner.hardware.default import STORAGE_PER_NODE, default_domain, default_tiers, largest_divisor
-from tenfold.planner.hardware.fabric import fabric
-from tenfold.planner.hardware.schema import ClusterSection, DeviceSection, TierSection
-from tenfold.planner.hardware.table import Host, host
-from tenfold.planner.hardware.units import GIGA, MICRO, MILLI, PERCENT, TERA, scaled
+from tenfold.planner.hardware.accelerator import (
+    GIGA,
+    MICRO,
+    MILLI,
+    PERCENT,
+    PRECISIONS,
+    TERA,
+    Accelerator,
+    Host,
+    Precision,
+    scaled,
+    usual_host,
+)
+from tenfold.planner.hardware.cluster import (
+    STORAGE_PER_NODE,
+    Cluster,
+    Site,
+    Tier,
+    Wide,
+    default_cluster,
+    default_domain,
+    default_tiers,
+    fabric,
+    largest_divisor,
+)
+
+_SMALLEST, _LARGEST = 1e-9, 1e12
+"""In the units of the keys: beyond any machine, and far enough from where floating point ends."""
+
+
+def _not_tiny(value: float) -> float:
+    if value < _SMALLEST:
+        raise ValueError(f"input should be at least {_SMALLEST:g}")
+    return value
+
+
+_Count = Annotated[int, Field(gt=0, le=10**9)]
+_Positive = Annotated[float, Field(gt=0, le=_LARGEST), AfterValidator(_not_tiny)]
+_NotNegative = Annotated[float, Field(ge=0, le=_LARGEST)]
+_Share = Annotated[float, Field(gt=0, le=100), AfterValidator(_not_tiny)]
+_Ratio = Annotated[float, Field(ge=1, le=1e6)]
+_Name = Annotated[str, Field(min_length=1)]
+
+
+class DeviceSection(Section):
+    """[device]: an accelerator with figures of your own, in place of `accelerator`."""
+
+    name: _Name
+    """What it is called."""
+    vendor: str = ""
+    """Who makes it."""
+    announced: bool = False
+    """Whether the figures are only promised: results are then marked as scenarios."""
+    fp32_tflops: _Positive | None = None
+    """Dense peak in fp32. Give the peak of at least one precision."""
+    fp16_tflops: _Positive | None = None
+    """Dense peak in fp16, sums in fp32."""
+    bf16_tflops: _Positive | None = None
+    """Dense peak in bf16."""
+    fp8_tflops: _Positive | None = None
+    """Dense peak in fp8."""
+    fp4_tflops: _Positive | None = None
+    """Dense peak in fp4."""
+    achieved_fp32_percent: _Share | None = None
+    """Share of the peak that the best large matrix product reaches, where it was measured."""
+    achieved_fp16_percent: _Share | None = None
+    """The same in fp16."""
+    achieved_bf16_percent: _Share | None = None
+    """The same in bf16."""
+    achieved_fp8_percent: _Share | None = None
+    """The same in fp8."""
+    achieved_fp4_percent: _Share | None = None
+    """The same in fp4."""
+    memory_gb: _Positive
+    """Memory of one device, 10^9 bytes."""
+    memory_gb_per_s: _Positive
+    """Bandwidth of that memory."""
+    link: _Name
+    """Name of the scale-up link; names that start with NVLink, PCIe or ICI get that link's latency."""
+    link_gb_per_s: _Positive
+    """Of one device over the scale-up link, in each direction."""
+    domain_devices: _Count
+    """Devices that the scale-up link can join."""
+    nic_gb_per_s: _NotNegative = 0.0
+    """Network bandwidth of one device in each direction; 0 where there is none."""
+    power_w: _NotNegative = 0.0
+    """Power of one device; 0 where it is not known."""
+    source: str = ""
+    """Where the figures are from."""
+    notes: str = ""
+    """What else a reader should know."""
+
+
+class TierSection(Section):
+    """[[tiers]]: the network level by level, from the scale-up domain outwards; the last spans the largest site."""
+
+    name: _Name
+    """What the level is called."""
+    devices: _Count
+    """Devices that one unit of this level joins: a multiple of the level before."""
+    bandwidth_gb_per_s: _Positive
+    """Of one device in each direction, before oversubscription."""
+    oversubscription: _Ratio = 1.0
+    """Bandwidth below the uplinks of a unit over theirs; 1 is non-blocking."""
+    latency_us: _NotNegative
+    """Of one message between two devices that only this level joins."""
+
+
+class SiteSection(Section):
+    """[[sites]]: places that hold some of the devices each. Without any, all are in one place."""
+
+    name: _Name
+    """What the place is called."""
+    devices: _Count
+    """Devices there; all sites together hold `devices`."""
+
+
+class BetweenSitesSection(Section):
+    """[between_sites]: what joins the sites."""
+
+    bandwidth_gb_per_s: _Positive
+    """Of a whole site in each direction."""
+    latency_ms: _NotNegative
+    """One way. Light in fibre takes 4.9 µs/km."""
+
+
+class ClusterSection(Section):
+    """A cluster: devices, what joins them, sites, storage, price and power."""
+
+    name: _Name
+    """What the cluster is called in reports."""
+    accelerator: str | None = None
+    """Device type, by a name or alias of docs/hardware.md. Give this or [device]."""
+    devices: _Count
+    """How many there are, all sites together."""
+    node_devices: _Count | None = None
+    """Devices of one host, which fail together. Default: as many as the accelerator's usual host has
+    (with [device] 8, or the domain where that is smaller) and as divides every site."""
+    domain_devices: _Count | None = None
+    """Devices that the scale-up link joins. Default: as many as it can and as divides every site. Not with [[tiers]],
+    whose first level says it."""
+    fabric: str | None = None
+    """Network above the scale-up domain, by a name of docs/hardware.md. Default: one non-blocking network. Not with
+    [[tiers]]."""
+    host_memory_gb: _NotNegative | None = None
+    """Memory of one host, 10^9 bytes; 0 where it is not known. Default: that of the accelerator's usual host."""
+    storage_gb_per_s: _Positive | None = None
+    """What all devices together can write to checkpoints. Default: 1 GB/s a host."""
+    price_dollars_per_device_hour: _NotNegative = 0.0
+    """Price of one device for an hour; 0 shows no costs."""
+    power_usage_effectiveness: _Ratio = 1.1
+    """Power of the site over power of its devices."""
+    device: DeviceSection | None = None
+    tiers: list[TierSection] = Field(default_factory=list)
+    sites: list[SiteSection] = Field(default_factory=list)
+    between_sites: BetweenSitesSection | None = None
+
 
 USUAL_NODE = 8
 """Devices of a host where neither the file nor the table says."""
@@ -57,6 +208,21 @@ def example_cluster(name: str) -> Cluster:
     return parse_cluster(example_text(name), f"{name}.toml")
 
 
+def find_cluster(text: str) -> Cluster:
+    """A TOML file, the name of an example, or ACCELERATOR:DEVICES. Raises InputError for text that is none of them."""
+    if text.endswith(".toml") or Path(text).is_file():
+        return load_cluster(Path(text))
+    if text in example_clusters():
+        return example_cluster(text)
+    name, colon, devices = text.rpartition(":")
+    if colon and devices.isdigit() and int(devices) > 0:
+        return default_cluster(name, int(devices))
+    raise InputError(
+        f"--cluster {text}: no such file and no example; give a TOML file, one of {', '.join(example_clusters())}, or "
+        "ACCELERATOR:DEVICES such as H100-SXM:1024"
+    )
+
+
 def _build(section: ClusterSection) -> Cluster:
     usual = _host(section)
     sites = _sites(section)
@@ -81,7 +247,7 @@ def _build(section: ClusterSection) -> Cluster:
 
 def _host(section: ClusterSection) -> Host:
     if section.accelerator is not None and section.device is None:
-        return host(section.accelerator)
+        return usual_host(section.accelerator)
     if section.device is None or section.accelerator is not None:
         raise InputError("say which device it is by one of `accelerator` and [device]")
     device = _accelerator(section.device)

@@ -11,11 +11,9 @@ from pydantic import BaseModel
 
 from tenfold.config.base import sections_in
 from tenfold.core.errors import InputError
-from tenfold.planner.hardware.accelerator import Accelerator
+from tenfold.planner.hardware.accelerator import GIGA, MICRO, MILLI, PERCENT, TERA, Accelerator, accelerator, scaled
 from tenfold.planner.hardware.cluster import Cluster, Tier
-from tenfold.planner.hardware.schema import ClusterSection
-from tenfold.planner.hardware.table import accelerator
-from tenfold.planner.hardware.units import GIGA, MICRO, MILLI, PERCENT, TERA, scaled
+from tenfold.planner.hardware.load import ClusterSection
 
 WRAP_AT = 108
 
@@ -106,10 +104,10 @@ def _section(section: type[BaseModel], header: str, values: Mapping[str, Any]) -
         yield header
     for name, field in given.items():
         if name not in tables:
-            yield from _comment(field.description or "")
+            yield from commented(field.description or "")
             yield f"{name} = {_toml(values[name])}"
     for name, inner in tables.items():
-        yield from ["", *_comment((inner.__doc__ or "").splitlines()[0])]
+        yield from ["", *commented((inner.__doc__ or "").splitlines()[0])]
         if isinstance(values[name], list):
             yield from _list(inner, name, values[name])
         else:
@@ -119,14 +117,14 @@ def _section(section: type[BaseModel], header: str, values: Mapping[str, Any]) -
 def _list(inner: type[BaseModel], name: str, items: list[Mapping[str, Any]]) -> Iterator[str]:
     """The keys explained once, then one table an item."""
     for key, field in inner.model_fields.items():
-        yield from _comment(f"{key}: {field.description}")
+        yield from commented(f"{key}: {field.description}")
     for number, item in enumerate(items):
         yield from [""] * min(number, 1)
         yield f"[[{name}]]"
         yield from (f"{key} = {_toml(value)}" for key, value in item.items())
 
 
-def _comment(text: str) -> list[str]:
+def commented(text: str) -> list[str]:
     return textwrap.wrap(" ".join(text.split()), WRAP_AT, initial_indent="# ", subsequent_indent="# ")
 
 

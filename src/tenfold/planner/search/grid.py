@@ -13,9 +13,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from tenfold.planner.cost.layout import Layout
-from tenfold.planner.cost.numbers import Array, Numbers
-from tenfold.planner.search.question import Question
+from tenfold.planner.cost.layout import Array, Layout, Numbers
+from tenfold.planner.search.question import LayoutQuestion
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def divisors(number: int) -> list[int]:
     return small + [number // each for each in reversed(small) if each * each != number]
 
 
-def degrees(question: Question, refused: Counter[str]) -> list[Degrees]:
+def degrees(question: LayoutQuestion, refused: Counter[str]) -> list[Degrees]:
     """All that divide the shape; why others do not is counted in `refused`."""
     shape, devices = question.shape, question.site_devices
     found = []
@@ -72,7 +71,7 @@ def degrees(question: Question, refused: Counter[str]) -> list[Degrees]:
     return found
 
 
-def _misfit(question: Question, tensor: int, pipeline: int, context: int) -> str:
+def _misfit(question: LayoutQuestion, tensor: int, pipeline: int, context: int) -> str:
     """What does not divide, empty if all does. Keys and values of fewer heads than tensor ranks are held twice."""
     shape = question.shape
     if shape.heads % tensor or (shape.kv_heads % tensor and tensor % shape.kv_heads):
@@ -86,7 +85,7 @@ def _misfit(question: Question, tensor: int, pipeline: int, context: int) -> str
     return ""
 
 
-def grids(question: Question, refused: Counter[str]) -> Iterator[Grid]:
+def grids(question: LayoutQuestion, refused: Counter[str]) -> Iterator[Grid]:
     """Every layout once. Degrees that cannot share out the batch are counted in `refused`."""
     batch = question.sequences // question.sites
     groups: dict[tuple[int, int], list[Degrees]] = {}
@@ -99,7 +98,7 @@ def grids(question: Question, refused: Counter[str]) -> Iterator[Grid]:
         yield _grid(question, pipeline, data, several, batch // data)
 
 
-def _grid(question: Question, pipeline: int, data: int, several: list[Degrees], batch: int) -> Grid:
+def _grid(question: LayoutQuestion, pipeline: int, data: int, several: list[Degrees], batch: int) -> Grid:
     experts = divisors(int(question.shape.experts)) if question.experts else [1]
     bases = [
         (each.tensor, each.context, expert, micro, batch // micro)
@@ -150,7 +149,7 @@ def _axis(values: object, number: int) -> Array:
     return np.array(values, dtype=np.float64).reshape(shape)
 
 
-def _shardings(question: Question, data: int) -> list[tuple[int, int]]:
+def _shardings(question: LayoutQuestion, data: int) -> list[tuple[int, int]]:
     """ZeRO stage and data-parallel ranks of one group; 0 for all. One rank shards nothing."""
     if data == 1:
         return [(min(question.shardings), 0)]
@@ -159,7 +158,7 @@ def _shardings(question: Question, data: int) -> list[tuple[int, int]]:
     return stages + [(3, group) for group in groups]
 
 
-def _schedules(question: Question, pipeline: int) -> list[tuple[int, int]]:
+def _schedules(question: LayoutQuestion, pipeline: int) -> list[tuple[int, int]]:
     """Chunks of a stage, and whether weight gradients fill the bubble: 1F1B, ZB-H1, interleaved.
 
     Chunks divide the layers, or the layers with embedding and head as one each, evenly.

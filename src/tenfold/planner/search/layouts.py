@@ -11,20 +11,25 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from tenfold.core.errors import InputError
-from tenfold.planner.calibration import MOST_MEASURED, Calibrated
-from tenfold.planner.cost.layout import Layout
+from tenfold.planner.calibration.calibrated import MOST_MEASURED, Calibrated
+from tenfold.planner.cost.layout import Array, Layout
 from tenfold.planner.cost.memory import Memory, memory_bytes, total_bytes
-from tenfold.planner.cost.numbers import Array
 from tenfold.planner.cost.step import StepTime, step_seconds, total_seconds
-from tenfold.planner.search.figures import hardware_flops, model_flops
 from tenfold.planner.search.grid import Grid, degrees, grids
-from tenfold.planner.search.question import Question, check, constants_of, device_of
+from tenfold.planner.search.question import (
+    LayoutQuestion,
+    check_question,
+    constants_of,
+    device_of,
+    hardware_flops,
+    model_flops,
+)
 from tenfold.planner.search.sites import synchronous_seconds
 
 NINETY = 1.645
 """Standard deviations from the middle to the end of a 90% interval."""
 
-NAMED = 5
+_NAMED = 5
 """Possibilities that a message names, at most."""
 
 
@@ -54,7 +59,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundLayouts:
     """Outcome of a search."""
 
     best: tuple[Choice, ...]
@@ -75,13 +80,13 @@ class Found:
     """Micro-batch of each of `seconds`."""
 
 
-def search_layouts(question: Question, calibrated: Calibrated, *, top: int = 10) -> Found:
+def search_layouts(question: LayoutQuestion, calibrated: Calibrated, *, top: int = 10) -> FoundLayouts:
     """The `top` fastest layouts that use all devices and fit in memory.
 
     Raises InputError, in one line, when there is none and says what binds.
     """
     begin = time.perf_counter()
-    check(question)
+    check_question(question)
     refused: Counter[str] = Counter()
     tables = [_evaluate(question, calibrated, grid) for grid in grids(question, refused)]
     searched = sum(table.searched for table in tables)
@@ -90,7 +95,7 @@ def search_layouts(question: Question, calibrated: Calibrated, *, top: int = 10)
     if not feasible:
         raise InputError(_what_binds(question, tables))
     ranked = _rank(tables)
-    return Found(
+    return FoundLayouts(
         best=tuple(assess(question, layout, calibrated) for layout in ranked.layouts(top)),
         searched=searched,
         feasible=feasible,
@@ -102,7 +107,7 @@ def search_layouts(question: Question, calibrated: Calibrated, *, top: int = 10)
     )
 
 
-def assess(question: Question, layout: Layout, calibrated: Calibrated) -> Choice:
+def assess(question: LayoutQuestion, layout: Layout, calibrated: Calibrated) -> Choice:
     """The forecast of one layout of the whole cluster, whether it fits or not."""
     inside = replace(layout, data=layout.data / question.sites)
     constants = constants_of(question, calibrated)
@@ -131,7 +136,7 @@ def assess(question: Question, layout: Layout, calibrated: Calibrated) -> Choice
     )
 
 
-def alone(choice: Choice, question: Question, calibrated: Calibrated) -> float:
+def alone_seconds(choice: Choice, question: LayoutQuestion, calibrated: Calibrated) -> float:
     """Seconds of a step of one site that waits for no other."""
     constants = constants_of(question, calibrated)
     return choice.seconds - synchronous_seconds(question, constants)
@@ -153,7 +158,7 @@ class _Table:
     least_memory: float
 
 
-def _evaluate(question: Question, calibrated: Calibrated, grid: Grid) -> _Table:
+def _evaluate(question: LayoutQuestion, calibrated: Calibrated, grid: Grid) -> _Table:
     shape = grid.allowed.shape
     memory = np.broadcast_to(
         total_bytes(question.shape, grid.layout, calibrated.memory_constants(question.framework)), shape
@@ -213,7 +218,7 @@ def _rank(tables: Sequence[_Table]) -> _Ranking:
     return _Ranking(tables, seconds[order], owner[order], row[order])
 
 
-def _what_binds(question: Question, tables: Sequence[_Table]) -> str:
+def _what_binds(question: LayoutQuestion, tables: Sequence[_Table]) -> str:
     where = "one device" if question.cluster.devices == 1 else f"{question.cluster.devices:,} devices"
     if not tables:
         return _batch_binds(question, where)
@@ -225,7 +230,7 @@ def _what_binds(question: Question, tables: Sequence[_Table]) -> str:
     )
 
 
-def _batch_binds(question: Question, where: str) -> str:
+def _batch_binds(question: LayoutQuestion, where: str) -> str:
     """Degrees there are always some, as each may be 1; but each asks for a batch that its data-parallel ranks share."""
     ranks = sorted({each.data * question.sites for each in degrees(question, Counter())})
     if ranks[0] > question.sequences:
@@ -233,8 +238,8 @@ def _batch_binds(question: Question, where: str) -> str:
             f"a batch of {question.sequences} sequences is too small for {where}: with this shape at least "
             f"{ranks[0]:,} of them work on sequences of their own"
         )
-    several = " or ".join(f"{each:,}" for each in ranks[:NAMED])
-    more = " or more" if len(ranks) > NAMED else ""
+    several = " or ".join(f"{each:,}" for each in ranks[:_NAMED])
+    more = " or more" if len(ranks) > _NAMED else ""
     return (
         f"a batch of {question.sequences} sequences does not divide over {where}: it must be a multiple of "
         f"{several}{more}"

@@ -5,11 +5,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from tenfold.core.errors import InputError
-from tenfold.planner.calibration import Calibrated
-from tenfold.planner.cost.constants import Constants
-from tenfold.planner.cost.device import Device, Hop
-from tenfold.planner.cost.shape import Shape
-from tenfold.planner.hardware import Cluster, Precision
+from tenfold.planner.calibration.calibrated import Calibrated
+from tenfold.planner.cost.device import Constants, Device, Hop
+from tenfold.planner.cost.layout import Layout, Numbers, Shape
+from tenfold.planner.hardware.accelerator import Precision
+from tenfold.planner.hardware.cluster import Cluster
 
 MEMORY_SHARE = 0.94
 """Of a device's memory that a forecast may fill: 75 of 80 GB. Allocators need the rest."""
@@ -18,7 +18,7 @@ NO_ZERO_BUBBLE = frozenset({"llm-foundry", "maxtext", "megatron-core", "megatron
 
 
 @dataclass(frozen=True)
-class Question:
+class LayoutQuestion:
     """One shape on one cluster. A cluster of several sites runs data-parallel across them, in step."""
 
     shape: Shape
@@ -71,7 +71,7 @@ class Question:
         return float(self.shape.experts) > 0
 
 
-def check(question: Question) -> None:
+def check_question(question: LayoutQuestion) -> None:
     """Raises InputError, in one line, where no layout could be an answer."""
     _check_shape(question.shape)
     _check_cluster(question)
@@ -105,7 +105,7 @@ def _check_shape(shape: Shape) -> None:
         raise InputError(f"shape: experts_per_token = {shape.experts_per_token:g} of {shape.experts:g} experts")
 
 
-def _check_cluster(question: Question) -> None:
+def _check_cluster(question: LayoutQuestion) -> None:
     cluster = question.cluster
     if cluster.devices < 1 or not cluster.sites or not cluster.tiers:
         raise InputError(f"{cluster.name}: a cluster has at least one device, one site and one tier")
@@ -122,7 +122,7 @@ def _check_cluster(question: Question) -> None:
         )
 
 
-def device_of(question: Question) -> Device:
+def device_of(question: LayoutQuestion) -> Device:
     """Rates of one device of the cluster, and the tiers of its site."""
     chip = question.cluster.accelerator
     peaks = chip.peak_flops
@@ -137,6 +137,27 @@ def device_of(question: Question) -> Device:
     )
 
 
-def constants_of(question: Question, calibrated: Calibrated) -> Constants:
+def constants_of(question: LayoutQuestion, calibrated: Calibrated) -> Constants:
     """Of time, for the question's framework, accelerator and kind of model."""
     return calibrated.constants(question.framework, question.cluster.accelerator.name, experts=question.experts)
+
+
+def model_flops(question: LayoutQuestion) -> float:
+    """Of one step: 6 for each multiplying parameter and token, and causal attention; nothing computed again."""
+    return float(question.shape.training_flops_per_token) * question.tokens
+
+
+def hardware_flops(question: LayoutQuestion, layout: Layout) -> float:
+    """With what recomputation adds: the attention's forward pass if selective, that of all layers if full.
+
+    What fused attention computes again inside its backward pass is not counted, as nobody does.
+    """
+    return model_flops(question) + float(_again(question, float(layout.recomputation))) * question.tokens
+
+
+def _again(question: LayoutQuestion, recomputation: float) -> Numbers:
+    shape = question.shape
+    attention = 2 * shape.layers * shape.heads * shape.head_dim * shape.context
+    if recomputation == 2:
+        return 2 * (shape.active_parameters - shape.embedding_parameters) + attention
+    return attention if recomputation == 1 else 0.0

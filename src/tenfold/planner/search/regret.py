@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.planner.calibration import Calibrated
-from tenfold.planner.cost.numbers import Array
-from tenfold.planner.search.layouts import NINETY, Found
-from tenfold.planner.search.question import Question
+from tenfold.planner.calibration.calibrated import Calibrated
+from tenfold.planner.cost.layout import Array
+from tenfold.planner.search.layouts import NINETY, FoundLayouts
+from tenfold.planner.search.question import LayoutQuestion
 
 TENSOR_SPREAD, MICRO_BATCH_SPREAD, OWN_SPREAD = 0.07, 0.05, 0.04
 """Standard deviations of the parts, in logarithms of forecast over measured.
@@ -49,7 +49,9 @@ class Regret:
         return self.after[0]
 
 
-def regret(found: Found, question: Question, calibrated: Calibrated, *, draws: int = 1000, seed: int = 0) -> Regret:
+def regret(
+    found: FoundLayouts, question: LayoutQuestion, calibrated: Calibrated, *, draws: int = 1000, seed: int = 0
+) -> Regret:
     """Draw the errors of all layouts that might be the fastest, `draws` times."""
     pool = min(POOL, int(np.searchsorted(found.seconds, found.seconds[0] * FARTHEST)))
     forecast = found.seconds[:pool]

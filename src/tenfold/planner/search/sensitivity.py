@@ -5,17 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tenfold.core.errors import InputError
-from tenfold.planner.calibration import Calibrated
-from tenfold.planner.hardware import Accelerator, Cluster
+from tenfold.planner.calibration.calibrated import Calibrated
+from tenfold.planner.hardware.accelerator import Accelerator
+from tenfold.planner.hardware.cluster import Cluster
 from tenfold.planner.search.layouts import Choice, search_layouts
-from tenfold.planner.search.question import Question
+from tenfold.planner.search.question import LayoutQuestion
 
-STEP = 1.2
+_STEP = 1.2
 """What most properties are multiplied with, and divided by."""
 
 
 @dataclass(frozen=True)
-class Effect:
+class LeverEffect:
     """What one change does to the time that a given number of tokens takes."""
 
     what: str
@@ -29,12 +30,12 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Lever:
+class MachineLever:
     """A property, made better and worse."""
 
     what: str
-    better: Effect
-    worse: Effect
+    better: LeverEffect
+    worse: LeverEffect
 
     @property
     def reach(self) -> float:
@@ -42,10 +43,10 @@ class Lever:
         return self.worse.days - self.better.days
 
 
-Change = Callable[[Question, float], Question]
+QuestionChange = Callable[[LayoutQuestion, float], LayoutQuestion]
 
 
-def sensitivity(question: Question, calibrated: Calibrated) -> list[Lever]:
+def sensitivity(question: LayoutQuestion, calibrated: Calibrated) -> list[MachineLever]:
     """Each lever of the machine and of the batch, those that gain most first.
 
     Days are those of a fixed number of tokens, so that a larger batch counts by its tokens. Raises InputError where the
@@ -56,15 +57,17 @@ def sensitivity(question: Question, calibrated: Calibrated) -> list[Lever]:
     return sorted(levers, key=lambda lever: lever.better.days)
 
 
-def say(effect: Effect) -> str:
+def effect_line(effect: LeverEffect) -> str:
     """One line: "+20% network bandwidth = -6.0% days"."""
     if math.isinf(effect.days):
         return f"{effect.change} {effect.what}: nothing fits"
     return f"{effect.change} {effect.what} = {effect.days:+.1%} days"
 
 
-def _lever(what: str, change: Change, factor: float, question: Question, base: Choice, calibrated: Calibrated) -> Lever:
-    return Lever(
+def _lever(
+    what: str, change: QuestionChange, factor: float, question: LayoutQuestion, base: Choice, calibrated: Calibrated
+) -> MachineLever:
+    return MachineLever(
         what,
         better=_effect(what, change, factor, question, base, calibrated),
         worse=_effect(what, change, 1 / factor, question, base, calibrated),
@@ -72,13 +75,13 @@ def _lever(what: str, change: Change, factor: float, question: Question, base: C
 
 
 def _effect(
-    what: str, change: Change, factor: float, question: Question, base: Choice, calibrated: Calibrated
-) -> Effect:
+    what: str, change: QuestionChange, factor: float, question: LayoutQuestion, base: Choice, calibrated: Calibrated
+) -> LeverEffect:
     try:
         best = search_layouts(change(question, factor), calibrated, top=1).best[0]
     except InputError:
-        return Effect(what, _said(factor), factor, math.inf, None)
-    return Effect(what, _said(factor), factor, base.tokens_per_second / best.tokens_per_second - 1, best)
+        return LeverEffect(what, _said(factor), factor, math.inf, None)
+    return LeverEffect(what, _said(factor), factor, base.tokens_per_second / best.tokens_per_second - 1, best)
 
 
 def _said(factor: float) -> str:
@@ -87,37 +90,37 @@ def _said(factor: float) -> str:
     return f"{factor - 1:+.0%}"
 
 
-def _levers(question: Question) -> list[tuple[str, Change, float]]:
+def _levers(question: LayoutQuestion) -> list[tuple[str, QuestionChange, float]]:
     """Name, change, and the factor that makes it better. Only what the machine has."""
     cluster = question.cluster
-    levers: list[tuple[str, Change, float]] = [
-        ("FLOP/s", _chip(_flops), STEP),
-        ("memory", _chip(_memory), STEP),
-        ("memory bandwidth", _chip(_memory_bandwidth), STEP),
+    levers: list[tuple[str, QuestionChange, float]] = [
+        ("FLOP/s", _chip(_flops), _STEP),
+        ("memory", _chip(_memory), _STEP),
+        ("memory bandwidth", _chip(_memory_bandwidth), _STEP),
     ]
     if cluster.devices > 1:
         levers += [
-            ("link bandwidth", _cluster(lambda cluster, factor: _bandwidth(cluster, factor, 0, 1)), STEP),
+            ("link bandwidth", _cluster(lambda cluster, factor: _bandwidth(cluster, factor, 0, 1)), _STEP),
             ("latency of collectives", _cluster(_latency), 0.5),
         ]
     if len(cluster.tiers) > 1:
         end = len(cluster.tiers)
         levers.append(
-            ("network bandwidth", _cluster(lambda cluster, factor: _bandwidth(cluster, factor, 1, end)), STEP)
+            ("network bandwidth", _cluster(lambda cluster, factor: _bandwidth(cluster, factor, 1, end)), _STEP)
         )
     if len(cluster.tiers) > 2:
-        levers.append(("bandwidth of the outermost tier", _cluster(_outermost), STEP))
+        levers.append(("bandwidth of the outermost tier", _cluster(_outermost), _STEP))
     if cluster.wide is not None and question.sites > 1:
-        levers.append(("bandwidth between sites", _cluster(_wide), STEP))
+        levers.append(("bandwidth between sites", _cluster(_wide), _STEP))
     levers.append(("global batch, each token worth the same", _batch, 2.0))
     return levers
 
 
-def _chip(change: Callable[[Accelerator, float], Accelerator]) -> Change:
+def _chip(change: Callable[[Accelerator, float], Accelerator]) -> QuestionChange:
     return _cluster(lambda cluster, factor: replace(cluster, accelerator=change(cluster.accelerator, factor)))
 
 
-def _cluster(change: Callable[[Cluster, float], Cluster]) -> Change:
+def _cluster(change: Callable[[Cluster, float], Cluster]) -> QuestionChange:
     return lambda question, factor: replace(question, cluster=change(question.cluster, factor))
 
 
@@ -154,5 +157,5 @@ def _wide(cluster: Cluster, factor: float) -> Cluster:
     return replace(cluster, wide=replace(cluster.wide, bandwidth=cluster.wide.bandwidth * factor))
 
 
-def _batch(question: Question, factor: float) -> Question:
+def _batch(question: LayoutQuestion, factor: float) -> LayoutQuestion:
     return replace(question, sequences=max(1, round(question.sequences * factor)))

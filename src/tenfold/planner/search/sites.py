@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tenfold.core.errors import InputError
-from tenfold.planner.calibration import Calibrated
-from tenfold.planner.cost.constants import Constants
-from tenfold.planner.hardware import Wide
-from tenfold.planner.search.question import Question, constants_of
+from tenfold.planner.calibration.calibrated import Calibrated
+from tenfold.planner.cost.device import Constants
+from tenfold.planner.hardware.cluster import Wide
+from tenfold.planner.search.question import LayoutQuestion, constants_of
 
 INNER_STEPS = (1, 2, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
 BITS = (32, 16, 8, 4)
@@ -69,7 +69,7 @@ class Joined:
         return (self.inner_seconds + self.synchronous_exposed) / self.seconds
 
 
-def synchronous_seconds(question: Question, constants: Constants) -> float:
+def synchronous_seconds(question: LayoutQuestion, constants: Constants) -> float:
     """What one step waits for gradients summed over the sites at every step (plain data parallelism); 0 with one site.
 
     As much of it is hidden as of any reduction of gradients.
@@ -81,7 +81,7 @@ def synchronous_seconds(question: Question, constants: Constants) -> float:
     return share * _under_way(question, moved, constants)
 
 
-def join_sites(question: Question, inner_seconds: float, calibrated: Calibrated, exchange: Exchange) -> Joined:
+def join_sites(question: LayoutQuestion, inner_seconds: float, calibrated: Calibrated, exchange: Exchange) -> Joined:
     """What an exchange costs when a site alone needs `inner_seconds` for its part of a step.
 
     `Choice.seconds` of a cluster of several sites includes the waiting of plain data parallelism; `alone` takes it out.
@@ -107,7 +107,7 @@ def join_sites(question: Question, inner_seconds: float, calibrated: Calibrated,
     )
 
 
-def choose_exchange(question: Question, inner_seconds: float, calibrated: Calibrated) -> Joined:
+def choose_exchange(question: LayoutQuestion, inner_seconds: float, calibrated: Calibrated) -> Joined:
     """The fewest inner steps, then the most bits, at which at most HIDDEN of a step is lost to waiting.
 
     Raises InputError where even the most inner steps in the fewest bits leave more.
@@ -124,19 +124,19 @@ def choose_exchange(question: Question, inner_seconds: float, calibrated: Calibr
     )
 
 
-def _usual(question: Question, inner: int, bits: int) -> Exchange:
+def _usual(question: LayoutQuestion, inner: int, bits: int) -> Exchange:
     """Fragments of a few layers, each under way until the next one starts, but not too long."""
     fragments = max(1, min(inner, round(float(question.shape.layers) / FRAGMENT_LAYERS)))
     return Exchange(inner, fragments, bits, min(MOST_OVERLAP, inner // fragments))
 
 
-def exchanged_bytes(question: Question, element_bytes: float) -> float:
+def exchanged_bytes(question: LayoutQuestion, element_bytes: float) -> float:
     """Bytes that one site sends for all parameters once: 2 (n − 1) / n of them, half to where they are merged and half
     what it has merged. A ring and syncers spread over the sites are alike in this."""
     return 2 * float(question.shape.parameters) * element_bytes * (1 - 1 / question.sites)
 
 
-def wide_bandwidth(question: Question, constants: Constants) -> float:
+def wide_bandwidth(question: LayoutQuestion, constants: Constants) -> float:
     """Bytes/s of one site that reach the others: as much of the line as collectives reach of a network, at most all.
 
     Raises InputError for one site, or where nothing joins them.
@@ -144,12 +144,12 @@ def wide_bandwidth(question: Question, constants: Constants) -> float:
     return _wide(question).bandwidth * float(np.minimum(constants.network_efficiency, 1.0))
 
 
-def _under_way(question: Question, moved: float, constants: Constants) -> float:
+def _under_way(question: LayoutQuestion, moved: float, constants: Constants) -> float:
     """There and back again."""
     return moved / wide_bandwidth(question, constants) + 2 * _wide(question).latency
 
 
-def _wide(question: Question) -> Wide:
+def _wide(question: LayoutQuestion) -> Wide:
     wide = question.cluster.wide
     if question.sites == 1 or wide is None:
         raise InputError(f"{question.cluster.name} is one site; an exchange is between several")
@@ -158,7 +158,7 @@ def _wide(question: Question) -> Wide:
     return wide
 
 
-def _check(question: Question, exchange: Exchange) -> None:
+def _check(question: LayoutQuestion, exchange: Exchange) -> None:
     _wide(question)
     if not 1 <= exchange.fragments <= exchange.inner_steps:
         raise InputError(

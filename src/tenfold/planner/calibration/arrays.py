@@ -1,0 +1,183 @@
+"""Measured runs as the cost model takes them: one array for each field, and the labels that deviations go by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tenfold.core.errors import InputError
+from tenfold.planner.calibration.runs import MeasuredRun
+from tenfold.planner.cost.device import Constants, Device, Hop
+from tenfold.planner.cost.layout import Array, Layout, Shape
+from tenfold.planner.cost.step import step_seconds
+from tenfold.planner.hardware.accelerator import Precision, accelerator
+from tenfold.planner.hardware.cluster import Cluster, default_cluster
+
+LEVELS: tuple[str, ...] = ("framework", "site", "accelerator", "release", "experts")
+"""Deviations that are added up, in natural logarithms."""
+
+
+def shapes_of(runs: Sequence[MeasuredRun]) -> Shape:
+    """Shapes of runs, one array a field: shape (runs,)."""
+    return Shape(**_columns(Shape, [run.shape for run in runs]))
+
+
+def layouts_of(runs: Sequence[MeasuredRun]) -> Layout:
+    """Layouts of runs, one array a field: shape (runs,)."""
+    return Layout(**_columns(Layout, [run.layout for run in runs]))
+
+
+def _columns(kind: type[Shape] | type[Layout], records: Sequence[Shape | Layout]) -> dict[str, Array]:
+    return {each.name: np.array([getattr(one, each.name) for one in records], np.float64) for each in fields(kind)}
+
+
+def devices_of(runs: Sequence[MeasuredRun]) -> Device:
+    """Devices of runs, in the clusters that their hardware's name stands for. Raises InputError for an unknown one."""
+    known: dict[tuple[str, float], Cluster] = {}
+    for run in runs:
+        key = (run.hardware, run.devices)
+        if key not in known:
+            known[key] = default_cluster(run.hardware, round(run.devices))
+    clusters = [known[run.hardware, run.devices] for run in runs]
+    return Device(
+        matmul_flops=np.array([_peak(c, run.precision) for c, run in zip(clusters, runs, strict=True)]),
+        attention_flops=np.array([_peak(c, _sixteen(run.precision)) for c, run in zip(clusters, runs, strict=True)]),
+        memory_bandwidth=np.array([c.accelerator.memory_bandwidth for c in clusters]),
+        hops=tuple(_hop(clusters, number) for number in range(2)),
+    )
+
+
+def _sixteen(precision: Precision) -> Precision:
+    """What attention, embeddings and logits are computed in."""
+    return "fp32" if precision == "fp32" else "bf16"
+
+
+def _peak(cluster: Cluster, precision: Precision) -> float:
+    """Of the cluster's accelerator; bf16 and fp16 stand for each other where one is missing (V100 has no bf16)."""
+    peaks = cluster.accelerator.peak_flops
+    either: tuple[Precision, ...] = ("bf16", "fp16") if precision in ("bf16", "fp16") else (precision,)
+    found = [peaks[each] for each in sorted(either, key=lambda each: each != precision) if each in peaks]
+    if not found:
+        raise InputError(f"{cluster.accelerator.name} has no published peak in {precision}; it has {', '.join(peaks)}")
+    return float(found[0])
+
+
+def _hop(clusters: Sequence[Cluster], number: int) -> Hop:
+    """Of each cluster the tier with this number; where there are fewer, the last, which joins all."""
+    tiers = [cluster.tiers[min(number, len(cluster.tiers) - 1)] for cluster in clusters]
+    return Hop(
+        devices=np.array([float(tier.devices) for tier in tiers]),
+        bandwidth=np.array([tier.usable_bandwidth for tier in tiers]),
+        latency=np.array([tier.latency for tier in tiers]),
+    )
+
+
+MOST_OF_A_FAMILY = 300
+"""Runs that one family counts as, at most: sweeps of neighbouring layouts say less than their number."""
+NOISY = {"nanotron": 100}
+"""Fewer for a sweep whose repeats of one configuration differ by 1.7 times."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunLevels:
+    """For each run the labels that its deviations go by."""
+
+    labels: Mapping[str, Sequence[str]]
+
+    def __len__(self) -> int:
+        return len(self.labels[LEVELS[0]])
+
+    def take(self, chosen: npt.NDArray[np.bool_]) -> "RunLevels":
+        """Some of the runs, by a mask."""
+        kept = {
+            level: [x for x, keep in zip(labels, chosen, strict=True) if keep] for level, labels in self.labels.items()
+        }
+        return RunLevels(kept)
+
+
+@dataclass(frozen=True)
+class MeasuredRuns:
+    """Runs whose step time was measured."""
+
+    runs: tuple[MeasuredRun, ...]
+    shape: Shape
+    layout: Layout
+    device: Device
+    seconds: Array
+    levels: RunLevels
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    @property
+    def families(self) -> list[str]:
+        """What accuracy is reported by."""
+        return [family_of(run) for run in self.runs]
+
+    @property
+    def weights(self) -> Array:
+        """How much each run counts in a fit."""
+        families = np.array(self.families)
+        sizes = {family: int(np.sum(families == family)) for family in set(families)}
+        return np.array([min(1.0, NOISY.get(f, MOST_OF_A_FAMILY) / sizes[f]) for f in families])
+
+    def model(self, constants: Constants) -> Array:
+        """Forecast seconds of a step."""
+        return np.asarray(step_seconds(self.shape, self.layout, self.device, constants).total, dtype=np.float64)
+
+    def take(self, chosen: npt.NDArray[np.bool_]) -> "MeasuredRuns":
+        """Some of the runs, by a mask."""
+        runs = tuple(run for run, keep in zip(self.runs, chosen, strict=True) if keep)
+        return MeasuredRuns(
+            runs,
+            _take(self.shape, chosen),
+            _take(self.layout, chosen),
+            _take(self.device, chosen),
+            self.seconds[chosen],
+            self.levels.take(chosen),
+        )
+
+
+def measured_runs(runs: Sequence[MeasuredRun]) -> MeasuredRuns:
+    """Those of `runs` that have a step time."""
+    chosen = tuple(run for run in runs if run.step_seconds is not None)
+    seconds = np.array([run.step_seconds for run in chosen], dtype=np.float64)
+    return MeasuredRuns(chosen, shapes_of(chosen), layouts_of(chosen), devices_of(chosen), seconds, levels_of(chosen))
+
+
+def levels_of(runs: Sequence[MeasuredRun]) -> RunLevels:
+    """Labels of framework, site, accelerator and release."""
+    return RunLevels(
+        {
+            "framework": [run.framework for run in runs],
+            "site": [f"{run.group}/{run.hardware}" for run in runs],
+            "accelerator": [accelerator(run.hardware).name for run in runs],
+            "release": [f"{run.group}/{run.release}" for run in runs],
+            "experts": ["with" if run.experts else "without" for run in runs],
+        }
+    )
+
+
+def family_of(run: MeasuredRun) -> str:
+    """The group, told apart by scale or precision where its rows were measured in distinct ways."""
+    if run.group == "vtrain":
+        return "vtrain single node" if run.devices <= 8 else "vtrain multi node"
+    if run.group == "dgxc":
+        return f"dgxc {run.precision}"
+    return run.group or "rows without a group"
+
+
+def _take(record: T, chosen: npt.NDArray[np.bool_]) -> T:
+    """Of every array in a dataclass of arrays, the chosen ones."""
+    kept: dict[str, object] = {}
+    for each in fields(record):  # type: ignore[arg-type]
+        value = getattr(record, each.name)
+        if isinstance(value, np.ndarray):
+            value = value[chosen]
+        elif isinstance(value, tuple):
+            value = tuple(_take(part, chosen) for part in value)
+        kept[each.name] = value
+    return type(record)(**kept)

@@ -1,0 +1,236 @@
+"""A planner against measured runs, beside what it has to beat: constant model FLOP/s utilisation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tenfold.core.errors import InputError
+from tenfold.planner.calibration.arrays import MeasuredRuns, measured_runs
+from tenfold.planner.calibration.calibrated import (
+    Calibrated,
+    Told,
+    held_out,
+    shipped_calibration,
+    unseen_widths,
+    width_group,
+)
+from tenfold.planner.calibration.fit import fit_constants, memory_held_out
+from tenfold.planner.calibration.forecasts import (
+    FamilySummary,
+    RelativeErrors,
+    RowForecast,
+    family_table,
+    forecast_memory_parts,
+    forecast_rows,
+    relative_errors,
+)
+from tenfold.planner.calibration.runs import MeasuredRun, SkippedRow, read_runs
+from tenfold.planner.cost.layout import Array
+
+
+def constant_mfu_seconds(measured: MeasuredRuns, keys: Sequence[str]) -> Array:
+    """Step time of each run if its family always had the utilisation of the median of its runs with other `keys`.
+
+    Where a family has no others, all families' runs stand in; nan if there are none either.
+    """
+    families, key = np.array(measured.families), np.array(keys)
+    ideal = _ideal_seconds(measured)
+    slower = measured.seconds / ideal
+    told = np.empty(len(measured))
+    for family, each in sorted(set(zip(families, key, strict=True))):
+        here = (families == family) & (key == each)
+        others = (families == family) & (key != each)
+        known = slower[others if others.any() else key != each]
+        told[here] = ideal[here] * (np.median(known) if len(known) else np.nan)
+    return told
+
+
+def _ideal_seconds(measured: MeasuredRuns) -> Array:
+    """At full utilisation, with the bubble (p − 1) / (v · m)."""
+    layout, shape = measured.layout, measured.shape
+    flops = layout.sequences * shape.context * shape.training_flops_per_token
+    bubble = (layout.pipeline - 1) / (layout.interleaving * layout.accumulation)
+    return np.asarray(flops / (measured.device.matmul_flops * layout.devices) * (1 + bubble))
+
+
+HeldOut = Literal["shape", "source", "scale"]
+HELD_OUT: tuple[HeldOut, ...] = ("shape", "source", "scale")
+_SHOWN = 40  # rows that are printed one by one
+_SPAN = 4  # a family whose largest runs are to be told from its smaller ones has at least this range of sizes
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every row's forecast, the rows that cannot be modelled, and a summary by family."""
+
+    answers: list[RowForecast]
+    skipped: list[SkippedRow]
+    families: list[FamilySummary]
+    held_out: HeldOut | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "held_out": self.held_out,
+            "rows": [each.to_dict() for each in self.answers],
+            "skipped": [vars(each) for each in self.skipped],
+            "families": [each.to_dict() for each in self.families],
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        how = {
+            None: "with the calibration that comes with tenfold (which has seen the published rows)",
+            "shape": "each model shape forecast by a calibration that has not seen it",
+            "source": "each source forecast by a calibration that has not seen it",
+            "scale": "each family's largest runs forecast by a calibration that has not seen them",
+        }[self.held_out]
+        lines = [f"{len(self.answers)} rows, {how}"]
+        if len(self.answers) <= _SHOWN:
+            lines += [row_line(each) for each in self.answers] + [""]
+        lines += family_table(self.families) if self.families else ["no row has a measured step time"]
+        if self.skipped:
+            lines.append(
+                f"{len(self.skipped)} rows left out: row {self.skipped[0].name}: {self.skipped[0].reason}; ..."
+            )
+        return lines
+
+
+def row_line(told: RowForecast) -> str:
+    """One row's forecast for people."""
+    line = f"row {told.row:>6}  {told.model:24.24}  {told.step_seconds:9.4g} s ({told.low:.4g} to {told.high:.4g})"
+    line += f"  {told.memory_bytes / 1e9:6.1f} GB" + ("  OUT OF MEMORY" if told.out_of_memory else "")
+    line += f"  measured {told.measured_seconds:.4g} s, {told.error:+.1%}" if told.error is not None else ""
+    return line + ("  extrapolation" if told.extrapolation else "")
+
+
+def evaluate_rows(path: Path, out: HeldOut | None = None, told: Told = lambda done, of: None) -> Evaluation:
+    """Forecast the rows of a CSV file. With `out`, constants are fitted to the file's own other rows.
+
+    Raises InputError when a row is not what it must be, or when nothing is left to fit.
+    """
+    runs, skipped = read_runs(path)
+    if not runs:
+        raise InputError(f"{path}: no row that can be modelled ({_why(skipped)})")
+    calibrated = shipped_calibration()
+    known = measured_runs(runs)
+    if out is None:
+        answers = forecast_rows(runs, calibrated)
+        return Evaluation(answers, skipped, _summaries(known, _seen(known, answers, calibrated)), None)
+    chosen = _chosen(known, out, path)
+    unseen = _unseen(known, chosen, out, told)
+    kept = known.take(chosen)
+    answers = forecast_rows(kept.runs, calibrated, unseen.seconds, unseen.widths)
+    return Evaluation(answers, skipped, _summaries(kept, unseen), out)
+
+
+@dataclass(frozen=True)
+class _Forecasts:
+    """Of measured runs, shape (runs,) each."""
+
+    seconds: Array
+    widths: Array | None
+    """Half-widths of the 90% interval, in logarithms; None where no residual of runs that were not fitted gives one."""
+    plain: Array
+    """Constant utilisation."""
+    memory: Array | None
+    """Bytes; nan where no memory was measured. None where none was forecast without having been fitted to."""
+
+
+def key_of(run: MeasuredRun, out: HeldOut | None) -> str:
+    """What runs are held out together by: a repository or page as a whole, or a model shape."""
+    return run.source.split(" ")[0] if out == "source" else run.shape_key
+
+
+def _seen(known: MeasuredRuns, answers: Sequence[RowForecast], calibrated: Calibrated) -> _Forecasts:
+    """By the calibration that comes with tenfold."""
+    seconds = np.array([each.step_seconds for each in answers if each.measured_seconds is not None])
+    return _Forecasts(
+        seconds,
+        np.array([calibrated.half_width(r.framework, r.devices, experts=r.experts) for r in known.runs]),
+        constant_mfu_seconds(known, [run.name for run in known.runs]),
+        np.asarray(forecast_memory_parts(known.runs, calibrated).total, dtype=np.float64)
+        if len(known)
+        else np.empty(0),
+    )
+
+
+def _unseen(known: MeasuredRuns, chosen: npt.NDArray[np.bool_], out: HeldOut, told: Told) -> _Forecasts:
+    """Of the chosen runs, by constants that were fitted without them."""
+    if out == "scale":
+        rest, these = known.take(~chosen), known.take(chosen)
+        seconds = these.model(
+            fit_constants(rest.model, rest.seconds, rest.levels, rest.weights).constants(these.levels)
+        )
+        plain = constant_mfu_seconds(known, ["largest" if each else "rest" for each in chosen])
+        return _Forecasts(seconds, None, plain[chosen], None)
+    keys = [key_of(run, out) for run in known.runs]
+    seconds = held_out(known, lambda run: key_of(run, out), told)
+    groups = [width_group(run.framework, run.experts) for run in known.runs]
+    widths = unseen_widths(np.log(seconds / known.seconds), groups, keys)
+    return _Forecasts(seconds, widths, constant_mfu_seconds(known, keys), _unseen_memory(known, out))
+
+
+def _unseen_memory(known: MeasuredRuns, out: HeldOut) -> Array:
+    """By constants fitted to the framework's other shapes or sources, or counted where it has no others."""
+    bytes_ = np.full(len(known), np.nan)
+    seen = np.array([run.memory_bytes is not None for run in known.runs])
+    for framework in sorted({run.framework for run in known.runs}):
+        own = seen & np.array([run.framework == framework for run in known.runs])
+        if own.any():
+            bytes_[own] = memory_held_out(known.take(own).runs, lambda run: key_of(run, out))
+    return bytes_
+
+
+def _why(skipped: Sequence[SkippedRow]) -> str:
+    return f"row {skipped[0].name}: {skipped[0].reason}" if skipped else "the table is empty"
+
+
+def _chosen(known: MeasuredRuns, out: HeldOut, path: Path) -> npt.NDArray[np.bool_]:
+    """Which runs are forecast."""
+    different = {key_of(run, out) for run in known.runs}
+    if out != "scale":
+        if len(different) < 2:
+            raise InputError(f"{path}: all measured rows have one {out}; nothing is left to fit when it is held out")
+        return np.ones(len(known), dtype=bool)
+    families, devices = np.array(known.families), np.array([run.devices for run in known.runs])
+    chosen = np.zeros(len(known), dtype=bool)
+    for family in set(families):
+        here = families == family
+        if devices[here].max() >= _SPAN * devices[here].min():
+            chosen |= here & (devices == devices[here].max())
+    if not chosen.any():
+        raise InputError(f"{path}: no family spans {_SPAN} times in n_gpus; hold out shape or source instead")
+    return chosen
+
+
+def _summaries(known: MeasuredRuns, told: _Forecasts) -> list[FamilySummary]:
+    families = np.array(known.families)
+    return [
+        _summary(family, known.take(families == family), told, families == family) for family in sorted(set(families))
+    ]
+
+
+def _summary(family: str, own: MeasuredRuns, told: _Forecasts, chosen: npt.NDArray[np.bool_]) -> FamilySummary:
+    seconds, plain = told.seconds[chosen], told.plain[chosen]
+    inside = None
+    if told.widths is not None:
+        inside = float(np.mean(np.abs(np.log(seconds / own.seconds)) <= told.widths[chosen]))
+    return FamilySummary(
+        family=family,
+        time=relative_errors(seconds, own.seconds),
+        coverage=inside,
+        constant_mfu=relative_errors(plain, own.seconds) if np.isfinite(plain).all() else None,
+        memory=None if told.memory is None else _memory(own, told.memory[chosen]),
+    )
+
+
+def _memory(own: MeasuredRuns, bytes_: Array) -> RelativeErrors | None:
+    seen = np.array([run.memory_bytes is not None for run in own.runs])
+    if not seen.any():
+        return None
+    return relative_errors(bytes_[seen], np.array([run.memory_bytes for run in own.runs], dtype=np.float64)[seen])

@@ -1,0 +1,71 @@
+"""What a person should know about a plan beside its figures: cost, strangers among the runs, risk, several sites."""
+
+from tenfold.core.errors import InputError
+from tenfold.planner.calibration.calibrated import Calibrated
+from tenfold.planner.fleet.curves import goodput_of
+from tenfold.planner.fleet.run import DAY, FleetRun
+from tenfold.planner.hardware.cluster import Cluster
+from tenfold.planner.search.layouts import Choice
+from tenfold.planner.search.question import LayoutQuestion
+from tenfold.planner.search.regret import Regret
+from tenfold.planner.search.sites import choose_exchange
+
+LEAST_GOODPUT = 0.001
+"""Share of the time that trains below which a run is said to get nowhere."""
+
+
+def cost_notes(choice: Choice, tokens: float, cluster: Cluster, run: FleetRun | None) -> list[str]:
+    """Days, dollars and energy of training on `tokens` (0: not published), with what failures of `run` leave."""
+    if not tokens:
+        return []
+    share = goodput_of(run)(cluster.devices) if run else 1.0
+    if share < LEAST_GOODPUT:
+        return ["with these failures training in step never gets anywhere on so many devices"]
+    days = tokens / choice.tokens_per_second / share / DAY
+    low, high = days * choice.low / choice.seconds, days * choice.high / choice.seconds
+    line = f"{days:.3g} days ({low:.3g} to {high:.3g}) for the {tokens / 1e12:.3g} T tokens it was trained on"
+    line += f", at a goodput of {share:.1%}" if run else ", failures left out (--simulate counts them)"
+    return [line + _spent(days * 24 * cluster.devices, cluster)]
+
+
+def _spent(device_hours: float, cluster: Cluster) -> str:
+    """Dollars and energy, as far as price and power are known."""
+    text = f"; ${device_hours * cluster.price_per_device_hour:,.0f}" if cluster.price_per_device_hour else ""
+    if cluster.accelerator.power_watts:
+        watts = cluster.accelerator.power_watts * cluster.power_usage_effectiveness
+        text += f"; {device_hours * watts / 1e9:,.3g} GWh at full power of the accelerators and the site's overhead"
+    return text
+
+
+def stranger_notes(framework: str, accelerator: str, calibrated: Calibrated) -> list[str]:
+    """That nobody published runs of a framework or on an accelerator, if so."""
+    known, notes = calibrated.frameworks(), []
+    if framework not in known:
+        notes.append(f"no run of {framework} is known: it gets the mean of {', '.join(known)}, and their spread")
+    if not calibrated.knows(accelerator):
+        notes.append(f"no run on {accelerator} is known: told from its figures, with a wider interval")
+    return notes
+
+
+def risk_notes(risk: Regret) -> list[str]:
+    """What taking the layout that is forecast best risks."""
+    notes = [f"the first is {risk.first:.1%} slower than the truly fastest on average, if it is taken untried"]
+    if risk.tries > 1:
+        notes.append(f"the fastest of the first {risk.tries}, tried, is at most 1% slower (--top shows as many)")
+    return notes
+
+
+def site_notes(question: LayoutQuestion, inner_seconds: float, calibrated: Calibrated) -> list[str]:
+    """For several sites: what letting each train on its own saves over lock-step, when a step takes `inner_seconds`."""
+    if question.sites < 2:
+        return []
+    try:
+        joined = choose_exchange(question, inner_seconds, calibrated)
+    except InputError as error:  # an answer too: no exchange can be hidden on such a line
+        return [str(error)]
+    how, waited = joined.exchange, joined.synchronous_exposed
+    return [
+        f"the {question.sites} sites train in step here and wait {waited:.2f} s of each step for each other; "
+        f"semi-synchronous, with inner_steps = {how.inner_steps}, fragments = {how.fragments} and {how.bits} bits, "
+        f"they wait {joined.exposed:.2f} s and are {joined.speedup:.2f} times as fast, if a token teaches them as much"
+    ]
