@@ -12,7 +12,7 @@ from tenfold.config import Campaign
 from tenfold.core.errors import InputError, Interrupted, TenfoldError
 from tenfold.core.signals import StopRequest, stop_on_signal
 from tenfold.data import Manifest
-from tenfold.learners.chaos.inside import InjectedFaults, allow_faults_from_signals
+from tenfold.learners.faults.inject import InjectedFaults, allow_faults_from_signals
 from tenfold.learners.learner.coordination import Agreement, HeartbeatSender, LearnerStatus, LeaseQueue, NextAction
 from tenfold.learners.learner.exchange import Downlink, Uplink
 from tenfold.learners.learner.joining import (
