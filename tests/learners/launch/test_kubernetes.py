@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from tenfold.cli import app
+from tests.learners.launch.test_run import kill_everything
 from tests.learners.small import (
     STARTING_S,
     committed_samples,
@@ -24,7 +25,6 @@ from tests.learners.small import (
     total_samples,
     wait_until,
 )
-from tests.learners.test_train import kill_everything
 
 FOLDER = Path(__file__).parents[3] / "docs" / "kubernetes"
 MANIFEST: dict[str, Any] = yaml.safe_load((FOLDER / "learner.yaml").read_text())

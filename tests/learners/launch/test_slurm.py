@@ -15,6 +15,7 @@ import pytest
 from tenfold.core.errors import TenfoldError
 from tenfold.core.processes import Child, Ended
 from tenfold.learners.launch.slurm import Slurm, SlurmJobs
+from tests.learners.launch.test_run import events, kill_everything
 from tests.learners.slurm_cluster import slurm_cluster, why_not
 from tests.learners.small import (
     STARTING_S,
@@ -26,7 +27,6 @@ from tests.learners.small import (
     total_samples,
     wait_until,
 )
-from tests.learners.test_train import events, kill_everything
 
 pytestmark = [
     pytest.mark.slow,
