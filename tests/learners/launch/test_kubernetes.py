@@ -14,10 +14,10 @@ import typer
 import yaml
 
 from tenfold.cli import app
-from tests.learners.launch.test_run import kill_everything
 from tests.learners.small import (
     STARTING_S,
     committed_samples,
+    kill_everything,
     learners_campaign,
     lives,
     merges,

@@ -15,11 +15,12 @@ import pytest
 from tenfold.core.errors import TenfoldError
 from tenfold.core.processes import Child, Ended
 from tenfold.learners.launch.slurm import Slurm, SlurmJobs
-from tests.learners.launch.test_run import events, kill_everything
 from tests.learners.slurm_cluster import slurm_cluster, why_not
 from tests.learners.small import (
     STARTING_S,
     committed_samples,
+    events,
+    kill_everything,
     learners_campaign,
     lives,
     merges,
