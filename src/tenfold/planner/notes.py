@@ -3,7 +3,8 @@
 from tenfold.core.errors import InputError
 from tenfold.planner.calibration.calibrated import Calibrated
 from tenfold.planner.fleet.curves import goodput_of
-from tenfold.planner.fleet.run import DAY, FleetRun
+from tenfold.planner.fleet.run import FleetRun
+from tenfold.planner.hardware.accelerator import DAY
 from tenfold.planner.hardware.cluster import Cluster
 from tenfold.planner.search.layouts import Choice
 from tenfold.planner.search.question import LayoutQuestion

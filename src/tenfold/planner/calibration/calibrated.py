@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tenfold.core.errors import InputError
+from tenfold.core.files import write_json
 from tenfold.planner.calibration.arrays import LEVELS, MeasuredRuns, measured_runs
 from tenfold.planner.calibration.fit import (
     COUNTED,
@@ -87,6 +88,8 @@ def unseen_widths(residuals: Array, groups: Sequence[str], keys: Sequence[str]) 
 FORMAT = 3
 MOST_MEASURED = 50_000
 """Devices beyond which nobody has published a measurement: forecasts beyond say that they extrapolate."""
+NINETY = 1.645
+"""Standard deviations from the middle to the end of a 90% interval."""
 WIDER_PER_DOUBLING = 0.05
 """What an interval grows by, in logarithms, for each doubling of the devices beyond the most in the calibration."""
 NEVER_SEEN = ""
@@ -228,7 +231,7 @@ def write_calibration(calibrated: Calibrated, path: Path) -> None:
         "memory_widths": dict(calibrated.memory_widths),
         "most_devices": calibrated.most_devices,
     }
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(path, record)
 
 
 def read_calibration(path: Path) -> Calibrated:

@@ -50,7 +50,7 @@ class MeasuredRun:
 
 NEEDED = ("layers", "hidden", "heads", "seq", "gbs_seqs", "hardware", "n_gpus")
 RECOMPUTATION = {"none": 0.0, "selective": 1.0, "full": 2.0}
-LARGEST = 1e15
+_LARGEST = 1e15
 DEFAULT_VOCABULARY = 51_200.0  # GPT-2's, padded as Megatron-LM does; used where a page does not print it
 Cells = Mapping[str, str]
 
@@ -191,8 +191,8 @@ class _Row:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not 0 <= value <= LARGEST:  # nan is neither
-            raise InputError(f"{self.where}: {column} is {text!r}; a number from 0 to {LARGEST:g} is needed")
+        if not 0 <= value <= _LARGEST:  # nan is neither
+            raise InputError(f"{self.where}: {column} is {text!r}; a number from 0 to {_LARGEST:g} is needed")
         return value
 
     def count(self, column: str, default: float | None = None) -> float:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tenfold.planner.calibration.calibrated import NINETY
 from tenfold.planner.cost.layout import Array
 from tenfold.scaling.laws import HOFFMANN
 from tenfold.scaling.predict import ScalingLaw, fit_scaling_law
@@ -47,9 +48,6 @@ def tokens_worth(trained: float, batch: float, measured: float | None = None) ->
         else:
             low = middle
     return math.exp((low + high) / 2)
-
-
-NINETY = 1.645
 
 
 class LossLaw(Protocol):

@@ -17,7 +17,7 @@ from tenfold.planner.codesign.goal import Goal, ServingSection
 from tenfold.planner.codesign.loss import LossLaw, law_of, tokens_needed, tokens_worth
 from tenfold.planner.cost.device import Constants
 from tenfold.planner.cost.layout import Shape
-from tenfold.planner.hardware.accelerator import Accelerator, accelerator
+from tenfold.planner.hardware.accelerator import DAY, HOUR, Accelerator, accelerator
 from tenfold.planner.hardware.cluster import Cluster, default_cluster
 
 CACHE_BYTES = 2
@@ -95,7 +95,6 @@ def _waiting(shape: Shape, serving: Serving) -> float:
     return REDUCES * float(shape.layers) * stages * serving.hop_seconds
 
 
-DAY, HOUR = 86_400.0, 3_600.0
 Goodput = Callable[[int], float]
 """Share of the time that trains, on so many devices."""
 

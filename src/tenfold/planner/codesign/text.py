@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import fields
 
+from tenfold.core.tables import text_table
+from tenfold.core.text import amount
 from tenfold.planner.codesign.plan import GoalPlan
 from tenfold.planner.codesign.trials import Design
 from tenfold.planner.codesign.worth import BINDING, Relaxation
-from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.step import StepTime
+from tenfold.planner.search.explain import describe
 
 _GROUPS = {
     "compute": ("matmul", "attention", "elementwise", "head", "optimizer"),
@@ -16,6 +18,20 @@ _GROUPS = {
     "host and stragglers": ("launch", "fixed", "scale"),
 }
 """Parts of the step time by what they wait for."""
+_HEADS = (
+    "model",
+    "loss",
+    "days",
+    "devices",
+    "dollars",
+    "tokens",
+    "batch",
+    "step s",
+    "MFU",
+    "GB",
+    "ms/token",
+    "layout",
+)
 _AIMS = {"loss": "lowest loss", "time": "least time", "cost": "least cost"}
 
 
@@ -26,11 +42,11 @@ def plan_lines(plan: GoalPlan) -> list[str]:
     lines = [f"{_AIMS[plan.goal.aim]} on {plan.cluster.name}, {plan.goal.precision}, {framework}"]
     if best.loss is not None:
         lines.append(f"loss: {plan.law}; {plan.level:.0%} intervals, mostly common to all rows")
-    lines += ["", *_table(plan.best), "", f"layout of the first: {layout_text(best.layout)}"]
+    lines += ["", *_table(plan.best), "", f"layout of the first: {describe(best.layout)}"]
     lines.append(f"its step: {time_text(best.time)}")
     lines += ["", "layouts to try for it, with the chance that each is the fastest:"]
     lines += [
-        f"  {chance:4.0%}  {one.seconds:.3g} s  {layout_text(one.layout)}"
+        f"  {chance:4.0%}  {one.seconds:.3g} s  {describe(one.layout)}"
         for one, chance in zip(plan.layouts, plan.regret.chances, strict=True)
     ]
     lines += ["", "Pareto front (loss, days, device-days, memory):", *_table(plan.front)]
@@ -40,23 +56,6 @@ def plan_lines(plan: GoalPlan) -> list[str]:
     lines += [f"  worth less than {BINDING:.1%}: {rest}"] if rest else []
     lines += [f"note: {note}" for note in plan.notes]
     return [*lines, f"searches over layouts: {plan.searches}, {plan.elapsed:.1f} s"]
-
-
-def layout_text(layout: Layout) -> str:
-    """Degrees above one, sharding, micro-batch, recomputation."""
-    parts = [
-        f"{name} {getattr(layout, name):g}"
-        for name in ("tensor", "context", "pipeline", "interleaving", "data", "expert")
-        if getattr(layout, name) > 1
-    ]
-    if layout.zero_bubble:
-        parts.append("zero bubble")
-    if layout.sharding:
-        group = f" in groups of {layout.shard_group:g}" if layout.shard_group else ""
-        parts.append(f"ZeRO-{layout.sharding:g}{group}")
-    parts.append(f"micro-batch {layout.micro_batch:g} x {layout.accumulation:g}")
-    parts.append(("no", "selective", "full")[int(layout.recomputation)] + " recomputation")
-    return ", ".join(parts)
 
 
 def time_text(time: StepTime) -> str:
@@ -70,53 +69,28 @@ def time_text(time: StepTime) -> str:
     return ", ".join(f"{group} {share:.0%}" for group, share in shares.items() if share >= 0.005)
 
 
-def _table(designs: tuple[Design, ...]) -> Iterator[str]:
+def _table(designs: tuple[Design, ...]) -> list[str]:
     """One line for each; where all are of one model, layouts tell them apart."""
     alike = len(designs) > 1 and len({design.shape for design in designs}) == 1
-    rows = [[*_cells(design), layout_text(design.layout) if alike else ""] for design in designs]
-    heads = [
-        "model",
-        "loss",
-        "days",
-        "devices",
-        "dollars",
-        "tokens",
-        "batch",
-        "step s",
-        "MFU",
-        "GB",
-        "ms/token",
-        "layout",
-    ]
-    used = [column for column, _ in enumerate(heads) if any(row[column] for row in rows)]
-    widths = {column: max(len(heads[column]), *(len(row[column]) for row in rows)) for column in used}
-    for row in (heads, *rows):
-        yield "  ".join(row[column].ljust(widths[column]) for column in used).rstrip()
+    rows = [[*_cells(design), describe(design.layout) if alike else ""] for design in designs]
+    return text_table(_HEADS, rows, "l", drop_empty=True)
 
 
 def _cells(design: Design) -> Iterator[str]:
     shape = design.shape
     groups = f"{shape.heads:g}/{shape.kv_heads:g} heads"
-    yield f"{_amount(design.parameters)} ({shape.layers:g} x {shape.width:g}, {groups}, MLP {shape.mlp_width:g})"
+    yield f"{amount(design.parameters)} ({shape.layers:g} x {shape.width:g}, {groups}, MLP {shape.mlp_width:g})"
     yield _interval(design.loss, design.loss_interval, "{:.3f}") if design.loss is not None else ""
     fixed = design.days_interval[0] == design.days_interval[1]
     yield _interval(design.days, None if fixed else design.days_interval, "{:.3g}")
     yield f"{design.devices:,}"
     yield "" if design.dollars is None else f"{design.dollars:,.0f}"
-    yield _amount(design.tokens)
-    yield _amount(design.batch_tokens)
+    yield amount(design.tokens)
+    yield amount(design.batch_tokens)
     yield _interval(design.step_seconds, design.step_interval, "{:.3g}")
     yield f"{design.mfu:.1%}"
     yield f"{design.memory_bytes / 1e9:.1f}"
     yield "" if design.serving_seconds is None else f"{design.serving_seconds * 1e3:.1f}"
-
-
-def _amount(value: float) -> str:
-    """With the unit that leaves one to three digits before the point."""
-    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:,.0f}"
 
 
 def _interval(middle: float | None, interval: tuple[float, float] | None, form: str) -> str:

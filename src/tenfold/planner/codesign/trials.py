@@ -10,10 +10,11 @@ import numpy as np
 from tenfold.core.errors import InputError
 from tenfold.planner.calibration.calibrated import Told
 from tenfold.planner.codesign.goal import given_tokens
-from tenfold.planner.codesign.terms import DAY, Terms
+from tenfold.planner.codesign.terms import Terms
 from tenfold.planner.cost.layout import Array, Layout, Shape
 from tenfold.planner.cost.memory import Memory
 from tenfold.planner.cost.step import StepTime
+from tenfold.planner.hardware.accelerator import DAY
 from tenfold.planner.hardware.cluster import Cluster, Site
 from tenfold.planner.search.layouts import Choice, FoundLayouts, search_layouts
 from tenfold.planner.search.question import LayoutQuestion
@@ -59,6 +60,8 @@ class Laboratory:
     most: int
     told: Told
     done: int = 0
+    too_slow: int = 0
+    """Models left out because they are served too slowly."""
     refused: Counter[str] = field(default_factory=Counter)
     """Why models were left out, in short."""
     reasons: dict[str, str] = field(default_factory=dict)

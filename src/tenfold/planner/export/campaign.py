@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.memory import MemoryConstants, memory_bytes
-from tenfold.planner.export.job import Job, is_on, job_summary, toml_comment, toml_table, whole
+from tenfold.planner.export.job import Job, is_on, job_summary, toml_table, whole
+from tenfold.planner.hardware.write import toml_comment
 
 MOST_LEARNERS = 4096
 """What [learners] allows."""

@@ -8,7 +8,8 @@ too, as overrides on the command line (`--parallelism.tensor_parallel_degree 8`;
 from dataclasses import dataclass
 
 from tenfold.planner.cost.layout import Shape
-from tenfold.planner.export.job import Job, is_on, job_summary, toml_comment, toml_table, whole
+from tenfold.planner.export.job import Job, is_on, job_summary, toml_table, whole
+from tenfold.planner.hardware.write import toml_comment
 
 TORCHTITAN_VERSION = "0.2.2"
 

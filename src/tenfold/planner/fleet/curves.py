@@ -13,6 +13,7 @@ from tenfold.planner.fleet.result import Interval
 from tenfold.planner.fleet.run import MODES, FleetRun, Mode, profile_names
 from tenfold.planner.fleet.section import FleetSection, fleet_run, load_fleet
 from tenfold.planner.fleet.simulate import simulate_fleet
+from tenfold.planner.hardware.accelerator import HOUR
 from tenfold.planner.hardware.cluster import Cluster
 
 SOMETHING = 0.01
@@ -119,7 +120,6 @@ LARGEST_FLEET = 10_000_000
 STEADY = 0.97
 FEW_REPLICAS = 10
 _SIZE_FACTORS = (1 / 8, 1 / 2, 1, 4, 16, 64)
-HOUR = 3600
 
 
 def fleet_of(text: str, cluster: Cluster, checkpoint_bytes: float = 0.0) -> FleetRun:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tenfold.planner.fleet.run import COMPONENTS, DAY, INFANT_CAUSE, FleetRun
+from tenfold.planner.fleet.run import COMPONENTS, INFANT_CAUSE, FleetRun
+from tenfold.planner.hardware.accelerator import DAY
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

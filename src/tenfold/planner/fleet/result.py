@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
-import numpy.typing as npt
 
+from tenfold.planner.fleet.events import FloatArray
 from tenfold.planner.fleet.run import MEASURED_DEVICES, FleetRun
 
 Kind = Literal[
@@ -35,7 +35,6 @@ WORDS: dict[Kind, str] = {
 }
 LEVEL = 0.90
 SHOWN_CAUSES = 8
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from importlib import resources
 from typing import Literal, get_args
 
 from tenfold.core.errors import InputError
+from tenfold.planner.hardware.accelerator import DAY
 
 Component = Literal["device", "host", "rack", "switch", "site"]
 COMPONENTS: tuple[Component, ...] = get_args(Component)
-DAY = 86400.0
 
 
 @dataclass(frozen=True)

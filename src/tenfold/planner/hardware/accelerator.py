@@ -12,6 +12,9 @@ from typing import Literal
 from tenfold.core.errors import InputError
 
 GIGA, TERA, MICRO, MILLI, PERCENT = 9, 12, -6, -3, -2
+"""Powers of ten."""
+HOUR, DAY = 3600.0, 86400.0
+"""Seconds."""
 
 
 def scaled(value: float, power: int) -> float:

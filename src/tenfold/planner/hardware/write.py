@@ -1,7 +1,6 @@
 """A Cluster written out as commented TOML, which `load_cluster` reads back."""
 
 import json
-import os
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from tenfold.config.base import sections_in
-from tenfold.core.errors import InputError
+from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core.files import write_text
 from tenfold.planner.hardware.accelerator import GIGA, MICRO, MILLI, PERCENT, TERA, Accelerator, accelerator, scaled
 from tenfold.planner.hardware.cluster import Cluster, Tier
 from tenfold.planner.hardware.load import ClusterSection
@@ -20,13 +20,10 @@ WRAP_AT = 108
 
 def write_cluster(cluster: Cluster, path: Path) -> None:
     """Write `cluster` to `path`, whole or not at all. Raises InputError when that cannot be done."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(render_cluster(cluster), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+        write_text(path, render_cluster(cluster))
+    except TenfoldError as error:
+        raise InputError(str(error)) from error
 
 
 def render_cluster(cluster: Cluster) -> str:
@@ -104,10 +101,10 @@ def _section(section: type[BaseModel], header: str, values: Mapping[str, Any]) -
         yield header
     for name, field in given.items():
         if name not in tables:
-            yield from commented(field.description or "")
-            yield f"{name} = {_toml(values[name])}"
+            yield from toml_comment(field.description or "")
+            yield f"{name} = {toml_value(values[name])}"
     for name, inner in tables.items():
-        yield from ["", *commented((inner.__doc__ or "").splitlines()[0])]
+        yield from ["", *toml_comment((inner.__doc__ or "").splitlines()[0])]
         if isinstance(values[name], list):
             yield from _list(inner, name, values[name])
         else:
@@ -117,17 +114,18 @@ def _section(section: type[BaseModel], header: str, values: Mapping[str, Any]) -
 def _list(inner: type[BaseModel], name: str, items: list[Mapping[str, Any]]) -> Iterator[str]:
     """The keys explained once, then one table an item."""
     for key, field in inner.model_fields.items():
-        yield from commented(f"{key}: {field.description}")
+        yield from toml_comment(f"{key}: {field.description}")
     for number, item in enumerate(items):
         yield from [""] * min(number, 1)
         yield f"[[{name}]]"
-        yield from (f"{key} = {_toml(value)}" for key, value in item.items())
+        yield from (f"{key} = {toml_value(value)}" for key, value in item.items())
 
 
-def commented(text: str) -> list[str]:
+def toml_comment(text: str) -> list[str]:
+    """`text` as commented lines of TOML."""
     return textwrap.wrap(" ".join(text.split()), WRAP_AT, initial_indent="# ", subsequent_indent="# ")
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
     """TOML and JSON agree on every value the schema has, but for the one control character JSON leaves as it is."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -16,15 +16,8 @@ import numpy.typing as npt
 from tenfold.planner.cost.layout import Array, Layout, Numbers
 from tenfold.planner.search.question import LayoutQuestion
 
-
-@dataclass(frozen=True)
-class Degrees:
-    """One way to split a site, before the batch is split."""
-
-    tensor: int
-    pipeline: int
-    context: int
-    data: int
+Degrees = tuple[int, int, int, int]
+"""Tensor, pipeline, context and data degree: one way to split a site, before the batch is split."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class Grid:
 
 
 def divisors(number: int) -> list[int]:
-    """In order."""
+    """Divisors of `number`, in order."""
     small = [each for each in range(1, math.isqrt(number) + 1) if number % each == 0]
     return small + [number // each for each in reversed(small) if each * each != number]
 
@@ -63,7 +56,7 @@ def degrees(question: LayoutQuestion, refused: Counter[str]) -> list[Degrees]:
                 if why:
                     refused[why] += 1
                 else:
-                    found.append(Degrees(tensor, pipeline, context, devices // tensor // pipeline // context))
+                    found.append((tensor, pipeline, context, devices // tensor // pipeline // context))
             if pipeline > shape.layers:
                 break
         if tensor > shape.heads:
@@ -90,10 +83,11 @@ def grids(question: LayoutQuestion, refused: Counter[str]) -> Iterator[Grid]:
     batch = question.sequences // question.sites
     groups: dict[tuple[int, int], list[Degrees]] = {}
     for each in degrees(question, refused):
-        if batch % each.data:
+        _, pipeline, _, data = each
+        if batch % data:
             refused["data does not divide the batch"] += 1
         else:
-            groups.setdefault((each.pipeline, each.data), []).append(each)
+            groups.setdefault((pipeline, data), []).append(each)
     for (pipeline, data), several in groups.items():
         yield _grid(question, pipeline, data, several, batch // data)
 
@@ -101,8 +95,8 @@ def grids(question: LayoutQuestion, refused: Counter[str]) -> Iterator[Grid]:
 def _grid(question: LayoutQuestion, pipeline: int, data: int, several: list[Degrees], batch: int) -> Grid:
     experts = divisors(int(question.shape.experts)) if question.experts else [1]
     bases = [
-        (each.tensor, each.context, expert, micro, batch // micro)
-        for each in several
+        (tensor, context, expert, micro, batch // micro)
+        for tensor, _, context, _ in several
         for expert in experts
         if data % expert == 0
         for micro in divisors(batch)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from tenfold.core.errors import InputError
-from tenfold.planner.calibration.calibrated import MOST_MEASURED, Calibrated
+from tenfold.planner.calibration.calibrated import MOST_MEASURED, NINETY, Calibrated
 from tenfold.planner.cost.layout import Array, Layout
 from tenfold.planner.cost.memory import Memory, memory_bytes, total_bytes
 from tenfold.planner.cost.step import StepTime, step_seconds, total_seconds
@@ -25,9 +25,6 @@ from tenfold.planner.search.question import (
     model_flops,
 )
 from tenfold.planner.search.sites import synchronous_seconds
-
-NINETY = 1.645
-"""Standard deviations from the middle to the end of a 90% interval."""
 
 _NAMED = 5
 """Possibilities that a message names, at most."""
@@ -232,7 +229,7 @@ def _what_binds(question: LayoutQuestion, tables: Sequence[_Table]) -> str:
 
 def _batch_binds(question: LayoutQuestion, where: str) -> str:
     """Degrees there are always some, as each may be 1; but each asks for a batch that its data-parallel ranks share."""
-    ranks = sorted({each.data * question.sites for each in degrees(question, Counter())})
+    ranks = sorted({data * question.sites for *_, data in degrees(question, Counter())})
     if ranks[0] > question.sequences:
         return (
             f"a batch of {question.sequences} sequences is too small for {where}: with this shape at least "

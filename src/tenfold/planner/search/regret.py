@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.planner.calibration.calibrated import Calibrated
+from tenfold.planner.calibration.calibrated import NINETY, Calibrated
 from tenfold.planner.cost.layout import Array
-from tenfold.planner.search.layouts import NINETY, FoundLayouts
+from tenfold.planner.search.layouts import FoundLayouts
 from tenfold.planner.search.question import LayoutQuestion
 
 TENSOR_SPREAD, MICRO_BATCH_SPREAD, OWN_SPREAD = 0.07, 0.05, 0.04

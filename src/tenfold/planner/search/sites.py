@@ -17,7 +17,7 @@ from tenfold.planner.search.question import LayoutQuestion, constants_of
 
 INNER_STEPS = (1, 2, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
 BITS = (32, 16, 8, 4)
-"""Of one element of a movement. At 4 Streaming DiLoCo found no loss of quality (arXiv 2501.18512)."""
+"""Of one element of a pseudo-gradient. At 4 Streaming DiLoCo found no loss of quality (arXiv 2501.18512)."""
 MOST_OVERLAP = 5
 """Inner steps that an exchange may take where it is chosen: later merges cost quality (arXiv 2501.18512)."""
 FRAGMENT_LAYERS = 3
