@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.core.errors import InputError
+from tenfold.core.tables import text_table
+from tenfold.core.text import span
 from tenfold.planner.fleet.choose import IntervalChoice, SparesChoice, expected_goodput, first_interval
 from tenfold.planner.fleet.result import Interval
 from tenfold.planner.fleet.run import MODES, FleetRun, Mode, profile_names
 from tenfold.planner.fleet.section import FleetSection, fleet_run, load_fleet
 from tenfold.planner.fleet.simulate import simulate_fleet
-from tenfold.planner.hardware.accelerator import HOUR
 from tenfold.planner.hardware.cluster import Cluster
 
 SOMETHING = 0.01
@@ -61,16 +62,21 @@ class FleetCurves:
     def lines(self) -> list[str]:
         """A table: sizes down, modes across, then where synchronous training stops making sense."""
         modes = list(self.points)
-        lines = [f"{'devices':>12}  " + "  ".join(f"{mode:>24}" for mode in modes)]
-        for row in zip(*self.points.values(), strict=True):
-            cells = (f"{100 * p.goodput.mean:.1f}% ({100 * p.goodput.low:.1f}-{100 * p.goodput.high:.1f})" for p in row)
-            mark = "  extrapolation" if row[0].extrapolation else ""
-            lines.append(f"{row[0].devices:>12,}  " + "  ".join(f"{cell:>24}" for cell in cells) + mark)
+        rows = [
+            (f"{row[0].devices:,}", *map(_goodput_text, row), "extrapolation" if row[0].extrapolation else "")
+            for row in zip(*self.points.values(), strict=True)
+        ]
+        lines = text_table(("devices", *modes, ""), rows, "r" * (1 + len(modes)) + "l")
         for mode in modes:
             size = self.crossing(mode)
             if size is not None:
                 lines.append(f"{mode} beats synchronous from {size:,} devices on")
         return lines
+
+
+def _goodput_text(point: CurvePoint) -> str:
+    goodput = point.goodput
+    return f"{100 * goodput.mean:.1f}% ({100 * goodput.low:.1f}-{100 * goodput.high:.1f})"
 
 
 def goodput_curves(
@@ -182,21 +188,17 @@ def assumed_line(run: FleetRun) -> str:
     """What the figures rest on, most of all."""
     recovery, checkpoint = run.recovery, run.checkpoint
     return (
-        f"assumes: found in {_span(recovery.detect_s)}, restarted in {_span(run.restart_s)}, a checkpoint every "
-        f"{_span(checkpoint.interval_s)} stalls {checkpoint.stall_s:.0f} s, {recovery.spares} spare hosts"
+        f"assumes: found in {span(recovery.detect_s)}, restarted in {span(run.restart_s)}, a checkpoint every "
+        f"{span(checkpoint.interval_s)} stalls {checkpoint.stall_s:.0f} s, {recovery.spares} spare hosts"
     )
 
 
 def interval_line(choice: IntervalChoice) -> str:
     """The checkpoint interval that the simulator prefers, beside the formulas'."""
-    young, daly, best = (_span(seconds) for seconds in (choice.young_s, choice.daly_s, choice.best_s))
+    young, daly, best = (span(seconds) for seconds in (choice.young_s, choice.daly_s, choice.best_s))
     return f"checkpoint every {best} (Young {young}, Daly {daly})"
 
 
 def spares_line(choice: SparesChoice) -> str:
     """The number of spare hosts that is worth most."""
     return f"spare hosts: {choice.best} worth most; {choice.standby} are enough 99% of the time"
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds / HOUR:.1f} h" if seconds >= 2 * HOUR else f"{seconds / 60:.1f} min"

@@ -5,8 +5,11 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
+from tenfold.core.tables import text_table
+from tenfold.core.text import span
 from tenfold.planner.fleet.events import FloatArray
 from tenfold.planner.fleet.run import MEASURED_DEVICES, FleetRun
+from tenfold.planner.hardware.accelerator import HOUR
 
 Kind = Literal[
     "detection",
@@ -121,6 +124,9 @@ class FleetResult:
             },
         }
 
+    def _rate(self) -> str:
+        return f"one every {span(self.mttf_hours * HOUR)}" if np.isfinite(self.mttf_hours) else "none in a run"
+
     def lines(self) -> list[str]:
         """For people: the answer first, then where the rest went."""
         run, hours = self.run, self.run.devices * self.run.days * 24
@@ -129,16 +135,13 @@ class FleetResult:
             + (f" - extrapolation: nobody has measured beyond {MEASURED_DEVICES:,}" if self.extrapolation else ""),
             f"  goodput         {_percent(self.goodput)}",
             f"  effective days  {_numbers(self.effective_days)} of {run.days:g}",
-            f"  failures        {_numbers(self.failures)}, one every {_duration(self.mttf_hours)}",
+            f"  failures        {_numbers(self.failures)}, {self._rate()}",
         ]
         kinds = {WORDS[kind]: lost for kind, lost in self.lost_by_kind.items() if lost.mean}
         for title, table in (("lost to", kinds), ("by cause", self.lost_by_cause)):
             shown = sorted(table.items(), key=lambda item: -item[1].mean)[:SHOWN_CAUSES]
-            lines += [f"  {title}"] if shown else []
-            lines += [
-                f"    {name:<34} {lost.mean:14,.0f} device-hours  {100 * lost.mean / hours:6.2f}%"
-                for name, lost in shown
-            ]
+            rows = [(name, f"{lost.mean:,.0f}", f"{100 * lost.mean / hours:.2f}%") for name, lost in shown]
+            lines += [f"  {line}" for line in text_table((title, "device-hours", "share"), rows)] if shown else []
         return lines
 
 
@@ -158,17 +161,3 @@ def _numbers(interval: Interval) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
-
-
-def _duration(hours: float) -> str:
-    if not np.isfinite(hours):
-        return "eternity"
-    return (
-        f"{hours:,.3g} h"
-        if 1 <= hours < 1000
-        else f"{hours:,.0f} h"
-        if hours >= 1000
-        else f"{hours * 60:.3g} min"
-        if hours * 60 >= 1
-        else f"{hours * 3600:.3g} s"
-    )
