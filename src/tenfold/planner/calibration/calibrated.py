@@ -64,7 +64,7 @@ def half_width(residuals: Array, keys: Sequence[str], coverage: float = COVERAGE
 
 
 def half_widths(residuals: Array, groups: Sequence[str], keys: Sequence[str]) -> dict[str, float]:
-    """Of each group. Few residuals borrow from those of all."""
+    """Half-width of each group. A group of few residuals borrows from those of all."""
     labels, key = np.array(groups), np.array(keys)
     widths = {}
     for group in sorted(set(groups)):
@@ -141,7 +141,7 @@ class Calibrated:
         return self.memory_widths.get(framework, self.memory_widths[NEVER_SEEN])
 
     def frameworks(self) -> list[str]:
-        """Those with deviations of their own."""
+        """Names of the frameworks with deviations of their own."""
         return sorted(self.time.deviations.get("framework", {}))
 
 
@@ -170,7 +170,7 @@ def calibrate(runs: Sequence[MeasuredRun], told: Told = lambda done, of: None) -
 
 
 def width_group(framework: str, experts: bool) -> str:
-    """What interval widths are kept by: models with experts are forecast far worse than dense ones."""
+    """Group of an interval width: models with experts are forecast far worse than dense ones."""
     return f"{framework}, experts" if experts else framework
 
 
@@ -217,7 +217,7 @@ def _memory_widths(runs: Sequence[MeasuredRun]) -> dict[str, float]:
 
 
 def write_calibration(calibrated: Calibrated, path: Path) -> None:
-    """As JSON."""
+    """Write a calibration as JSON."""
     record = {
         "format": FORMAT,
         "constants": list(CONSTANT_NAMES),
@@ -235,7 +235,7 @@ def write_calibration(calibrated: Calibrated, path: Path) -> None:
 
 
 def read_calibration(path: Path) -> Calibrated:
-    """From JSON. Raises InputError when the file is no calibration of this version."""
+    """Read a calibration from JSON. Raises InputError when the file is no calibration of this version."""
     try:
         return _parse(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -48,12 +48,12 @@ class RowForecast:
     memory_error: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """The record as JSON values."""
         return asdict(self)
 
 
 def forecast_seconds(runs: Sequence[MeasuredRun], calibrated: Calibrated) -> Array:
-    """Step time of each run."""
+    """Forecast seconds of one step of each run: shape (runs,)."""
     constants = calibrated.time.constants(levels_of(runs))
     return np.asarray(
         step_seconds(shapes_of(runs), layouts_of(runs), devices_of(runs), constants).total, dtype=np.float64
@@ -128,7 +128,7 @@ def _forecast_row(
 
 @dataclass(frozen=True)
 class RelativeErrors:
-    """Of |forecast / measured − 1|: median, mean (MAPE), 90th percentile; and the median of forecast / measured − 1."""
+    """Median, mean (MAPE) and 90th percentile of |forecast / measured − 1|, and its median with the sign (bias)."""
 
     rows: int
     median: float
@@ -149,12 +149,12 @@ class FamilySummary:
     memory: RelativeErrors | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """The record as JSON values."""
         return asdict(self)
 
 
 def relative_errors(forecast: Array, seen: Array) -> RelativeErrors:
-    """Of arrays of shape (rows,)."""
+    """Errors of forecasts against what was measured: arrays of shape (rows,)."""
     relative = forecast / seen - 1
     size = np.abs(relative)
     return RelativeErrors(
@@ -178,7 +178,7 @@ _HEADS = (
 
 
 def _cells(summary: FamilySummary) -> list[str]:
-    """Of one line; what is not known is empty or a dash."""
+    """Cells of one line; a figure that is not known is empty or a dash."""
     time, plain, memory = summary.time, summary.constant_mfu, summary.memory
     cells = [summary.family, f"{time.rows}", *(f"{share:.1%}" for share in (time.median, time.mape, time.p90))]
     cells += [f"{time.bias:+.1%}", MISSING if summary.coverage is None else f"{summary.coverage:.0%}"]

@@ -40,7 +40,7 @@ class Recipe:
     mlp_ratio: float
 
     def shape(self, section: ShapesSection) -> Shape:
-        """In full: MLP in multiples of 256, gated."""
+        """The shape in full: MLP in multiples of 256, gated."""
         width = float(self.heads * self.head_dim)
         return Shape(
             layers=float(self.layers),
@@ -153,7 +153,7 @@ class SearchPoint:
 
 
 def search_models(laboratory: Laboratory) -> dict[SearchPoint, DesignTrial]:
-    """All points that have a layout. Raises InputError when none has, or none is served fast enough."""
+    """All points with a layout. Raises InputError when there are none, or none is served fast enough."""
     terms = laboratory.terms
     found: dict[SearchPoint, DesignTrial] = {}
     for point in _coarse(terms):
@@ -219,7 +219,7 @@ def _coarse_batches(terms: Terms, cluster: Cluster, tokens: float) -> list[int]:
 
 
 def _flops(terms: Terms, cluster: Cluster) -> float:
-    """That the budget buys, about."""
+    """FLOPs that the budget buys, about."""
     peak = cluster.accelerator.peak_flops[terms.goal.precision]
     return GUESSED_UTILIZATION * peak * cluster.devices * terms.run_seconds(cluster.devices)
 

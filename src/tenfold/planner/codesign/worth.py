@@ -36,7 +36,7 @@ class Relaxation:
 
 
 def worth_for_loss(trials: list[DesignTrial], terms: Terms) -> list[Relaxation]:
-    """Of every limit there is, the most worthwhile first. Hardware is changed under the best model and batch."""
+    """Worth of relaxing each limit, the most worthwhile first. Hardware changes under the best model and batch."""
     best = min(trials, key=lambda trial: expected_log_loss(trial, terms))
     before = expected_log_loss(best, terms)
     found = [_for_loss(kind, what, trials, relaxed, before) for kind, what, relaxed in _softer(terms)]

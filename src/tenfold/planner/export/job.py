@@ -99,7 +99,7 @@ def job_summary(job: Job) -> str:
 
 
 def _divisions(shape: Shape, layout: Layout) -> list[tuple[str, int, str, int]]:
-    """What has to divide what: name, number, name of the degree, degree."""
+    """Divisions that must be even: name, number, name of the degree, degree."""
     tensor, context, expert = whole(layout.tensor), whole(layout.context), whole(layout.expert)
     pairs = [
         ("heads", whole(shape.heads), "tensor", tensor),

@@ -74,7 +74,7 @@ def _model(job: Job, flavor: Flavor | None) -> dict[str, object]:
 
 
 def _training(job: Job) -> dict[str, object]:
-    """With a pipeline the local batch is what passes through it in one step; without, one micro-batch."""
+    """[training]. With a pipeline the local batch passes through it in one step; without, it is one micro-batch."""
     layout = job.layout
     piped = whole(layout.pipeline) > 1
     return {
@@ -142,7 +142,7 @@ def _checkpoint(job: Job) -> dict[str, object]:
 
 
 def _remarks(job: Job, flavor: Flavor | None) -> list[str]:
-    """What a reader has to do or to know."""
+    """Remarks for the reader: steps to take and limits to know."""
     found = []
     pipeline, sharding = whole(job.layout.pipeline), whole(job.layout.sharding)
     if flavor is None:

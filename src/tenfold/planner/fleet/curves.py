@@ -50,7 +50,7 @@ class FleetCurves:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The curves as JSON values."""
         return {
             "modes": {
                 mode: [{**vars(point), "goodput": vars(point.goodput)} for point in points]
@@ -185,7 +185,7 @@ def _learner_devices(run: FleetRun, most: int) -> int:
 
 
 def assumed_line(run: FleetRun) -> str:
-    """What the figures rest on, most of all."""
+    """The assumptions that the figures rest on most."""
     recovery, checkpoint = run.recovery, run.checkpoint
     return (
         f"assumes: found in {span(recovery.detect_s)}, restarted in {span(run.restart_s)}, a checkpoint every "

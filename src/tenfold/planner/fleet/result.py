@@ -55,7 +55,7 @@ class Interval:
         return cls(float(values.mean()), float(low), float(high))
 
     def scaled(self, factor: float) -> "Interval":
-        """All three times a factor."""
+        """The interval times a factor."""
         return Interval(self.mean * factor, self.low * factor, self.high * factor)
 
 

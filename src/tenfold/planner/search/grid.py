@@ -46,7 +46,7 @@ def divisors(number: int) -> list[int]:
 
 
 def degrees(question: LayoutQuestion, refused: Counter[str]) -> list[Degrees]:
-    """All that divide the shape; why others do not is counted in `refused`."""
+    """All degrees that divide the shape; reasons against the others are counted in `refused`."""
     shape, devices = question.shape, question.site_devices
     found = []
     for tensor in divisors(devices):
@@ -65,7 +65,7 @@ def degrees(question: LayoutQuestion, refused: Counter[str]) -> list[Degrees]:
 
 
 def _misfit(question: LayoutQuestion, tensor: int, pipeline: int, context: int) -> str:
-    """What does not divide, empty if all does. Keys and values of fewer heads than tensor ranks are held twice."""
+    """The first thing that does not divide, empty if all does. Fewer heads of keys than ranks are held twice."""
     shape = question.shape
     if shape.heads % tensor or (shape.kv_heads % tensor and tensor % shape.kv_heads):
         return "tensor does not divide the heads"
@@ -79,7 +79,7 @@ def _misfit(question: LayoutQuestion, tensor: int, pipeline: int, context: int) 
 
 
 def grids(question: LayoutQuestion, refused: Counter[str]) -> Iterator[Grid]:
-    """Every layout once. Degrees that cannot share out the batch are counted in `refused`."""
+    """Grids that hold every layout once. Degrees that cannot share out the batch are counted in `refused`."""
     batch = question.sequences // question.sites
     groups: dict[tuple[int, int], list[Degrees]] = {}
     for each in degrees(question, refused):

@@ -57,7 +57,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class FoundLayouts:
-    """Outcome of a search."""
+    """Outcome of a search over layouts."""
 
     best: tuple[Choice, ...]
     """The fastest first; of those that differ only in sharding, schedule and recomputation the fastest stands here."""
@@ -141,7 +141,7 @@ def alone_seconds(choice: Choice, question: LayoutQuestion, calibrated: Calibrat
 
 @dataclass(frozen=True)
 class _Table:
-    """One grid, evaluated."""
+    """One grid with its step times."""
 
     grid: Grid
     searched: int
@@ -200,7 +200,7 @@ class _Ranking:
             yield table.grid.one(int(table.bases[row]), int(table.variants[row]))
 
     def field(self, name: str) -> Array:
-        """A degree of each."""
+        """A field of each layout in the ranking."""
         values = [np.ravel(getattr(table.grid.layout, name))[table.bases] for table in self.tables]
         begins = np.cumsum([0] + [len(each) for each in values])
         return np.asarray(np.concatenate(values)[begins[self.owner] + self.row])
@@ -247,5 +247,5 @@ Record = TypeVar("Record", StepTime, Memory)
 
 
 def _single(record: Record) -> Record:
-    """Every field as one float."""
+    """The record with every field as one float."""
     return type(record)(**{each.name: float(getattr(record, each.name)) for each in fields(record)})

@@ -30,7 +30,7 @@ POOL, FARTHEST = 1000, 2.0
 
 @dataclass(frozen=True)
 class Regret:
-    """What errors of the forecast do to the choice of a layout."""
+    """Effect of errors of the forecast on the choice of a layout."""
 
     own_spread: float
     """Of the error that differs between layouts, in logarithms."""

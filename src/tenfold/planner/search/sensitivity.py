@@ -21,7 +21,7 @@ _STEP = 1.2
 
 @dataclass(frozen=True)
 class LeverEffect:
-    """What one change does to the time that a given number of tokens takes."""
+    """Effect of one change on the time that a given number of tokens takes."""
 
     what: str
     change: str
@@ -137,7 +137,7 @@ def _memory_bandwidth(chip: Accelerator, factor: float) -> Accelerator:
 
 
 def _bandwidth(begin: int, end: int) -> _Change:
-    """Of the tiers from `begin` up to `end`."""
+    """Change of the bandwidth of the tiers from `begin` up to `end`."""
 
     def change(cluster: Cluster, factor: float) -> Cluster:
         tiers = tuple(

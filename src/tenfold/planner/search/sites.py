@@ -60,7 +60,7 @@ class Joined:
 
     @property
     def seconds(self) -> float:
-        """Of one inner step, waiting included."""
+        """Seconds of one inner step, waiting included."""
         return self.inner_seconds + self.exposed
 
     @property
@@ -70,7 +70,7 @@ class Joined:
 
 
 def synchronous_seconds(question: LayoutQuestion, constants: Constants) -> float:
-    """What one step waits for gradients summed over the sites at every step (plain data parallelism); 0 with one site.
+    """Waiting of one step for gradients summed over the sites (plain data parallelism), in seconds; 0 with one site.
 
     As much of it is hidden as of any reduction of gradients.
     """
@@ -82,7 +82,7 @@ def synchronous_seconds(question: LayoutQuestion, constants: Constants) -> float
 
 
 def join_sites(question: LayoutQuestion, inner_seconds: float, calibrated: Calibrated, exchange: Exchange) -> Joined:
-    """What an exchange costs when a site alone needs `inner_seconds` for its part of a step.
+    """Cost of an exchange when a site alone needs `inner_seconds` for its part of a step.
 
     `Choice.seconds` of a cluster of several sites includes the waiting of plain data parallelism; `alone` takes it out.
     Raises InputError for one site, or for an exchange that cannot be.
@@ -145,7 +145,7 @@ def wide_bandwidth(question: LayoutQuestion, constants: Constants) -> float:
 
 
 def _under_way(question: LayoutQuestion, moved: float, constants: Constants) -> float:
-    """There and back again."""
+    """Seconds there and back again."""
     return moved / wide_bandwidth(question, constants) + 2 * _wide(question).latency
 
 
