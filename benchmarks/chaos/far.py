@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from emulated_link import End, Line, emulated_link
 from tenfold.core.errors import TenfoldError
-from tenfold.learners.log import RunLog
+from tenfold.learners.record.log import RunLog
 from transport import certificate, what_is_missing
 
 GOAL = 0.97
@@ -126,7 +126,7 @@ def await_file(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 def rates(log: RunLog) -> dict[str, Any]:
     """Tokens per second of both while both contribute, and what they sent."""
-    names = {life.number: life.name for life in log.lives()}
+    names = {life.number: life.name for life in log.incarnations()}
     arrivals = {name: [(at, tokens) for at, life, tokens in log.arrivals() if names[life] == name] for name in NAMES}
     begin = max(found[0][0] for found in arrivals.values())
     end = min(found[-1][0] for found in arrivals.values())

@@ -35,9 +35,9 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.config import Campaign, load_campaign
-from tenfold.learners.chaos import planned
-from tenfold.learners.history import Down, detections, downtimes
-from tenfold.learners.log import RunLog
+from tenfold.learners.faults.schedule import planned
+from tenfold.learners.record.history import Down, detections, downtimes
+from tenfold.learners.record.log import RunLog
 from tenfold.ledger import Event, Ledger
 from tenfold.machine import usable_cores
 
@@ -222,7 +222,7 @@ def judge(calm: tuple[Path, Path], stormy: Path, learners: int) -> Outcome:
     with RunLog.opened(stormy / "learners") as log:
         total = log.total_samples()
         counted = sorted(s for _, first, _, done in log.committed() for s in range(first, first + done))
-        lives = log.lives()
+        lives = log.incarnations()
     down = downtimes(events, lives, end)
     step = (end - begin) * learners / max(1, sum(life.steps or 0 for life in lives))
     missing = len(set(range(total)) - set(counted))

@@ -2,10 +2,10 @@
 
     python benchmarks/quality/simulate.py CAMPAIGN [--learners 4] [--jitter 0.2] [--set learners.quorum=2] ...
 
-Learners, movements, quantisation, weights, grace window and outer optimizer are the product's own; what is simulated
-is time: a step of learner i takes its `pace` times one plus up to `jitter`, a message takes `delay`, both in mean
-steps, and so is learners.grace. So participation can be set, and a run is a function of its seed. `--learners 0` trains
-the plain loop's way.
+Learners, pseudo-gradients, quantisation, weights, grace window and outer optimizer are the product's own; what is
+simulated is time: a step of learner i takes its `pace` times one plus up to `jitter`, a message takes `delay`, both in
+mean steps, and so is learners.grace. So participation can be set, and a run is a function of its seed. `--learners 0`
+trains the plain loop's way.
 """
 
 import argparse
@@ -52,7 +52,7 @@ class _Actor:
     """One learner."""
 
     learner: Learner
-    life: Replica
+    replica: Replica
     clock: random.Random
     pace: float
 
@@ -62,7 +62,7 @@ class _Sent:
     """A contribution on its way or waiting."""
 
     what: Contribution
-    movement: Tensor
+    pseudo_gradient: Tensor
     version: int | None = None
 
 
@@ -95,7 +95,7 @@ class Simulation:
         self._total, self._given, self._batch = plan.steps * plan.sequences, 0, batch_samples(campaign)
         self._events: list[tuple[float, int, str, Any]] = []
         self._count = 0
-        self._training = {actor.life.number for actor in actors}
+        self._training = {actor.replica.number for actor in actors}
         self.participation: list[float] = []
 
     def run(self) -> None:
@@ -129,15 +129,15 @@ class Simulation:
 
     def _step(self, now: float, actor: _Actor) -> None:
         """The step that ends now; what arrived while it ran is merged after it."""
-        if not self._campaign.learners.overlap and any(f.awaits_merge for f in actor.life.fragments):
+        if not self._campaign.learners.overlap and any(f.awaits_merge for f in actor.replica.fragments):
             self._merge_arrived(now, actor)
-            if any(f.awaits_merge for f in actor.life.fragments):
+            if any(f.awaits_merge for f in actor.replica.fragments):
                 self._at(now + 0.05, "step", actor)  # waits, as a learner without overlap does
                 return
         samples = min(self._batch, self._total - self._given)
         if not samples:
-            self._training.discard(actor.life.number)
-            self._send(now, actor, actor.life.unsent())
+            self._training.discard(actor.replica.number)
+            self._send(now, actor, actor.replica.unsent())
             for desk in self._desks:
                 self._merge_if_due(now, desk)
             return
@@ -145,37 +145,37 @@ class Simulation:
         self._given += samples
         if not inner_step(actor.learner, order).is_finite:
             raise SystemExit("the loss is not finite")
-        actor.life.trained(samples * actor.learner.plan.context)
-        self._send(now, actor, actor.life.due())
+        actor.replica.trained(samples * actor.learner.plan.context)
+        self._send(now, actor, actor.replica.due())
         self._merge_arrived(now, actor)
         self._at(now + self._duration(actor), "step", actor)
 
     def _send(self, now: float, actor: _Actor, indices: list[int]) -> None:
         for index in indices:
-            contribution, data = actor.life.contribute(index)
-            movement = decode(data, self._desks[index].fragment.size, self._outer.precision)
-            self._at(now + self._conditions.delay, "arrival", _Sent(contribution, movement))
+            contribution, data = actor.replica.contribute(index)
+            pseudo_gradient = decode(data, self._desks[index].fragment.size, self._outer.precision)
+            self._at(now + self._conditions.delay, "arrival", _Sent(contribution, pseudo_gradient))
 
     def _merge_arrived(self, now: float, actor: _Actor) -> None:
         for index, desk in enumerate(self._desks):
-            here = actor.life.fragments[index]
+            here = actor.replica.fragments[index]
             newer = [p for p in desk.published if p[0] <= now and p[1] > here.version]
             if newer:
                 _, version, values = newer[-1]
                 own = {
                     s.what.sequence
                     for s in desk.merged
-                    if s.what.life == actor.life.number and (s.version or 0) <= version
+                    if s.what.incarnation == actor.replica.number and (s.version or 0) <= version
                 }
-                actor.life.merge(index, version, values, own, Published(self._given, len(self._training)))
+                actor.replica.merge(index, version, values, own, Published(self._given, len(self._training)))
 
     def _arrive(self, now: float, sent: _Sent) -> None:
         desk = self._desks[sent.what.fragment]
         desk.waiting.append(sent)
-        desk.pace.note(sent.what.life, now, sent.what.tokens)
-        if sent.what.life not in desk.arrived:
-            desk.arrived[sent.what.life] = now
-            desk.grace.arrived(sent.what.life, now)
+        desk.pace.note(sent.what.incarnation, now, sent.what.tokens)
+        if sent.what.incarnation not in desk.arrived:
+            desk.arrived[sent.what.incarnation] = now
+            desk.grace.arrived(sent.what.incarnation, now)
         self._merge_if_due(now, desk)
 
     def _merge_if_due(self, now: float, desk: _Desk) -> None:
@@ -189,20 +189,20 @@ class Simulation:
             self._at(due, "merge", desk)
 
     def _merge(self, now: float, desk: _Desk) -> None:
-        waiting = sorted(desk.waiting, key=lambda sent: (sent.what.life, sent.what.sequence))
-        training = self._training | {sent.what.life for sent in waiting}
-        weights = [desk.pace.share(sent.what.life, training) for sent in waiting]
+        waiting = sorted(desk.waiting, key=lambda sent: (sent.what.incarnation, sent.what.sequence))
+        training = self._training | {sent.what.incarnation for sent in waiting}
+        weights = [desk.pace.share(sent.what.incarnation, training) for sent in waiting]
         if not self._campaign.learners.quorum:
             total = sum(sent.what.tokens for sent in waiting)
             weights = [sent.what.tokens / total for sent in waiting]
-        movements = [(weight, sent.movement) for weight, sent in zip(weights, waiting, strict=True)]
-        desk.state, _ = self._outer.step(desk.state, movements)
+        pseudo_gradients = [(weight, sent.pseudo_gradient) for weight, sent in zip(weights, waiting, strict=True)]
+        desk.state, _ = self._outer.step(desk.state, pseudo_gradients)
         for sent in waiting:
             sent.version = desk.state.version
         if self._training:  # the last merges of a run say nothing about its participation
-            self.participation.append(len({s.what.life for s in waiting}) / self._conditions.learners)
+            self.participation.append(len({s.what.incarnation for s in waiting}) / self._conditions.learners)
         desk.merged += [_Sent(s.what, torch.empty(0), s.version) for s in waiting]
-        desk.grace.merged([sent.what.life for sent in waiting])
+        desk.grace.merged([sent.what.incarnation for sent in waiting])
         desk.waiting, desk.arrived = [], {}
         desk.published = [*desk.published[-3:], (now + self._conditions.delay, desk.state.version, desk.state.values)]
 
@@ -239,9 +239,9 @@ def _train_together(campaign: Campaign, learners: list[Learner], conditions: Con
         parameters = {name: p.detach() for name, p in learner.model.named_parameters()}
         local = [FragmentReplica(f, [parameters[n] for n in f.names], settings.precision) for f in fragments]
         total = learner.plan.steps * learner.plan.sequences
-        life = Replica(number, local, settings.inner_steps, settings.precision, total)
+        replica = Replica(number, local, settings.inner_steps, settings.precision, total)
         pace = conditions.slowest if number == len(learners) - 1 else 1.0
-        actors.append(_Actor(learner, life, random.Random(conditions.seed * 1000 + number), pace))
+        actors.append(_Actor(learner, replica, random.Random(conditions.seed * 1000 + number), pace))
     simulation = Simulation(campaign, actors, fragments, conditions)
     simulation.run()
     parameters = {name: p.detach() for name, p in learners[0].model.named_parameters()}

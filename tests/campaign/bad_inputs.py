@@ -25,7 +25,7 @@ import zstandard
 from safetensors.torch import load_file, save_file
 
 from tenfold.cli import main
-from tenfold.train.checkpoint.manifest import CheckpointManifest, StoredFile, sha256_of
+from tenfold.train.checkpoint.format import CheckpointManifest, StoredFile, sha256_of
 from tests.campaign.small import TOML, copy_of, finished_campaign
 
 MY = Path("my")

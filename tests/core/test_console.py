@@ -1,24 +1,16 @@
-"""One logger, its levels, the lines of children; progress with rate and time left."""
+"""One logger, its levels, and the lines of children."""
 
 import logging
+import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
 from tenfold.core.console import LEVEL_VARIABLE, LOGGER, run_console
 from tenfold.core.errors import InputError
-from tenfold.core.progress import Progress, ProgressLines, Rate
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_lines_go_to_stderr_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,31 +65,30 @@ def test_what_children_print_is_captured_line_by_line(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "learner-0: out\nlearner-0: err\nlearner-0: no end\n"
 
 
-def test_progress_tells_stage_rate_share_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
-    clock = Clock()
-    with run_console() as console:
-        lines = ProgressLines(console, every=5.0, clock=clock)
-        lines(Progress("reading", 0, None, "records"))
-        clock.now += 4
-        lines(Progress("reading", 400, None, "records"))  # too early for a line
-        clock.now += 4
-        lines(Progress("reading", 800, None, "records"))
-        tell = lines.counter("tokenising", "documents")
-        tell(1000, 4000)
-        clock.now += 10
-        tell(2000, 4000)
-    assert capsys.readouterr().err.splitlines() == [
-        "data: reading",
-        "data: reading: 800 records, 100/s",
-        "data: tokenising",
-        "data: tokenising: 2,000 documents, 100/s, 50%, ETA 20s",
-    ]
+BAR = """
+from tenfold.core.console import run_console
+with run_console() as console:
+    for step in range(3):
+        console.advance(step, 3)
+        console.say(f"line {step}")
+    console.advance(3, 3)
+    console.take_away("train")
+    console.take_away("never there")
+"""
 
 
-def test_a_rate_is_of_this_process_alone_and_unknown_at_first() -> None:
-    clock = Clock()
-    rate = Rate(done=50.0, clock=clock)
-    assert (rate.rate(50.0), rate.eta(50.0, 100.0)) == (0.0, "ETA ?")
-    clock.now += 5
-    assert (rate.rate(75.0), rate.seconds_left(75.0, 100.0), rate.eta(75.0, 100.0)) == (5.0, 5.0, "ETA 5s")
-    assert rate.eta(50.0, 100.0) == "ETA ?"
+def test_on_a_terminal_lines_stay_above_the_bar() -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen([sys.executable, "-c", BAR], stderr=theirs, env=environment) as program:
+        os.close(theirs)
+        said = b""
+        with suppress(OSError):  # Linux: EIO when the other side is closed
+            while piece := os.read(ours, 4096):
+                said += piece
+    os.close(ours)
+    assert program.returncode == 0
+    assert [said.index(f"line {step}".encode()) for step in range(3)] == sorted(
+        said.index(f"line {step}".encode()) for step in range(3)
+    )
+    assert b"train" in said and b"/3" in said

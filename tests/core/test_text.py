@@ -1,4 +1,4 @@
-"""Numbers and tables as people read them."""
+"""Numbers, times and sizes as people read them."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.core import text
-from tenfold.core.tables import text_table
 
 CASES: list[tuple[Callable[..., str], Any, str]] = [
     (text.duration, 42, "42s"),
@@ -104,14 +103,3 @@ def test_a_figure_has_the_digits_that_its_interval_bears(
     value: float | None, width: float | None, unit: str, expected: str
 ) -> None:
     assert text.figure(value, width, unit) == expected
-
-
-def test_tables_keep_every_cell_on_its_line() -> None:
-    rows = [["a [bold]", "1.2", ""], ["c" * 300, "10.25", ""]]
-    assert text_table(["model", "loss", "note"], rows) == [
-        f"{'model':300}   loss  note",
-        f"{'a [bold]':300}    1.2",
-        f"{'c' * 300}  10.25",
-    ]
-    assert text_table(["model", "loss", "note"], [["a", "1", ""]], "rl", drop_empty=True) == ["model  loss", "    a  1"]
-    assert text_table(["model"], []) == ["model"]

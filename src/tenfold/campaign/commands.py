@@ -20,7 +20,8 @@ from tenfold.experiments.ladder import join_ladder
 from tenfold.experiments.ladder import run_ladder as train_ladder
 from tenfold.experiments.local.stage import settle_plan
 from tenfold.experiments.trunk import work_for_parent
-from tenfold.learners.run import learn, replay, serve_as_syncer
+from tenfold.learners.launch.processes import learn, serve_as_syncer
+from tenfold.learners.record.replay import replay
 from tenfold.train.finished import trained_as
 from tenfold.train.learner import make_deterministic
 from tenfold.train.ranks import joined_ranks
@@ -66,7 +67,7 @@ def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
         raise InputError("`tenfold run` is one process: under torchrun use `tenfold data` first, then `tenfold train`")
     with open_workspace(directory, overrides, alone=True) as workspace:
         stages.prepare_data(workspace, keep_trained=True)
-        predict_before_training(workspace.campaign, workspace.files, workspace.manifest, workspace.console)
+        predict_before_training(workspace)
         with joined_ranks(workspace.campaign.train.device) as ranks:
             result = stages.train(workspace, ranks)
         evaluation = _scored_and_settled(workspace)
@@ -77,8 +78,8 @@ def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
 def _scored_and_settled(workspace: Workspace) -> dict[str, Any]:
     """The scores on the holdouts; what was forecast is written beside what came."""
     evaluation = stages.evaluate(workspace)
-    settle_forecast(workspace.campaign, workspace.files, workspace.manifest, evaluation, workspace.console)
-    settle_plan(workspace.campaign, workspace.files, workspace.manifest, workspace.console)
+    settle_forecast(workspace, evaluation)
+    settle_plan(workspace)
     return evaluation
 
 
@@ -109,18 +110,16 @@ def run_audit(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
 def run_ladder(directory: Path, overrides: Sequence[str], *, join: bool = False) -> dict[str, Any]:
     """Train the small runs; with `join` beside others who work on them."""
     with open_workspace(directory, overrides, alone=not join) as workspace:
-        campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
-        console = workspace.console
-        ladder = join_ladder(campaign, files, manifest) if join else train_ladder(campaign, files, manifest, console)
+        ladder = join_ladder(workspace) if join else train_ladder(workspace)
         if ladder.transfer:
-            console.say(f"ladder: {ladder.transfer.text}")
+            workspace.console.say(f"ladder: {ladder.transfer.text}")
     return {"rungs": len(ladder.rungs), "seconds": ladder.seconds, "table": [asdict(rung) for rung in ladder.rungs]}
 
 
 def run_predict(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Forecast the target from its ladder, which is trained first where it is not, and register it."""
     with open_workspace(directory, overrides, alone=True) as workspace:
-        predictions = predict(workspace.campaign, workspace.files, workspace.manifest, workspace.console)
+        predictions = predict(workspace)
         for line in forecast_lines(predictions):
             workspace.console.say(f"predict: {line}")
     return {"digest": predictions[0].basis["digest"], "forecasts": [asdict(prediction) for prediction in predictions]}
@@ -131,8 +130,7 @@ def run_derisk(
 ) -> dict[str, Any]:
     """Find out on the ladder what a change is worth."""
     with open_workspace(directory, overrides, alone=True) as workspace:
-        campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
-        return derisk(change, campaign, files, manifest, workspace.console, seeds=seeds, sizes=sizes)
+        return derisk(change, workspace, seeds=seeds, sizes=sizes)
 
 
 def run_worker(plan: Path) -> None:

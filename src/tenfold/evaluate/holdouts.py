@@ -12,10 +12,10 @@ from tenfold.data import HoldoutDocument, Manifest, load_holdout
 from tenfold.evaluate.score import Score, limit_documents, score_documents
 from tenfold.model import Transformer
 from tenfold.train.console import Throughput
-from tenfold.train.execute import StepMeasure
 from tenfold.train.journal import Journal
 from tenfold.train.learner import Learner
 from tenfold.train.observe import Observer
+from tenfold.train.step import StepMeasure
 
 EVALUATION_BATCH = 32
 HoldoutScorer = Callable[[Transformer, torch.device], Mapping[str, float]]

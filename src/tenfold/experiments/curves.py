@@ -13,20 +13,26 @@ from tenfold.experiments.design import Rung, Trunk, rung_campaign
 from tenfold.experiments.register import registered
 from tenfold.experiments.tasks import RungResult
 from tenfold.ledger import Ledger, Prediction, Run
+from tenfold.ledger.events import BandLeft
 from tenfold.ledger.metrics import LOSS
 from tenfold.scaling.band import BandTracker, CurveForecast, FinalLoss
 from tenfold.scaling.curve import Curve, CurveRun, schedule_rates
 from tenfold.scaling.curve_forecast import forecast_curve
 from tenfold.scaling.curve_law import MultiPowerLaw, fit_law
 from tenfold.train.checkpoint import Checkpoint
-from tenfold.train.execute import StepMeasure
 from tenfold.train.identity import RunIdentity
 from tenfold.train.observe import Observer
 from tenfold.train.plan import RunPlan
+from tenfold.train.step import StepMeasure
 
 LAST_SHARE = 0.1  # of the steps: over these the noise of single batches is averaged out of the final loss
 
-Metric = list[tuple[int, float]]
+StepLosses = list[tuple[int, float]]
+GROUPS = 40  # of steps in a run, at most: enough to see where it goes, each long enough to average batches out
+LEVEL = 0.95
+PATIENCE = 3
+Losses = Callable[[str, int], Sequence[tuple[int, float]]]
+"""(step, value) of a metric of the ledger, up to a step."""
 
 
 def rung_curve(
@@ -45,12 +51,12 @@ def rung_curve(
     return _curve(run, whole)
 
 
-def _curve(run: CurveRun, losses: Metric) -> Curve:
+def _curve(run: CurveRun, losses: StepLosses) -> Curve:
     steps = np.array([step for step, _ in losses], dtype=np.int64)
     return Curve(run, steps, np.array([loss for _, loss in losses]))
 
 
-def _losses(ledger: Ledger, runs: Mapping[str, Run], fingerprint: str, after: int, up_to: int) -> Metric:
+def _losses(ledger: Ledger, runs: Mapping[str, Run], fingerprint: str, after: int, up_to: int) -> StepLosses:
     run = runs.get(fingerprint)
     if run is None:
         return []
@@ -76,7 +82,7 @@ def final_loss(curve: Curve, law: MultiPowerLaw) -> float:
     return float(law.losses(curve.run, [curve.run.steps])[0] * np.exp(distance.mean()))
 
 
-def measured_final_loss(campaign: Campaign, plan: RunPlan, losses: Metric) -> float:
+def measured_final_loss(campaign: Campaign, plan: RunPlan, losses: StepLosses) -> float:
     """The same for the target, from its own curve alone."""
     curve = _curve(target_run(campaign, plan, 1.0), losses)
     return final_loss(curve, fit_law([curve]))
@@ -95,15 +101,6 @@ def target_curve(
     return forecast_curve(curves, target_run(campaign, plan, parameters), final)
 
 
-GROUPS = 40  # of steps in a run, at most: enough to see where it goes, each long enough to average batches out
-LEVEL = 0.95
-PATIENCE = 3
-
-
-Losses = Callable[[str, int], Sequence[tuple[int, float]]]
-"""(step, value) of a metric of the ledger, up to a step."""
-
-
 class ForecastWatcher(Observer):
     """Means of the training loss over groups of steps, each shown to the band's tracker."""
 
@@ -120,12 +117,12 @@ class ForecastWatcher(Observer):
 
     def resumed(self, step: int, checkpoint: Checkpoint) -> None:
         """Take the losses up to here from the ledger, which knows them exactly."""
-        for earlier, loss in self._recorded("train/loss", step):
+        for earlier, loss in self._recorded(LOSS, step):
             self.observe(earlier, loss)
 
     def after_step(self, measure: StepMeasure) -> None:
         if news := self.observe(measure.step, measure.nats):
-            self.notice("left-the-band", news)
+            self.notice(BandLeft(measure.step), news)
 
     def observe(self, step: int, loss: float) -> str | None:
         """Take the loss of one step; a sentence when the run leaves the band."""

@@ -3,17 +3,15 @@
 It is made from the ladder, registered before training and settled after evaluation.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tenfold.config import Campaign
-from tenfold.core.console import RunConsole
 from tenfold.core.errors import InputError, Interrupted, TenfoldError
-from tenfold.core.folder import CampaignFiles
 from tenfold.core.text import duration
 from tenfold.data import Manifest
+from tenfold.data.workspace import Workspace
 from tenfold.experiments.curves import final_losses, measured_final_loss, rung_curve, target_curve
 from tenfold.experiments.ladder import LadderResult, fit_ladder_law, nats_per_token, run_ladder, run_table
 from tenfold.experiments.register import (
@@ -44,71 +42,65 @@ WHAT_MORE_BUYS = {
     "ten_times_data": "10x the data",
 }
 
+EPOCH_SLACK = 0.05
 
-def predict(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole) -> list[Prediction]:
+
+def predict(workspace: Workspace) -> list[Prediction]:
     """The registered forecast; made now, after the ladder, if there is none and training has not begun.
 
     Raises TenfoldError when training has begun without one, InputError when no ladder can be made or fitted.
     """
-    target = target_identity(campaign, manifest)
-    with closing(Ledger(files.ledger)) as ledger:
+    target = target_identity(workspace.campaign, workspace.manifest)
+    with workspace.ledger() as ledger:
         predictions = registered(ledger, target)
         if predictions:
             return predictions
         refuse_after_the_fact(ledger, target)
-        ladder = run_ladder(campaign, files, manifest, console)
+        ladder = run_ladder(workspace)
         if ladder.transfer:
-            console.say(f"ladder: {ladder.transfer.text}")
+            workspace.console.say(f"ladder: {ladder.transfer.text}")
             ledger.event(TransferChecked(ladder.transfer.holds), ladder.transfer.text)
-        quantities = make_forecast(campaign, files, manifest, ladder, console)
+        quantities = make_forecast(workspace, ladder)
         forecasts_in(ledger).register(target.recipe, saved_identity(target), quantities)
         return registered(ledger, target)
 
 
-def predict_before_training(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole
-) -> list[Prediction]:
+def predict_before_training(workspace: Workspace) -> list[Prediction]:
     """The same within `tenfold run`, which goes on without a forecast where none can be made, and says why."""
-    if not campaign.ladder.sizes:
+    if not workspace.campaign.ladder.sizes:
         return []
-    target = target_identity(campaign, manifest)
-    with closing(Ledger(files.ledger)) as ledger:
+    target, console = target_identity(workspace.campaign, workspace.manifest), workspace.console
+    with workspace.ledger() as ledger:
         if training_run(ledger, target) and not registered(ledger, target):
             console.say("predict: training began without a forecast; it goes on without one")
             return []
     try:
-        predictions = predict(campaign, files, manifest, console)
+        predictions = predict(workspace)
     except InputError as error:
-        console.say(f"warning: {error}; going on without a forecast")
+        console.warn(f"{error}; going on without a forecast")
         return []
     for line in forecast_lines(predictions):
         console.say(f"predict: {line}")
     return predictions
 
 
-def settle_forecast(
-    campaign: Campaign,
-    files: CampaignFiles,
-    manifest: Manifest,
-    evaluation: Mapping[str, Any],
-    console: RunConsole,
-) -> list[Prediction]:
+def settle_forecast(workspace: Workspace, evaluation: Mapping[str, Any]) -> list[Prediction]:
     """Score every forecast against what was measured."""
-    with closing(Ledger(files.ledger)) as ledger:
-        target = target_identity(campaign, manifest)
+    target = target_identity(workspace.campaign, workspace.manifest)
+    with workspace.ledger() as ledger:
         if not registered(ledger, target):
             return []
-        outcomes = _outcomes(campaign, files, manifest, evaluation, ledger)
+        outcomes = _outcomes(workspace, evaluation, ledger)
         settled = forecasts_in(ledger).settle(same_as(target), outcomes)
     for prediction in settled:
-        console.say(f"settle: {settlement_line(prediction)}")
+        workspace.console.say(f"settle: {settlement_line(prediction)}")
     return settled
 
 
-def _outcomes(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, evaluation: Mapping[str, Any], ledger: Ledger
-) -> dict[str, float]:
-    trained = trained_as(campaign, manifest, files)
+def _outcomes(workspace: Workspace, evaluation: Mapping[str, Any], ledger: Ledger) -> dict[str, float]:
+    """What the finished run measured, by quantity."""
+    campaign, manifest = workspace.campaign, workspace.manifest
+    trained = trained_as(campaign, manifest, workspace.files)
     scores = {name: score["bits_per_byte"] for name, score in evaluation["holdouts"].items()}
     run = next(run for run in ledger.runs() if run.fingerprint == trained.result.fingerprint)
     losses = ledger.metric(run.id, LOSS)
@@ -151,9 +143,6 @@ def settlement_line(prediction: Prediction) -> str:
     )
 
 
-EPOCH_SLACK = 0.05
-
-
 @dataclass(frozen=True)
 class Laws:
     """What was fitted to the ladder."""
@@ -186,42 +175,41 @@ def holdout_table(ladder: LadderResult, manifest: Manifest, name: str) -> RunTab
     return run_table(ladder.rungs, losses, f"ladder, {name}", manifest.tokens)
 
 
-def make_forecast(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, ladder: LadderResult, console: RunConsole
-) -> list[Prediction]:
-    """Everything that can be said about the target before it is trained."""
+def make_forecast(workspace: Workspace, ladder: LadderResult) -> list[Prediction]:
+    """Everything that can be said about the target before it is trained: losses, the curve, the time it takes here."""
+    campaign, manifest = workspace.campaign, workspace.manifest
     laws, plan = fit_laws(ladder, manifest, campaign.seed), target_plan(campaign, manifest)
     target = ladder.plan.target
-    forecasts = {name: forecast_target(law, ladder, manifest) for name, law in laws.by_holdout.items()}
-    main = forecasts[laws.holdout]
-    shared: dict[str, Any] = {
+    about: dict[str, Any] = {
         "target": {"N": target.parameters, "D": target.tokens, "C": target.compute, "steps": plan.steps},
         "holdout": laws.holdout,
     }
-    basis = shared | {
+    return [
+        *_holdout_losses(workspace, ladder, laws, about),
+        *_training_loss(workspace, ladder, plan, about),
+        *_training_time(workspace, plan, about),
+    ]
+
+
+def _holdout_losses(
+    workspace: Workspace, ladder: LadderResult, laws: Laws, about: Mapping[str, Any]
+) -> list[Prediction]:
+    """Loss on the first holdout with all it rests on, then bits per byte of every holdout."""
+    manifest = workspace.manifest
+    forecasts = {name: forecast_target(law, ladder, manifest) for name, law in laws.by_holdout.items()}
+    law, main = laws.by_holdout[laws.holdout], forecasts[laws.holdout]
+    basis = {
+        **about,
         "rungs": [asdict(rung) for rung in ladder.rungs],
-        "law": describe_law(laws.by_holdout[laws.holdout]),
-        "notes": [*main.notes, *_notes(campaign, manifest, ladder), *laws.left_out],
-        **what_more_buys(laws.by_holdout[laws.holdout], main),
+        "law": describe_law(law),
+        "notes": [*main.notes, *_notes(workspace.campaign, manifest, ladder), *laws.left_out],
+        **what_more_buys(law, main),
     }
     quantities = [Prediction(f"{laws.holdout} loss", "nats per token", main.loss, _texts(main), basis)]
     for name, forecast in forecasts.items():
-        factor = 1 / nats_per_token(manifest, name, 1.0)
+        factor, unit = 1 / nats_per_token(manifest, name, 1.0), "bits per byte"
         intervals = {level: (low * factor, high * factor) for level, (low, high) in _texts(forecast).items()}
-        quantities.append(
-            Prediction(f"{name} bits per byte", "bits per byte", forecast.loss * factor, intervals, shared)
-        )
-    try:
-        quantities.append(_training_loss(campaign, files, manifest, ladder, plan, shared))
-    except InputError as error:
-        console.say(f"warning: no forecast of the training loss and its curve: {error}")
-    try:
-        trial = time_trial(campaign, files, manifest, plan, console)
-        quantities.append(Prediction("training time", "seconds", trial.seconds, trial.intervals, shared | trial.basis))
-    except Interrupted:
-        raise
-    except (TenfoldError, RuntimeError, MemoryError, OSError) as error:  # it may need more than one process has
-        console.say(f"warning: no forecast of the training time: {str(error).splitlines()[0]}")
+        quantities.append(Prediction(f"{name} {unit}", unit, forecast.loss * factor, intervals, dict(about)))
     return quantities
 
 
@@ -254,32 +242,45 @@ def forecast_target(law: ScalingLaw, ladder: LadderResult, manifest: Manifest) -
 
 
 def _training_loss(
-    campaign: Campaign,
-    files: CampaignFiles,
-    manifest: Manifest,
-    ladder: LadderResult,
-    plan: RunPlan,
-    shared: Mapping[str, Any],
-) -> Prediction:
-    """Final training loss and the curve up to it. Raises InputError when the rungs' curves cannot be fitted."""
-    curves = ladder_curves(campaign, files, ladder)
-    table = run_table(ladder.rungs, final_losses(curves), "ladder, training loss", manifest.tokens)
-    forecast = forecast_target(fit_ladder_law(table, campaign.seed), ladder, manifest)
-    final = FinalLoss(forecast.loss, forecast.intervals)
-    curve = target_curve(campaign, plan, float(ladder.plan.target.parameters), curves, final)
-    basis = {**shared, "curve": curve.record()}
-    return Prediction("training loss", "nats per token", forecast.loss, _texts(forecast), basis)
+    workspace: Workspace, ladder: LadderResult, plan: RunPlan, about: Mapping[str, Any]
+) -> Iterator[Prediction]:
+    """Final training loss and the curve up to it; nothing, with a warning, when the rungs' curves cannot be fitted."""
+    campaign, manifest = workspace.campaign, workspace.manifest
+    try:
+        curves = ladder_curves(workspace, ladder)
+        table = run_table(ladder.rungs, final_losses(curves), "ladder, training loss", manifest.tokens)
+        forecast = forecast_target(fit_ladder_law(table, campaign.seed), ladder, manifest)
+        final = FinalLoss(forecast.loss, forecast.intervals)
+        curve = target_curve(campaign, plan, float(ladder.plan.target.parameters), curves, final)
+    except InputError as error:
+        workspace.console.warn(f"no forecast of the training loss and its curve: {error}")
+        return
+    basis = {**about, "curve": curve.record()}
+    yield Prediction("training loss", "nats per token", forecast.loss, _texts(forecast), basis)
 
 
-def ladder_curves(campaign: Campaign, files: CampaignFiles, ladder: LadderResult) -> list[Curve]:
+def _training_time(workspace: Workspace, plan: RunPlan, about: Mapping[str, Any]) -> Iterator[Prediction]:
+    """The time that training takes here; nothing, with a warning, when it cannot be tried out."""
+    try:
+        trial = time_trial(workspace, plan)
+    except Interrupted:
+        raise
+    except (TenfoldError, RuntimeError, MemoryError, OSError) as error:  # it may need more than one process has
+        workspace.console.warn(f"no forecast of the training time: {str(error).splitlines()[0]}")
+        return
+    yield Prediction("training time", "seconds", trial.seconds, trial.intervals, {**about, **trial.basis})
+
+
+def ladder_curves(workspace: Workspace, ladder: LadderResult) -> list[Curve]:
     """The loss curve of every rung, in the order of `ladder.rungs`."""
     branches = {
         (task.trunk.name, rung.steps): (task.trunk, rung) for task in ladder.plan.rungs for rung in task.trunk.rungs
     }
-    with closing(Ledger(files.ledger, read_only=True)) as ledger:
+    with workspace.ledger(read_only=True) as ledger:
         runs = {run.fingerprint: run for run in ledger.runs()}
         return [
-            rung_curve(ledger, runs, campaign, *branches[result.size, result.steps], result) for result in ladder.rungs
+            rung_curve(ledger, runs, workspace.campaign, *branches[result.size, result.steps], result)
+            for result in ladder.rungs
         ]
 
 

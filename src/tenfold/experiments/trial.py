@@ -18,29 +18,33 @@ from typing import Any
 import torch
 
 from tenfold.config import FILE_NAME, Campaign, load_campaign, render_campaign
-from tenfold.core.console import RunConsole, run_console
+from tenfold.core.console import run_console
 from tenfold.core.errors import TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.core.text import duration
-from tenfold.data import Manifest
+from tenfold.data.workspace import Workspace
 from tenfold.evaluate.holdouts import holdout_scorer
-from tenfold.learners.log import RunLog
-from tenfold.learners.run import train_with_learners
+from tenfold.learners.launch.run import train_with_learners
+from tenfold.learners.record.log import RunLog
 from tenfold.learners.settings import batch_of
 from tenfold.model import Transformer
 from tenfold.scaling.committee import LEVELS, student
 from tenfold.train.batches import batches
 from tenfold.train.checkpoint import Checkpointer
-from tenfold.train.execute import execute
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.plan import RunPlan
 from tenfold.train.ranks import Ranks, choose_device
+from tenfold.train.step import execute
 
 WARM_UP, TIMED = 2, 6  # steps
 # Spread of a run's rate about that of its first seconds, as the ratio of a standard deviation: machines are shared, and
 # clocks fall as they warm up. Student's t with FREEDOM degrees of freedom widens it, as for the six steps timed.
 SPREAD = 0.06
 FREEDOM = 5
+ROUNDS = 8  # contributions of every learner to a fragment, at least
+LENGTH_S = 4.0  # of training, at least
+LONGEST_S = 120.0
+PREFIX = ".trial-"
 
 
 @dataclass(frozen=True)
@@ -63,19 +67,18 @@ class _Steps:
     basis: dict[str, Any]
 
 
-def time_trial(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, plan: RunPlan, console: RunConsole
-) -> TimeTrial:
+def time_trial(workspace: Workspace, plan: RunPlan) -> TimeTrial:
     """Time steps and one evaluation of the target with its own weights, optimizers and data.
 
     With [learners] those train a little, beside their syncer. Raises TenfoldError when they cannot.
     """
+    campaign, files, manifest, console = workspace.campaign, workspace.files, workspace.manifest, workspace.console
     ranks = Ranks(0, 1, choose_device(campaign.train.device))
     learner = build_learner(campaign, files.data, manifest, ranks)
     console.say("predict: timing the target")
     steps = _plain_steps(learner)
     if campaign.learners.count:
-        steps = _learners_steps(campaign, files, manifest, plan, steps.seconds / plan.steps)
+        steps = _learners_steps(workspace, plan, steps.seconds / plan.steps)
     began = time.perf_counter()
     holdout_scorer(campaign, files, manifest)(learner.model, ranks.device)
     evaluation = time.perf_counter() - began
@@ -88,12 +91,10 @@ def time_trial(
     return TimeTrial(seconds, intervals, steps.basis | {"evaluation_seconds": evaluation})
 
 
-def _learners_steps(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, plan: RunPlan, step_seconds: float
-) -> _Steps:
-    found = time_learners(campaign, files, manifest, plan, step_seconds)
+def _learners_steps(workspace: Workspace, plan: RunPlan, step_seconds: float) -> _Steps:
+    found = time_learners(workspace, plan, step_seconds)
     seconds = found.other_seconds + plan.steps * plan.tokens_per_step / found.tokens_per_second
-    rate = f"{campaign.learners.count} learners at {found.tokens_per_second:,.0f} tok/s together"
+    rate = f"{workspace.campaign.learners.count} learners at {found.tokens_per_second:,.0f} tok/s together"
     return _Steps(seconds, found.spread, rate, asdict(found))
 
 
@@ -118,12 +119,6 @@ def _step_seconds(learner: Learner) -> list[float]:
     return times[WARM_UP:] or times
 
 
-ROUNDS = 8  # contributions of every learner to a fragment, at least
-LENGTH_S = 4.0  # of training, at least
-LONGEST_S = 120.0
-PREFIX = ".trial-"
-
-
 @dataclass(frozen=True)
 class LearnersTrial:
     """What was timed."""
@@ -136,14 +131,13 @@ class LearnersTrial:
     """Starting and ending."""
 
 
-def time_learners(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, plan: RunPlan, step_seconds: float
-) -> LearnersTrial:
+def time_learners(workspace: Workspace, plan: RunPlan, step_seconds: float) -> LearnersTrial:
     """Train the first tokens as `tenfold train` will, but without its faults and evaluations, and throw them away.
 
     `step_seconds`: what a step takes about, without learners. Raises TenfoldError when they are not started from here,
     when their rounds are too long to be tried, or when one of them came too late to be timed.
     """
+    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
     if campaign.learners.launch != "local":
         raise TenfoldError(f'only learners with launch = "local" can be tried out, not "{campaign.learners.launch}"')
     began = time.monotonic()

@@ -6,7 +6,8 @@ what it sent last. Here it points where the learner went, so it is added: the ne
 Encoding is plain torch, the same bytes on every machine. Blocks of 64 elements share a scale, as in Streaming DiLoCo's
 4-bit outer gradients (arXiv 2501.18512, section 3.3), with evenly spaced levels. What rounding leaves out is not lost:
 the sender keeps it and sends it with the next pseudo-gradient
-(error feedback, Karimireddy et al., arXiv 1901.09847)."""
+(error feedback, Karimireddy et al., arXiv 1901.09847).
+"""
 
 import hashlib
 import math
@@ -21,6 +22,9 @@ from tenfold.config.learners import Precision
 from tenfold.core.errors import InputError
 
 ElementRange = tuple[int, int]
+KEPT_DIFFERENCES = 8  # of each fragment: a learner that missed more versions than this takes the whole fragment
+BLOCK = 64
+LEVELS = {"int8": 127, "int4": 7}
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,6 @@ def digest_of_values(values: Tensor) -> str:
     return hashlib.sha256(values.detach().cpu().contiguous().view(torch.uint8).numpy().data).hexdigest()
 
 
-BLOCK = 64
-LEVELS = {"int8": 127, "int4": 7}
-
-
 def encode(vector_N: Tensor, precision: Precision) -> bytes:
     """float32 [N] → bytes. NaN and infinity survive as NaN, so that the receiver can refuse them."""
     vector_N = vector_N.detach().to("cpu", torch.float32)
@@ -189,20 +189,19 @@ class FragmentState:
 
 @dataclass(frozen=True)
 class OuterOptimizer:
-    """Nesterov momentum on the merged movement (DiLoCo, arXiv 2311.08105, algorithm 1)."""
+    """Nesterov momentum on the merged pseudo-gradient (DiLoCo, arXiv 2311.08105, algorithm 1)."""
 
     learning_rate: float
     momentum: float
     precision: Precision
 
-    def step(self, state: FragmentState, movements: Sequence[tuple[float, Tensor]]) -> tuple[FragmentState, bytes]:
-        """The next version from (weight, movement) in this order; and the encoded difference learners apply.
-
-        A movement points where the learner went: it is the negative of DiLoCo's outer gradient.
-        """
+    def step(
+        self, state: FragmentState, pseudo_gradients: Sequence[tuple[float, Tensor]]
+    ) -> tuple[FragmentState, bytes]:
+        """The next version from (weight, pseudo-gradient) in this order; and the encoded difference learners apply."""
         merged = torch.zeros_like(state.values)
-        for weight, movement in movements:
-            merged.add_(movement, alpha=weight)
+        for weight, pseudo_gradient in pseudo_gradients:
+            merged.add_(pseudo_gradient, alpha=weight)
         momentum = self.momentum * state.momentum + merged
         exact = state.values + state.residual + self.learning_rate * (merged + self.momentum * momentum)
         difference = encode(exact - state.values, self.precision)

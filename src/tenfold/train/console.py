@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from tenfold.core.console import RunConsole
 from tenfold.core.text import duration
+from tenfold.ledger.metrics import MFU, OVERHEAD, PEAK_MEMORY, TOKENS_PER_SECOND
 from tenfold.machine import forget_peak, measured_peak, peak_resident_bytes
 from tenfold.train.checkpoint import Checkpoint
-from tenfold.train.execute import StepMeasure
 from tenfold.train.journal import Journal
 from tenfold.train.learner import Learner
 from tenfold.train.observe import Notice, Observer
+from tenfold.train.step import StepMeasure
 
 
 class Stopwatch:
@@ -41,7 +42,7 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
-class Rate:
+class TrainingRate:
     """How fast training went in one log interval: MFU and overhead as shares, eta in seconds."""
 
     tokens_per_second: float
@@ -60,7 +61,7 @@ class Throughput(Observer):
         """`brief`: one of many small runs, which takes the machine's peak as measured before and notes no memory."""
         self._learner, self._plan, self._journal, self._brief = learner, learner.plan, journal, brief
         self.watch = Stopwatch()
-        self.latest: Rate | None = None
+        self.latest: TrainingRate | None = None
         """Of the interval that ended with the last step; None in the middle of one."""
 
     def started(self, step: int) -> None:
@@ -85,16 +86,17 @@ class Throughput(Observer):
             return
         self._last = measure.step
         rate = self.latest
-        self._journal.note(measure.step, tokens_per_second=rate.tokens_per_second, mfu=rate.mfu, overhead=rate.overhead)
+        figures = {TOKENS_PER_SECOND: rate.tokens_per_second, MFU: rate.mfu, OVERHEAD: rate.overhead}
         if not self._brief:
-            self._journal.note(measure.step, peak_memory=float(peak_resident_bytes()))
+            figures[PEAK_MEMORY] = float(peak_resident_bytes())
+        self._journal.note(measure.step, figures)
 
-    def _rate(self, step: int) -> Rate:
+    def _rate(self, step: int) -> TrainingRate:
         plan, watch = self._plan, self.watch
         seconds, step_seconds = watch.seconds, watch.step_seconds
         watch.reset()  # what follows, the ledger and the console, counts into the next interval
         per_second = (step - self._last) * plan.tokens_per_step / seconds
-        return Rate(
+        return TrainingRate(
             tokens_per_second=per_second,
             mfu=per_second * plan.flops_per_token / self._peak / self._learner.ranks.world_size,
             overhead=max(0.0, 1 - step_seconds / seconds),
@@ -111,7 +113,7 @@ class ConsoleWarnings(Observer):
         self._console = console
 
     def noticed(self, notice: Notice) -> None:
-        self._console.say(f"warning: {notice.message}")
+        self._console.warn(notice.message)
 
 
 class ConsoleLines(ConsoleWarnings):
@@ -147,7 +149,7 @@ class ConsoleLines(ConsoleWarnings):
             beside = self._beside()
             self._console.say(self._line(measure, rate) + (f"  {beside}" if beside else ""))
 
-    def _line(self, measure: StepMeasure, rate: Rate) -> str:
+    def _line(self, measure: StepMeasure, rate: TrainingRate) -> str:
         epochs = (measure.first_sample + measure.samples) / self._learner.stream.samples_per_epoch
         return (
             f"step {measure.step:>{len(str(measure.steps))}}/{measure.steps}  loss {measure.nats:.4f}  "

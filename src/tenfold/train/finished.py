@@ -1,4 +1,4 @@
-"""The finished training of a campaign: what it was, and proof that what is loaded is what was trained."""
+"""What training leaves in the campaign's folder, and proof that what is loaded is what was trained."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -19,6 +19,20 @@ from tenfold.train.identity import RunIdentity, check_same_recipe, identify
 from tenfold.train.loop import TrainResult
 from tenfold.train.plan import plan_run
 from tenfold.train.ranks import Ranks
+
+
+def checkpointer_of(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> Checkpointer:
+    """The checkpoint store of a campaign; a relative path is one below the campaign's directory."""
+    settings = campaign.checkpoint
+    url = settings.url or "checkpoints"
+    return Checkpointer(
+        url if "://" in url else files.directory / url,
+        keep_last=settings.keep_last,
+        keep_every=settings.keep_every,
+        storage_options={"endpoint_url": settings.endpoint_url} if settings.endpoint_url else {},
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What makes a run the run it is: config, data, code and numerics, hashed into one fingerprint."""
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -10,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tenfold.config import Campaign
-from tenfold.core.digests import digest_of
+from tenfold.core.digests import digest_of, digest_of_files
 from tenfold.core.errors import InputError
 from tenfold.machine import environment
 
@@ -26,6 +25,16 @@ _NOT_IDENTITY: dict[str, Any] = {
     | {"slurm_options", "slurm_ranks"},
     "train": {"log_every", "device"},
 }
+ROOMS_OF_WEIGHTS = ("config", "data", "model", "train")
+ROOM_OF_LEARNERS = "learners"
+"""Its outer step makes the weights of a run of several learners, and of no other."""
+ROOMS_WITHOUT_WEIGHT = {
+    "core": "writes files and lines; nothing in it computes what is trained on",
+    "ledger": "remembers what was measured",
+    "machine": "measures; what it finds about the numerics is part of the identity by value",
+}
+"""Rooms that training imports and that `code_version` leaves out, with the reason. A test holds the list against the
+imports."""
 ELASTIC = frozenset({"count", "batch_tokens"})
 """Keys of [learners] that may differ between the learners of one run, and between its attempts."""
 
@@ -71,7 +80,8 @@ def without(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
 
 def identify(campaign: Campaign, manifest_digest: str, numerics: Mapping[str, Any]) -> RunIdentity:
     """The identity of the run that `campaign` describes on this machine."""
-    return RunIdentity(_identity_of(campaign), manifest_digest, code_version(), dict(numerics))
+    code = code_version(with_learners=campaign.learners.count > 0)
+    return RunIdentity(_identity_of(campaign), manifest_digest, code, dict(numerics))
 
 
 def _identity_of(campaign: Campaign) -> dict[str, Any]:
@@ -79,13 +89,10 @@ def _identity_of(campaign: Campaign) -> dict[str, Any]:
 
 
 @cache
-def code_version() -> str:
-    """sha256 over the package's own source files."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+def code_version(*, with_learners: bool, package: Path = Path(__file__).parents[1]) -> str:
+    """sha256 over the source of the rooms that weights depend on."""
+    rooms = (*ROOMS_OF_WEIGHTS, ROOM_OF_LEARNERS) if with_learners else ROOMS_OF_WEIGHTS
+    return digest_of_files((path for room in rooms for path in (package / room).rglob("*.py")), package)
 
 
 def check_resumable(saved: Mapping[str, Any], identity: RunIdentity, where: str) -> list[str]:

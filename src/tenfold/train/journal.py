@@ -6,10 +6,13 @@ from typing import Any
 
 from tenfold.core.folder import CampaignFiles
 from tenfold.ledger import Ledger
+from tenfold.ledger.events import EventPayload, RunInterrupted, RunResumed
+from tenfold.ledger.incidents import IncidentPayload
+from tenfold.ledger.metrics import BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, holdout_metric
 from tenfold.train.checkpoint import Checkpoint
-from tenfold.train.execute import StepMeasure
 from tenfold.train.learner import Learner
 from tenfold.train.observe import Notice, Observer, Stopping
+from tenfold.train.step import StepMeasure
 
 
 class Journal(Observer):
@@ -31,24 +34,22 @@ class Journal(Observer):
         self.run_id = ledger.start_run(kind, fingerprint, description) if ledger else None
         self._waiting: dict[int, dict[str, float]] = {}
 
-    def note(self, step: int, **values: float) -> None:
-        """Keep metrics of `step` under `train/<name>`."""
-        self._waiting.setdefault(step, {}).update({f"train/{name}": value for name, value in values.items()})
+    def note(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Keep metrics of `step`, by their names in the ledger."""
+        self._waiting.setdefault(step, {}).update(metrics)
 
     def note_holdouts(self, step: int, bits_per_byte: Mapping[str, float]) -> None:
         """Keep bits per byte of each holdout at `step`."""
-        named = {f"holdout/{name}/bits_per_byte": value for name, value in bits_per_byte.items()}
-        self._waiting.setdefault(step, {}).update(named)
+        self.note(step, {holdout_metric(name): value for name, value in bits_per_byte.items()})
 
-    def event(self, kind: str, message: str, **data: Any) -> None:
-        """Write an event at once."""
-        if self._ledger:
-            self._ledger.event(kind, message, run_id=self.run_id, **data)
-
-    def incident(self, kind: str, message: str, **data: Any) -> None:
-        """Write at once that something is wrong and wants an explanation."""
-        if self._ledger:
-            self._ledger.open_incident(kind, message, run_id=self.run_id, **data)
+    def report(self, what: EventPayload | IncidentPayload, message: str) -> None:
+        """Write at once that something happened, or is wrong and wants an explanation."""
+        if self._ledger is None:
+            return
+        if isinstance(what, IncidentPayload):
+            self._ledger.open_incident(what, message, run_id=self.run_id)
+        else:
+            self._ledger.event(what, message, run_id=self.run_id)
 
     def recorded(self, name: str, up_to_step: int) -> list[tuple[int, float]]:
         """(step, value) of a metric, as far as it is written already."""
@@ -66,16 +67,16 @@ class Journal(Observer):
         """Take over the metrics up to `step` of the run that saved the checkpoint, if it is another one."""
         if self._ledger and self.run_id is not None:
             self._ledger.inherit_metrics(self.run_id, checkpoint.meta["fingerprint"], step)
-        self.event("resumed", f"resumed at step {step}", step=step)
+        self.report(RunResumed(step), f"resumed at step {step}")
 
     def after_step(self, measure: StepMeasure) -> None:
-        self.note(
-            measure.step,
-            loss=measure.nats,
-            bits_per_byte=measure.bits_per_byte,
-            grad_norm=measure.grad_norm,
-            learning_rate=measure.learning_rate,
-        )
+        figures = {
+            LOSS: measure.nats,
+            BITS_PER_BYTE: measure.bits_per_byte,
+            GRAD_NORM: measure.grad_norm,
+            LEARNING_RATE: measure.learning_rate,
+        }
+        self.note(measure.step, figures)
         if measure.is_last or measure.step % self._flush_every == 0:
             self.flush()
 
@@ -83,14 +84,13 @@ class Journal(Observer):
         self.flush()
 
     def noticed(self, notice: Notice) -> None:
-        write = self.incident if notice.incident else self.event
-        write(notice.kind, notice.message)
+        self.report(notice.what, notice.message)
 
     def stopping(self, stopping: Stopping) -> None:
         if stopping.status == "interrupted":
-            self.event("interrupted", stopping.message, step=stopping.step)
-        if stopping.status == "failed":
-            self.incident("failed", stopping.message)
+            self.report(RunInterrupted(stopping.step), stopping.message)
+        if stopping.incident:
+            self.report(stopping.incident, stopping.message)
         self.flush()
         if self._ledger and self.run_id is not None:
             self._ledger.finish_run(self.run_id, stopping.status)

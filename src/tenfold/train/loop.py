@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass
 
 from tenfold.core.errors import Interrupted, NotFinite, TenfoldError
 from tenfold.core.signals import StopRequest, stop_on_signal
+from tenfold.ledger.events import CheckpointDamaged, ResumeNotExact
+from tenfold.ledger.incidents import IncidentPayload, LossNotFinite, RunFailed
 from tenfold.train.batches import batches
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
-from tenfold.train.execute import StepMeasure, execute
 from tenfold.train.identity import check_resumable
 from tenfold.train.learner import Learner
 from tenfold.train.observe import Notice, Observer, Observers, Stopping
+from tenfold.train.step import StepMeasure, execute
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Loop:
         self.learner, self.plan = learner, learner.plan
         self.checkpointer, self.observers, self.part = checkpointer, Observers(observers), part
         self.step = part.first_step
+        self._failure: IncidentPayload = RunFailed()
+        """What it would be if the run failed now."""
         self._on_its_way: int | None = None
         """The step whose checkpoint is being written."""
         self._began, self._seconds_before = time.monotonic(), 0.0
@@ -62,7 +66,7 @@ class Loop:
         except Exception as error:
             message = str(error) if isinstance(error, TenfoldError) else f"{type(error).__name__}: {error}"
             with suppress(TenfoldError):  # whatever else goes wrong must not hide this
-                self.observers.stopping(Stopping("failed", self.step, message))
+                self.observers.stopping(Stopping("failed", self.step, message, self._failure))
             raise
 
     def _run(self) -> TrainResult:
@@ -94,12 +98,15 @@ class Loop:
         found = self.checkpointer.latest()
         for damaged in found.damaged:
             aside = self.checkpointer.set_aside(damaged)
-            self._warn("damaged-checkpoint", f"{damaged.path}: {damaged.reason}; skipped, and kept as {aside}")
+            what = CheckpointDamaged(damaged.path, damaged.reason)
+            message = f"{damaged.path}: {damaged.reason}; skipped, and kept as {aside}"
+            self.observers.noticed(Notice(what, message))
         if found.checkpoint is None:
             return
         meta = found.checkpoint.meta
         for warning in check_resumable(meta["identity"], self.learner.identity, found.checkpoint.path):
-            self._warn("resume-not-exact", f"{warning}: the run goes on, but not bit for bit")
+            message = f"{warning}: the run goes on, but not bit for bit"
+            self.observers.noticed(Notice(ResumeNotExact(warning), message))
         self.checkpointer.load(found.checkpoint, self.learner.state_tensors())
         self.step = found.checkpoint.manifest.next_sample // self.plan.sequences
         self._seconds_before = meta["seconds"]
@@ -178,7 +185,5 @@ class Loop:
             f"samples {first}–{last}; last good checkpoint: {last_good}. Lower train.optimizer.learning_rate, or look "
             "at these samples"
         )
+        self._failure = LossNotFinite(measure.step, first, last)
         raise NotFinite(message)
-
-    def _warn(self, kind: str, message: str) -> None:
-        self.observers.noticed(Notice(kind, message))

@@ -5,35 +5,36 @@ order of the list: one that talks to other ranks must do so on all of them, and 
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from tenfold.core.errors import Interrupted
+from tenfold.ledger.events import EventPayload
+from tenfold.ledger.incidents import IncidentPayload, ObserverFailed
 
 if TYPE_CHECKING:
     from tenfold.train.batches import Batch
     from tenfold.train.checkpoint import Checkpoint
-    from tenfold.train.execute import StepMeasure
-    from tenfold.train.step import TrainState
+    from tenfold.train.step import StepMeasure, TrainState
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that a person should know. An incident wants an explanation, a warning does not."""
+    """Something that a person should know: an event, or an incident, which wants an explanation."""
 
-    kind: str
+    what: EventPayload | IncidentPayload
     message: str
-    incident: bool = False
 
 
 @dataclass(frozen=True)
 class Stopping:
-    """How a run ends, after `step` steps: done, interrupted (it will go on), or failed with a message."""
+    """How a run ends, after `step` steps: done, interrupted (it will go on), or failed, with the incident."""
 
     status: Literal["done", "interrupted", "failed"]
     step: int
     message: str = ""
+    incident: IncidentPayload | None = None
 
 
 class Observer:
@@ -79,10 +80,10 @@ class Observer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave; not called where the checkpoint has nothing of this name."""
 
-    def notice(self, kind: str, message: str, *, incident: bool = False) -> None:
+    def notice(self, what: EventPayload | IncidentPayload, message: str) -> None:
         """Report something to all observers of the run."""
         if self._report:
-            self._report(Notice(kind, message, incident))
+            self._report(Notice(what, message))
 
 
 HOOKS = (
@@ -120,7 +121,7 @@ class Observers:
         overridden = [o for o in self._all if getattr(type(o), hook) is not getattr(Observer, hook)]
         return tuple((observer, getattr(observer, hook)) for observer in overridden)
 
-    def __iter__(self) -> Iterable[Observer]:
+    def __iter__(self) -> Iterator[Observer]:
         return iter(self._all)
 
     def _tell(self, hook: str, *arguments: object) -> None:
@@ -146,7 +147,7 @@ class Observers:
         self._hooks = {hook: tuple(h for h in hooks if h[0] is not observer) for hook, hooks in self._hooks.items()}
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         message = f"observer {name_of(observer)} failed and is taken out, the run goes on without it: {why}"
-        self.noticed(Notice("observer-failed", message, incident=True))
+        self.noticed(Notice(ObserverFailed(observer=name_of(observer)), message))
 
     def started(self, step: int) -> None:
         """See Observer; so with the methods below."""

@@ -1,6 +1,11 @@
-"""One optimisation step. A newcomer starts here."""
+"""One optimisation step. A newcomer starts here, at `train_step`.
+
+`execute` is the one function that trains: these samples at this position on this state, and what was measured. The
+plain loop, a learner's inner step, the time trial, replay and whatever else re-executes a step call it.
+"""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +14,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from tenfold.config import Train
-from tenfold.train.optimizers import Optimizers
+from tenfold.train.batches import Batch
+from tenfold.train.observe import NOBODY, Observers
+from tenfold.train.optimizers import Optimizers, learning_rate_factor
 from tenfold.train.ranks import Ranks, gradient_sync
 
 
@@ -68,3 +75,84 @@ def clip_gradients(model: nn.Module, clip_norm: float) -> Tensor:
     """Scale all gradients so that their global norm is at most `clip_norm` (0: leave them); the norm before."""
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm or math.inf)
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+@dataclass
+class RunState(TrainState):
+    """A state with its place in a run: how many steps the schedule has, bytes each token stands for [vocabulary]."""
+
+    steps: int
+    bytes_of_token: Tensor
+
+    def batch_bytes(self, micro_batches: list[Tensor]) -> Tensor:
+        """Bytes that the targets of this rank's batch stand for."""
+        return torch.stack([self.bytes_of_token[tokens[:, 1:]].sum() for tokens in micro_batches]).sum()
+
+
+@dataclass(frozen=True)
+class StepMeasure:
+    """What one step measured, all ranks together."""
+
+    step: int
+    """Steps of the run that are done with this one."""
+    steps: int
+    """Of the whole run."""
+    first_sample: int
+    samples: int
+    tokens: int
+    nats: float
+    """Cross-entropy, nats per token."""
+    bytes: float
+    """Of text, that the tokens stand for."""
+    grad_norm: float
+    """Before clipping."""
+    learning_rate: float
+    seconds: float
+    """From the batch at hand to these figures."""
+    stop: bool = False
+    """Whether one of the ranks was asked to stop."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the run is finished with this step."""
+        return self.step == self.steps
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether loss and gradient are finite. If they are not, the step has changed nothing."""
+        return math.isfinite(self.nats) and math.isfinite(self.grad_norm)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """The loss without the tokenizer in it."""
+        return self.nats * self.tokens / self.bytes / math.log(2)
+
+
+def execute(state: RunState, batch: Batch, observers: Observers = NOBODY, *, stop: bool = False) -> StepMeasure:
+    """Train on one batch. A step that was not finite is not told to `observers`, since it changed nothing.
+
+    `stop`: whether this rank was asked to stop, which all ranks learn in the same message as the figures.
+    """
+    factor = learning_rate_factor(state.train.schedule, batch.step, state.steps)
+    observers.before_step(batch)
+    began = time.perf_counter()
+    mine = state.batch_bytes(batch.micro_batches)
+    others = (mine, mine.new_full((), float(stop)))
+    figures = train_step(state, batch.micro_batches, factor, others, observers.gradients_hook)
+    nats, grad_norm, mean_bytes, asked = figures.tolist()
+    measure = StepMeasure(
+        step=batch.step + 1,
+        steps=state.steps,
+        first_sample=batch.first_sample,
+        samples=batch.samples,
+        tokens=batch.tokens,
+        nats=nats,
+        bytes=mean_bytes * state.ranks.world_size,
+        grad_norm=grad_norm,
+        learning_rate=state.train.optimizer.learning_rate * factor,
+        seconds=time.perf_counter() - began,
+        stop=asked > 0,
+    )
+    if measure.is_finite:
+        observers.after_step(measure)
+    return measure

@@ -9,8 +9,19 @@ from typing import Any
 
 from tenfold.config import Campaign
 from tenfold.core.errors import InputError
-from tenfold.learners.history import Down, Pause, Row, Span, coverage, natural, outages, pauses_of, rows_of, server_of
-from tenfold.learners.log import RunLog, Sent
+from tenfold.learners.record.history import (
+    Down,
+    Pause,
+    Row,
+    Span,
+    coverage,
+    natural,
+    outages,
+    pauses_of,
+    rows_of,
+    server_of,
+)
+from tenfold.learners.record.log import RunLog, Sent
 from tenfold.learners.syncer.membership import Incarnation
 from tenfold.ledger import Event
 from tenfold.train.plan import RunPlan
@@ -64,7 +75,7 @@ def learners_record(campaign: Campaign, plan: RunPlan, folder: Path, events: Seq
 
 def _read(log: RunLog) -> _Facts:
     return _Facts(
-        lives=log.lives(),
+        lives=log.incarnations(),
         participation=sorted((at, merged, alive) for _, _, merged, alive, at in log.participation()),
         arrivals=log.arrivals(),
         sent=log.sent(),

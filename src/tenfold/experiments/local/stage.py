@@ -2,18 +2,15 @@
 
 import statistics
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tenfold.config import Campaign, load_campaign
-from tenfold.core.console import RunConsole, run_console
-from tenfold.core.folder import CampaignFiles
+from tenfold.config import Campaign
 from tenfold.data import Manifest
-from tenfold.data.manifest import verified_manifest
+from tenfold.data.workspace import Workspace, open_workspace
 from tenfold.experiments.local.calibration import MachineCalibration, calibrate
 from tenfold.experiments.local.forecast import LocalForecast, forecast_local
 from tenfold.experiments.register import planned, plans_in, same_as, saved_identity, target_identity, training_run
@@ -30,6 +27,7 @@ RUN_BYTES = 18 * MIB
 """What a run takes beside its steps: evaluation, tokenizer, ledger, the product that MFU is measured with."""
 SHORT, LONG = 2, 4  # bytes of a token in a shard
 LONG_FROM = 2**16  # tokens of a vocabulary
+NOT_BUILT = "not registered: the corpus is not built yet; run `tenfold data` first"
 
 
 @dataclass(frozen=True)
@@ -68,17 +66,18 @@ def plan_locally(directory: Path, overrides: Sequence[str] = (), *, again: bool 
 
     `again`: measure the machine anew. Before `tenfold data` nothing is registered, as no run has a name yet.
     """
-    campaign, files = load_campaign(directory, overrides), CampaignFiles(directory)
-    with files.locked(), run_console() as console:
-        built = files.audit.exists()  # the last that building the corpus writes
-        manifest = verified_manifest(campaign, files, hashes=False) if built else None
+    with open_workspace(directory, overrides, alone=True, hashes=False) as workspace:
+        campaign, say = workspace.campaign, workspace.console.say
+        built = workspace.files.audit.exists()  # the last that building the corpus writes
+        manifest = workspace.manifest if built else None
         plan = _plan_of_a_process(campaign, manifest)
         reason = _why_not(campaign, plan)
         if reason:
             return LocalPlan(None, (), (reason,))
-        calibration = calibrate(plan.threads, again=again, say=lambda line: console.say(f"plan: {line}"))
+        calibration = calibrate(plan.threads, again=again, say=lambda line: say(f"plan: {line}"))
         forecast = _forecast(campaign, manifest, plan, calibration)
-        registered, notes = _registered(campaign, files, manifest, plan, forecast, calibration)
+        quantities = _predictions(forecast, plan, calibration)
+        registered, notes = _registered(workspace, quantities) if built else ([], [NOT_BUILT])
     return LocalPlan(forecast, tuple(registered), (*calibration.warnings(), *notes))
 
 
@@ -118,25 +117,15 @@ def _forecast(
     return replace(found, memory=replace(found.memory, checkpoint=saved, data=read, run=RUN_BYTES))
 
 
-def _registered(
-    campaign: Campaign,
-    files: CampaignFiles,
-    manifest: Manifest | None,
-    plan: RunPlan,
-    forecast: LocalForecast,
-    calibration: MachineCalibration,
-) -> tuple[list[Prediction], list[str]]:
+def _registered(workspace: Workspace, quantities: Sequence[Prediction]) -> tuple[list[Prediction], list[str]]:
     """What the ledger holds of it, and why there may be nothing."""
-    if manifest is None:
-        return [], ["not registered: the corpus is not built yet; run `tenfold data` first"]
-    if campaign.learners.count:
+    if workspace.campaign.learners.count:
         return [], ["not registered: a learner's own step time and memory are not measured, so nothing could settle it"]
-    target = target_identity(campaign, manifest)
-    with closing(Ledger(files.ledger)) as ledger:
+    target = target_identity(workspace.campaign, workspace.manifest)
+    with workspace.ledger() as ledger:
         if not planned(ledger, target):
             if training_run(ledger, target):
                 return [], ["not registered: training has begun, so this is no forecast any more"]
-            quantities = _predictions(forecast, plan, calibration)
             plans_in(ledger).register(target.recipe, saved_identity(target), quantities)
         return planned(ledger, target), []
 
@@ -159,13 +148,14 @@ def _predictions(forecast: LocalForecast, plan: RunPlan, calibration: MachineCal
     ]
 
 
-def settle_plan(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole) -> list[Prediction]:
+def settle_plan(workspace: Workspace) -> list[Prediction]:
     """Write beside what was planned what the finished training measured. Returns what is settled.
 
     Raises TenfoldError when a plan is not what was registered.
     """
+    campaign, manifest = workspace.campaign, workspace.manifest
     target = target_identity(campaign, manifest)
-    with closing(Ledger(files.ledger)) as ledger:
+    with workspace.ledger() as ledger:
         found = planned(ledger, target)
         run = training_run(ledger, target)
         if not found or run is None or run.status != "done":
@@ -173,7 +163,7 @@ def settle_plan(campaign: Campaign, files: CampaignFiles, manifest: Manifest, co
         outcomes = _outcomes(ledger, run, plan_run(campaign, manifest.vocab_size, _alone(campaign)))
         settled = plans_in(ledger).settle(same_as(target), outcomes)
     for prediction in settled:
-        console.say(f"settle: {_settlement_line(prediction)}")
+        workspace.console.say(f"settle: {_settlement_line(prediction)}")
     return settled
 
 

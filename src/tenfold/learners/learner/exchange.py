@@ -12,12 +12,21 @@ from torch import Tensor
 
 from tenfold.config.learners import Precision
 from tenfold.core.errors import TenfoldError
-from tenfold.learners.messages import Contribution, Published
-from tenfold.learners.outer import apply_difference, digest_of_values, shard_of
-from tenfold.learners.syncer.store import KEPT_DIFFERENCES
+from tenfold.learners.messages import (
+    Contribution,
+    DifferencesHeader,
+    FragmentHeader,
+    NewsReply,
+    NewsRequest,
+    Published,
+    VersionNews,
+    parse,
+)
+from tenfold.learners.outer import KEPT_DIFFERENCES, apply_difference, digest_of_values, shard_of
 from tenfold.learners.threads import WatchedThread
 from tenfold.learners.wire import Link, Refused, Unreachable
 
+POLL_S = 1.0  # how long a shard keeps the question for news when it has none
 RETRY_S = 0.2
 
 
@@ -82,7 +91,7 @@ class Uplink:
     def _delivered(self, link: Link, contribution: Contribution, data: bytes) -> bool:
         while not self._stopping.is_set():
             try:
-                link.put(contribution.key, contribution.to_header(), data, patience=math.inf)
+                link.put(contribution.key, contribution.to_json(), data, patience=math.inf)
                 return True
             except Refused as error:
                 self.refused = str(error)
@@ -92,24 +101,12 @@ class Uplink:
         return False
 
 
-POLL_S = 1.0
-
-
 @dataclass(frozen=True)
 class ArrivedVersion:
     """A version that can be merged: its values (this rank's part), and which of our contributions it contains."""
 
     version: int
     values: Tensor
-    contained: frozenset[int]
-    published: Published
-
-
-@dataclass(frozen=True)
-class _News:
-    """That there is a newer version."""
-
-    version: int
     contained: frozenset[int]
     published: Published
 
@@ -123,7 +120,7 @@ class Downlink:
     def __init__(
         self,
         links: Sequence[Link],
-        life: int,
+        incarnation: int,
         start: Mapping[int, tuple[int, Tensor]],
         precision: Precision,
         part: tuple[int, int],
@@ -132,7 +129,7 @@ class Downlink:
 
         `start`: version and values of each fragment now; `part`: (rank, ranks).
         """
-        self._links, self._life, self._precision, self._part = links, life, precision, part
+        self._links, self._incarnation, self._precision, self._part = links, incarnation, precision, part
         self._ready: dict[int, ArrivedVersion] = {}
         self._changed = threading.Condition()
         self._stopping = threading.Event()
@@ -183,16 +180,12 @@ class Downlink:
                 before = versions | {index: known[index][0] - 1}
                 news = self._news(link, before, 0.0)[index]
                 known[index] = self._follow(link, index, news.version, *known[index])
-            self._offer(index, ArrivedVersion(*known[index], news.contained, news.published))
+            self._offer(index, ArrivedVersion(*known[index], frozenset(news.merged), news.published))
 
-    def _news(self, link: Link, known: Mapping[int, int], patience: float) -> dict[int, _News]:
+    def _news(self, link: Link, known: Mapping[int, int], patience: float) -> Mapping[int, VersionNews]:
         """Fragments that have a newer version: which, and which of our contributions are in it."""
-        request = {"life": self._life, "known": {str(i): v for i, v in known.items()}, "patience": patience}
-        news = link.call("news", request, timeout=patience + 5.0)["versions"]
-        return {
-            int(i): _News(int(what["version"]), frozenset(what["merged"]), Published(what["done"], what["learners"]))
-            for i, what in news.items()
-        }
+        request = NewsRequest(incarnation=self._incarnation, known=dict(known), patience=patience)
+        return link.ask(request, NewsReply, timeout=patience + 5.0).versions
 
     def _follow(self, link: Link, index: int, version: int, at: int, values: Tensor) -> tuple[int, Tensor]:
         if at == version:
@@ -203,7 +196,7 @@ class Downlink:
                 size = len(data) // (version - at)
                 for start in range(0, len(data), size):
                     values = apply_difference(values, data[start : start + size], self._precision)
-                if digest_of_values(values) == header["digest"]:
+                if digest_of_values(values) == parse(DifferencesHeader, header, "differences").digest:
                     return version, values
         except Refused:
             pass  # not kept any more
@@ -217,11 +210,12 @@ class Downlink:
 
 def fetch_fragment(link: Link, index: int, part: tuple[int, int]) -> tuple[int, Tensor]:
     """The newest version of a fragment, or of a rank's part of it. Raises TenfoldError when it is not what was sent."""
-    header, data = link.get(f"fragment/{index}/{part[0]}/{part[1]}")
+    found, data = link.get(f"fragment/{index}/{part[0]}/{part[1]}")
+    header = parse(FragmentHeader, found, f"fragment {index}")
     values = torch.frombuffer(data, dtype=torch.float32) if len(data) else torch.empty(0)
-    if digest_of_values(values) != header["digest"]:
+    if digest_of_values(values) != header.digest:
         raise TenfoldError(f"fragment {index}: not the values that were published")
-    return int(header["version"]), values
+    return header.version, values
 
 
 def fetch_all(links: Sequence[Link], fragments: Sequence[int], part: tuple[int, int]) -> Known:

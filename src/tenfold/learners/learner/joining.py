@@ -1,63 +1,265 @@
-"""The inner optimizer's state: given to a learner that joins, taken from one that trains, or from a checkpoint."""
+"""Joining: a learner becomes whole before its first step, and helps others to.
 
+It takes the newest fragments from the syncer and the inner optimizer's state from a learner that trains, else from the
+newest checkpoint, else that begins at zero; then it proves by digest that every fragment it holds was published.
+"""
+
+import math
+import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
-from tenfold.core.errors import TenfoldError
-from tenfold.learners.learner.replica import Replica
-from tenfold.learners.messages import History, history_from, history_to_json
-from tenfold.learners.wire import Blob, Link, Refused, Security
+from tenfold.core.errors import Interrupted, TenfoldError
+from tenfold.core.signals import StopRequest
+from tenfold.learners.learner.coordination import Agreement
+from tenfold.learners.learner.exchange import Known, fetch_all
+from tenfold.learners.learner.replica import FragmentReplica, Replica
+from tenfold.learners.messages import (
+    Done,
+    HealedRequest,
+    HeldFragment,
+    JoinReply,
+    JoinRequest,
+    Origin,
+    Peer,
+    ShardsReply,
+    ShardsRequest,
+    Snapshot,
+    parse,
+)
+from tenfold.learners.outer import Fragment, digest_of_values, local_part
+from tenfold.learners.wire import Blob, Link, Refused, Security, Unreachable, parse_address, reached
 from tenfold.train.checkpoint import Checkpointer
+from tenfold.train.learner import Learner
 from tenfold.train.ranks import Ranks
 
 KEY = "inner-state"
 SNAPSHOT_S = 5.0  # a peer that does not reach its next step within this cannot help
 PEER_PATIENCE_S = 1.5  # without a byte; more peers may have died just now
+FINISHED, AWAY, STOPPED = -1, -2, -3  # instead of the number of an incarnation: no need to join, ask again, do not
+PEERS_ASKED = 2
+CHECKPOINT_TRIES = 3  # one that is found may be pruned by its owner before it is loaded
+JOIN_PATIENCE_S = 5.0
+SAY_AGAIN_S = 30.0  # between two lines that say why joining does not succeed
+INITIAL = Origin(kind="initial")
+T = TypeVar("T")
+
+
+class IncarnationEnded(TenfoldError):
+    """The syncer has ended this incarnation after so many steps, or it ended itself: join again."""
+
+    def __init__(self, replica: Replica, reason: str) -> None:
+        super().__init__(f"incarnation {replica.number}: {reason}")
+        self.incarnation, self.steps = replica.number, replica.step
 
 
 @dataclass(frozen=True)
-class InnerStateOrigin:
-    """Where a life's inner state comes from: after `step` steps of another life (None: the initial state).
+class LearnerSite:
+    """Where this learner is and whom it talks to."""
 
-    `history`: merges and contributions of that life that the syncer may not know.
-    """
+    name: str
+    syncer: str
+    security: Security
+    address: str | None
+    """Of its own peer server, for learners that join."""
+    checkpoints: Path
+    """Folder of all learners' inner states; its own is `checkpoints/name`."""
+    shards: tuple[str, ...] = ()
+    """Where the syncer's further shards are reached; empty: where the syncer says."""
 
-    kind: str
-    life: int | None = None
-    step: int = 0
-    history: History = ()
 
-    def to_dict(self, seconds: float, ranks: int) -> dict[str, Any]:
-        """For the log: with the seconds that healing took, and the ranks of the life that begins."""
-        return {
-            "kind": self.kind,
-            "life": self.life,
-            "step": self.step,
-            "history": history_to_json(self.history),
-            "seconds": seconds,
-            "ranks": ranks,
+@dataclass(frozen=True)
+class Joined:
+    """What a learner begins an incarnation with."""
+
+    replica: Replica
+    start: Known
+    """Version and values of every fragment."""
+    shards: list[str]
+    """Where each shard of the syncer listens."""
+
+
+@dataclass
+class Joiner:
+    """Makes a learner whole. Every method is taken by all its ranks together."""
+
+    learner: Learner
+    site: LearnerSite
+    fragments: Sequence[Fragment]
+    batch: int
+    """Samples of one inner step, all ranks together."""
+    stop: StopRequest
+    agree: Agreement
+    _said_at: float = field(default=-math.inf, init=False)
+
+    def join(self, abandoned: tuple[int, int] | None) -> Joined | None:
+        """Become whole before the first step; None when the run is finished already.
+
+        `abandoned`: (incarnation, steps) of the one that this process lived before. Raises Interrupted when asked to
+        stop, Refused when kept out, IncarnationEnded when the syncer does not accept what is held here.
+        """
+        began = time.monotonic()
+        with closing(Link(self.site.syncer, self.site.security, patience=JOIN_PATIENCE_S)) as link:
+            number, peers = self._ticket(link, abandoned)
+            if number == FINISHED:
+                return None
+            shards = self._insist(lambda: self._find_shards(link))
+        start = self._newest_versions(shards)
+        replica = self._replica(number, start)
+        origin = self._heal_inner_state(peers)
+        world = self.learner.ranks.world_size
+        self._announce(replica, origin.model_copy(update={"seconds": time.monotonic() - began, "ranks": world}))
+        return Joined(replica, start, shards)
+
+    def _ticket(self, link: Link, abandoned: tuple[int, int] | None) -> tuple[int, Sequence[Peer]]:
+        """A new incarnation's number and who trains now. Asks for as long as the syncer is away."""
+        while True:
+            number, peers = self._ask_to_join(link, abandoned) if self.learner.ranks.is_first else (FINISHED, ())
+            number = self.agree.number(number)
+            if number == STOPPED:
+                raise Interrupted(f"{self.site.name}: stopped as asked")
+            if number != AWAY:
+                return number, peers
+
+    def _ask_to_join(self, link: Link, abandoned: tuple[int, int] | None) -> tuple[int, Sequence[Peer]]:
+        if self.stop.is_set:
+            return STOPPED, ()
+        request = JoinRequest(
+            name=self.site.name,
+            address=self.site.address,
+            batch=self.batch,
+            recipe=self.learner.identity.recipe,
+            abandoned=abandoned,
+        )
+        try:
+            reply = link.ask(request, JoinReply)
+        except Unreachable as error:
+            self._say_why(error)
+            return AWAY, ()
+        return (FINISHED if reply.incarnation is None else reply.incarnation), reply.peers
+
+    def _insist(self, ask: Callable[[], T]) -> T:
+        """Ask the syncer for as long as it is away."""
+        while True:
+            try:
+                return ask()
+            except Unreachable as error:
+                if self.stop.is_set:
+                    raise Interrupted(f"{self.site.name}: stopped as asked") from None
+                self._say_why(error)
+
+    def _say_why(self, error: Unreachable) -> None:
+        if time.monotonic() - self._said_at > SAY_AGAIN_S:
+            print(f"{self.site.name}: cannot join yet: {error}; trying again", file=sys.stderr, flush=True)
+            self._said_at = time.monotonic()
+
+    def _find_shards(self, link: Link) -> list[str]:
+        """Where each shard of the syncer listens."""
+        host = parse_address(self.site.syncer)[0]
+        if self.site.shards:
+            return [self.site.syncer, *self.site.shards]
+        found = link.ask(ShardsRequest(), ShardsReply).shards
+        return [self.site.syncer, *(reached(address, host) for address in found)]
+
+    def _newest_versions(self, shards: Sequence[str]) -> Known:
+        """Every fragment's newest version, the same one on every rank."""
+        start: Known = {}
+        count = len(self.fragments)
+        wanted = list(range(count))
+        with ExitStack() as stack:
+            links = [Link(address, self.site.security, patience=JOIN_PATIENCE_S) for address in shards]
+            for link in links:
+                stack.callback(link.close)
+            while wanted:
+                start |= self._insist(partial(fetch_all, links, wanted, self._part))
+                same = self.agree.versions({index: version for index, (version, _) in start.items()}, count)
+                wanted = [index for index in range(count) if index not in same]
+        return start
+
+    @property
+    def _part(self) -> tuple[int, int]:
+        """Which part of every fragment this rank holds, of how many."""
+        is_sharded = any(isinstance(parameter, DTensor) for parameter in self.learner.model.parameters())
+        return (self.learner.ranks.rank, self.learner.ranks.world_size) if is_sharded else (0, 1)
+
+    def _replica(self, number: int, start: Known) -> Replica:
+        settings, plan, (rank, ranks) = self.learner.campaign.learners, self.learner.plan, self._part
+        parameters = {name: local_part(parameter) for name, parameter in self.learner.model.named_parameters()}
+        held = [
+            FragmentReplica(fragment, [parameters[name] for name in fragment.names], settings.precision)
+            for fragment in self.fragments
+        ]
+        for fragment in held:
+            fragment.adopt(*start[fragment.fragment.index])
+        total = plan.steps * plan.sequences
+        return Replica(number, held, settings.inner_steps, settings.precision, total, rank, ranks)
+
+    def _heal_inner_state(self, peers: Sequence[Peer]) -> Origin:
+        """The moments of the freshest learner that answers, else of the newest checkpoint, else zero."""
+        into = self.learner.optimizers.state_tensors()
+        for peer in peers[:PEERS_ASKED] if self.learner.ranks.world_size == 1 else []:
+            with suppress(TenfoldError):
+                return from_peer(peer.address, self.site.security, into)
+        for _ in range(CHECKPOINT_TRIES):
+            found = newest_checkpoint(self.site.checkpoints) if self.learner.ranks.is_first else ""
+            where = self.agree.text(found)
+            origin = load_checkpoint(self.site.checkpoints, where, into, self.learner.ranks) if where else None
+            if self.agree.all(origin is not None):
+                return origin or INITIAL
+        for tensor in into.values():
+            tensor.zero_()
+        return INITIAL
+
+    def _announce(self, replica: Replica, origin: Origin) -> None:
+        """Prove that every rank holds what was published; only then are there samples to train on."""
+        digests = [bytearray.fromhex(digest_of_values(fragment.here())) for fragment in replica.fragments]
+        of_ranks = self.agree.gathered(torch.stack([torch.frombuffer(each, dtype=torch.uint8) for each in digests]))
+        held = {
+            index: HeldFragment(
+                version=fragment.version, digests=tuple(bytes(rank[index].tolist()).hex() for rank in of_ranks)
+            )
+            for index, fragment in enumerate(replica.fragments)
         }
+        refused = ""
+        if self.learner.ranks.is_first:
+            refused = self._ask_to_train(HealedRequest(incarnation=replica.number, origin=origin, held=held))
+        if refused := self.agree.text(refused):
+            raise IncarnationEnded(replica, refused)
+
+    def _ask_to_train(self, request: HealedRequest) -> str:
+        """Why not; empty when the syncer agrees."""
+        with closing(Link(self.site.syncer, self.site.security)) as link:
+            try:
+                self._insist(lambda: link.ask(request, Done))
+                return ""
+            except Refused as error:
+                return str(error)
 
 
-INITIAL = InnerStateOrigin("initial")
+# The inner optimizer's state
 
 
-def origin_header(life: Replica) -> dict[str, Any]:
-    """What a snapshot says about itself, so that the life that goes on from it can be replayed."""
-    return {"life": life.number, "step": life.step, "history": history_to_json(life.history)}
+def snapshot_of(replica: Replica) -> Snapshot:
+    """What a state of this moment says about itself, so that the incarnation that goes on from it can be replayed."""
+    return Snapshot(incarnation=replica.number, step=replica.step, history=tuple(replica.history))
 
 
-def origin_from(header: Mapping[str, Any], kind: str) -> InnerStateOrigin:
-    """The origin that a snapshot's header names."""
-    return InnerStateOrigin(kind, int(header["life"]), int(header["step"]), history_from(header["history"]))
+def origin_from(header: Mapping[str, Any], kind: Literal["peer", "checkpoint"]) -> Origin:
+    """The origin that the header of a state names. Raises Refused when it is none."""
+    found = parse(Snapshot, header, f"inner state of a {kind}")
+    return Origin(kind=kind, incarnation=found.incarnation, step=found.step, history=found.history)
 
 
 class PeerService:
@@ -68,14 +270,14 @@ class PeerService:
         self._taken: Blob | None = None
         self._changed = threading.Condition()
 
-    def serve(self, snapshot: Callable[[], tuple[dict[str, Any], dict[str, Tensor]]]) -> None:
+    def serve(self, snapshot: Callable[[], tuple[Snapshot, dict[str, Tensor]]]) -> None:
         """Called by the training thread between steps: costs one copy when somebody asks, nothing otherwise."""
         if not self._wanted.is_set():
             return
         header, tensors = snapshot()
         data = save({name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()})
         with self._changed:
-            self._taken = Blob(header, data)
+            self._taken = Blob(header.to_json(), data)
             self._wanted.clear()
             self._changed.notify_all()
 
@@ -107,15 +309,17 @@ class PeerService:
         """Nothing to be told."""
 
 
-def from_peer(address: str, security: Security, into: Mapping[str, Tensor]) -> InnerStateOrigin:
+def from_peer(address: str, security: Security, into: Mapping[str, Tensor]) -> Origin:
     """Take the state of a learner that trains. Raises TenfoldError when it does not answer or sends something else."""
-    link = Link(address, security, streams=4, patience=PEER_PATIENCE_S)
-    try:
+    with closing(Link(address, security, streams=4, patience=PEER_PATIENCE_S)) as link:
         header, data = link.get(KEY)
-    finally:
-        link.close()
-    fill(into, load(bytes(data)))
-    return origin_from(header, "peer")
+    origin = origin_from(header, "peer")
+    try:
+        tensors = load(bytes(data))
+    except SafetensorError as error:
+        raise TenfoldError(f"inner state of {address}: cannot be read ({error})") from error
+    fill(into, tensors)
+    return origin
 
 
 def fill(into: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
@@ -142,7 +346,7 @@ def newest_checkpoint(states: Path) -> str:
     return max(found, default=(0, ""))[1]
 
 
-def load_checkpoint(states: Path, where: str, into: Mapping[str, Tensor], ranks: Ranks) -> InnerStateOrigin | None:
+def load_checkpoint(states: Path, where: str, into: Mapping[str, Tensor], ranks: Ranks) -> Origin | None:
     """This rank's part of a checkpoint that was found; None when it is there no more or not of this model."""
     name, _, step = where.rpartition("/")
     with Checkpointer(states / name, keep_last=1, rank=ranks.rank, world_size=ranks.world_size) as checkpointer:
@@ -150,6 +354,7 @@ def load_checkpoint(states: Path, where: str, into: Mapping[str, Tensor], ranks:
         if found is None:
             return None
         with suppress(TenfoldError):
+            origin = origin_from(found.meta, "checkpoint")
             checkpointer.load(found, into)
-            return origin_from(found.meta, "checkpoint")
+            return origin
     return None

@@ -7,20 +7,22 @@ Every inner step's change is sent exactly once. At any time
 with `base` the global version last merged, `pending` the pseudo-gradients that were sent and are in no merged version
 yet, and `unsent` the rest: what was trained since, and what rounding left out of earlier ones. A new version replaces
 base and drops from pending what it contains; unsent is kept, so nothing trained while waiting is lost (Streaming
-DiLoCo's overlap, arXiv 2501.18512, section 3.2, without its mixing factor)."""
+DiLoCo's overlap, arXiv 2501.18512, section 3.2, without its mixing factor).
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tenfold.config.learners import Precision
-from tenfold.learners.messages import Contributed, Contribution, Merged, Published
+from tenfold.learners.messages import Contributed, Contribution, Lease, Merged, Published
 from tenfold.learners.outer import Fragment, decode, encode
-from tenfold.train.execute import StepMeasure, execute
 from tenfold.train.learner import Learner
+from tenfold.train.step import StepMeasure, execute
+
+OFF_COURSE = 0.02  # of the run: a lease that is further from the truth is corrected
 
 
 class FragmentReplica:
@@ -44,7 +46,7 @@ class FragmentReplica:
         self._write(self.base)
 
     def contribute(self) -> bytes:
-        """The unsent movement, encoded; from now on it is pending under the present `sequence`."""
+        """The pseudo-gradient: what is unsent, encoded; from now on it is pending under the present `sequence`."""
         unsent = self.here() - self.base - self._sum_pending()
         data = encode(unsent, self._precision)
         self._pending[self.sequence] = decode(data, unsent.numel(), self._precision).to(unsent.device)
@@ -95,17 +97,18 @@ class InnerStep:
     """Of that lease."""
 
 
-def inner_steps_of(lease: dict[str, Any], batch: int) -> list[InnerStep]:
+def inner_steps_of(lease: Lease, batch: int) -> list[InnerStep]:
     """The inner steps of a lease. The position moves `stride` samples for each: others train at the same time."""
-    first, samples = int(lease["first_sample"]), int(lease["samples"])
-    number, position, stride = int(lease["number"]), int(lease["position"]), int(lease["stride"])
     return [
-        InnerStep(first + done, min(batch, samples - done), position + done * stride, number, stride)
-        for done in range(0, samples, batch)
+        InnerStep(
+            lease.first_sample + done,
+            min(batch, lease.samples - done),
+            lease.position + done * lease.stride,
+            lease.number,
+            lease.stride,
+        )
+        for done in range(0, lease.samples, batch)
     ]
-
-
-OFF_COURSE = 0.02  # of the run: a lease that is further from the truth is corrected
 
 
 @dataclass
@@ -133,20 +136,20 @@ class Replica:
     def __post_init__(self) -> None:
         self._tokens = [0] * len(self.fragments)
 
-    def placed(self, order: InnerStep) -> InnerStep:
-        """The order at its place in the learning-rate schedule: where its lease says, or where the run really is.
+    def placed(self, step: InnerStep) -> InnerStep:
+        """The step at its place in the learning-rate schedule: where its lease says, or where the run really is.
 
         A lease tells where the run will be if nothing changes, for up to a minute. When learners come or go meanwhile,
         the versions that are merged tell better. Alone there is nothing to learn from them, and they lag behind.
         """
-        if order.lease != self._lease:
-            self._lease, self._moved = order.lease, 0
+        if step.lease != self._lease:
+            self._lease, self._moved = step.lease, 0
         seen, self._seen = self._seen, None
-        if seen is not None and seen.done is not None and not (seen.learners <= 1 and order.stride == 1):
-            off = seen.done - (order.position + self._moved)
+        if seen is not None and seen.done is not None and not (seen.learners <= 1 and step.stride == 1):
+            off = seen.done - (step.position + self._moved)
             if abs(off) > self.total * OFF_COURSE:
                 self._moved += off
-        return replace(order, position=max(0, min(order.position + self._moved, self.total - 1)))
+        return replace(step, position=max(0, min(step.position + self._moved, self.total - 1)))
 
     def trained(self, tokens: int) -> None:
         """One inner step on this many tokens is done."""
@@ -166,7 +169,7 @@ class Replica:
         """What to send of a fragment."""
         fragment = self.fragments[index]
         contribution = Contribution(
-            life=self.number,
+            incarnation=self.number,
             fragment=index,
             sequence=fragment.sequence,
             base_version=fragment.version,
@@ -195,6 +198,6 @@ class Replica:
         self.history = [entry for entry in self.history if entry not in known]
 
 
-def inner_step(learner: Learner, order: InnerStep) -> StepMeasure:
-    """Train on the samples of an order. The learning rate follows the order's position in the whole run."""
-    return execute(learner, learner.batch(order.first_sample, order.samples, order.position))
+def inner_step(learner: Learner, step: InnerStep) -> StepMeasure:
+    """Train on the samples of a step. The learning rate follows the step's position in the whole run."""
+    return execute(learner, learner.batch(step.first_sample, step.samples, step.position))

@@ -1,15 +1,16 @@
 """Leases: who trains which samples, so that each sample is trained once however often learners die.
 
-Samples not handed out lie in a pool of ranges; granting takes from its lowest range, and settling a life puts back what
-the life was given and did not get into an accepted contribution. Since ranges given back lie below the fresh ones, they
-are handed out first. The leases themselves are a log: no row is deleted, and only the committed count is filled in, so
-the run can be replayed from them.
+Samples not handed out lie in a pool of ranges; granting takes from its lowest range, and settling an incarnation puts
+back what it was given and did not get into an accepted contribution. Since ranges given back lie below the fresh ones,
+they are handed out first. The leases themselves are a log: no row is deleted, and only the committed count is filled
+in, so the run can be replayed from them.
 """
 
 import sqlite3
 from dataclasses import dataclass
 
 from tenfold.core.errors import InputError, TenfoldError
+from tenfold.learners.messages import Lease
 from tenfold.learners.syncer.store import FencedDatabase
 
 LEASES_SCHEMA = """
@@ -25,24 +26,8 @@ CREATE TABLE IF NOT EXISTS settled (life INTEGER PRIMARY KEY, samples INTEGER NO
 
 
 @dataclass(frozen=True)
-class Lease:
-    """Samples first_sample … first_sample + samples − 1, handed to one life for good.
-
-    `position` is where the learning-rate schedule stands at its first sample, in samples of the whole run; it moves
-    `stride` samples for each one trained, since others train at the same time.
-    """
-
-    number: int
-    life: int
-    first_sample: int
-    samples: int
-    position: int
-    stride: int
-
-
-@dataclass(frozen=True)
 class SampleTotals:
-    """Samples of the whole run: ever granted, given back of these, and committed by lives that are over.
+    """Samples of the whole run: ever granted, given back of these, and committed by incarnations that are over.
 
     What living learners hold is granted − given_back − settled.
     """
@@ -56,91 +41,95 @@ class SampleTotals:
 class Leases:
     """The sample order 0 … total − 1, handed out in leases. Every change is on disk before its method returns."""
 
-    def __init__(self, book: FencedDatabase, total_samples: int) -> None:
-        """Go on where the book stands, or begin. Raises InputError when it was begun with another total."""
-        self._book = book
+    def __init__(self, database: FencedDatabase, total_samples: int) -> None:
+        """Go on where the database stands, or begin. Raises InputError when it was begun with another total."""
+        self._database = database
         self._known: dict[int, tuple[Lease, ...]] = {}
-        with book.write() as db:
+        with database.write() as db:
             row = db.execute("SELECT total FROM sample_order").fetchone()
             if row is None:
                 db.execute("INSERT INTO sample_order VALUES (1, ?)", (total_samples,))
                 _put_back(db, 0, total_samples)
             elif row[0] != total_samples:
                 raise InputError(
-                    f"{book.path}: this run hands out {row[0]} samples, not {total_samples}; "
+                    f"{database.path}: this run hands out {row[0]} samples, not {total_samples}; "
                     "set train.tokens back, or run in another directory"
                 )
         self._total = total_samples
 
-    def grant(self, life: int, samples: int, *, position: int, stride: int) -> Lease | None:
+    def grant(self, incarnation: int, samples: int, *, position: int, stride: int) -> Lease | None:
         """The lowest samples nobody has, at most `samples`, as one range; None when nothing is left now.
 
-        More may come back later: whoever gets None asks again until every other life is over. Raises TenfoldError when
-        the life has been settled, or fewer than 1 sample is asked for.
+        More may come back later: who gets None asks again until every other incarnation is over. Raises TenfoldError
+        when the incarnation has been settled, or fewer than 1 sample is asked for.
         """
         if samples < 1:
-            raise TenfoldError(f"life {life} asks for {samples} samples; ask for 1 or more")
-        with self._book.write() as db:
-            if db.execute("SELECT 1 FROM settled WHERE life = ?", (life,)).fetchone():
-                raise TenfoldError(f"life {life} is over and gets no more samples; join again")
+            raise TenfoldError(f"incarnation {incarnation} asks for {samples} samples; ask for 1 or more")
+        with self._database.write() as db:
+            if db.execute("SELECT 1 FROM settled WHERE life = ?", (incarnation,)).fetchone():
+                raise TenfoldError(f"incarnation {incarnation} is over and gets no more samples; join again")
             if not db.execute("SELECT 1 FROM pool LIMIT 1").fetchone():
                 return None
             first, taken = _take_lowest(db, samples)
             cursor = db.execute(
                 "INSERT INTO leases (life, first_sample, samples, position, stride) VALUES (?, ?, ?, ?, ?)",
-                (life, first, taken, position, stride),
+                (incarnation, first, taken, position, stride),
             )
-        lease = Lease(int(cursor.lastrowid or 0), life, first, taken, position, stride)
-        self._known.pop(life, None)
+        lease = Lease(int(cursor.lastrowid or 0), incarnation, first, taken, position, stride)
+        self._known.pop(incarnation, None)
         return lease
 
-    def settle(self, life: int, committed_samples: int) -> None:
-        """Close a life's account: the first `committed_samples` of its leases are trained, the rest goes back.
+    def settle(self, incarnation: int, committed_samples: int) -> None:
+        """Close an incarnation's account: the first `committed_samples` of its leases are trained, the rest goes back.
 
         Saying the same again changes nothing, so a syncer that died in between can repeat it. Raises TenfoldError for
-        less than 0 or more than the life was granted, or when it was settled with another count: the rest may have been
-        handed to somebody else since.
+        less than 0 or more than the incarnation was granted, or when it was settled with another count: the rest may
+        have been handed to somebody else since.
         """
-        with self._book.write() as db:
-            before = db.execute("SELECT samples FROM settled WHERE life = ?", (life,)).fetchone()
+        with self._database.write() as db:
+            before = db.execute("SELECT samples FROM settled WHERE life = ?", (incarnation,)).fetchone()
             if before is not None and before[0] == committed_samples:
                 return
             if before is not None:
-                raise TenfoldError(f"life {life} is settled with {before[0]} samples already, not {committed_samples}")
-            leases = self.of_life(life)
+                raise TenfoldError(
+                    f"incarnation {incarnation} is settled with {before[0]} samples already, not {committed_samples}"
+                )
+            leases = self.of_incarnation(incarnation)
             granted = sum(lease.samples for lease in leases)
             if not 0 <= committed_samples <= granted:
-                raise TenfoldError(f"life {life} cannot have trained {committed_samples} of {granted} granted samples")
-            db.execute("INSERT INTO settled VALUES (?, ?)", (life, committed_samples))
+                raise TenfoldError(
+                    f"incarnation {incarnation} cannot have trained {committed_samples} of {granted} granted samples"
+                )
+            db.execute("INSERT INTO settled VALUES (?, ?)", (incarnation, committed_samples))
             for lease in leases:
                 committed = min(lease.samples, committed_samples)
                 committed_samples -= committed
                 db.execute("UPDATE leases SET committed = ? WHERE number = ?", (committed, lease.number))
                 _put_back(db, lease.first_sample + committed, lease.samples - committed)
 
-    def of_life(self, life: int) -> tuple[Lease, ...]:
-        """A life's leases in order of grant."""
-        known = self._known.get(life)  # asked for at every beat of every learner
+    def of_incarnation(self, incarnation: int) -> tuple[Lease, ...]:
+        """An incarnation's leases in order of grant."""
+        known = self._known.get(incarnation)  # asked for at every heartbeat of every learner
         if known is None:
             columns = "number, life, first_sample, samples, position, stride"
-            rows = self._book.read(f"SELECT {columns} FROM leases WHERE life = ? ORDER BY number", (life,))
-            known = self._known[life] = tuple(Lease(*map(int, row)) for row in rows)
+            rows = self._database.read(f"SELECT {columns} FROM leases WHERE life = ? ORDER BY number", (incarnation,))
+            known = self._known[incarnation] = tuple(Lease(*map(int, row)) for row in rows)
         return known
 
-    def granted_to(self, life: int) -> int:
-        """Samples ever granted to a life."""
-        return sum(lease.samples for lease in self.of_life(life))
+    def granted_to(self, incarnation: int) -> int:
+        """Samples ever granted to an incarnation."""
+        return sum(lease.samples for lease in self.of_incarnation(incarnation))
 
     def committed_by(self, number: int) -> int | None:
-        """How many of a lease's first samples are trained; None while its life goes on. TenfoldError: no such lease."""
-        rows = self._book.read("SELECT committed FROM leases WHERE number = ?", (number,))
+        """How many of a lease's first samples are trained; None until its incarnation is over. Raises TenfoldError."""
+        rows = self._database.read("SELECT committed FROM leases WHERE number = ?", (number,))
         if not rows:
-            raise TenfoldError(f"{self._book.path}: there is no lease {number}")
+            raise TenfoldError(f"{self._database.path}: there is no lease {number}")
         return None if rows[0][0] is None else int(rows[0][0])
 
     def progress(self) -> SampleTotals:
         """Totals of the run, in samples."""
-        rows = self._book.read(
+        rows = self._database.read(
             "SELECT coalesce(sum(samples), 0), coalesce(sum(samples - committed), 0), coalesce(sum(committed), 0) "
             "FROM leases"
         )
@@ -149,8 +138,8 @@ class Leases:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether nothing is left to hand out now; lives that end may still give back."""
-        return not self._book.read("SELECT 1 FROM pool LIMIT 1")
+        """Whether nothing is left to hand out now; incarnations that end may still give back."""
+        return not self._database.read("SELECT 1 FROM pool LIMIT 1")
 
 
 def _take_lowest(db: sqlite3.Connection, samples: int) -> tuple[int, int]:

@@ -5,7 +5,8 @@ contribution, a heartbeat of a hung process) can be told apart and refused.
 
 Liveness is judged by progress. A heartbeat thread goes on while the training thread hangs in a collective or a dead
 file system, so a heartbeat that says the same as the one before counts for nothing. What is slow by nature happens
-beside training (checkpoints, the link) or before it (joining), and is no reason to give up a learner."""
+beside training (checkpoints, the link) or before it (joining), and is no reason to give up a learner.
+"""
 
 import json
 import sqlite3
@@ -17,8 +18,12 @@ from statistics import median
 from typing import Any, Literal
 
 from tenfold.core.errors import TenfoldError
+from tenfold.learners.messages import EndState, IncarnationState
 from tenfold.learners.syncer.store import FencedDatabase
 
+REMEMBERED_STEPS = 20
+FIRST_STEP = 10.0  # × minimum: the first step compiles and warms up
+JOINING = 30.0  # × minimum: fragments and inner state come over a link that may be slow
 MEMBERSHIP_SCHEMA = """
 CREATE TABLE IF NOT EXISTS lives (
     number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, address TEXT, batch INTEGER NOT NULL,
@@ -28,10 +33,11 @@ CREATE TABLE IF NOT EXISTS struck (life INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS heard (life INTEGER PRIMARY KEY, step INTEGER NOT NULL);
 """
 
-EndState = Literal["sealed", "left", "finished"]
-IncarnationState = Literal["joining", "active", "sealing", "leaving", "sealed", "left", "finished"]
-ENDING: dict[str, EndState] = {"sealing": "sealed", "leaving": "left"}
-"""Lives whose end is decided, until every shard of the syncer has sealed them; and what they are then."""
+ENDING: dict[str, EndState] = {"evicting": "evicted", "leaving": "left"}
+"""Incarnations whose end is decided, until every shard of the syncer has fenced them; and what they are then."""
+_ON_DISK = {"evicting": "sealing", "evicted": "sealed"}
+"""States that have another name in the merge log, since its first version."""
+_FROM_DISK = {on_disk: state for state, on_disk in _ON_DISK.items()}
 
 _UNFINISHED = "state IN ('joining', 'active')"
 _ENDING = "state IN ('sealing', 'leaving')"
@@ -40,7 +46,7 @@ MEMBERSHIP_COLUMNS = "number, name, address, batch, state, origin, joined_at, en
 
 @dataclass(frozen=True)
 class Incarnation:
-    """One incarnation of a learner. Times are seconds since the epoch.
+    """What the merge log says of one incarnation of a learner. Times are seconds since the epoch.
 
     `address` is its peer server ("HOST:PORT") if it has one, `batch` its samples a step, `origin` where its inner state
     came from; `ended_at`, `reason` and `steps` (those that are in accepted contributions) are known once it is over.
@@ -59,39 +65,41 @@ class Incarnation:
 
 
 class Membership:
-    """Every life there was. Every change is on disk before its method returns."""
+    """Every incarnation there was. Every change is on disk before its method returns."""
 
-    def __init__(self, book: FencedDatabase, max_strikes: int) -> None:
+    def __init__(self, database: FencedDatabase, max_strikes: int) -> None:
         """A name that was struck `max_strikes` times is barred from joining."""
-        self._book = book
+        self._database = database
         self._max_strikes = max_strikes
 
     def note_steps(self, steps: Mapping[int, int]) -> None:
-        """How many steps each of these lives says that it has made, for whoever must tell later what was lost."""
-        with self._book.write() as db:
+        """Keep how many steps each incarnation says that it has made, to tell later what was lost."""
+        with self._database.write() as db:
             db.executemany("INSERT OR REPLACE INTO heard VALUES (?, ?)", list(steps.items()))
 
     def noted_steps(self) -> dict[int, int]:
         """LoggedIncarnation → steps as last noted."""
-        return {int(life): int(step) for life, step in self._book.read("SELECT life, step FROM heard")}
+        return {
+            int(incarnation): int(step) for incarnation, step in self._database.read("SELECT life, step FROM heard")
+        }
 
     def join(self, name: str, address: str | None, batch: int) -> Incarnation:
-        """Begin a life; its number was never used before. A learner has one at a time: seal `unfinished(name)` first.
+        """Begin an incarnation under a number never used before. A learner has one: end `unfinished(name)` first.
 
-        Raises TenfoldError for a barred name, an unfinished life of that name, or a batch below 1.
+        Raises TenfoldError for a barred name, an unfinished incarnation of that name, or a batch below 1.
         """
         if batch < 1:
             raise TenfoldError(f"{name}: a batch of {batch} samples; give 1 or more")
-        with self._book.write() as db:
+        with self._database.write() as db:
             self._refuse_barred(db, name)
             if before := self.unfinished(name):
-                raise TenfoldError(f"{name}: its life {before.number} is not over; seal it before another joins")
+                raise TenfoldError(f"{name}: its incarnation {before.number} is not over; end it before another joins")
             cursor = db.execute(
                 "INSERT INTO lives (name, address, batch, state, joined_at) VALUES (?, ?, ?, 'joining', ?)",
                 (name, address, batch, time.time()),
             )
-            life = self.get(int(cursor.lastrowid or 0))
-        return life
+            incarnation = self.get(int(cursor.lastrowid or 0))
+        return incarnation
 
     def _refuse_barred(self, db: sqlite3.Connection, name: str) -> None:
         reasons = db.execute("SELECT reason FROM strikes WHERE name = ? ORDER BY id", (name,)).fetchall()
@@ -99,46 +107,49 @@ class Membership:
             raise TenfoldError(f"{name}: barred after {len(reasons)} strikes; the last one: {reasons[-1][0]}")
 
     def activate(self, number: int, origin: dict[str, Any] | None) -> None:
-        """A joining life has its state and begins to train. Raises TenfoldError for a life in any other state."""
-        with self._book.write() as db:
-            life = self.get(number)
-            if life.state != "joining":
-                raise TenfoldError(f"{life.name}: life {number} is {life.state}; only a joining one becomes active")
+        """A joining incarnation has its state and begins to train. Raises TenfoldError for one in any other state."""
+        with self._database.write() as db:
+            incarnation = self.get(number)
+            if incarnation.state != "joining":
+                raise TenfoldError(
+                    f"{incarnation.name}: incarnation {number} is {incarnation.state}; only a joining one is activated"
+                )
             text = None if origin is None else json.dumps(origin, sort_keys=True)
             db.execute("UPDATE lives SET state = 'active', origin = ? WHERE number = ?", (text, number))
 
-    def begin_end(self, number: int, state: Literal["sealed", "left"], reason: str) -> None:
-        """A life is to end as `state`, whoever dies meanwhile. The first reason stands; one that is over stays so."""
+    def begin_end(self, number: int, state: Literal["evicted", "left"], reason: str) -> None:
+        """Decide that an incarnation ends as `state`, whoever dies meanwhile. The first reason stands."""
         transient = next(before for before, after in ENDING.items() if after == state)
-        with self._book.write() as db:
+        with self._database.write() as db:
             db.execute(
                 f"UPDATE lives SET state = ?, reason = ? WHERE number = ? AND {_UNFINISHED}",
-                (transient, reason, number),
+                (_on_disk(transient), reason, number),
             )
 
     def ending(self) -> list[Incarnation]:
-        """Lives whose end has begun and is not complete, oldest first."""
+        """Incarnations whose end has begun and is not complete, oldest first."""
         return self._select(_ENDING)
 
     def end(self, number: int, state: EndState, reason: str, steps: int) -> None:
-        """A life is over, `steps` of its steps are committed. The first end stands: ending it again changes nothing.
+        """End an incarnation, `steps` of whose steps are committed. The first end stands: the second changes nothing.
 
-        Raises TenfoldError for an unknown life.
+        Raises TenfoldError for an unknown incarnation.
         """
-        with self._book.write() as db:
+        with self._database.write() as db:
             self.get(number)
             db.execute(
                 "UPDATE lives SET state = ?, reason = ?, steps = ?, ended_at = ? "
                 f"WHERE number = ? AND ({_UNFINISHED} OR {_ENDING})",
-                (state, reason, steps, time.time(), number),
+                (_on_disk(state), reason, steps, time.time(), number),
             )
 
     def strike(self, number: int, reason: str) -> int | None:
-        """Count something bad that a life did against its learner; returns how often it has. Never forgotten.
+        """Count something bad that an incarnation did against its learner; returns how often it has. Never forgotten.
 
-        A life ends by its first, so it counts once: None when it is told again. Raises TenfoldError for an unknown one.
+        An incarnation ends by its first, so it counts once: None when it is told again. Raises TenfoldError for an
+        unknown one.
         """
-        with self._book.write() as db:
+        with self._database.write() as db:
             name = self.get(number).name
             if db.execute("INSERT OR IGNORE INTO struck VALUES (?)", (number,)).rowcount == 0:
                 return None
@@ -147,43 +158,42 @@ class Membership:
         return int(count)
 
     def unfinished(self, name: str) -> Incarnation | None:
-        """The life of this name that is not over (its process may be gone); there is at most one."""
+        """The incarnation of this name that is not over (its process may be gone); there is at most one."""
         return next(iter(self._select(f"name = ? AND {_UNFINISHED}", name)), None)
 
     def get(self, number: int) -> Incarnation:
-        """One life. Raises TenfoldError when there is none of this number."""
+        """One incarnation. Raises TenfoldError when there is none of this number."""
         found = self._select("number = ?", number)
         if not found:
-            raise TenfoldError(f"{self._book.path}: there is no life {number}")
+            raise TenfoldError(f"{self._database.path}: there is no incarnation {number}")
         return found[0]
 
     def active(self) -> list[Incarnation]:
-        """The lives that get leases and may contribute, oldest first."""
+        """The incarnations that get leases and may contribute, oldest first."""
         return self._select("state = 'active'")
 
     def all(self) -> list[Incarnation]:
-        """Every life there was, oldest first."""
+        """Every incarnation there was, oldest first."""
         return self._select("1")
 
     def _select(self, where: str, *args: str | int) -> list[Incarnation]:
-        rows = self._book.read(f"SELECT {MEMBERSHIP_COLUMNS} FROM lives WHERE {where} ORDER BY number", args)
+        rows = self._database.read(f"SELECT {MEMBERSHIP_COLUMNS} FROM lives WHERE {where} ORDER BY number", args)
         return [incarnation_from_row(row) for row in rows]
 
 
 def incarnation_from_row(row: tuple[Any, ...]) -> Incarnation:
-    """A life from its COLUMNS."""
-    number, name, address, batch, state, origin, joined, ended, reason, steps = row
-    return Incarnation(number, name, address, batch, state, origin and json.loads(origin), joined, ended, reason, steps)
+    """An incarnation from its MEMBERSHIP_COLUMNS."""
+    number, name, address, batch, state, origin, *rest = row
+    return Incarnation(number, name, address, batch, _FROM_DISK.get(state, state), origin and json.loads(origin), *rest)
 
 
-REMEMBERED_STEPS = 20
-FIRST_STEP = 10.0  # × minimum: the first step compiles and warms up
-JOINING = 30.0  # × minimum: fragments and inner state come over a link that may be slow
+def _on_disk(state: str) -> str:
+    return _ON_DISK.get(state, state)
 
 
 @dataclass(frozen=True)
 class _Watch:
-    """What is known of one life; times in seconds of the caller's clock."""
+    """What is known of one incarnation; times in seconds of the caller's clock."""
 
     progress_at: float
     step_since: float
@@ -205,7 +215,7 @@ class _Watch:
         return replace(watch._stepped(now - self.step_since, steps) if steps > 0 else watch, step_since=now)
 
     def _stepped(self, seconds: float, steps: int) -> "_Watch":
-        """After `steps` more steps, which beats may report several at a time."""
+        """After `steps` more steps, which heartbeats may report several at a time."""
         if self.first_step is None:
             return replace(self, first_step=seconds / steps)
         return replace(self, intervals=(*self.intervals, seconds / steps)[-REMEMBERED_STEPS:])
@@ -230,59 +240,59 @@ class Liveness:
     """
 
     def __init__(self, minimum: float, factor: float) -> None:
-        """`minimum` seconds, several beats, are always allowed; `factor` scales the slowest of a life's own steps."""
+        """`minimum` seconds, several heartbeats, are always allowed; `factor` scales the slowest of its own steps."""
         self._minimum = minimum
         self._factor = factor
         self._watched: dict[int, _Watch] = {}
         self._lock = threading.Lock()
 
-    def joining(self, life: int, now: float) -> None:
-        """Watch a life that is on its way to its first step."""
+    def joining(self, incarnation: int, now: float) -> None:
+        """Watch an incarnation that is on its way to its first step."""
         with self._lock:
-            self._watched[life] = _Watch(now, now, is_joining=True)
+            self._watched[incarnation] = _Watch(now, now, is_joining=True)
 
-    def started(self, life: int, now: float) -> None:
-        """Watch a life from its activation on; its next step counts as the first."""
+    def started(self, incarnation: int, now: float) -> None:
+        """Watch an incarnation from its activation on; its next step counts as the first."""
         with self._lock:
-            self._watched[life] = _Watch(now, now)
+            self._watched[incarnation] = _Watch(now, now)
 
-    def progress(self, life: int, now: float, step: int, waits: int) -> None:
+    def progress(self, incarnation: int, now: float, step: int, waits: int) -> None:
         """What a heartbeat says: steps done, and how often it was found that there is nothing to train.
 
-        Any change is progress, a repetition is none. A late beat of a life that is not watched is ignored, so that the
-        dead are not watched again.
+        Any change is progress, a repetition is none. A late heartbeat of an incarnation that is not watched is ignored,
+        so that the dead are not watched again.
         """
         with self._lock:
-            if (watch := self._watched.get(life)) is not None:
-                self._watched[life] = watch.heard(now, (step, waits))
+            if (watch := self._watched.get(incarnation)) is not None:
+                self._watched[incarnation] = watch.heard(now, (step, waits))
 
     def stalled(self, now: float) -> list[tuple[int, float]]:
-        """(life, seconds since its last progress) of every life that stands still for longer than it may."""
+        """(incarnation, seconds since its last progress) of all that stand still for longer than they may."""
         with self._lock:
             watched = sorted(self._watched.items())
         return [
-            (life, now - watch.progress_at)
-            for life, watch in watched
+            (incarnation, now - watch.progress_at)
+            for incarnation, watch in watched
             if now - watch.progress_at > watch.allowance(self._minimum, self._factor)
         ]
 
-    def silence(self, life: int, now: float) -> float:
-        """Seconds since a watched life's last progress; beats that repeat themselves do not break it."""
-        return now - self._watch(life).progress_at
+    def silence(self, incarnation: int, now: float) -> float:
+        """Seconds since a watched incarnation's last progress; heartbeats that repeat themselves do not break it."""
+        return now - self._watch(incarnation).progress_at
 
-    def step_seconds(self, life: int) -> float | None:
-        """Median of a watched life's last 20 intervals between steps; None before the second step."""
-        intervals: Sequence[float] = self._watch(life).intervals
+    def step_seconds(self, incarnation: int) -> float | None:
+        """Median of a watched incarnation's last 20 intervals between steps; None before the second step."""
+        intervals: Sequence[float] = self._watch(incarnation).intervals
         return median(intervals) if intervals else None
 
-    def forget(self, life: int) -> None:
-        """Stop watching a life that is over."""
+    def forget(self, incarnation: int) -> None:
+        """Stop watching an incarnation that is over."""
         with self._lock:
-            self._watched.pop(life, None)
+            self._watched.pop(incarnation, None)
 
-    def _watch(self, life: int) -> _Watch:
+    def _watch(self, incarnation: int) -> _Watch:
         with self._lock:
-            watch = self._watched.get(life)
+            watch = self._watched.get(incarnation)
         if watch is None:
-            raise TenfoldError(f"life {life} is not watched")
+            raise TenfoldError(f"incarnation {incarnation} is not watched")
         return watch

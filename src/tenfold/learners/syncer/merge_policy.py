@@ -11,6 +11,9 @@ from torch import Tensor
 
 REMEMBERED_LAGS = 16  # lags kept of each learner
 MARGIN = 1.5  # a window as long as the usual lag would miss half of those it is for
+REMEMBERED_ARRIVALS = 4  # contributions of each learner: three windows, so that one late arrival changes little
+REMEMBERED_NORMS = 32
+ENOUGH = 8  # norms from which the usual size of a contribution is known
 
 
 @dataclass
@@ -31,24 +34,24 @@ class AdaptiveGrace:
         """The present round has its quorum."""
         self._quorum_at = at if self._quorum_at is None else self._quorum_at
 
-    def arrived(self, life: int, at: float) -> None:
+    def arrived(self, incarnation: int, at: float) -> None:
         """A learner's first contribution to the present round; one that comes after a merge was late for that."""
         if self._quorum_at is not None:
-            self._lags[life].append(max(0.0, at - self._quorum_at))
-        elif self._missed_quorum_at is not None and life not in self._merged:
-            self._lags[life].append(max(0.0, at - self._missed_quorum_at))
+            self._lags[incarnation].append(max(0.0, at - self._quorum_at))
+        elif self._missed_quorum_at is not None and incarnation not in self._merged:
+            self._lags[incarnation].append(max(0.0, at - self._missed_quorum_at))
 
-    def merged(self, lives: Collection[int]) -> None:
+    def merged(self, incarnations: Collection[int]) -> None:
         """The round is over; another begins."""
         self._missed_quorum_at, self._quorum_at = self._quorum_at, None
-        self._merged = frozenset(lives)
+        self._merged = frozenset(incarnations)
 
     def window(self, missing: Collection[int]) -> float:
         """Seconds to wait after the quorum."""
-        return max((self._usual(life) for life in missing), default=0.0)
+        return max((self._usual(incarnation) for incarnation in missing), default=0.0)
 
-    def _usual(self, life: int) -> float:
-        lags = sorted(self._lags.get(life, ()))
+    def _usual(self, incarnation: int) -> float:
+        lags = sorted(self._lags.get(incarnation, ()))
         if not lags:
             return self.limit
         usual = MARGIN * lags[len(lags) // 2]
@@ -56,10 +59,10 @@ class AdaptiveGrace:
 
 
 def merge_time(arrived: Mapping[int, float], expected: Collection[int], quorum: int, grace: AdaptiveGrace) -> float:
-    """When to merge: a time, in the clock of `arrived` (life → when its first contribution came); inf: not yet known.
+    """When to merge: a time in the clock of `arrived` (incarnation → when its first contribution came); inf: not known.
 
     `quorum` 0 asks for all. With fewer learners alive than the quorum, all of those are enough: a run never stands
-    still while one learner lives.
+    still while one learner trains.
     """
     if not arrived:
         return math.inf
@@ -72,43 +75,40 @@ def merge_time(arrived: Mapping[int, float], expected: Collection[int], quorum: 
     return times[needed - 1] + grace.window(missing) if missing else times[-1]
 
 
-REMEMBERED_ARRIVALS = 4  # contributions of each learner: three windows, so that one late arrival changes little
-
-
 @dataclass
 class Throughput:
     """Tokens per second of every learner, as its contributions to one fragment arrive.
 
-    A movement that learner i made while all trained weighs r_i / (r_1 + … + r_n), with r the tokens per second: in a
-    round of everybody that is the token-weighted mean, as in DiLoCo (arXiv 2311.08105). It holds as well where learners
-    are merged one by one, in any order, and for one that comes late with the work of a long time: it shares the credit
-    with what the others did in that time. To count what was merged between two contributions of the sender instead
-    would give the same on average, but weigh whoever comes twice in a row as if it were alone.
+    A pseudo-gradient that learner i made while all trained weighs r_i / (r_1 + … + r_n), with r the tokens per second:
+    in a round of everybody that is the token-weighted mean, as in DiLoCo (arXiv 2311.08105). It holds as well where
+    learners are merged one by one, in any order, and for one that comes late with the work of a long time: it shares
+    the credit with what the others did in that time. To count what was merged between two contributions of the sender
+    instead would give the same on average, but weigh whoever comes twice in a row as if it were alone.
     """
 
     _arrivals: dict[int, deque[tuple[float, int]]] = field(
         default_factory=lambda: defaultdict(lambda: deque(maxlen=REMEMBERED_ARRIVALS))
     )
 
-    def note(self, life: int, at: float, tokens: int) -> None:
+    def note(self, incarnation: int, at: float, tokens: int) -> None:
         """A contribution that stands for so many tokens came at a time in seconds."""
-        self._arrivals[life].append((at, tokens))
+        self._arrivals[incarnation].append((at, tokens))
 
-    def forget(self, life: int) -> None:
-        """A life that is over."""
-        self._arrivals.pop(life, None)
+    def forget(self, incarnation: int) -> None:
+        """An incarnation that is over."""
+        self._arrivals.pop(incarnation, None)
 
-    def share(self, life: int, training: Collection[int]) -> float:
-        """Weight of a movement of `life` while those of `training` train, itself among them: above 0, at most 1.
+    def share(self, incarnation: int, training: Collection[int]) -> float:
+        """Weight of a pseudo-gradient of `incarnation` while those of `training` train, itself among them: in (0, 1].
 
         Whose pace is not known yet counts as the mean of the others.
         """
-        known = {each: rate for each in {*training, life} if (rate := self._rate(each)) is not None}
+        known = {each: rate for each in {*training, incarnation} if (rate := self._rate(each)) is not None}
         usual = sum(known.values()) / len(known) if known else 1.0
-        return known.get(life, usual) / sum(known.get(each, usual) for each in {*training, life})
+        return known.get(incarnation, usual) / sum(known.get(each, usual) for each in {*training, incarnation})
 
-    def _rate(self, life: int) -> float | None:
-        arrivals = list(self._arrivals.get(life, ()))
+    def _rate(self, incarnation: int) -> float | None:
+        arrivals = list(self._arrivals.get(incarnation, ()))
         if len(arrivals) < 2:
             return None
         seconds = arrivals[-1][0] - arrivals[0][0]
@@ -116,15 +116,11 @@ class Throughput:
         return tokens / seconds if seconds > 0 and tokens > 0 else None
 
 
-REMEMBERED_NORMS = 32
-ENOUGH = 8  # norms from which the usual size of a contribution is known
-
-
 class NormGuard:
-    """The recent distribution of root-mean-square movements, for each fragment (and part of it).
+    """The recent distribution of root-mean-square pseudo-gradients, for each fragment (and part of it).
 
     What stands for more tokens may have moved further in proportion: after a syncer was away for a minute everybody
-    sends the movement of a minute.
+    sends the pseudo-gradient of a minute.
     """
 
     def __init__(self, limit: float) -> None:
@@ -138,8 +134,8 @@ class NormGuard:
         self._recent[part].append((norm, tokens))
 
     def check(self, part: tuple[int, int, int], norm: float, tokens: int, weights_norm: float) -> str | None:
-        """Why a norm is refused; None when it is usual. Before enough are known, a movement may be as large as the
-        weights themselves times the limit.
+        """Why a norm is refused; None when it is usual. Before enough are known, a pseudo-gradient may be as large as
+        the weights themselves times the limit.
         """
         recent = self._recent[part]
         if len(recent) < ENOUGH:

@@ -2,12 +2,13 @@
 
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tenfold.core.errors import TenfoldError
 from tenfold.ledger import Ledger
+from tenfold.ledger.events import PAYLOADS, EventKind, EventPayload, RequestRefused
 
 FLUSH_S = 1.0
 REMEMBERED_STEPS = 4096  # a learner that was cut off for longer starts these figures anew
@@ -28,17 +29,22 @@ class Recorder:
     def __init__(self, open_ledger: Callable[[], tuple[Ledger, int]], echo: Callable[[str], None]) -> None:
         """`open_ledger` is called in the writing thread: a ledger belongs to the thread that opened it."""
         self._open, self._echo = open_ledger, echo
-        self._events: queue.Queue[tuple[str, str, Mapping[str, Any]] | None] = queue.Queue()
+        self._events: queue.Queue[tuple[EventPayload, str] | None] = queue.Queue()
         self._metrics: dict[int, dict[str, float]] = {}
         self._losses: dict[int, _Losses] = {}
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
         self._thread.start()
 
-    def say(self, kind: str, message: str, **data: Any) -> None:
-        """An event."""
-        self._echo(f"{kind}: {message}")
-        self._events.put((kind, message, data))
+    def say(self, what: EventPayload | str, message: str, **data: Any) -> None:
+        """Note an event. Where it is named by kind, `data` is what it carries; raises as Ledger.event."""
+        event = what if isinstance(what, EventPayload) else PAYLOADS[EventKind(what)](**data)
+        self._echo(f"{event.kind}: {message}")
+        self._events.put((event, message))
+
+    def rejected(self, reason: str) -> None:
+        """Note that something was refused on a port."""
+        self.say(RequestRefused(), reason[:300])
 
     def loss(self, step: int, nats: float, tokens: int, size: float) -> None:
         """A learner's inner step at this global step: summed nats, tokens, bytes of text."""
@@ -79,7 +85,7 @@ class Recorder:
                 event = self._events.get(timeout=FLUSH_S)
                 going_on = event is not None
                 if event is not None:
-                    ledger.event(event[0], event[1], run_id=run_id, **event[2])
+                    ledger.event(*event, run_id=run_id)
                     continue
             except queue.Empty:
                 pass

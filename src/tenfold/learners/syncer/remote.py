@@ -3,29 +3,52 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
+from typing import Protocol
 
 from tenfold.core.errors import TenfoldError
-from tenfold.learners.messages import FragmentClaim, MembershipView, ShardReport
+from tenfold.learners.messages import HeldFragment, MembershipView, ShardReport, UnpublishedReply, UnpublishedRequest
 from tenfold.learners.syncer.shard import Shard
 from tenfold.learners.syncer.store import Fenced
 from tenfold.learners.wire import Link, Refused, Security, Unreachable, reached
 
 EVERY_S = 0.2
 ANSWER_S = 2.0
-ASK_S = 2.0  # how long a contribution of an unknown life waits for the coordinator's word
+ASK_S = 2.0  # how long a contribution of an unknown incarnation waits for the coordinator's word
 TELL_S = 1.0
 FRESH_S = 1.0
+UNPUBLISHED_S = 3.0  # a learner that heals asks again after this
+
+
+class ShardAccess(Protocol):
+    """What the coordinator needs of a shard, here (Shard) or in another process (RemoteShard)."""
+
+    @property
+    def fragments(self) -> Collection[int]:
+        """Indices of its fragments."""
+
+    def fence(self, incarnation: int) -> dict[int, int] | None:
+        """Accept no more of an incarnation; fragment → steps in accepted contributions. None: not known to be so."""
+
+    def unpublished(self, held: Mapping[int, HeldFragment]) -> Sequence[int]:
+        """Fragments of which somebody holds what was never published. May wait; TenfoldError: ask again."""
+
+    @property
+    def versions(self) -> dict[int, int]:
+        """Newest version of each fragment."""
+
+    def is_empty(self, mark: int) -> bool:
+        """Whether nothing waits to be merged, now that all of `mark` samples handed out are trained and sent."""
 
 
 class RemoteMembership:
-    """Implements Members. One thread reports, and does what the answers ask for.
+    """Implements MembershipSource. One thread reports, and does what the answers ask for.
 
     While the coordinator is away a shard goes on with what it knew last: learners train on and contribute meanwhile,
     and who trained a moment ago is the best guess at who does now. A wrong guess costs a round that waits, or one that
-    does not; it cannot count a sample twice, since a life's samples are handed out again only after this shard has
-    said that the life is sealed here. Before the first answer nothing is known, so nothing is merged (`await_first`).
+    does not; it cannot count a sample twice, since an incarnation's samples are handed out again only after this shard
+    has said that it is fenced here. Before the first answer nothing is known, so nothing is merged (`await_first`).
     """
 
     def __init__(self, find: Callable[[], str | None], security: Security, number: int, recipe: str) -> None:
@@ -34,7 +57,7 @@ class RemoteMembership:
         self._known = MembershipView()
         self._begun = self._answered = self._told = 0
         self._answered_at = -math.inf
-        self._sealed: dict[int, dict[int, int]] = {}
+        self._fenced: dict[int, dict[int, int]] = {}
         self._changed = threading.Condition()
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._link: Link | None = None
@@ -64,19 +87,19 @@ class RemoteMembership:
         while not self._answered and not stopping.is_set():
             self._refreshed(EVERY_S)
 
-    # Members
+    # MembershipSource
 
     def expected(self) -> Collection[int]:
         """As far as is known."""
         return self._known.expected
 
-    def may_contribute(self, life: int) -> bool:
+    def may_contribute(self, incarnation: int) -> bool:
         """Raises TenfoldError when that is not known now: the sender tries again."""
-        if life in self._known.active:
+        if incarnation in self._known.active:
             return True
         if not self._refreshed(ASK_S):
-            raise TenfoldError(f"shard {self._number} cannot ask the coordinator about life {life} now")
-        return life in self._known.active
+            raise TenfoldError(f"shard {self._number} cannot ask the coordinator about incarnation {incarnation} now")
+        return incarnation in self._known.active
 
     def draining(self) -> bool:
         """As far as is known."""
@@ -86,8 +109,8 @@ class RemoteMembership:
         """What was said just now: while the coordinator is away, the run goes on."""
         return self._known.done if time.monotonic() - self._answered_at < FRESH_S else None
 
-    def quarantine(self, life: int, reason: str) -> None:
-        """Tell now if that is possible. It is on the shelf, from where every report tells it until it is heard."""
+    def quarantine(self, incarnation: int, reason: str) -> None:
+        """Tell now if that is possible. It is in the store, from where every report tells it until it is heard."""
         self._refreshed(TELL_S)
 
     def _refreshed(self, patience: float) -> bool:
@@ -113,22 +136,22 @@ class RemoteMembership:
             except Exception as error:  # the main thread must hear of it: without reports a shard is not one
                 self.failure = TenfoldError(f"reports failed ({type(error).__name__}: {error})")
                 return
-            if not self._sealed:
+            if not self._fenced:
                 self._wake.wait(EVERY_S)
 
     def _exchange(self) -> None:
         with self._changed:
             self._begun += 1
             number = self._begun
-        refusals = self._shard.shelf.refusals_after(self._told)
-        report = self._report(tuple((life, reason) for _, life, reason in refusals))
-        answer = MembershipView.from_dict(self._call(report))
+        refusals = self._shard.store.refusals_after(self._told)
+        report = self._report(tuple((incarnation, reason) for _, incarnation, reason in refusals))
+        answer = self._ask(report)
         self._told = refusals[-1][0] if refusals else self._told
         with self._changed:
             self._known, self._answered, self._answered_at = answer, number, time.monotonic()
             self._changed.notify_all()
-        self._sealed = {}
-        self._sealed = {life: self._shard.seal(life) for life in answer.seal}
+        self._fenced = {}
+        self._fenced = {incarnation: self._shard.fence(incarnation) for incarnation in answer.fence}
 
     def _report(self, quarantined: tuple[tuple[int, str], ...]) -> ShardReport:
         known, shard = self._known, self._shard
@@ -136,15 +159,15 @@ class RemoteMembership:
         return ShardReport(
             shard=self._number,
             recipe=self._recipe,
-            generation=shard.shelf.book.generation,
+            generation=shard.store.database.generation,
             address=self._address,
             versions=shard.versions,
-            sealed=self._sealed,
+            fenced=self._fenced,
             empty_since=known.mark if empty else None,
             quarantined=quarantined,
         )
 
-    def _call(self, report: ShardReport) -> dict[str, object]:
+    def _ask(self, report: ShardReport) -> MembershipView:
         address = self._find()
         if address is None:
             raise Unreachable("the coordinator has not said yet where it listens")
@@ -152,10 +175,7 @@ class RemoteMembership:
             if self._link is not None:
                 self._link.close()
             self._link = Link(address, self._security, streams=1, patience=ANSWER_S)
-        return self._link.call("report", report.to_dict(), timeout=ANSWER_S)
-
-
-UNPUBLISHED_S = 3.0  # a learner that heals asks again after this
+        return self._link.ask(report, MembershipView, timeout=ANSWER_S)
 
 
 class RemoteShard:
@@ -165,13 +185,13 @@ class RemoteShard:
         """`fragments`: indices of those that lie there."""
         self.number, self.fragments, self._security = number, fragments, security
         self._last: ShardReport | None = None
-        self._sealed: dict[int, dict[int, int]] = {}
+        self._fenced: dict[int, dict[int, int]] = {}
 
     def heard(self, report: ShardReport) -> None:
         """Take in a report. Raises Refused from a process that another one has taken over."""
         if self._last is not None and report.generation < self._last.generation:
             raise Refused(f"another process has taken over shard {self.number}; this one must stop")
-        self._sealed |= report.sealed
+        self._fenced |= report.fenced
         self._last = report
 
     @property
@@ -186,19 +206,16 @@ class RemoteShard:
         """Newest version of each fragment, as far as is known."""
         return self._last.versions if self._last else {}
 
-    def seal(self, life: int) -> dict[int, int] | None:
+    def fence(self, incarnation: int) -> dict[int, int] | None:
         """What the shard has answered; None: not yet, it is asked by every answer to a report."""
-        return self._sealed.get(life)
+        return self._fenced.get(incarnation)
 
     def is_empty(self, mark: int) -> bool:
         """Whether nothing waited to be merged after all samples up to this mark were trained and sent."""
         return self._last is not None and self._last.empty_since == mark
 
-    def unpublished(self, claims: Mapping[int, FragmentClaim]) -> list[int]:
+    def unpublished(self, held: Mapping[int, HeldFragment]) -> Sequence[int]:
         """As Shard.unpublished. Raises Unreachable (a TenfoldError) when the shard is away: ask again."""
-        with closing(
-            Link(reached(self.address, "127.0.0.1"), self._security, streams=1, patience=UNPUBLISHED_S)
-        ) as link:
-            request = {str(index): [version, *digests] for index, (version, digests) in claims.items()}
-            answer = link.call("unpublished", {"claims": request}, timeout=UNPUBLISHED_S)
-        return [int(index) for index in answer["fragments"]]
+        address = reached(self.address, "127.0.0.1")
+        with closing(Link(address, self._security, streams=1, patience=UNPUBLISHED_S)) as link:
+            return link.ask(UnpublishedRequest(held=dict(held)), UnpublishedReply, timeout=UNPUBLISHED_S).fragments

@@ -5,11 +5,10 @@ every opening of a database raises its generation (a fencing token), and every t
 generation is still its own. Check and write are one transaction, so nothing can come between them.
 
 Contributions and versions are files; what they are and what was made of them is in the merge log. A transaction is the
-moment something happens: before it nothing has, after it everything has, whenever the process is killed."""
+moment something happens: before it nothing has, after it everything has, whenever the process is killed.
+"""
 
-import hashlib
 import json
-import os
 import sqlite3
 import threading
 import time
@@ -22,9 +21,11 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
+from tenfold.core.digests import digest_of_bytes
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.learners.messages import Contribution, Published, history_from
-from tenfold.learners.outer import FragmentState
+from tenfold.core.files import write_bytes
+from tenfold.learners.messages import Contribution, Published, history_from, history_to_json
+from tenfold.learners.outer import KEPT_DIFFERENCES, FragmentState
 
 BUSY_TIMEOUT_S = 30.0  # an opening waits this long for the transaction of the process it takes over from
 
@@ -35,13 +36,32 @@ INSERT OR IGNORE INTO fence VALUES (1, 0);
 UPDATE fence SET generation = generation + 1;
 """
 
+MERGE_LOG_SCHEMA = """
+CREATE TABLE IF NOT EXISTS contributions (
+    id INTEGER PRIMARY KEY, life INTEGER NOT NULL, fragment INTEGER NOT NULL, sequence INTEGER NOT NULL,
+    rank INTEGER NOT NULL, ranks INTEGER NOT NULL, base_version INTEGER NOT NULL, joined_version INTEGER NOT NULL,
+    step INTEGER NOT NULL, tokens INTEGER NOT NULL, history TEXT NOT NULL, precision TEXT NOT NULL,
+    bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, norm REAL NOT NULL, version INTEGER, weight REAL, place INTEGER,
+    arrived_at REAL NOT NULL, UNIQUE (life, fragment, sequence, rank));
+CREATE INDEX IF NOT EXISTS by_version ON contributions (fragment, version);
+CREATE TABLE IF NOT EXISTS versions (
+    fragment INTEGER NOT NULL, version INTEGER NOT NULL, state_sha256 TEXT NOT NULL, difference_sha256 TEXT,
+    values_sha256 TEXT NOT NULL, learners INTEGER NOT NULL, alive INTEGER NOT NULL, done INTEGER,
+    generation INTEGER NOT NULL, published_at REAL NOT NULL, PRIMARY KEY (fragment, version));
+CREATE TABLE IF NOT EXISTS sealed (life INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS refusals (
+    id INTEGER PRIMARY KEY, life INTEGER, header TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
+"""
+_CONTRIBUTION = "life, fragment, sequence, base_version, joined_version, step, tokens, history, precision, rank, ranks"
+CONTRIBUTION_COLUMNS = f"id, sha256, norm, version, weight, {_CONTRIBUTION}"
+
 
 class Fenced(TenfoldError):
-    """Another process has opened the book since: this one must stop, what it wanted to write is not written."""
+    """Another process has opened the database since: this one must stop, what it wanted to write is not written."""
 
 
 def check_format(db: sqlite3.Connection, path: Path) -> None:
-    """Raises InputError when a book that is begun is not of this version of tenfold; one without tables is new."""
+    """Raises InputError when a database that is begun is not of this version of tenfold; one without tables is new."""
     begun = db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
     found = int(db.execute("PRAGMA user_version").fetchone()[0])
     if begun and found != FORMAT:
@@ -58,7 +78,7 @@ class FencedDatabase:
     """
 
     def __init__(self, path: Path, schema: str) -> None:
-        """Open the book, creating it and the tables of `schema` (IF NOT EXISTS), and take over from whoever had it.
+        """Open the database, creating it and the tables of `schema` (IF NOT EXISTS), and take over from whoever had it.
 
         Raises TenfoldError when it cannot be opened; also when the process before is stopped inside a transaction and
         stays so for BUSY_TIMEOUT_S: it holds SQLite's lock, and only its end frees that.
@@ -91,7 +111,7 @@ class FencedDatabase:
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction: on disk when the block is left, and nothing of it when the block raises.
 
-        Transactions are not nested; other threads wait. Raises Fenced when a newer process has opened the book,
+        Transactions are not nested; other threads wait. Raises Fenced when a newer process has opened the database,
         TenfoldError when SQLite cannot write (disk full, a constraint, …).
         """
         with self._lock, self._one_line("write"):
@@ -114,7 +134,7 @@ class FencedDatabase:
             )
 
     def read(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a SELECT. A fenced book still reads; what it decides by that it cannot write.
+        """All rows of a SELECT. A fenced database still reads; what it decides by that it cannot write.
 
         Inside `write` of the same thread it sees what the transaction has written so far. Raises TenfoldError.
         """
@@ -131,71 +151,30 @@ class FencedDatabase:
         try:
             yield
         except sqlite3.Error as error:
-            raise TenfoldError(f"{self.path}: cannot {verb} the syncer's book ({error})") from error
+            raise TenfoldError(f"{self.path}: cannot {verb} the syncer's database ({error})") from error
 
 
-def write_durably(path: Path, data: bytes | memoryview) -> str:
-    """Write whole or not at all, and sync file and folder; returns the sha256. Raises TenfoldError (disk full, …)."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise TenfoldError(f"{path}: cannot be written ({error.strerror})") from error
-    return hashlib.sha256(data).hexdigest()
+def write_hashed(path: Path, data: bytes | memoryview) -> str:
+    """Write durably and return the sha256. Raises TenfoldError (disk full, …)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, data)
+    return digest_of_bytes(data)
 
 
 def read_verified(path: Path, sha256: str) -> bytes:
-    """What `write_durably` wrote. Raises TenfoldError when it is missing or not that."""
+    """What `write_hashed` wrote. Raises TenfoldError when it is missing or not that."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise TenfoldError(f"{path}: cannot be read ({error.strerror})") from error
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if digest_of_bytes(data) != sha256:
         raise TenfoldError(f"{path}: does not match its hash in the merge log")
     return data
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-MERGE_LOG_SCHEMA = """
-CREATE TABLE IF NOT EXISTS contributions (
-    id INTEGER PRIMARY KEY, life INTEGER NOT NULL, fragment INTEGER NOT NULL, sequence INTEGER NOT NULL,
-    rank INTEGER NOT NULL, ranks INTEGER NOT NULL, base_version INTEGER NOT NULL, joined_version INTEGER NOT NULL,
-    step INTEGER NOT NULL, tokens INTEGER NOT NULL, history TEXT NOT NULL, precision TEXT NOT NULL,
-    bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, norm REAL NOT NULL, version INTEGER, weight REAL, place INTEGER,
-    arrived_at REAL NOT NULL, UNIQUE (life, fragment, sequence, rank));
-CREATE INDEX IF NOT EXISTS by_version ON contributions (fragment, version);
-CREATE TABLE IF NOT EXISTS versions (
-    fragment INTEGER NOT NULL, version INTEGER NOT NULL, state_sha256 TEXT NOT NULL, difference_sha256 TEXT,
-    values_sha256 TEXT NOT NULL, learners INTEGER NOT NULL, alive INTEGER NOT NULL, done INTEGER,
-    generation INTEGER NOT NULL, published_at REAL NOT NULL, PRIMARY KEY (fragment, version));
-CREATE TABLE IF NOT EXISTS sealed (life INTEGER PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS refusals (
-    id INTEGER PRIMARY KEY, life INTEGER, header TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
-"""
-KEPT_DIFFERENCES = 8  # a learner that missed more versions than this takes the whole fragment
-
-_COLUMNS = "life, fragment, sequence, base_version, joined_version, step, tokens, history, precision, rank, ranks"
-CONTRIBUTION_COLUMNS = f"id, sha256, norm, version, weight, {_COLUMNS}"
-
-
 @dataclass(frozen=True)
 class StoredContribution:
-    """A contribution on the shelf."""
+    """A contribution on disk."""
 
     id: int
     what: Contribution
@@ -206,10 +185,11 @@ class StoredContribution:
 
 
 def contribution_from_row(row: tuple[Any, ...]) -> StoredContribution:
-    """A contribution from its WAITING_COLUMNS."""
-    number, sha256, norm, version, weight, life, fragment, sequence, base, joined, step, tokens, history, *rest = row
-    merges = history_from(json.loads(history))
-    what = Contribution(life, fragment, sequence, base, joined, step, tokens, merges, *rest)
+    """A contribution from its CONTRIBUTION_COLUMNS."""
+    number, sha256, norm, version, weight, *columns = row
+    names = _CONTRIBUTION.replace("life", "incarnation").split(", ")
+    fields = dict(zip(names, columns, strict=True))
+    what = Contribution(**fields | {"history": history_from(json.loads(fields["history"]))})
     return StoredContribution(number, what, sha256, norm, version, weight)
 
 
@@ -219,23 +199,23 @@ class FragmentStore:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.book = FencedDatabase(folder / "merge-log.sqlite", MERGE_LOG_SCHEMA)
+        self.database = FencedDatabase(folder / "merge-log.sqlite", MERGE_LOG_SCHEMA)
 
     def close(self) -> None:
         """Close the log."""
-        self.book.close()
+        self.database.close()
 
     # Contributions
 
     def add(self, contribution: Contribution, data: memoryview, norm: float) -> None:
         """Keep a contribution that was checked: on disk when this returns."""
-        sha256 = write_durably(self._payload(contribution), data)
+        sha256 = write_hashed(self._payload(contribution), data)
         c = contribution
-        row = (c.life, c.fragment, c.sequence, c.base_version, c.joined_version, c.step, c.tokens)
-        history = json.dumps(c.to_header()["history"])
-        with self.book.write() as db:
+        row = (c.incarnation, c.fragment, c.sequence, c.base_version, c.joined_version, c.step, c.tokens)
+        history = json.dumps(history_to_json(c.history))
+        with self.database.write() as db:
             db.execute(
-                f"INSERT INTO contributions ({_COLUMNS}, bytes, sha256, norm, arrived_at) "
+                f"INSERT INTO contributions ({_CONTRIBUTION}, bytes, sha256, norm, arrived_at) "
                 f"VALUES ({', '.join('?' * 15)})",
                 (*row, history, c.precision, c.rank, c.ranks, len(data), sha256, norm, time.time()),
             )
@@ -244,25 +224,25 @@ class FragmentStore:
         """Whether this contribution has been accepted before."""
         c = contribution
         return bool(
-            self.book.read(
+            self.database.read(
                 "SELECT 1 FROM contributions WHERE life = ? AND fragment = ? AND sequence = ? AND rank = ?",
-                (c.life, c.fragment, c.sequence, c.rank),
+                (c.incarnation, c.fragment, c.sequence, c.rank),
             )
         )
 
     def waiting(self, fragment: int) -> list[StoredContribution]:
-        """Contributions that are in no version yet and whose every rank's part is here, in order (life, sequence)."""
+        """Contributions in no version yet whose every rank's part is here, in order of incarnation and sequence."""
         found = self._contributions("fragment = ? AND version IS NULL", (fragment,))
         parts: dict[tuple[int, int], int] = {}
         for each in found:
-            key = (each.what.life, each.what.sequence)
+            key = (each.what.incarnation, each.what.sequence)
             parts[key] = parts.get(key, 0) + 1
-        return [each for each in found if parts[each.what.life, each.what.sequence] == each.what.ranks]
+        return [each for each in found if parts[each.what.incarnation, each.what.sequence] == each.what.ranks]
 
-    def parts(self, life: int, fragment: int, sequence: int) -> list[Contribution]:
+    def parts(self, incarnation: int, fragment: int, sequence: int) -> list[Contribution]:
         """The parts of one contribution that are here."""
         where = "life = ? AND fragment = ? AND sequence = ?"
-        return [each.what for each in self._contributions(where, (life, fragment, sequence))]
+        return [each.what for each in self._contributions(where, (incarnation, fragment, sequence))]
 
     def merged(self, fragment: int, version: int) -> list[StoredContribution]:
         """The contributions that made a version, in the order they were added up."""
@@ -271,68 +251,68 @@ class FragmentStore:
     def _contributions(
         self, where: str, values: Sequence[int], order: str = "life, sequence, rank"
     ) -> list[StoredContribution]:
-        rows = self.book.read(
+        rows = self.database.read(
             f"SELECT {CONTRIBUTION_COLUMNS} FROM contributions WHERE {where} ORDER BY {order}", values
         )
         return [contribution_from_row(row) for row in rows]
 
     def payload(self, waiting: StoredContribution) -> bytes:
-        """The encoded movement. Raises TenfoldError when it is not what was accepted."""
+        """The encoded pseudo-gradient. Raises TenfoldError when it is not what was accepted."""
         return read_verified(self._payload(waiting.what), waiting.sha256)
 
-    def merged_sequences(self, life: int, fragment: int, version: int) -> list[int]:
-        """Which of a life's contributions to a fragment are in this version or an earlier one."""
-        rows = self.book.read(
+    def merged_sequences(self, incarnation: int, fragment: int, version: int) -> list[int]:
+        """Which of an incarnation's contributions to a fragment are in this version or an earlier one."""
+        rows = self.database.read(
             "SELECT DISTINCT sequence FROM contributions WHERE life = ? AND fragment = ? AND version <= ? ORDER BY 1",
-            (life, fragment, version),
+            (incarnation, fragment, version),
         )
         return [int(sequence) for (sequence,) in rows]
 
     def recent_norms(self, fragment: int, count: int) -> list[tuple[int, int, float, int]]:
         """(rank, ranks, norm, tokens) of the latest accepted contributions to a fragment, oldest first."""
         sql = "SELECT rank, ranks, norm, tokens FROM contributions WHERE fragment = ? ORDER BY id DESC LIMIT ?"
-        rows = reversed(self.book.read(sql, (fragment, count)))
+        rows = reversed(self.database.read(sql, (fragment, count)))
         return [(int(rank), int(ranks), float(norm), int(tokens)) for rank, ranks, norm, tokens in rows]
 
     def recent_arrivals(self, fragment: int, count: int) -> list[tuple[int, float, int]]:
-        """(life, seconds since the epoch, tokens) of the latest contributions to a fragment, oldest first."""
+        """(incarnation, seconds since the epoch, tokens) of the latest contributions to a fragment, oldest first."""
         sql = (
             "SELECT life, arrived_at, tokens FROM contributions WHERE fragment = ? AND rank = 0 "
             "ORDER BY id DESC LIMIT ?"
         )
-        rows = reversed(self.book.read(sql, (fragment, count)))
-        return [(int(life), float(at), int(tokens)) for life, at, tokens in rows]
+        rows = reversed(self.database.read(sql, (fragment, count)))
+        return [(int(incarnation), float(at), int(tokens)) for incarnation, at, tokens in rows]
 
-    def refuse(self, life: int, header: Mapping[str, object], reason: str) -> None:
-        """Write a quarantined contribution into the log and seal its life; its payload is not kept."""
-        with self.book.write() as db:
-            db.execute("INSERT OR IGNORE INTO sealed VALUES (?)", (life,))
+    def refuse(self, incarnation: int, header: Mapping[str, object], reason: str) -> None:
+        """Write a quarantined contribution into the log and fence its incarnation; its payload is not kept."""
+        with self.database.write() as db:
+            db.execute("INSERT OR IGNORE INTO sealed VALUES (?)", (incarnation,))
             db.execute(
                 "INSERT INTO refusals (life, header, reason, at) VALUES (?, ?, ?, ?)",
-                (life, json.dumps(dict(header), sort_keys=True)[:2000], reason, time.time()),
+                (incarnation, json.dumps(dict(header), sort_keys=True)[:2000], reason, time.time()),
             )
 
     def refusals_after(self, number: int) -> list[tuple[int, int, str]]:
-        """(number, life, reason) of what was quarantined after the one of this number."""
-        rows = self.book.read("SELECT id, life, reason FROM refusals WHERE id > ? ORDER BY id", (number,))
-        return [(int(each), int(life), str(reason)) for each, life, reason in rows]
+        """(number, incarnation, reason) of what was quarantined after the one of this number."""
+        rows = self.database.read("SELECT id, life, reason FROM refusals WHERE id > ? ORDER BY id", (number,))
+        return [(int(each), int(incarnation), str(reason)) for each, incarnation, reason in rows]
 
-    # The end of a life
+    # The end of an incarnation
 
-    def seal(self, life: int) -> dict[int, int]:
-        """From now on nothing of this life is accepted; fragment → steps of the life that are in accepted parts."""
-        with self.book.write() as db:
-            db.execute("INSERT OR IGNORE INTO sealed VALUES (?)", (life,))
+    def fence(self, incarnation: int) -> dict[int, int]:
+        """From now on nothing of this incarnation is accepted; fragment → its steps that are in accepted parts."""
+        with self.database.write() as db:
+            db.execute("INSERT OR IGNORE INTO sealed VALUES (?)", (incarnation,))
             rows = db.execute(
                 "SELECT fragment, max(step) FROM (SELECT fragment, sequence, step FROM contributions WHERE life = ? "
                 "GROUP BY fragment, sequence HAVING count(*) = max(ranks)) GROUP BY fragment",
-                (life,),
+                (incarnation,),
             ).fetchall()
         return {int(fragment): int(step) for fragment, step in rows}
 
-    def is_sealed(self, life: int) -> bool:
-        """Whether a life has been ended."""
-        return bool(self.book.read("SELECT 1 FROM sealed WHERE life = ?", (life,)))
+    def is_fenced(self, incarnation: int) -> bool:
+        """Whether nothing more of an incarnation is accepted."""
+        return bool(self.database.read("SELECT 1 FROM sealed WHERE life = ?", (incarnation,)))
 
     # Versions
 
@@ -350,28 +330,17 @@ class FragmentStore:
         Raises Fenced when another syncer has taken over, TenfoldError when the disk is full; nothing has changed then.
         """
         tensors = {"values": state.values, "momentum": state.momentum, "residual": state.residual}
-        # Named by generation: a syncer that was taken over may still write, and must not hit the other one's files.
-        generation = self.book.generation
-        state_sha256 = write_durably(_state_file(self.folder, fragment, state.version, generation), save(tensors))
+        generation = self.database.generation  # names the files too: who was taken over must not hit the other's
+        state_sha256 = write_hashed(_state_file(self.folder, fragment, state.version, generation), save(tensors))
         difference_sha256 = None
         if difference is not None:
-            difference_sha256 = write_durably(self._difference(fragment, state.version, generation), difference)
-        learners = len({waiting.what.life for waiting, _ in made_of})
-        with self.book.write() as db:
+            difference_sha256 = write_hashed(self._difference(fragment, state.version, generation), difference)
+        names = (fragment, state.version, state_sha256, difference_sha256, values_sha256)
+        learners = len({waiting.what.incarnation for waiting, _ in made_of})
+        with self.database.write() as db:
             db.execute(
                 "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    fragment,
-                    state.version,
-                    state_sha256,
-                    difference_sha256,
-                    values_sha256,
-                    learners,
-                    published.learners,
-                    published.done,
-                    generation,
-                    time.time(),
-                ),
+                (*names, learners, published.learners, published.done, generation, time.time()),
             )
             db.executemany(
                 "UPDATE contributions SET version = ?, weight = ?, place = ? WHERE id = ?",
@@ -392,8 +361,8 @@ class FragmentStore:
 
     def tidy(self) -> None:
         """At start: delete payloads that were written before a kill and belong to nothing, or were merged already."""
-        rows = self.book.read("SELECT life, fragment, sequence, rank FROM contributions WHERE version IS NULL")
-        needed = {f"{life}-{fragment}-{sequence}-{rank}.bin" for life, fragment, sequence, rank in rows}
+        rows = self.database.read("SELECT life, fragment, sequence, rank FROM contributions WHERE version IS NULL")
+        needed = {f"{incarnation}-{fragment}-{sequence}-{rank}.bin" for incarnation, fragment, sequence, rank in rows}
         for path in (self.folder / "contributions").glob("*"):
             if path.name not in needed:
                 path.unlink(missing_ok=True)
@@ -401,7 +370,7 @@ class FragmentStore:
     def newest(self, fragment: int) -> FragmentState | None:
         """The newest version of a fragment; None before the first. Raises TenfoldError when its file is damaged."""
         columns = "version, state_sha256, generation"
-        rows = self.book.read(
+        rows = self.database.read(
             f"SELECT {columns} FROM versions WHERE fragment = ? ORDER BY version DESC LIMIT 1", (fragment,)
         )
         if not rows:
@@ -411,7 +380,7 @@ class FragmentStore:
 
     def difference(self, fragment: int, version: int) -> bytes | None:
         """What leads from the version before to this one; None when it is not kept any more."""
-        rows = self.book.read(
+        rows = self.database.read(
             "SELECT difference_sha256, generation FROM versions WHERE fragment = ? AND version = ?", (fragment, version)
         )
         if not rows or rows[0][0] is None:
@@ -422,17 +391,17 @@ class FragmentStore:
     def published(self, fragment: int, version: int) -> Published:
         """What was known when a version was published. Raises IndexError when there was no such version."""
         sql = "SELECT done, alive FROM versions WHERE fragment = ? AND version = ?"
-        return Published(*self.book.read(sql, (fragment, version))[0])
+        return Published(*self.database.read(sql, (fragment, version))[0])
 
     def values_digest(self, fragment: int, version: int) -> str | None:
         """Digest of a version's values; None when there was no such version."""
-        rows = self.book.read(
+        rows = self.database.read(
             "SELECT values_sha256 FROM versions WHERE fragment = ? AND version = ?", (fragment, version)
         )
         return str(rows[0][0]) if rows else None
 
     def _payload(self, c: Contribution) -> Path:
-        return self.folder / "contributions" / f"{c.life}-{c.fragment}-{c.sequence}-{c.rank}.bin"
+        return self.folder / "contributions" / f"{c.incarnation}-{c.fragment}-{c.sequence}-{c.rank}.bin"
 
     def _difference(self, fragment: int, version: int, generation: int) -> Path:
         return self.folder / f"fragment-{fragment}" / f"difference-{version:08d}-{generation}.bin"

@@ -1,8 +1,9 @@
 """The wire between learners and syncer: Apache Arrow Flight, control apart from bulk. Front door."""
 
+from tenfold.learners.messages import NotAdmitted, Refused, Unreachable
 from tenfold.learners.wire.link import Link, LinkMeasure, parse_address, reached
 from tenfold.learners.wire.security import Security, check_security, is_loopback
-from tenfold.learners.wire.server import Blob, BlobServer, Handler, Refused, Unreachable
+from tenfold.learners.wire.server import Blob, BlobServer, Handler
 
 __all__ = [
     "Blob",
@@ -10,6 +11,7 @@ __all__ = [
     "Handler",
     "Link",
     "LinkMeasure",
+    "NotAdmitted",
     "Refused",
     "Security",
     "Unreachable",

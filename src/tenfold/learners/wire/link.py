@@ -16,23 +16,47 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.flight as flight
+from pydantic import ValidationError
 
 from tenfold.core.errors import InputError, TenfoldError
+from tenfold.learners.messages import Message, NotAdmitted, Refused, Request, Unreachable, said_of
 from tenfold.learners.wire.security import Security, call_headers, check_client, client_options, scheme
 from tenfold.learners.wire.server import (
     ABOUT,
     BYTES,
+    LARGEST_CHUNK,
     MISMATCHES,
     UNDIVIDED,
     ByteRange,
-    NotAdmitted,
-    Refused,
-    Unreachable,
-    chunks_of,
     missing,
 )
 
 SMOOTHING = 0.8
+SMALLEST_CHUNK = 16 * 1024
+
+
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 1.0
+IN_FLIGHT = 2  # pieces of a stream at a time: one is sent while another is being acknowledged
+PIECE_TIMEOUT_S = 30.0  # a piece is at most half a mebibyte: slower than this is a link that is down
+CONTROL_TIMEOUT_S = 10.0
+CHANNEL = [
+    ("grpc.use_local_subchannel_pool", 1),  # each client its own TCP connection
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # gRPC's word for how long connecting may take: several round trips
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.max_receive_message_length", -1),
+    # A peer that vanished says nothing: ask when a call has heard nothing for 5 s, and give up when there is no answer
+    # in 10 (a full line with deep buffers needs some). The kernel gives up then too: gRPC sets TCP_USER_TIMEOUT.
+    # A server takes offence at the third such question without an answer of its own; calls end before.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+]
+ADDRESS = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]+):(?P<control>[0-9]{1,5})(:(?P<bulk>[0-9]{1,5}))?")
+BROKEN = (pa.ArrowException, OSError)
+DAMAGED = (ValueError, TypeError, LookupError, AttributeError)  # what it takes to read an answer with flipped bits
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 
 @dataclass
@@ -63,27 +87,22 @@ def _smoothed(before: float, now: float) -> float:
     return SMOOTHING * before + (1 - SMOOTHING) * now if before else now
 
 
-FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 1.0
-IN_FLIGHT = 2  # pieces of a stream at a time: one is sent while another is being acknowledged
-PIECE_TIMEOUT_S = 30.0  # a piece is at most half a mebibyte: slower than this is a link that is down
-CONTROL_TIMEOUT_S = 10.0
-CHANNEL = [
-    ("grpc.use_local_subchannel_pool", 1),  # each client its own TCP connection
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 5000),  # gRPC's word for how long connecting may take: several round trips
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.max_receive_message_length", -1),
-    # A peer that vanished says nothing: ask when a call has heard nothing for 5 s, and give up when there is no answer
-    # in 10 (a full line with deep buffers needs some). The kernel gives up then too: gRPC sets TCP_USER_TIMEOUT.
-    # A server takes offence at the third such question without an answer of its own; calls end before.
-    ("grpc.keepalive_time_ms", 5_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
-]
-ADDRESS = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]+):(?P<control>[0-9]{1,5})(:(?P<bulk>[0-9]{1,5}))?")
-BROKEN = (pa.ArrowException, OSError)
-DAMAGED = (ValueError, TypeError, LookupError, AttributeError)  # what it takes to read an answer with flipped bits
-T = TypeVar("T")
+def chunks_of(total: int, streams: int) -> list[ByteRange]:
+    """[start, end) of the pieces of a blob: smaller and smaller, so that all streams end at about the same time.
+
+    Guided self-scheduling (Polychronopoulos & Kuck 1987, IEEE Trans. Computers C-36): a piece is an eighth of
+    what is left for each stream, within bounds: a stream that loses more packets may be several times slower.
+    """
+    if 0 < total <= UNDIVIDED:
+        return [(0, total)]
+    smallest = max(SMALLEST_CHUNK, total // (32 * streams))
+    chunks: list[ByteRange] = []
+    start = 0
+    while start < total:
+        size = min(LARGEST_CHUNK, max(smallest, (total - start) // (8 * streams)), total - start)
+        chunks.append((start, start + size))
+        start += size
+    return chunks
 
 
 class _Failed(Exception):
@@ -127,6 +146,21 @@ class Link:
         """The answer to a control message. Raises Refused, or Unreachable when patience is used up."""
         body = json.dumps(request).encode()
         return self._persist(lambda left: self._ask(method, body, min(timeout, left)), patience)
+
+    def ask(
+        self, request: Request, reply: type[M], *, timeout: float = CONTROL_TIMEOUT_S, patience: float | None = None
+    ) -> M:
+        """The answer to a request, checked. Raises as `call`; a malformed answer is asked for again."""
+        body = json.dumps(request.to_json()).encode()
+
+        def attempt(left: float) -> M:
+            answer = self._ask(request.method, body, min(timeout, left))
+            try:
+                return reply.model_validate(answer)
+            except ValidationError as error:
+                raise _Failed(f"{request.method}: malformed answer ({said_of(error)})") from error
+
+        return self._persist(attempt, patience)
 
     def _ask(self, method: str, body: bytes, timeout: float) -> dict[str, Any]:
         began, is_new = time.monotonic(), self._control is None
@@ -248,7 +282,7 @@ class Link:
         began = time.monotonic()
         with self._at_once():
             options = self._options(min(left, PIECE_TIMEOUT_S))
-            table = self._bulk_client(0).do_get(flight.Ticket(json.dumps({"whole": key}).encode()), options).read_all()
+            table = self._bulk_client(0).do_get(flight.Ticket(json.dumps({"key": key}).encode()), options).read_all()
             offer: dict[str, Any] = json.loads(table.schema.metadata[ABOUT])
             partial.expect(str(offer["sha256"]), int(offer["total"]))
             data = _checked(table)
@@ -418,6 +452,8 @@ def _as_refusal(error: BaseException) -> TenfoldError | None:
     """What the server refused outright; None for everything that may go better next time."""
     if isinstance(error, flight.FlightUnauthenticatedError):
         return NotAdmitted("the syncer does not know this token")
+    if isinstance(error, flight.FlightUnauthorizedError):
+        return NotAdmitted(_first_line(error))
     text = str(error)
     if isinstance(error, flight.FlightServerError) and text.startswith("{"):
         try:

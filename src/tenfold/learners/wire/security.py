@@ -1,4 +1,4 @@
-"""Who may talk: a bearer token on every call, TLS beyond loopback."""
+"""Who may talk: a bearer token and the version of the messages on every call, TLS beyond loopback."""
 
 import hmac
 import ipaddress
@@ -12,6 +12,13 @@ from typing import Any
 import pyarrow.flight as flight
 
 from tenfold.core.errors import InputError
+from tenfold.learners.messages import MESSAGES_VERSION
+
+TOKEN_VARIABLE = "TENFOLD_TOKEN"
+VERSION_HEADER = "tenfold-messages"
+OTHER_VERSION = (
+    "messages of version {theirs}, this process speaks version {ours}; all processes of a run must be of one tenfold"
+)
 
 
 @dataclass(frozen=True)
@@ -74,29 +81,38 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-class TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
-    """Refuses every call without the token, before anything else of it is looked at."""
+class CallCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
+    """Refuses every call without the token or of another version, before anything else of it is looked at."""
 
     def __init__(self, token: str, rejected: Callable[[str], None]) -> None:
         super().__init__()
         self._expected, self._rejected = f"Bearer {token}".encode(), rejected
 
     def start_call(self, info: Any, headers: Mapping[str, Sequence[str | bytes]]) -> None:
-        """Raises the error the client sees as UNAUTHENTICATED."""
-        given = next(iter(headers.get("authorization", ())), "")
-        given = given.encode() if isinstance(given, str) else given
+        """Raises what the client sees: UNAUTHENTICATED without the token, PERMISSION_DENIED of another version."""
+        given = _first(headers, "authorization")
         if not hmac.compare_digest(given, self._expected):
             what = "a wrong token" if given else "no token"
             self._rejected(f"a call with {what}")
             raise flight.FlightUnauthenticatedError(f"refused: {what}")
+        version = _first(headers, VERSION_HEADER).decode(errors="replace")
+        if version != str(MESSAGES_VERSION):
+            reason = OTHER_VERSION.format(theirs=version[:20] or "none", ours=MESSAGES_VERSION)
+            self._rejected(reason)
+            raise flight.FlightUnauthorizedError(reason)
+
+
+def _first(headers: Mapping[str, Sequence[str | bytes]], name: str) -> bytes:
+    value = next(iter(headers.get(name, ())), "")
+    return value.encode() if isinstance(value, str) else value
 
 
 def call_headers(security: Security) -> list[tuple[bytes, bytes]]:
     """What a client sends with every call."""
-    return [(b"authorization", f"Bearer {security.token}".encode())]
-
-
-TOKEN_VARIABLE = "TENFOLD_TOKEN"
+    return [
+        (b"authorization", f"Bearer {security.token}".encode()),
+        (VERSION_HEADER.encode(), str(MESSAGES_VERSION).encode()),
+    ]
 
 
 def make_token(path: Path) -> str:

@@ -1,6 +1,7 @@
 """A server of messages and blobs: two Flight servers on two ports, so that a full bulk link cannot hold up a message.
 
-A blob goes in pieces; those that have arrived wait for the rest over broken connections."""
+A blob goes in pieces; those that have arrived wait for the rest over broken connections.
+"""
 
 import hashlib
 import json
@@ -8,29 +9,34 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.flight as flight
+from pydantic import Field
 
 from tenfold.core.errors import TenfoldError
-from tenfold.learners.wire.security import Security, TokenCheck, check_security, scheme, server_options
+from tenfold.learners.messages import Digest, Message, Refused, Whole, parse
+from tenfold.learners.wire.security import CallCheck, Security, check_security, scheme, server_options
 
-
-class Refused(TenfoldError):
-    """The other side said no, with its reason. Asking again is no use."""
-
-
-class NotAdmitted(Refused):
-    """The other side does not know the token."""
-
-    exit_code = 2
-
-
-class Unreachable(TenfoldError):
-    """The other side could not be reached, or could not do it, for as long as there was patience."""
+LARGEST_CHUNK = 512 * 1024
+UNDIVIDED = 128 * 1024  # a blob of so few bytes goes in one call: each costs a round trip and more time than the bytes
+HALF_RECEIVED = 64  # blobs under way at a time
+HALF_RECEIVED_BYTES = 4 * 1024**3
+MISMATCHES = 3  # times that a blob may come whole and yet not be the one that was announced
+ByteRange = tuple[int, int]
+REPLIES = 1024  # answers remembered, for senders that did not hear them
+RECEIVING = 64  # blobs handed to the handler at a time, if no two share a lock
+OFFERED = 32  # blobs kept while they are being fetched
+LARGEST_MESSAGE = 16 * 1024 * 1024
+CLOSING_S = 2.0  # how long calls under way may take to end
+TAKEN_S, TAKEN_AGAIN_S = 5.0, 0.25  # a port may be that of a connection that just goes away
+BYTES = pa.schema([("bytes", pa.binary())])
+ABOUT = b"about"  # key of the metadata that describes a blob
+CHECKED_BYTES = pa.schema([("bytes", pa.binary()), ("crc", pa.uint32())])
+BlobKey = Annotated[str, Field(max_length=300)]
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,45 @@ class Blob:
 
     header: dict[str, Any]
     data: bytes | memoryview
+
+
+class Announcement(Message):
+    """A blob that is about to come, piece by piece or whole."""
+
+    key: BlobKey
+    header: dict[str, Any]
+    total: Annotated[int, Field(strict=True)]
+    sha256: Digest
+
+
+class KnownBlob(Message):
+    """A blob that may be fetched."""
+
+    key: BlobKey
+
+
+class Piece(Message):
+    """Where the bytes that come with it belong."""
+
+    key: BlobKey
+    offset: Annotated[int, Field(strict=True)]
+    crc: Whole
+
+
+class WholeBlob(Message):
+    """A small blob in one call; its bytes come with it."""
+
+    whole: Announcement
+    crc: Whole
+
+
+class ByteRangeOf(Message):
+    """Bytes of a blob that was described."""
+
+    key: BlobKey
+    sha256: Digest
+    offset: Annotated[int, Field(strict=True)]
+    length: Annotated[int, Field(strict=True)]
 
 
 class Handler(Protocol):
@@ -61,33 +106,6 @@ class Handler(Protocol):
 
     def rejected(self, reason: str) -> None:
         """Told of everything that was refused: wrong tokens and malformed messages too."""
-
-
-SMALLEST_CHUNK, LARGEST_CHUNK = 16 * 1024, 512 * 1024
-UNDIVIDED = 128 * 1024  # a blob of so few bytes goes in one call: each costs a round trip and more time than the bytes
-HALF_RECEIVED = 64  # blobs under way at a time
-HALF_RECEIVED_BYTES = 4 * 1024**3
-MISMATCHES = 3  # times that a blob may come whole and yet not be the one that was announced
-
-ByteRange = tuple[int, int]
-
-
-def chunks_of(total: int, streams: int) -> list[ByteRange]:
-    """[start, end) of the pieces of a blob: smaller and smaller, so that all streams end at about the same time.
-
-    Guided self-scheduling (Polychronopoulos & Kuck 1987, IEEE Trans. Computers C-36): a piece is an eighth of
-    what is left for each stream, within bounds: a stream that loses more packets may be several times slower.
-    """
-    if 0 < total <= UNDIVIDED:
-        return [(0, total)]
-    smallest = max(SMALLEST_CHUNK, total // (32 * streams))
-    chunks: list[ByteRange] = []
-    start = 0
-    while start < total:
-        size = min(LARGEST_CHUNK, max(smallest, (total - start) // (8 * streams)), total - start)
-        chunks.append((start, start + size))
-        start += size
-    return chunks
 
 
 def missing(wanted: Sequence[ByteRange], held: Sequence[ByteRange]) -> list[ByteRange]:
@@ -180,17 +198,6 @@ class Inbox:
             self._blobs.pop(key, None)
 
 
-REPLIES = 1024  # answers remembered, for senders that did not hear them
-RECEIVING = 64  # blobs handed to the handler at a time, if no two share a lock
-OFFERED = 32  # blobs kept while they are being fetched
-LARGEST_MESSAGE = 16 * 1024 * 1024
-CLOSING_S = 2.0  # how long calls under way may take to end
-TAKEN_S, TAKEN_AGAIN_S = 5.0, 0.25  # a port may be that of a connection that just goes away
-BYTES = pa.schema([("bytes", pa.binary())])
-ABOUT = b"about"  # key of the metadata that describes a blob
-CHECKED_BYTES = pa.schema([("bytes", pa.binary()), ("crc", pa.uint32())])
-
-
 class BlobServer:
     """Serves a handler until closed."""
 
@@ -208,10 +215,10 @@ class BlobServer:
         Raises InputError beyond loopback without TLS, TenfoldError when it cannot listen.
         """
         check_security(bind, security)
-        self._desk = _Transfers(handler)
-        self._bulk = _listening(_Bulk, self._desk, security, bind, bulk_port)
-        self._desk.bulk_port = self._bulk.port
-        self._control = _listening(_Control, self._desk, security, bind, control_port)
+        self._transfers = _Transfers(handler)
+        self._bulk = _listening(_Bulk, self._transfers, security, bind, bulk_port)
+        self._transfers.bulk_port = self._bulk.port
+        self._control = _listening(_Control, self._transfers, security, bind, control_port)
         self.control_port, self.bulk_port = self._control.port, self._bulk.port
         self.address = f"{_bracketed(bind)}:{self.control_port}"
 
@@ -226,7 +233,7 @@ class BlobServer:
         deadline = time.monotonic() + CLOSING_S
         for thread in threads:  # a client that announced a piece and does not send it would hold up its server for good
             thread.join(max(0.0, deadline - time.monotonic()))
-        self._desk.is_closed = True
+        self._transfers.is_closed = True
 
 
 class _Transfers:
@@ -240,43 +247,40 @@ class _Transfers:
         self._receiving = [threading.Lock() for _ in range(RECEIVING)]
         self._lock = threading.Lock()
 
-    def answer(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, method: str, request: dict[str, Any]) -> dict[str, Any]:
         """A control message."""
         match method:
             case "_begin":
-                return self._begin(request)
+                return self._begin(parse(Announcement, request, "an announcement"))
             case "_complete":
-                return self._complete(request)
+                return self._complete(parse(Announcement, request, "an announcement"))
             case "_describe":
-                return self._describe(request)
+                return self.offer(parse(KnownBlob, request, "a question for a blob").key)[0]
             case _:
-                return self.handler.call(method, dict(request))
+                return self.handler.call(method, request)
 
-    def _begin(self, r: Mapping[str, Any]) -> dict[str, Any]:
-        key, sha256, total, header = r["key"], r["sha256"], r["total"], r["header"]
-        if not (isinstance(key, str) and isinstance(sha256, str) and isinstance(header, dict) and type(total) is int):
-            raise Refused("a blob is announced by key, sha256, total and header")
-        if not 0 <= total <= HALF_RECEIVED_BYTES:
-            raise Refused(f"{key[:80]}: {total} bytes; at most {HALF_RECEIVED_BYTES}")
+    def _begin(self, blob: Announcement) -> dict[str, Any]:
+        if not 0 <= blob.total <= HALF_RECEIVED_BYTES:
+            raise Refused(f"{blob.key[:80]}: {blob.total} bytes; at most {HALF_RECEIVED_BYTES}")
         with self._lock:
-            if (key, sha256) in self._replies:
-                return {"reply": self._replies[key, sha256]}
-        self.handler.admit(key, header, total)
-        return {"held": self.inbox.begin(key, header, total, sha256), "bulk_port": self.bulk_port}
+            if (blob.key, blob.sha256) in self._replies:
+                return {"reply": self._replies[blob.key, blob.sha256]}
+        self.handler.admit(blob.key, blob.header, blob.total)
+        held = self.inbox.begin(blob.key, blob.header, blob.total, blob.sha256)
+        return {"held": held, "bulk_port": self.bulk_port}
 
-    def take_whole(self, r: Mapping[str, Any], data: bytes, crc: int) -> dict[str, Any]:
+    def take_whole(self, blob: Announcement, data: bytes, crc: int) -> dict[str, Any]:
         """A small blob in one call; the answer is that to `_complete`, with the seconds that handling it took."""
         began = time.monotonic()
-        answer = self._begin(r)
+        answer = self._begin(blob)
         if "reply" not in answer:
-            self.inbox.take(str(r["key"]), 0, data, crc)
-            answer = self._complete(r)
+            self.inbox.take(blob.key, 0, data, crc)
+            answer = self._complete(blob)
         return answer | {"seconds": time.monotonic() - began}
 
-    def _complete(self, r: Mapping[str, Any]) -> dict[str, Any]:
-        key, sha256 = str(r["key"]), str(r["sha256"])
-        with self._receiving[hash(key) % RECEIVING]:  # a sender that gave up waiting asks again meanwhile
-            return self._received(key, sha256)
+    def _complete(self, blob: Announcement) -> dict[str, Any]:
+        with self._receiving[hash(blob.key) % RECEIVING]:  # a sender that gave up waiting asks again meanwhile
+            return self._received(blob.key, blob.sha256)
 
     def _received(self, key: str, sha256: str) -> dict[str, Any]:
         with self._lock:
@@ -296,9 +300,6 @@ class _Transfers:
                 self._replies.popitem(last=False)
         self.inbox.forget(key)
         return {"reply": reply}
-
-    def _describe(self, r: Mapping[str, Any]) -> dict[str, Any]:
-        return self.offer(str(r["key"]))[0]
 
     def offer(self, key: str) -> tuple[dict[str, Any], Blob]:
         """A blob that may be fetched for a while, and its description."""
@@ -340,9 +341,9 @@ class _Transfers:
 class _Control(flight.FlightServerBase):  # type: ignore[misc]
     """Small JSON messages."""
 
-    def __init__(self, desk: _Transfers, security: Security, bind: str, port: int) -> None:
-        self._desk = desk
-        super().__init__(**_options(desk, security, bind, port))
+    def __init__(self, transfers: _Transfers, security: Security, bind: str, port: int) -> None:
+        self._transfers = transfers
+        super().__init__(**_options(transfers, security, bind, port))
 
     def do_action(self, context: Any, action: Any) -> Iterator[Any]:
         """One message, one answer."""
@@ -353,17 +354,17 @@ class _Control(flight.FlightServerBase):  # type: ignore[misc]
             request = json.loads(action.body.to_pybytes())
             if not isinstance(request, dict):
                 raise ValueError("not a JSON object")
-            return self._desk.answer(str(action.type), request)
+            return self._transfers.answer(str(action.type), request)
 
-        yield flight.Result(json.dumps(self._desk.guarded(str(action.type), act)).encode())
+        yield flight.Result(json.dumps(self._transfers.guarded(str(action.type), act)).encode())
 
 
 class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
     """Pieces of blobs, in and out."""
 
-    def __init__(self, desk: _Transfers, security: Security, bind: str, port: int) -> None:
-        self._desk = desk
-        super().__init__(**_options(desk, security, bind, port))
+    def __init__(self, transfers: _Transfers, security: Security, bind: str, port: int) -> None:
+        self._transfers = transfers
+        super().__init__(**_options(transfers, security, bind, port))
 
     def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         """One piece, as the rows of one binary column; the answer says whether it was taken."""
@@ -371,12 +372,14 @@ class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
         def act() -> dict[str, Any]:
             piece = _read_piece(reader)  # first: an answer that is given while the other side still writes may be lost
             where = json.loads(descriptor.command)
-            if "whole" in where:
-                return self._desk.take_whole(where["whole"], piece, int(where["crc"]))
-            self._desk.inbox.take(str(where["key"]), int(where["offset"]), piece, int(where["crc"]))
+            if isinstance(where, dict) and "whole" in where:
+                blob = parse(WholeBlob, where, "a small blob")
+                return self._transfers.take_whole(blob.whole, piece, blob.crc)
+            place = parse(Piece, where, "a piece")
+            self._transfers.inbox.take(place.key, place.offset, piece, place.crc)
             return {}
 
-        writer.write(json.dumps(self._desk.guarded("a piece", act)).encode())
+        writer.write(json.dumps(self._transfers.guarded("a piece", act)).encode())
 
     def do_get(self, context: Any, ticket: Any) -> Any:
         """One piece of a blob that was described; or a description, and the blob itself if it is small."""
@@ -385,19 +388,19 @@ class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
 
         def act() -> dict[str, Any]:
             where = json.loads(ticket.ticket)
-            if "whole" in where:
-                description, whole = self._desk.offer(str(where["whole"]))
+            if isinstance(where, dict) and where.keys() == {"key"}:
+                description, whole = self._transfers.offer(parse(KnownBlob, where, "a question for a blob").key)
                 about.append(description)
                 found.append(bytes(whole.data) if len(whole.data) <= UNDIVIDED else b"")
                 return {}
-            blob, offset = self._desk.offered(str(where["key"]), str(where["sha256"])), int(where["offset"])
-            length = int(where["length"])
-            if not (offset >= 0 and 0 < length <= LARGEST_CHUNK and offset + length <= len(blob.data)):
-                raise Refused(f"bytes {offset}–{offset + length} of {len(blob.data)}")
-            found.append(bytes(blob.data[offset : offset + length]))
+            part = parse(ByteRangeOf, where, "a range")
+            blob, end = self._transfers.offered(part.key, part.sha256), part.offset + part.length
+            if not (part.offset >= 0 and 0 < part.length <= LARGEST_CHUNK and end <= len(blob.data)):
+                raise Refused(f"bytes {part.offset}–{end} of {len(blob.data)}")
+            found.append(bytes(blob.data[part.offset : end]))
             return {}
 
-        answer = self._desk.guarded("a range", act)
+        answer = self._transfers.guarded("a range", act)
         if not found:
             raise flight.FlightServerError(json.dumps(answer))
         checked = [pa.array(found, pa.binary()), pa.array(map(zlib.crc32, found), pa.uint32())]
@@ -416,11 +419,11 @@ def _read_piece(reader: Any) -> bytes:
     return b"".join(parts)
 
 
-def _listening(kind: Callable[..., Any], desk: _Transfers, security: Security, bind: str, port: int) -> Any:
+def _listening(kind: Callable[..., Any], transfers: _Transfers, security: Security, bind: str, port: int) -> Any:
     deadline = time.monotonic() + TAKEN_S
     while True:
         try:
-            return kind(desk, security, bind, port)
+            return kind(transfers, security, bind, port)
         except pa.ArrowException as error:
             if time.monotonic() > deadline:
                 reason = str(error).splitlines()[0]
@@ -428,10 +431,10 @@ def _listening(kind: Callable[..., Any], desk: _Transfers, security: Security, b
         time.sleep(TAKEN_AGAIN_S)
 
 
-def _options(desk: _Transfers, security: Security, bind: str, port: int) -> dict[str, Any]:
+def _options(transfers: _Transfers, security: Security, bind: str, port: int) -> dict[str, Any]:
     return {
         "location": f"{scheme(security.certificate is not None)}://{_bracketed(bind)}:{port}",
-        "middleware": {"token": TokenCheck(security.token, desk.handler.rejected)},
+        "middleware": {"token": CallCheck(security.token, transfers.handler.rejected)},
         **server_options(security),
     }
 

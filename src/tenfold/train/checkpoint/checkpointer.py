@@ -13,18 +13,20 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tenfold.core.digests import digest_of_file
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.train.checkpoint.manifest import (
+from tenfold.train.checkpoint.format import (
     MANIFEST,
+    Box,
     Checkpoint,
     CheckpointManifest,
     Damaged,
     Piece,
     StoredFile,
     StoredTensor,
-    sha256_of,
+    box_of,
+    fill,
 )
-from tenfold.train.checkpoint.pieces import Box, box_of, fill
 from tenfold.train.checkpoint.stores import open_store, wait_for_ranks
 
 PART = ".part.json"  # what a rank says about its own file
@@ -153,7 +155,7 @@ class Checkpointer:
             }
             for key, box in boxes.items()
         }
-        stored = StoredFile(path.stat().st_size, sha256_of(path))
+        stored = StoredFile(path.stat().st_size, digest_of_file(path))
         part = path.with_suffix(PART)
         self._store.share(name, [path])
         part.write_text(json.dumps({"file": path.name, "stored": asdict(stored), "tensors": tensors}))

@@ -16,7 +16,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.train.checkpoint.manifest import MANIFEST
+from tenfold.train.checkpoint.format import MANIFEST
 
 WAIT_FOR_RANKS_S = 600.0
 POLL_S = 0.02
