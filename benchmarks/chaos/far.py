@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from emulated_link import End, Line, emulated_link
 from tenfold.core.errors import TenfoldError
-from tenfold.learners.log import RunLog
+from tenfold.learners.record.log import RunLog
 from transport import certificate, what_is_missing
 
 GOAL = 0.97

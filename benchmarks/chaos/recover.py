@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 from run import events_of, tenfold, train, write
 
-from tenfold.learners.log import RunLog
+from tenfold.learners.record.log import RunLog
 
 LEARNERS = 4
 BEGIN_S = 15

@@ -35,9 +35,9 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.config import Campaign, load_campaign
-from tenfold.learners.chaos import planned
-from tenfold.learners.history import Down, detections, downtimes
-from tenfold.learners.log import RunLog
+from tenfold.learners.faults.schedule import planned
+from tenfold.learners.record.history import Down, detections, downtimes
+from tenfold.learners.record.log import RunLog
 from tenfold.ledger import Event, Ledger
 from tenfold.machine import usable_cores
 

@@ -58,10 +58,11 @@ def ended(children: Children) -> Ended:
 
 def test_an_end_tells_name_status_age_and_last_line(children: Children, tmp_path: Path) -> None:
     code = "import os, sys; print('early'); print(os.environ['WORD'] + '\\n'); sys.exit(3)"
+    began = time.monotonic()
     children.start(python(tmp_path, "learner-0", code, WORD="the last"))
     end = ended(children)
     assert (end.name, end.code, end.how, end.last_line) == ("learner-0", 3, "status 3", "the last")
-    assert 0 < end.seconds < 10
+    assert 0 < end.seconds <= time.monotonic() - began
     assert children.poll() == []
 
 
@@ -154,7 +155,7 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
             until(lambda: all(log.exists() and "up" in log.read_text() for log in logs))
             os.kill(processes[2].pid, signal.SIGSTOP)
             supervisor.kill()
-            _, alive = psutil.wait_procs(processes, timeout=5)
+            _, alive = psutil.wait_procs(processes, timeout=60)
             assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
         finally:
             for process in processes:

@@ -15,13 +15,12 @@ from tenfold.cli import main
 from tenfold.config import load_campaign
 from tenfold.config.change import load_change
 from tenfold.core.errors import InputError
-from tenfold.core.folder import CampaignFiles
-from tenfold.data.manifest import verified_manifest
 from tenfold.experiments.derisk import apply_change, assessment_of, changes_of, check_stack, record_of, same_recipe
 from tenfold.experiments.derisk_plan import DeriskPlan, DeriskQuestion, plan_derisk
 from tenfold.ledger import Ledger, TriedChange
 from tenfold.pages.changes import changes_page
 from tests.campaign.small import TOML, copy_of, new_campaign
+from tests.experiments.small import workspace_at
 
 TARGET = {
     "width = 32": "width = 64",
@@ -98,10 +97,9 @@ def finished(campaign: Path) -> dict[str, int]:
 
 
 def planned(campaign: Path, change: Path, seeds: int = 1, overrides: Sequence[str] = ()) -> DeriskPlan:
-    base, files = load_campaign(campaign, overrides), CampaignFiles(campaign)
-    changed = apply_change(base, load_change(change), {})
-    manifest = verified_manifest(base, files)
-    return plan_derisk(DeriskQuestion(base, changed, seeds, None, str(change)), files, manifest)
+    workspace = workspace_at(campaign, overrides)
+    changed = apply_change(workspace.campaign, load_change(change), {})
+    return plan_derisk(workspace, DeriskQuestion(workspace.campaign, changed, seeds, None, str(change)))
 
 
 def test_a_change_is_judged_rung_by_rung_and_kept_for_the_report(tried: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tenfold.campaign import run_ladder
-from tenfold.config import Campaign, load_campaign
+from tenfold.config import Campaign
 from tenfold.core.errors import InputError
 from tenfold.core.files import write_json
 from tenfold.core.folder import CampaignFiles
@@ -30,8 +30,8 @@ from tenfold.experiments.ladder import plan_ladder
 from tenfold.experiments.tasks import (
     RATE_FACTORS,
     RungResult,
-    Task,
     TransferCheck,
+    TrunkTask,
     best_factor,
     check_transfer,
     ladder_tasks,
@@ -45,6 +45,7 @@ from tenfold.train.learner import build_learner
 from tenfold.train.loop import Loop, Part, TrainResult
 from tenfold.train.ranks import Ranks, choose_device
 from tests.campaign.small import copy_of, new_ladder_campaign
+from tests.experiments.small import workspace_at
 
 ROOT = Path(__file__).parents[2]
 NO_TRANSFER = "ladder.transfer=false"  # rungs alone: fewer to wait for
@@ -82,12 +83,11 @@ def written_at(directory: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in result_files(directory)}
 
 
-def tasks_of(directory: Path) -> tuple[Task, ...]:
-    files = CampaignFiles(directory)
-    return plan_ladder(load_campaign(directory, ()), files, Manifest.load(files.data)).tasks
+def tasks_of(directory: Path) -> tuple[TrunkTask, ...]:
+    return plan_ladder(workspace_at(directory)).tasks
 
 
-def without_other_rates(results: Results, tasks: Sequence[Task]) -> Results:
+def without_other_rates(results: Results, tasks: Sequence[TrunkTask]) -> Results:
     folders = {task.folder.name for task in tasks if task.rate_factor == 1.0}
     return {name: result for name, result in results.items() if name.split("/")[1] in folders}
 
@@ -155,19 +155,17 @@ def test_a_rung_is_bit_for_bit_the_run_without_a_trunk(size: int, finished: Path
 
 def test_what_a_result_depends_on_gives_it_another_place(prepared: Path) -> None:
     """Else a changed campaign would be shown the old results."""
-    files = CampaignFiles(prepared)
-    manifest = Manifest.load(files.data)
-    ladder = {task.folder for task in plan_ladder(load_campaign(prepared, ()), files, manifest).tasks}
+    ladder = {task.folder for task in tasks_of(prepared)}
     for changed in ("seed=2", "train.schedule.final=0.1", "train.optimizer.weight_decay=0.2", "evaluate.stride=8"):
-        other = plan_ladder(load_campaign(prepared, [changed]), files, manifest)
+        other = plan_ladder(workspace_at(prepared, [changed]))
         assert ladder.isdisjoint(task.folder for task in other.tasks), changed
-    same = plan_ladder(load_campaign(prepared, ["train.log_every=3", "ladder.workers=2"]), files, manifest)
+    same = plan_ladder(workspace_at(prepared, ["train.log_every=3", "ladder.workers=2"]))
     assert {task.folder for task in same.tasks} == ladder
 
 
 def test_a_task_is_the_same_after_its_way_to_a_worker(prepared: Path) -> None:
     for task in tasks_of(prepared):
-        assert Task.from_dict(json.loads(json.dumps(task.to_dict()))) == task
+        assert TrunkTask.from_dict(json.loads(json.dumps(task.to_dict()))) == task
 
 
 def test_a_damaged_result_is_trained_again(finished: Path, tmp_path: Path) -> None:
@@ -361,7 +359,7 @@ def made_check(root: Path, optima: Sequence[float], bend: float, factors: Sequen
     return check_transfer(trunks, ladder, others)
 
 
-def write_made_result(task: Task, trunk: Trunk, loss: float) -> None:
+def write_made_result(task: TrunkTask, trunk: Trunk, loss: float) -> None:
     rung = middle_rung(trunk)
     shared: dict[str, Any] = {"steps": rung.steps, "budget": rung.budget, "batch_tokens": trunk.batch_tokens}
     result = RungResult(

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tenfold.core.errors import TenfoldError
-from tenfold.data.workspace import open_workspace
 from tenfold.experiments.forecast import target_plan
 from tenfold.experiments.trial import time_trial
+from tests.experiments.small import workspace_at
 from tests.learners.small import learners_campaign
 
 KILL_AT_ONCE = """
@@ -23,8 +23,8 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_learners_are_timed_at_work_and_leave_nothing_behind(campaign: Path) -> None:
     before = sorted(campaign.iterdir())
-    with open_workspace(campaign, quiet=True) as workspace:
-        trial = time_trial(workspace, target_plan(workspace.campaign, workspace.manifest))
+    workspace = workspace_at(campaign)
+    trial = time_trial(workspace, target_plan(workspace.campaign, workspace.manifest))
     rate, other = trial.basis["tokens_per_second"], trial.basis["other_seconds"]
     assert 1_000_000 / rate + other < trial.seconds  # evaluations come on top
     assert other > 0.5  # processes were started
@@ -34,7 +34,6 @@ def test_the_learners_are_timed_at_work_and_leave_nothing_behind(campaign: Path)
 
 
 def test_learners_that_others_start_are_not_guessed_at(campaign: Path) -> None:
-    with open_workspace(campaign, ('learners.launch="none"',), quiet=True) as workspace:
-        plan = target_plan(workspace.campaign, workspace.manifest)
-        with pytest.raises(TenfoldError, match='launch = "local"'):
-            time_trial(workspace, plan)
+    workspace = workspace_at(campaign, ('learners.launch="none"',))
+    with pytest.raises(TenfoldError, match='launch = "local"'):
+        time_trial(workspace, target_plan(workspace.campaign, workspace.manifest))

@@ -10,9 +10,9 @@ from typing import Any
 
 from tenfold.campaign import run_data
 from tenfold.core.errors import InputError
-from tenfold.learners.log import RunLog
+from tenfold.learners.record.log import RunLog
 from tests.campaign.small import new_campaign
-from tests.learners.waiting import until
+from tests.waiting import until
 
 STARTING_S = 150.0  # several processes import torch on what cores there are
 LEARNERS = """

@@ -12,7 +12,7 @@ import pytest
 
 from tenfold.campaign import run_replay
 from tenfold.core.errors import InputError
-from tenfold.learners.log import RunLog
+from tenfold.learners.record.log import RunLog
 from tenfold.learners.syncer.membership import Incarnation
 from tenfold.ledger import Ledger
 from tests.learners.small import committed_samples, learners_campaign, start_training, total_samples, train, wait_until

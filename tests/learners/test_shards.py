@@ -18,7 +18,6 @@ from tenfold.campaign import run_replay, run_syncer
 from tenfold.config import Campaign, parse_campaign
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.learners.learner.exchange import fetch_all
-from tenfold.learners.log import RunLog
 from tenfold.learners.messages import (
     Contribution,
     Done,
@@ -40,6 +39,7 @@ from tenfold.learners.messages import (
     parse,
 )
 from tenfold.learners.outer import digest_of_values, encode, shard_of
+from tenfold.learners.record.log import RunLog
 from tenfold.learners.syncer.coordinator import Coordinator, RunFacts
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.syncer.remote import RemoteMembership

@@ -15,7 +15,6 @@ import torch
 from tenfold.config import Campaign
 from tenfold.core.errors import InputError
 from tenfold.learners.learner.exchange import fetch_all, fetch_fragment
-from tenfold.learners.log import RunLog
 from tenfold.learners.messages import (
     Contribution,
     Done,
@@ -35,6 +34,7 @@ from tenfold.learners.messages import (
     VersionNews,
 )
 from tenfold.learners.outer import FragmentState, apply_difference, digest_of_values, encode
+from tenfold.learners.record.log import RunLog
 from tenfold.learners.syncer.coordinator import Coordinator, RunFacts
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.syncer.service import SyncerHandler, make_shard
@@ -42,7 +42,7 @@ from tenfold.learners.syncer.shard import Shard
 from tenfold.learners.syncer.store import Fenced, FragmentStore
 from tenfold.learners.wire import BlobServer, Link, Refused, Security
 from tenfold.ledger import Ledger
-from tests.learners.waiting import until
+from tests.waiting import until
 
 CAMPAIGN = Campaign.model_validate(
     {

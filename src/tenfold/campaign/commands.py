@@ -20,7 +20,8 @@ from tenfold.experiments.ladder import join_ladder
 from tenfold.experiments.ladder import run_ladder as train_ladder
 from tenfold.experiments.local.stage import settle_plan
 from tenfold.experiments.trunk import work_for_parent
-from tenfold.learners.run import learn, replay, serve_as_syncer
+from tenfold.learners.launch.processes import learn, serve_as_syncer
+from tenfold.learners.record.replay import replay
 from tenfold.train.finished import trained_as
 from tenfold.train.learner import make_deterministic
 from tenfold.train.ranks import joined_ranks

@@ -20,7 +20,7 @@ from tenfold.evaluate import (
 )
 from tenfold.evaluate.holdouts import HoldoutScorer, HoldoutScores, holdout_scorer, score
 from tenfold.experiments.curves import open_watcher
-from tenfold.learners.run import train_with_learners
+from tenfold.learners.launch.run import train_with_learners
 from tenfold.model import Transformer, save_huggingface
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.console import ConsoleLines, Throughput
@@ -98,8 +98,16 @@ def train(workspace: Workspace, ranks: Ranks) -> TrainResult:
         scorer = holdout_scorer(campaign, files, manifest)
         if campaign.learners.count and ranks.world_size == 1:
             checkpointer.prepare()
-            overrides = workspace.overrides
-            result, identity = train_with_learners(campaign, files, manifest, checkpointer, console, scorer, overrides)
+            result, identity = train_with_learners(
+                campaign,
+                files,
+                manifest,
+                checkpointer,
+                console,
+                scorer,
+                workspace.overrides,
+                open_follower=lambda identity, plan: open_watcher(files, identity, plan, campaign.train.log_every),
+            )
             record_training(files, result, identity)
             return result
         learner = build_learner(campaign, files.data, manifest, ranks)

@@ -50,9 +50,9 @@ def leave(campaign: CampaignDirectory = HERE, *, name: Name, as_json: AsJson = F
 
 
 def _order(what: str, campaign: Path, name: str, as_json: bool) -> None:
-    from tenfold.learners.supervise import check_name, give_order
+    from tenfold.learners.launch.commands import check_name, send_command
 
-    show(give_order(campaign, {"what": what, "name": check_name(name)}), as_json)
+    show(send_command(campaign, {"what": what, "name": check_name(name)}), as_json)
 
 
 def syncer(
@@ -84,7 +84,7 @@ def chaos(
 ) -> None:
     """Inject a fault into a running `tenfold train` of several learners."""
     from tenfold.config import checked_fault
-    from tenfold.learners.supervise import give_order
+    from tenfold.learners.launch.commands import send_command
 
     fault = {"kind": kind, "target": target, "seconds": seconds, "amount": amount}
-    show(give_order(campaign, {"what": "fault", "fault": checked_fault(fault)}), as_json)
+    show(send_command(campaign, {"what": "fault", "fault": checked_fault(fault)}), as_json)

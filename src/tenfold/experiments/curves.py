@@ -27,7 +27,12 @@ from tenfold.train.step import StepMeasure
 
 LAST_SHARE = 0.1  # of the steps: over these the noise of single batches is averaged out of the final loss
 
-Metric = list[tuple[int, float]]
+StepLosses = list[tuple[int, float]]
+GROUPS = 40  # of steps in a run, at most: enough to see where it goes, each long enough to average batches out
+LEVEL = 0.95
+PATIENCE = 3
+Losses = Callable[[str, int], Sequence[tuple[int, float]]]
+"""(step, value) of a metric of the ledger, up to a step."""
 
 
 def rung_curve(
@@ -46,12 +51,12 @@ def rung_curve(
     return _curve(run, whole)
 
 
-def _curve(run: CurveRun, losses: Metric) -> Curve:
+def _curve(run: CurveRun, losses: StepLosses) -> Curve:
     steps = np.array([step for step, _ in losses], dtype=np.int64)
     return Curve(run, steps, np.array([loss for _, loss in losses]))
 
 
-def _losses(ledger: Ledger, runs: Mapping[str, Run], fingerprint: str, after: int, up_to: int) -> Metric:
+def _losses(ledger: Ledger, runs: Mapping[str, Run], fingerprint: str, after: int, up_to: int) -> StepLosses:
     run = runs.get(fingerprint)
     if run is None:
         return []
@@ -77,7 +82,7 @@ def final_loss(curve: Curve, law: MultiPowerLaw) -> float:
     return float(law.losses(curve.run, [curve.run.steps])[0] * np.exp(distance.mean()))
 
 
-def measured_final_loss(campaign: Campaign, plan: RunPlan, losses: Metric) -> float:
+def measured_final_loss(campaign: Campaign, plan: RunPlan, losses: StepLosses) -> float:
     """The same for the target, from its own curve alone."""
     curve = _curve(target_run(campaign, plan, 1.0), losses)
     return final_loss(curve, fit_law([curve]))
@@ -94,15 +99,6 @@ def target_curve(
 ) -> CurveForecast:
     """The whole curve of the target with bands."""
     return forecast_curve(curves, target_run(campaign, plan, parameters), final)
-
-
-GROUPS = 40  # of steps in a run, at most: enough to see where it goes, each long enough to average batches out
-LEVEL = 0.95
-PATIENCE = 3
-
-
-Losses = Callable[[str, int], Sequence[tuple[int, float]]]
-"""(step, value) of a metric of the ledger, up to a step."""
 
 
 class ForecastWatcher(Observer):

@@ -26,10 +26,13 @@ from tenfold.experiments.derisk_plan import (
 from tenfold.experiments.ladder import fit_ladder_law, nats_per_token, train_tasks
 from tenfold.experiments.tasks import RungResult, refuse_divergence
 from tenfold.ledger import Ledger, TriedChange
-from tenfold.scaling.assessment import AssessedTarget, Assessment, Scale, assess, stack_held, stacked
+from tenfold.scaling.assessment import AssessedTarget, Assessment, RungWorth, assess, stack_held, stacked
 from tenfold.scaling.effect import WORTH_LEVELS, Worth
 from tenfold.scaling.multiplier import Comparison
 from tenfold.train.identity import identify
+
+SHOWN = ("name", "description", "set", "stack", "decided_at", "assessment")
+SHOWN_LEVEL = "80% intervals"
 
 
 def derisk(path: Path, workspace: Workspace, *, seeds: int, sizes: Sequence[str] | None) -> dict[str, Any]:
@@ -40,13 +43,13 @@ def derisk(path: Path, workspace: Workspace, *, seeds: int, sizes: Sequence[str]
     a worker fails.
     """
     campaign, manifest = workspace.campaign, workspace.manifest
-    change, recipe = load_change(path), ladder_recipe(campaign, manifest)
+    change, recipe = load_change(path), ladder_recipe(campaign, manifest.digest)
     with workspace.ledger() as ledger:
         tried = same_recipe(ledger.changes(), recipe)
     changed = apply_change(campaign, change, tried)
     question = DeriskQuestion(campaign, changed, seeds, None if sizes is None else tuple(sizes), change.where)
-    plan = plan_derisk(question, workspace.files, manifest)
-    train_tasks(plan.tasks, workspace, "derisk")
+    plan = plan_derisk(workspace, question)
+    train_tasks(workspace, plan.tasks, "derisk")
     assessment = judge_pairs(plan, manifest, campaign.seed)
     decided = TriedChange(
         name=change.name,
@@ -182,14 +185,14 @@ def _same_keys(change: Change, tried: Mapping[str, TriedChange]) -> TriedChange 
     return next((below for below in tried.values() if not below.stack and below.set == wanted), None)
 
 
-SHOWN = ("name", "description", "set", "stack", "decided_at", "assessment")
+def ladder_recipe(campaign: Campaign, manifest: str) -> str:
+    """Digest of everything but the change that its worth depends on: assessments of one recipe compare.
 
-
-def ladder_recipe(campaign: Campaign, manifest: Manifest) -> str:
-    """Hash of everything but the change that its worth depends on: assessments of one recipe compare."""
-    config = identify(campaign, manifest.digest, {}).digested_config
+    `manifest`: digest of the corpus.
+    """
+    config = identify(campaign, manifest, {}).digested_config
     ladder = [campaign.ladder.model_dump(mode="json"), campaign.evaluate.stride]
-    return digest_of([config, manifest.digest, ladder])
+    return digest_of([config, manifest, ladder])
 
 
 def changes_of(ledger: Ledger) -> dict[str, Any]:
@@ -226,12 +229,9 @@ def _worth(record: Mapping[str, Any]) -> Worth:
     return Worth(record["value"], {float(level): (low, high) for level, (low, high) in record["intervals"].items()})
 
 
-def _scale(record: Mapping[str, Any]) -> Scale:
+def _scale(record: Mapping[str, Any]) -> RungWorth:
     plain = {key: record[key] for key in ("rung", "trunk", "compute", "seeds", "capped")}
-    return Scale(worth=_worth(record), **plain)
-
-
-SHOWN_LEVEL = "80% intervals"
+    return RungWorth(worth=_worth(record), **plain)
 
 
 def derisk_lines(record: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from tenfold.config.base import explain
 from tenfold.core.errors import InputError
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
+from tenfold.data.workspace import Workspace
 from tenfold.experiments.design import (
     Target,
     Trunk,
@@ -19,12 +20,13 @@ from tenfold.experiments.design import (
     trunk_campaign,
 )
 from tenfold.experiments.ladder import plan_ladder, run_table
-from tenfold.experiments.tasks import RungResult, Task
+from tenfold.experiments.tasks import RungResult, TrunkTask
 from tenfold.model import training_flops_per_token
 from tenfold.scaling.backtest import check_identifiable
 from tenfold.scaling.table import Points, RunTable
 
 LEAST_SIZES = 3
+OF_THE_LADDER = ("kind", "warmup", "decay")
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Pair:
     """One trunk and seed, without and with the change; `seed` is the one without."""
 
     seed: int
-    reference: Task
-    changed: Task
+    reference: TrunkTask
+    changed: TrunkTask
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class DeriskPlan:
     pairs: tuple[Pair, ...]
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
+    def tasks(self) -> tuple[TrunkTask, ...]:
         """Those without the change, then those with it."""
         return (*(pair.reference for pair in self.pairs), *(pair.changed for pair in self.pairs))
 
@@ -60,14 +62,15 @@ class DeriskQuestion:
     where: str
 
 
-def plan_derisk(question: DeriskQuestion, files: CampaignFiles, manifest: Manifest) -> DeriskPlan:
+def plan_derisk(workspace: Workspace, question: DeriskQuestion) -> DeriskPlan:
     """What belongs to the comparison. Raises InputError for what cannot be compared, before anything is trained."""
     if question.seeds < 1:
         raise InputError(f"--seeds {question.seeds}: give 1 or more")
+    files, manifest = workspace.files, workspace.manifest
     if not manifest.holdouts:
         raise InputError("derisk: the corpus has no holdout to compare losses on; add one to [[data.holdouts]]")
     check_schedule(question.campaign, question.changed, question.where)
-    ladder = plan_ladder(question.campaign, files, manifest)
+    ladder = plan_ladder(workspace)
     trunks = chosen(ladder.trunks, question.sizes)
     _check_enough(trunks, question.seeds, manifest)
     pairs = [_pair(question, trunk, shift, files, manifest) for shift in range(question.seeds) for trunk in trunks]
@@ -105,9 +108,9 @@ def _pair(question: DeriskQuestion, trunk: Trunk, shift: int, files: CampaignFil
     """The same trunk under both campaigns, both seeds shifted alike."""
     try:
         without, with_change = _shifted(question.campaign, shift), _shifted(question.changed, shift)
-        reference = Task.of(files.ladder, trunk, without, manifest.digest)
+        reference = TrunkTask.of(files.ladder, trunk, without, manifest.digest)
         other = changed_trunk(trunk, question.changed, manifest.vocab_size)
-        changed = Task.of(files.ladder, other, with_change, manifest.digest)
+        changed = TrunkTask.of(files.ladder, other, with_change, manifest.digest)
         check_task(changed)
     except ValidationError as error:
         raise refusal(error, trunk, question.where) from None
@@ -138,9 +141,6 @@ def reference_runs(plan: DeriskPlan) -> list[RungResult]:
     return [result for pair in plan.pairs for result in pair.reference.results]
 
 
-OF_THE_LADDER = ("kind", "warmup", "decay")
-
-
 def check_schedule(campaign: Campaign, changed: Campaign, where: str) -> None:
     """Raises InputError for what every trunk has its own of: a change of it would be without effect."""
     for key in OF_THE_LADDER:
@@ -158,7 +158,7 @@ def changed_trunk(trunk: Trunk, changed: Campaign, vocab_size: int) -> Trunk:
     return replace(trunk, model=model, parameters=multiplying_parameters(model, vocab_size), flops_per_token=flops)
 
 
-def check_task(task: Task) -> None:
+def check_task(task: TrunkTask) -> None:
     """Raises ValidationError where a trunk or rung of the task is no valid campaign."""
     trunk_campaign(task.campaign, task.trunk)
     for rung in task.trunk.rungs:

@@ -3,7 +3,7 @@
 It is made from the ladder, registered before training and settled after evaluation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,6 +42,8 @@ WHAT_MORE_BUYS = {
     "ten_times_data": "10x the data",
 }
 
+EPOCH_SLACK = 0.05
+
 
 def predict(workspace: Workspace) -> list[Prediction]:
     """The registered forecast; made now, after the ladder, if there is none and training has not begun.
@@ -65,10 +67,9 @@ def predict(workspace: Workspace) -> list[Prediction]:
 
 def predict_before_training(workspace: Workspace) -> list[Prediction]:
     """The same within `tenfold run`, which goes on without a forecast where none can be made, and says why."""
-    console = workspace.console
     if not workspace.campaign.ladder.sizes:
         return []
-    target = target_identity(workspace.campaign, workspace.manifest)
+    target, console = target_identity(workspace.campaign, workspace.manifest), workspace.console
     with workspace.ledger() as ledger:
         if training_run(ledger, target) and not registered(ledger, target):
             console.say("predict: training began without a forecast; it goes on without one")
@@ -85,8 +86,8 @@ def predict_before_training(workspace: Workspace) -> list[Prediction]:
 
 def settle_forecast(workspace: Workspace, evaluation: Mapping[str, Any]) -> list[Prediction]:
     """Score every forecast against what was measured."""
+    target = target_identity(workspace.campaign, workspace.manifest)
     with workspace.ledger() as ledger:
-        target = target_identity(workspace.campaign, workspace.manifest)
         if not registered(ledger, target):
             return []
         outcomes = _outcomes(workspace, evaluation, ledger)
@@ -97,6 +98,7 @@ def settle_forecast(workspace: Workspace, evaluation: Mapping[str, Any]) -> list
 
 
 def _outcomes(workspace: Workspace, evaluation: Mapping[str, Any], ledger: Ledger) -> dict[str, float]:
+    """What the finished run measured, by quantity."""
     campaign, manifest = workspace.campaign, workspace.manifest
     trained = trained_as(campaign, manifest, workspace.files)
     scores = {name: score["bits_per_byte"] for name, score in evaluation["holdouts"].items()}
@@ -141,9 +143,6 @@ def settlement_line(prediction: Prediction) -> str:
     )
 
 
-EPOCH_SLACK = 0.05
-
-
 @dataclass(frozen=True)
 class Laws:
     """What was fitted to the ladder."""
@@ -177,40 +176,40 @@ def holdout_table(ladder: LadderResult, manifest: Manifest, name: str) -> RunTab
 
 
 def make_forecast(workspace: Workspace, ladder: LadderResult) -> list[Prediction]:
-    """Everything that can be said about the target before it is trained."""
-    campaign, manifest, console = workspace.campaign, workspace.manifest, workspace.console
+    """Everything that can be said about the target before it is trained: losses, the curve, the time it takes here."""
+    campaign, manifest = workspace.campaign, workspace.manifest
     laws, plan = fit_laws(ladder, manifest, campaign.seed), target_plan(campaign, manifest)
     target = ladder.plan.target
-    forecasts = {name: forecast_target(law, ladder, manifest) for name, law in laws.by_holdout.items()}
-    main = forecasts[laws.holdout]
-    shared: dict[str, Any] = {
+    about: dict[str, Any] = {
         "target": {"N": target.parameters, "D": target.tokens, "C": target.compute, "steps": plan.steps},
         "holdout": laws.holdout,
     }
-    basis = shared | {
+    return [
+        *_holdout_losses(workspace, ladder, laws, about),
+        *_training_loss(workspace, ladder, plan, about),
+        *_training_time(workspace, plan, about),
+    ]
+
+
+def _holdout_losses(
+    workspace: Workspace, ladder: LadderResult, laws: Laws, about: Mapping[str, Any]
+) -> list[Prediction]:
+    """Loss on the first holdout with all it rests on, then bits per byte of every holdout."""
+    manifest = workspace.manifest
+    forecasts = {name: forecast_target(law, ladder, manifest) for name, law in laws.by_holdout.items()}
+    law, main = laws.by_holdout[laws.holdout], forecasts[laws.holdout]
+    basis = {
+        **about,
         "rungs": [asdict(rung) for rung in ladder.rungs],
-        "law": describe_law(laws.by_holdout[laws.holdout]),
-        "notes": [*main.notes, *_notes(campaign, manifest, ladder), *laws.left_out],
-        **what_more_buys(laws.by_holdout[laws.holdout], main),
+        "law": describe_law(law),
+        "notes": [*main.notes, *_notes(workspace.campaign, manifest, ladder), *laws.left_out],
+        **what_more_buys(law, main),
     }
     quantities = [Prediction(f"{laws.holdout} loss", "nats per token", main.loss, _texts(main), basis)]
     for name, forecast in forecasts.items():
-        factor = 1 / nats_per_token(manifest, name, 1.0)
+        factor, unit = 1 / nats_per_token(manifest, name, 1.0), "bits per byte"
         intervals = {level: (low * factor, high * factor) for level, (low, high) in _texts(forecast).items()}
-        quantities.append(
-            Prediction(f"{name} bits per byte", "bits per byte", forecast.loss * factor, intervals, shared)
-        )
-    try:
-        quantities.append(_training_loss(workspace, ladder, plan, shared))
-    except InputError as error:
-        console.warn(f"no forecast of the training loss and its curve: {error}")
-    try:
-        trial = time_trial(workspace, plan)
-        quantities.append(Prediction("training time", "seconds", trial.seconds, trial.intervals, shared | trial.basis))
-    except Interrupted:
-        raise
-    except (TenfoldError, RuntimeError, MemoryError, OSError) as error:  # it may need more than one process has
-        console.warn(f"no forecast of the training time: {str(error).splitlines()[0]}")
+        quantities.append(Prediction(f"{name} {unit}", unit, forecast.loss * factor, intervals, dict(about)))
     return quantities
 
 
@@ -242,16 +241,34 @@ def forecast_target(law: ScalingLaw, ladder: LadderResult, manifest: Manifest) -
     return law.forecast(law.points(float(target.parameters), float(target.tokens), unique))[0]
 
 
-def _training_loss(workspace: Workspace, ladder: LadderResult, plan: RunPlan, shared: Mapping[str, Any]) -> Prediction:
-    """Final training loss and the curve up to it. Raises InputError when the rungs' curves cannot be fitted."""
+def _training_loss(
+    workspace: Workspace, ladder: LadderResult, plan: RunPlan, about: Mapping[str, Any]
+) -> Iterator[Prediction]:
+    """Final training loss and the curve up to it; nothing, with a warning, when the rungs' curves cannot be fitted."""
     campaign, manifest = workspace.campaign, workspace.manifest
-    curves = ladder_curves(workspace, ladder)
-    table = run_table(ladder.rungs, final_losses(curves), "ladder, training loss", manifest.tokens)
-    forecast = forecast_target(fit_ladder_law(table, campaign.seed), ladder, manifest)
-    final = FinalLoss(forecast.loss, forecast.intervals)
-    curve = target_curve(campaign, plan, float(ladder.plan.target.parameters), curves, final)
-    basis = {**shared, "curve": curve.record()}
-    return Prediction("training loss", "nats per token", forecast.loss, _texts(forecast), basis)
+    try:
+        curves = ladder_curves(workspace, ladder)
+        table = run_table(ladder.rungs, final_losses(curves), "ladder, training loss", manifest.tokens)
+        forecast = forecast_target(fit_ladder_law(table, campaign.seed), ladder, manifest)
+        final = FinalLoss(forecast.loss, forecast.intervals)
+        curve = target_curve(campaign, plan, float(ladder.plan.target.parameters), curves, final)
+    except InputError as error:
+        workspace.console.warn(f"no forecast of the training loss and its curve: {error}")
+        return
+    basis = {**about, "curve": curve.record()}
+    yield Prediction("training loss", "nats per token", forecast.loss, _texts(forecast), basis)
+
+
+def _training_time(workspace: Workspace, plan: RunPlan, about: Mapping[str, Any]) -> Iterator[Prediction]:
+    """The time that training takes here; nothing, with a warning, when it cannot be tried out."""
+    try:
+        trial = time_trial(workspace, plan)
+    except Interrupted:
+        raise
+    except (TenfoldError, RuntimeError, MemoryError, OSError) as error:  # it may need more than one process has
+        workspace.console.warn(f"no forecast of the training time: {str(error).splitlines()[0]}")
+        return
+    yield Prediction("training time", "seconds", trial.seconds, trial.intervals, {**about, **trial.basis})
 
 
 def ladder_curves(workspace: Workspace, ladder: LadderResult) -> list[Curve]:

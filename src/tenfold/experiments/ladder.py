@@ -15,7 +15,6 @@ from tenfold.config import Campaign
 from tenfold.core.console import RunConsole
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.files import write_json
-from tenfold.core.folder import CampaignFiles
 from tenfold.core.processes import Child, Children
 from tenfold.core.progress import Rate
 from tenfold.data import Manifest
@@ -23,8 +22,8 @@ from tenfold.data.workspace import Workspace
 from tenfold.experiments.design import Target, Trunk, design_ladder, target_of
 from tenfold.experiments.tasks import (
     RungResult,
-    Task,
     TransferCheck,
+    TrunkTask,
     check_transfer,
     ladder_tasks,
     refuse_divergence,
@@ -38,6 +37,9 @@ from tenfold.scaling.table import Points, RunTable
 from tenfold.train.plan import plan_run
 from tenfold.train.ranks import Ranks, choose_device
 
+POLL_S = 0.2
+GRACE_S = 60.0  # a worker that was asked to stop saves first
+
 
 @dataclass(frozen=True)
 class LadderPlan:
@@ -45,11 +47,11 @@ class LadderPlan:
 
     target: Target
     trunks: tuple[Trunk, ...]
-    rungs: tuple[Task, ...]
-    transfer: tuple[Task, ...]
+    rungs: tuple[TrunkTask, ...]
+    transfer: tuple[TrunkTask, ...]
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
+    def tasks(self) -> tuple[TrunkTask, ...]:
         """All of them."""
         return self.rungs + self.transfer
 
@@ -74,8 +76,9 @@ class LadderResult:
         return sum(trunks.values()) + sum(rung.seconds for rung in self.rungs)
 
 
-def plan_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> LadderPlan:
+def plan_ladder(workspace: Workspace) -> LadderPlan:
     """What belongs to the ladder. Raises InputError when there is none, or when the target is too small for one."""
+    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
     if not campaign.ladder.sizes:
         raise InputError(f"{files.directory}: ladder.sizes = 0: no ladder is asked for; give 3 or more")
     plan = plan_run(campaign, manifest.vocab_size, Ranks(0, 1, choose_device(campaign.train.device)))
@@ -88,14 +91,14 @@ def plan_ladder(campaign: Campaign, files: CampaignFiles, manifest: Manifest) ->
 
 def run_ladder(workspace: Workspace) -> LadderResult:
     """Train what is missing of the ladder, as many rungs at a time as the machine takes."""
-    plan = plan_ladder(workspace.campaign, workspace.files, workspace.manifest)
-    train_tasks(plan.tasks, workspace, "ladder")
+    plan = plan_ladder(workspace)
+    train_tasks(workspace, plan.tasks, "ladder")
     return ladder_result(plan)
 
 
 def join_ladder(workspace: Workspace) -> LadderResult:
     """Work on the ladder in this process, beside whoever else does."""
-    plan = plan_ladder(workspace.campaign, workspace.files, workspace.manifest)
+    plan = plan_ladder(workspace)
     work_on(plan.tasks, workspace.files)
     return ladder_result(plan)
 
@@ -112,22 +115,18 @@ def finished_ladder(workspace: Workspace) -> LadderResult | None:
     if not workspace.campaign.ladder.sizes:
         return None
     try:
-        plan = plan_ladder(workspace.campaign, workspace.files, workspace.manifest)
+        plan = plan_ladder(workspace)
         return ladder_result(plan) if plan.is_done else None
     except InputError:
         return None  # too small for a ladder, or its rungs diverged
 
 
-POLL_S = 0.2
-GRACE_S = 60.0  # a worker that was asked to stop saves first
-
-
-def train_tasks(tasks: Sequence[Task], workspace: Workspace, name: str) -> None:
+def train_tasks(workspace: Workspace, tasks: Sequence[TrunkTask], name: str) -> None:
     """Train what is not finished yet, as many tasks at a time as fit. Raises TenfoldError when a rung fails."""
-    files, console = workspace.files, workspace.console
     unfinished = sorted((task for task in tasks if not task.is_done), key=lambda task: -task.trunk.flops)
     if not unfinished:
         return
+    files, console = workspace.files, workspace.console
     files.ladder.mkdir(parents=True, exist_ok=True)
     plan = files.ladder / f"{name}-plan.json"
     record = {"campaign": str(files.directory), "tasks": [task.to_dict() for task in unfinished]}
@@ -192,7 +191,7 @@ def _refuse_failure(workers: Children, name: str) -> None:
 class _Progress:
     """A line for each finished rung, with the share of the work done and the time left."""
 
-    def __init__(self, tasks: Sequence[Task], console: RunConsole, name: str) -> None:
+    def __init__(self, tasks: Sequence[TrunkTask], console: RunConsole, name: str) -> None:
         self.tasks, self.console, self.name = tasks, console, name
         self._rate = Rate(self._done)  # first: others may finish rungs meanwhile
         self._seen = {result.fingerprint for task in tasks for result in task.results}

@@ -24,6 +24,8 @@ from tenfold.train.identity import identify
 
 RATE_FACTORS = (0.5, 1.0, 2.0, 4.0)
 TRANSFER_SIZES = 2
+LARGEST_MOVE = 2.0  # ratio of the optima, in learning rate
+FLAT = 0.002  # relative difference of losses between which rates count as equally good
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class RungResult:
 
 
 @dataclass(frozen=True)
-class Task:
+class TrunkTask:
     """A trunk and its cool-downs under one campaign."""
 
     trunk: Trunk
@@ -130,19 +132,19 @@ def rung_name(rung: Rung) -> str:
     return f"rung-{rung.steps:08d}-{rung.constant_steps:08d}"
 
 
-def ladder_tasks(root: Path, trunks: Sequence[Trunk], campaign: Campaign, manifest: str) -> list[Task]:
+def ladder_tasks(root: Path, trunks: Sequence[Trunk], campaign: Campaign, manifest: str) -> list[TrunkTask]:
     """One for each trunk."""
-    return [Task.of(root, trunk, campaign, manifest) for trunk in trunks]
+    return [TrunkTask.of(root, trunk, campaign, manifest) for trunk in trunks]
 
 
-def transfer_tasks(root: Path, trunks: Sequence[Trunk], campaign: Campaign, manifest: str) -> list[Task]:
+def transfer_tasks(root: Path, trunks: Sequence[Trunk], campaign: Campaign, manifest: str) -> list[TrunkTask]:
     """The two smallest sizes at other learning rates, the middle rung alone; the given rate is the ladder's own."""
     alone = [replace(trunk, rungs=(middle_rung(trunk),)) for trunk in trunks[:TRANSFER_SIZES]]
     others = [factor for factor in RATE_FACTORS if factor != 1.0]
-    return [Task.of(root, trunk, campaign, manifest, factor) for trunk in alone for factor in others]
+    return [TrunkTask.of(root, trunk, campaign, manifest, factor) for trunk in alone for factor in others]
 
 
-def refuse_divergence(tasks: Sequence[Task]) -> None:
+def refuse_divergence(tasks: Sequence[TrunkTask]) -> None:
     """Raises InputError when a task met a loss that is not finite."""
     for task in tasks:
         if task.divergence is not None:
@@ -155,10 +157,6 @@ def refuse_divergence(tasks: Sequence[Task]) -> None:
 def middle_rung(trunk: Trunk) -> Rung:
     """The rung that learning rates are compared at."""
     return trunk.rungs[(len(trunk.rungs) - 1) // 2]
-
-
-LARGEST_MOVE = 2.0  # ratio of the optima, in learning rate
-FLAT = 0.002  # relative difference of losses between which rates count as equally good
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,9 @@ class TransferCheck:
     text: str
 
 
-def check_transfer(trunks: Sequence[Trunk], ladder: Sequence[Task], others: Sequence[Task]) -> TransferCheck | None:
+def check_transfer(
+    trunks: Sequence[Trunk], ladder: Sequence[TrunkTask], others: Sequence[TrunkTask]
+) -> TransferCheck | None:
     """Compare the optima; None when no other rates were tried."""
     sweeps = [sweep for trunk in trunks if (sweep := _sweep(trunk, [*ladder, *others])) is not None]
     if len(sweeps) < 2:
@@ -212,7 +212,7 @@ def _verdict(holds: bool, bracketed: bool) -> str:
     return "it does not transfer, so larger runs may be mistuned and miss the forecast"
 
 
-def _sweep(trunk: Trunk, tasks: Sequence[Task]) -> RateSweep | None:
+def _sweep(trunk: Trunk, tasks: Sequence[TrunkTask]) -> RateSweep | None:
     middle = middle_rung(trunk)
     mine = [task for task in tasks if task.trunk.name == trunk.name]
     found = {task.rate_factor: loss for task in mine if (loss := _loss(task, middle)) is not None}
@@ -223,7 +223,7 @@ def _sweep(trunk: Trunk, tasks: Sequence[Task]) -> RateSweep | None:
     return RateSweep(trunk.name, factors, losses, best_factor(factors, losses))
 
 
-def _loss(task: Task, rung: Rung) -> float | None:
+def _loss(task: TrunkTask, rung: Rung) -> float | None:
     """Bits per byte of the first holdout; infinite where the rate was too high to train."""
     if task.divergence is not None:
         return math.inf

@@ -24,8 +24,8 @@ from tenfold.core.folder import CampaignFiles
 from tenfold.core.text import duration
 from tenfold.data.workspace import Workspace
 from tenfold.evaluate.holdouts import holdout_scorer
-from tenfold.learners.log import RunLog
-from tenfold.learners.run import train_with_learners
+from tenfold.learners.launch.run import train_with_learners
+from tenfold.learners.record.log import RunLog
 from tenfold.learners.settings import batch_of
 from tenfold.model import Transformer
 from tenfold.scaling.committee import LEVELS, student
@@ -41,6 +41,10 @@ WARM_UP, TIMED = 2, 6  # steps
 # clocks fall as they warm up. Student's t with FREEDOM degrees of freedom widens it, as for the six steps timed.
 SPREAD = 0.06
 FREEDOM = 5
+ROUNDS = 8  # contributions of every learner to a fragment, at least
+LENGTH_S = 4.0  # of training, at least
+LONGEST_S = 120.0
+PREFIX = ".trial-"
 
 
 @dataclass(frozen=True)
@@ -113,12 +117,6 @@ def _step_seconds(learner: Learner) -> list[float]:
     )
     times = [execute(learner, batch).seconds for batch in steps]
     return times[WARM_UP:] or times
-
-
-ROUNDS = 8  # contributions of every learner to a fragment, at least
-LENGTH_S = 4.0  # of training, at least
-LONGEST_S = 120.0
-PREFIX = ".trial-"
 
 
 @dataclass(frozen=True)

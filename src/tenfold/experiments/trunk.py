@@ -21,7 +21,7 @@ from tenfold.core.processes import watch_parent
 from tenfold.data import Manifest
 from tenfold.evaluate.holdouts import HoldoutScorer, HoldoutScores, full_scorer
 from tenfold.experiments.design import Rung, rung_campaign, trunk_campaign
-from tenfold.experiments.tasks import RungResult, Task, rung_name
+from tenfold.experiments.tasks import RungResult, TrunkTask, rung_name
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.console import ConsoleWarnings, Throughput
 from tenfold.train.journal import journal_of
@@ -30,12 +30,14 @@ from tenfold.train.loop import Loop, Part, TrainResult
 from tenfold.train.observe import Observer
 from tenfold.train.ranks import Ranks, choose_device
 
+POLL_S = 0.5
+
 
 @dataclass(frozen=True)
 class _Bench:
     """What every run of a task needs."""
 
-    task: Task
+    task: TrunkTask
     files: CampaignFiles
     manifest: Manifest
 
@@ -64,7 +66,7 @@ class _Bench:
         return result, found
 
 
-def train_task(task: Task, files: CampaignFiles, manifest: Manifest) -> None:
+def train_task(task: TrunkTask, files: CampaignFiles, manifest: Manifest) -> None:
     """What is finished is left alone. The trunk's checkpoints go when all rungs are done.
 
     A loss that is not finite is a result too, and recorded.
@@ -78,7 +80,7 @@ def train_task(task: Task, files: CampaignFiles, manifest: Manifest) -> None:
             shutil.rmtree(rest, ignore_errors=True)
 
 
-def _train_all(task: Task, files: CampaignFiles, manifest: Manifest) -> None:
+def _train_all(task: TrunkTask, files: CampaignFiles, manifest: Manifest) -> None:
     bench, folder = _Bench(task, files, manifest), task.folder / "trunk"
     left = [rung for rung in task.trunk.rungs if task.result(rung) is None]
     branches = {rung.constant_steps for rung in left}
@@ -132,10 +134,7 @@ def _train_rung(bench: _Bench, rung: Rung, trunk_checkpoints: Checkpointer, trun
     shutil.rmtree(folder)
 
 
-POLL_S = 0.5
-
-
-def work_on(tasks: Sequence[Task], files: CampaignFiles) -> None:
+def work_on(tasks: Sequence[TrunkTask], files: CampaignFiles) -> None:
     """Train every task that no other worker trains, then wait for those that others do."""
     manifest = Manifest.load(files.data)
     while unfinished := [task for task in tasks if not task.is_done]:
@@ -144,7 +143,7 @@ def work_on(tasks: Sequence[Task], files: CampaignFiles) -> None:
             time.sleep(POLL_S)
 
 
-def _train_if_free(task: Task, files: CampaignFiles, manifest: Manifest) -> bool:
+def _train_if_free(task: TrunkTask, files: CampaignFiles, manifest: Manifest) -> bool:
     task.folder.mkdir(parents=True, exist_ok=True)
     with exclusive_if_free(task.folder / ".lock") as claimed:
         if claimed and not task.is_done:
@@ -156,5 +155,5 @@ def work_for_parent(plan: Path) -> None:
     """Body of a worker process: the tasks are in `plan`; stops as on SIGTERM when the parent is gone."""
     watch_parent()
     record = json.loads(plan.read_text(encoding="utf-8"))
-    tasks = [Task.from_dict(task) for task in record["tasks"]]
+    tasks = [TrunkTask.from_dict(task) for task in record["tasks"]]
     work_on(tasks, CampaignFiles(Path(record["campaign"])))

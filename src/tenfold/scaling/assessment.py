@@ -22,7 +22,7 @@ from tenfold.scaling.multiplier import (
     log_multipliers,
 )
 from tenfold.scaling.predict import ScalingLaw
-from tenfold.scaling.table import BoolArray, Points
+from tenfold.scaling.table import LN10, BoolArray, Points
 
 Trend = Literal["grows", "holds", "fades", "unclear"]
 Verdict = Literal["adopt", "reject", "undecided"]
@@ -79,11 +79,8 @@ def decide(pooled: Worth, at_target: Worth, trend: Trend) -> tuple[Verdict, str]
     return "undecided", f"the interval over the ladder holds 1, {ladder}: more seeds narrow it"
 
 
-DECADE = math.log(10)
-
-
 @dataclass(frozen=True)
-class Scale:
+class RungWorth:
     """One rung: mean over its seeds.
 
     `capped`: the reference law does not reach some loss (it may lie below its floor); it counts as CAP, and the
@@ -129,7 +126,7 @@ class Assessment:
     pooled: Worth
     at_target: Worth
     target: AssessedTarget
-    scales: tuple[Scale, ...]
+    scales: tuple[RungWorth, ...]
     noise: float
     correlation: float | None
     degrees_of_freedom: float
@@ -167,7 +164,7 @@ def judge(measured: LogMultipliers, comparisons: Sequence[Comparison], target: P
     log_compute = column(comparisons, "compute")
     line = fit_line(log_compute, measured.value, measured.slope, groups_of(comparisons))
     goal, largest = float(target.c[0]), float(log_compute.max())
-    effects = (line.pooled, line.at(goal), line.slope, _times(line.slope, DECADE))
+    effects = (line.pooled, line.at(goal), line.slope, _times(line.slope, LN10))
     pooled, at_target, slope, slope_per_decade = _worths(effects, measured)
     trend = find_trend(pooled, slope, max(goal - line.middle, float(np.ptp(log_compute))))
     verdict, why = decide(pooled, at_target, trend)
@@ -179,7 +176,7 @@ def judge(measured: LogMultipliers, comparisons: Sequence[Comparison], target: P
         pooled=pooled,
         at_target=at_target,
         target=AssessedTarget(
-            math.exp(target.n[0]), math.exp(target.d[0]), math.exp(goal), max(0.0, goal - largest) / DECADE
+            math.exp(target.n[0]), math.exp(target.d[0]), math.exp(goal), max(0.0, goal - largest) / LN10
         ),
         scales=_scales(measured, comparisons, line),
         noise=line.noise,
@@ -203,7 +200,7 @@ def _times(effect: LineEffect, factor: float) -> LineEffect:
     return LineEffect(factor * effect.weights, factor * effect.value, factor**2 * effect.variance, effect.freedom)
 
 
-def _scales(measured: LogMultipliers, comparisons: Sequence[Comparison], line: TrendLine) -> tuple[Scale, ...]:
+def _scales(measured: LogMultipliers, comparisons: Sequence[Comparison], line: TrendLine) -> tuple[RungWorth, ...]:
     """Every rung in order of compute."""
     names = np.array([comparison.rung for comparison in comparisons])
     firsts = {comparison.rung: comparison for comparison in reversed(comparisons)}
@@ -211,7 +208,7 @@ def _scales(measured: LogMultipliers, comparisons: Sequence[Comparison], line: T
     rows = [names == first.rung for first in ordered]
     worths = _worths([_mean_of(row, measured, line) for row in rows], measured)
     return tuple(
-        Scale(first.rung, first.trunk, first.compute, worth, int(row.sum()), bool(measured.capped[row].any()))
+        RungWorth(first.rung, first.trunk, first.compute, worth, int(row.sum()), bool(measured.capped[row].any()))
         for first, row, worth in zip(ordered, rows, worths, strict=True)
     )
 

@@ -19,6 +19,13 @@ from tenfold.scaling.table import LN10, BoolArray, FloatArray, RunTable
 from tenfold.scaling.terms import Law
 
 ENVELOPE_SLACK = 0.05  # runs with up to 5% more compute still count as "as much compute"
+HORIZONS = (0.3, 0.5, 0.75, 1.0, 1.25, 1.5)  # decades below the largest compute at which an origin cuts
+REACH = 1.0  # decades above its origin that a forecast is scored on
+SCORED_EXCESS = 0.2  # ln loss above the frontier beyond which a run is no target anybody would choose
+ORIGINS_NEEDED = 0.6  # share of the origins a candidate must have been scored at
+MIN_ORIGINS, LAST_RUNS = 2, 4  # a table too short for decades is cut before its last few runs instead
+MIN_RUNS = 5
+MIN_SPAN = 1.5  # largest over smallest C, N and D
 
 
 @dataclass(frozen=True)
@@ -52,13 +59,6 @@ def excess_over_frontier(runs: RunTable) -> FloatArray:
     reach = np.searchsorted(c, c + ENVELOPE_SLACK, side="right") - 1
     excess: FloatArray = runs.log_loss - lowest[reach]
     return excess
-
-
-HORIZONS = (0.3, 0.5, 0.75, 1.0, 1.25, 1.5)  # decades below the largest compute at which an origin cuts
-REACH = 1.0  # decades above its origin that a forecast is scored on
-SCORED_EXCESS = 0.2  # ln loss above the frontier beyond which a run is no target anybody would choose
-ORIGINS_NEEDED = 0.6  # share of the origins a candidate must have been scored at
-MIN_ORIGINS, LAST_RUNS = 2, 4  # a table too short for decades is cut before its last few runs instead
 
 
 @dataclass(frozen=True)
@@ -186,10 +186,6 @@ def _cut(runs: RunTable, cuts: Sequence[float], near: BoolArray, laws: Sequence[
         if len(scored) and len(below) and any(law.obstacle(below) is None for law in laws):
             origins.append(BacktestOrigin(below, scored))
     return origins
-
-
-MIN_RUNS = 5
-MIN_SPAN = 1.5  # largest over smallest C, N and D
 
 
 def check_identifiable(runs: RunTable) -> None:

@@ -19,23 +19,24 @@ from scipy.special import stdtrit
 from tenfold.scaling.backtest import Backtest, BacktestOrigin, Candidate, CandidateScore, distance_from
 from tenfold.scaling.table import FloatArray, Points, RunTable
 
-
-def student(level: float, freedom: float) -> float:
-    """Half width, in standard deviations, of the two-sided interval at `level` of Student's t."""
-    return float(stdtrit(freedom, (1 + level) / 2))
-
-
 CLOSE = 1.5  # times the best backtest error, up to which a candidate has a say
 CENTRAL = (15.87, 84.13)  # percentiles one standard deviation either side of a normal's middle
 LEVELS = (0.5, 0.8, 0.95)
-STUDENT = {level: round(student(level, 4), 2) for level in LEVELS}
-"""Quantiles of |t| at 4 degrees of freedom, to two digits: as intervals registered so far were made with."""
 NO_BACKTEST_DRIFT = 0.02  # ln loss per decade where no origin could be scored: larger than typical of published tables
 ORIGIN_REPLICATES = 40
 ENOUGH_ERRORS = 20
 CORRECTION = 0.5  # 1 / (errors that go their own way at one origin): many runs lie above one, but err together
 NORMAL_MAD = 1.4826  # median absolute deviation to standard deviation
 LEAST_NOISE, LEAST_DRIFT = 1e-4, 1e-3  # in ln loss, and per decade: no table is free of either
+
+
+def student(level: float, freedom: float) -> float:
+    """Half width, in standard deviations, of the two-sided interval at `level` of Student's t."""
+    return float(stdtrit(freedom, (1 + level) / 2))
+
+
+STUDENT = {level: round(student(level, 4), 2) for level in LEVELS}
+"""Quantiles of |t| at 4 degrees of freedom, to two digits: as intervals registered so far were made with."""
 
 
 @dataclass(frozen=True)

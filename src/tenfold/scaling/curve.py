@@ -18,6 +18,7 @@ from tenfold.train.optimizers import learning_rate_factor
 
 Floats = NDArray[np.float64]
 Steps = NDArray[np.int64]
+DROPS = 128  # merged by share of the whole change; half as many again by share of the run
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,6 @@ def as_steps(steps: ArrayLike, run: CurveRun) -> Steps:
     if array.size and not 1 <= array.min() <= array.max() <= run.steps:
         raise InputError(f"steps must lie in 1 … {run.steps}, the steps of the run")
     return array
-
-
-DROPS = 128  # merged by share of the whole change; half as many again by share of the run
 
 
 @dataclass(frozen=True)

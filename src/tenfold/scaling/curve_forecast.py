@@ -31,6 +31,11 @@ PLACES = np.unique(np.concatenate([np.geomspace(0.002, 0.05, 24), np.linspace(0.
 """Shares of a run at which curves of different length are compared."""
 SAME_SCHEDULE = 0.05
 """Two schedules are the same if their factors differ by at most this anywhere after warm-up."""
+POINTS = 256
+AVERAGED = 192
+"""Points that a rung's curve is averaged to; the last of them is its end."""
+SMALLEST_FIT = 2  # sizes
+NEIGHBOURS = 6  # places, each about a hundredth of the run
 
 
 class Form(Protocol):
@@ -122,13 +127,6 @@ def forms_for(curves: Sequence[Curve], target: CurveRun) -> Mapping[str, Callabl
     if all(same_schedule(curve.run, target) for curve in curves):
         forms["collapse"] = fit_collapse
     return forms
-
-
-POINTS = 256
-AVERAGED = 192
-"""Points that a rung's curve is averaged to; the last of them is its end."""
-SMALLEST_FIT = 2  # sizes
-NEIGHBOURS = 6  # places, each about a hundredth of the run
 
 
 @dataclass(frozen=True)

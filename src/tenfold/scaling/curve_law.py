@@ -23,6 +23,11 @@ from tenfold.core.errors import InputError
 from tenfold.scaling.curve import AnnealingPath, Curve, CurveRun, Floats, as_steps, trace
 
 COEFFICIENTS = 8
+HUBER = 1e-3
+"""Log loss beyond which a residual counts linearly (the value of Hoffmann et al., arXiv 2203.15556, section 3.3)."""
+POINTS = 64
+"""Points of a curve that enter the fit, each the mean of its neighbours."""
+STARTS = tuple((exponent, speed) for exponent in (0.3, 0.6) for speed in (30.0, 1000.0))
 
 
 @dataclass(frozen=True)
@@ -117,13 +122,6 @@ class MultiPowerLaw:
             raise InputError("no curve of the fit anneals: add one with a cool-down to predict this schedule")
         size = float(np.log(run.parameters / self.reference_parameters))
         return self.shape.above_floor(path, path.sums[as_steps(steps, run) - 1], size)
-
-
-HUBER = 1e-3
-"""Log loss beyond which a residual counts linearly (the value of Hoffmann et al., arXiv 2203.15556, section 3.3)."""
-POINTS = 64
-"""Points of a curve that enter the fit, each the mean of its neighbours."""
-STARTS = tuple((exponent, speed) for exponent in (0.3, 0.6) for speed in (30.0, 1000.0))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from tenfold.scaling.table import FloatArray, IntArray
 
 LEAST_NOISE = 1e-5  # of ln L: two runs differ by rounding alone
 SAME = 1e-6  # mean square of ln C about its mean, below which computes count as one
+WORTH_LEVELS = (0.8, 0.95)
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,6 @@ def _mean_slope(between: _Stratum, within: _Stratum, share: float) -> LineEffect
 def _satterthwaite(parts: tuple[float, float], freedoms: tuple[int, int]) -> float:
     """Degrees of freedom of a sum of two estimated variances (Satterthwaite, Biometrics Bulletin 2, 1946)."""
     return sum(parts) ** 2 / sum(part**2 / freedom for part, freedom in zip(parts, freedoms, strict=True))
-
-
-WORTH_LEVELS = (0.8, 0.95)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,11 @@ from tenfold.scaling.predict import ScalingLaw
 from tenfold.scaling.table import BoolArray, FloatArray, IntArray, Points
 
 MULTIPLES = 4001
+LEAST_GROUPS = 3  # a line through the trunks' means leaves no degree of freedom below that
+NUMBERS = ("parameters", "tokens", "compute", "reference_loss", "changed_compute", "changed_loss")
+CAP = 1000.0  # a changed run is sought from a thousandth to a thousand times the reference run's compute
+HALF = 120  # steps of the grid either side: a straight line between two of them is within 1e-4 of the law
+LEAST_SLOPE = 1e-4  # fall of ln L per unit of ln C; a law flatter than this says nothing about compute
 
 
 @dataclass(frozen=True)
@@ -99,10 +104,6 @@ def _multiple(curve: FloatArray, index: int, goal: float) -> float:
     return math.exp(multiples[index - 1] + share * (multiples[index] - multiples[index - 1]))
 
 
-LEAST_GROUPS = 3  # a line through the trunks' means leaves no degree of freedom below that
-NUMBERS = ("parameters", "tokens", "compute", "reference_loss", "changed_compute", "changed_loss")
-
-
 @dataclass(frozen=True)
 class Comparison:
     """Two runs that differ in the change alone: same rung, seed and data order.
@@ -155,11 +156,6 @@ def groups_of(comparisons: Sequence[Comparison]) -> IntArray:
 def column(comparisons: Sequence[Comparison], name: str) -> FloatArray:
     """Natural logarithm of one of NUMBERS, shape (n,)."""
     return np.log(np.array([getattr(comparison, name) for comparison in comparisons], dtype=np.float64))
-
-
-CAP = 1000.0  # a changed run is sought from a thousandth to a thousand times the reference run's compute
-HALF = 120  # steps of the grid either side: a straight line between two of them is within 1e-4 of the law
-LEAST_SLOPE = 1e-4  # fall of ln L per unit of ln C; a law flatter than this says nothing about compute
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,10 @@ from tenfold.scaling.terms import COMPUTE, Law
 REPLICATES = 300
 BUDGET_SLACK = 0.05  # decades: runs come in whole steps, so a budget of a tenth is never met exactly
 RATIO_SLACK = 1.5  # tokens per parameter this far outside the runs' range is worth a word
+RATIO_GRID = 401
+RATIO_BEYOND = math.log(10.0)  # tokens per parameter are sought this far outside the runs' range, in ln
+TARGET_KEYS = ("N", "D", "C", "unique")
+HOW = "write it as N=7e9,D=1.4e11 (and unique=... for repeated data), or C=1e22 for the best N and D of a budget"
 
 
 @dataclass(frozen=True)
@@ -117,10 +121,6 @@ def fit_scaling_law(
     return ScalingLaw(runs, tuple(ranking), committee, calibration, obstacles(runs, laws))
 
 
-RATIO_GRID = 401
-RATIO_BEYOND = math.log(10.0)  # tokens per parameter are sought this far outside the runs' range, in ln
-
-
 def compute_optimal(law: ScalingLaw, compute: float) -> Points:
     """N and D (no token seen twice) with the lowest expected loss for `compute` FLOP.
 
@@ -164,10 +164,6 @@ def _recipe(law: ScalingLaw, log_compute: float) -> float:
     middle = float(runs.points.c.mean())
     line = np.polynomial.polynomial.polyfit(runs.points.c - middle, ratio, 1)
     return float(np.polynomial.polynomial.polyval(log_compute - middle, line))
-
-
-TARGET_KEYS = ("N", "D", "C", "unique")
-HOW = "write it as N=7e9,D=1.4e11 (and unique=... for repeated data), or C=1e22 for the best N and D of a budget"
 
 
 def predict_table(table: Path, targets: Sequence[str], seed: int) -> dict[str, Any]:

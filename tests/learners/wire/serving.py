@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from tenfold.core.errors import TenfoldError
-from tenfold.learners.chaos import FaultyProxy
+from tenfold.learners.faults.proxy import FaultyProxy
 from tenfold.learners.wire import Blob, BlobServer, Link, Refused, Security
 from tenfold.learners.wire.security import call_headers
 

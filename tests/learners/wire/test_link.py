@@ -13,14 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.learners.chaos import FaultyProxy
+from tenfold.learners.faults.proxy import FaultyProxy
 from tenfold.learners.wire import Blob, BlobServer, Link, Refused, Unreachable, parse_address
 from tenfold.learners.wire.link import PIECE_TIMEOUT_S, chunks_of
 from tenfold.learners.wire.server import (
     LARGEST_CHUNK,
     UNDIVIDED,
 )
-from tests.learners.waiting import until
 from tests.learners.wire.serving import (
     MIB,
     BlobKeeper,
@@ -32,6 +31,7 @@ from tests.learners.wire.serving import (
     noise,
     serving,
 )
+from tests.waiting import until
 
 
 @settings(max_examples=40)

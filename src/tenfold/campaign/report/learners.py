@@ -9,8 +9,19 @@ from typing import Any
 
 from tenfold.config import Campaign
 from tenfold.core.errors import InputError
-from tenfold.learners.history import Down, Pause, Row, Span, coverage, natural, outages, pauses_of, rows_of, server_of
-from tenfold.learners.log import RunLog, Sent
+from tenfold.learners.record.history import (
+    Down,
+    Pause,
+    Row,
+    Span,
+    coverage,
+    natural,
+    outages,
+    pauses_of,
+    rows_of,
+    server_of,
+)
+from tenfold.learners.record.log import RunLog, Sent
 from tenfold.learners.syncer.membership import Incarnation
 from tenfold.ledger import Event
 from tenfold.train.plan import RunPlan

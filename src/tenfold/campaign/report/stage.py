@@ -1,21 +1,30 @@
-"""The report stage: report.json and report.html from what the other stages left."""
+"""The report stage: report.json and report.html from what the other stages left behind; nothing is measured anew."""
 
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from tenfold.campaign.report.collect import collect
 from tenfold.campaign.report.forecasts import calibration_record, forecast_record, ladder_record, quantity_record
 from tenfold.campaign.report.learners import learners_record
+from tenfold.config import Campaign
 from tenfold.core.errors import InputError
 from tenfold.core.files import read_json, write_json, write_text
+from tenfold.data import Manifest
 from tenfold.data.workspace import Workspace
 from tenfold.experiments.derisk import changes_of
 from tenfold.experiments.forecast import fit_laws, target_plan
 from tenfold.experiments.ladder import finished_ladder
 from tenfold.experiments.register import planned, registered, target_identity
-from tenfold.ledger import Ledger
+from tenfold.ledger import Event, Incident, Ledger, Run
 from tenfold.pages.plan import read_plan
 from tenfold.pages.report import render
 from tenfold.train.finished import Trained, trained_as
+from tenfold.train.loop import TrainResult
+from tenfold.train.plan import RunPlan
+
+Curve = list[tuple[int, float]]
+"""(step, value), in order of step."""
 
 
 def report(workspace: Workspace) -> dict[str, Any]:
@@ -25,14 +34,14 @@ def report(workspace: Workspace) -> dict[str, Any]:
     """
     campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
     trained = trained_as(campaign, manifest, files)
-    evaluation, audited = read_json(files.evaluation) or {}, read_json(files.audit) or {}
+    evaluation = read_json(files.evaluation) or {}
     if evaluation.get("weights_digest") != trained.result.weights_digest:
         raise InputError(
             f"{files.directory}: the trained model is not scored yet; run `tenfold eval {files.directory}`"
         )
     plan = target_plan(campaign, manifest)
     with workspace.ledger(read_only=True) as ledger:
-        collected = collect(campaign, manifest, plan, trained, evaluation, audited, ledger)
+        collected = _collected(workspace, plan, trained, evaluation, ledger)
         collected |= _forecasts(workspace, trained, ledger) | changes_of(ledger)
         collected["learners"] = learners_record(campaign, plan, files.learners, ledger.events())
     collected["layout_plan"] = _plan(workspace)
@@ -40,6 +49,112 @@ def report(workspace: Workspace) -> dict[str, Any]:
     write_text(files.report_html, render(collected))
     workspace.console.say(f"report: {files.report_html}")
     return {"report": str(files.report_html)}
+
+
+def _collected(
+    workspace: Workspace,
+    plan: RunPlan,
+    trained: Trained,
+    evaluation: Mapping[str, Any],
+    ledger: Ledger,
+) -> dict[str, Any]:
+    """Everything the report shows. Raises InputError when the ledger does not know the run."""
+    campaign, manifest = workspace.campaign, workspace.manifest
+    audit = read_json(workspace.files.audit) or {}
+    result = trained.result
+    run = next((run for run in ledger.runs() if run.fingerprint == result.fingerprint), None)
+    if run is None:
+        raise InputError(
+            f"{ledger.path}: does not know this run; put back the ledger it was trained with, or delete the "
+            "checkpoints and train again"
+        )
+    curves = {name: ledger.metric(run.id, name) for name in ledger.metric_names(run.id)}
+    return {
+        "campaign": campaign.name,
+        "holdouts": evaluation["holdouts"],
+        "data": _data(manifest, audit, result),
+        "throughput": _throughput(plan, curves, run, result),
+        "weights_digest": result.weights_digest,
+        "model": _model(campaign, manifest, plan),
+        "run": _run(run, result),
+        "curves": curves,
+        "events": [_event(event) for event in ledger.events(run.id)],
+        "incidents": [_incident(incident) for incident in ledger.incidents(run.id)],
+        "environment": run.description["environment"],
+        "config": campaign.model_dump(mode="json"),
+    }
+
+
+def _data(manifest: Manifest, audit: Mapping[str, Any], result: TrainResult) -> dict[str, Any]:
+    size = sum(source.bytes for source in manifest.sources)
+    return {
+        "funnel": manifest.funnel,
+        "sources": [asdict(source) for source in manifest.sources],
+        "holdouts": [asdict(holdout) for holdout in manifest.holdouts],
+        "tokens": manifest.tokens,
+        "bytes": size,
+        "bytes_per_token": size / manifest.tokens,
+        "epochs": result.tokens / manifest.tokens,
+        "vocab_size": manifest.vocab_size,
+        "manifest": manifest.digest,
+        "audit": audit["checks"],
+    }
+
+
+def _throughput(plan: RunPlan, curves: Mapping[str, Curve], run: Run, result: TrainResult) -> dict[str, Any]:
+    """Rates are medians over the run; what it ran on is what it said of itself then."""
+    numerics = run.description["numerics"]
+
+    def median(name: str) -> float | None:
+        values = [value for _, value in curves.get(f"train/{name}", [])]
+        return statistics.median(values) if values else None
+
+    return {
+        "tokens_per_second": median("tokens_per_second"),
+        "mfu": median("mfu"),
+        "overhead": median("overhead"),
+        "flops_per_token": plan.flops_per_token,
+        "seconds": result.seconds,
+        "threads": numerics["threads"],
+        "compute_dtype": numerics["compute_dtype"],
+        "compiled": numerics["compiled"],
+    }
+
+
+def _model(campaign: Campaign, manifest: Manifest, plan: RunPlan) -> dict[str, Any]:
+    shape = campaign.model
+    return {
+        "parameters": plan.parameters,
+        "depth": shape.depth,
+        "width": shape.resolved_width,
+        "heads": shape.resolved_heads,
+        "kv_heads": shape.resolved_kv_heads,
+        "mlp_width": shape.resolved_mlp_width,
+        "context": shape.context,
+        "vocab_size": manifest.vocab_size,
+        "tied_embeddings": shape.tied_embeddings,
+    }
+
+
+def _run(run: Run, result: TrainResult) -> dict[str, Any]:
+    return {
+        "fingerprint": run.fingerprint,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "status": run.status,
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "code": run.description["code"],
+        "numerics": run.description["numerics"],
+    }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {"at": event.at, "kind": event.kind, "message": event.message}
+
+
+def _incident(incident: Incident) -> dict[str, Any]:
+    return {"at": incident.opened_at, **incident.to_dict()}
 
 
 def _plan(workspace: Workspace) -> dict[str, Any] | None:

@@ -34,6 +34,22 @@ FEWEST_ROUNDS, MOST_ROUNDS = 3, 10
 """Each goes through all probes, so that a busy moment does not spoil every measurement of one of them."""
 SETTLED = 0.02
 """More rounds follow while one makes the best times better by more than this share."""
+_ADAMW = Train(optimizer=Optimizer(kind="adamw"))
+CACHE = "local_plan.json"  # in the user's cache
+FORMAT = 1  # of the kept file: another one is measured again
+NOISE = 0.05
+"""Standard deviation of the logarithm of a step: others at work and changing clocks, which no calibration knows."""
+OTHERS_COST = 0.5
+"""What a machine that others use altogether adds to that."""
+BUSY = 0.1
+USUAL = 1.04
+"""The median step of a machine left alone over the best of a few: found with the tuning configurations."""
+LOADED = ("tenfold.train.loop", "tenfold.evaluate.holdouts", "tenfold.learners.run", "tenfold.experiments.curves")
+"""What a training process has imported before it builds a model; it brings along all else that such a process needs."""
+RESIDENT = (
+    f"import {', '.join(LOADED)}; from tenfold.machine.identity import resident_bytes; "
+    "from tenfold.train.learner import make_deterministic; make_deterministic(1); print(resident_bytes())"
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +81,6 @@ def _shape(
     return ProbeShape(Model.model_validate(values), vocabulary, tuple(micro_batches))
 
 
-_ADAMW = Train(optimizer=Optimizer(kind="adamw"))
 SHAPES = (
     _shape(8, 64, 16, 128, 512, [16]),
     _shape(2, 128, 32, 256, 4096, [8]),
@@ -139,23 +154,6 @@ def _better(one: Timed, other: Timed) -> Timed:
 
 def _total(timed: Sequence[Timed]) -> float:
     return sum(each.step_seconds + sum(each.seconds) for each in timed)
-
-
-CACHE = "local_plan.json"  # in the user's cache
-FORMAT = 1  # of the kept file: another one is measured again
-NOISE = 0.05
-"""Standard deviation of the logarithm of a step: others at work and changing clocks, which no calibration knows."""
-OTHERS_COST = 0.5
-"""What a machine that others use altogether adds to that."""
-BUSY = 0.1
-USUAL = 1.04
-"""The median step of a machine left alone over the best of a few: found with the tuning configurations."""
-LOADED = ("tenfold.train.loop", "tenfold.evaluate.holdouts", "tenfold.learners.run", "tenfold.experiments.curves")
-"""What a training process has imported before it builds a model; it brings along all else that such a process needs."""
-RESIDENT = (
-    f"import {', '.join(LOADED)}; from tenfold.machine.identity import resident_bytes; "
-    "from tenfold.train.learner import make_deterministic; make_deterministic(1); print(resident_bytes())"
-)
 
 
 @dataclass(frozen=True)

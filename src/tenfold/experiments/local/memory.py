@@ -35,6 +35,15 @@ PARTS = {
     "update": "buffers",
 }
 """Phase in which a tensor was made → part that it counts to."""
+ALIGNMENT, SMALLEST, HEADER, GRAIN = 64, 32, 8, 16
+PAGE = 4096
+TOP_PAD = 128 * 2**10
+FIRST_THRESHOLD = 128 * 2**10
+LARGEST_THRESHOLD = 32 * 2**20
+NEIGHBOURS = 3
+"""A gap is free again when the longest-lived of this many tensors made next is: chosen on the tuning configurations."""
+Event = tuple[int, int]
+"""(number of a tensor, its bytes): made; (number, -1): freed."""
 
 
 @dataclass(frozen=True)
@@ -134,18 +143,6 @@ def _as_step(events: list[tuple[int, int]], offset: int) -> list[tuple[int, int]
             continue  # made before the step
         renumbered.append((number + offset, size))
     return renumbered + [(number + offset, -1) for number in alive]
-
-
-ALIGNMENT, SMALLEST, HEADER, GRAIN = 64, 32, 8, 16
-PAGE = 4096
-TOP_PAD = 128 * 2**10
-FIRST_THRESHOLD = 128 * 2**10
-LARGEST_THRESHOLD = 32 * 2**20
-NEIGHBOURS = 3
-"""A gap is free again when the longest-lived of this many tensors made next is: chosen on the tuning configurations."""
-
-Event = tuple[int, int]
-"""(number of a tensor, its bytes): made; (number, -1): freed."""
 
 
 class Heap:

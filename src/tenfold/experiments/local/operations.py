@@ -21,6 +21,14 @@ FACTORS = {"mm": 0, "bmm": 0, "addmm": 1, "addmm_": 1, "baddbmm": 1, "baddbmm_":
 """Matrix products → which argument is the first factor."""
 BY_RESULT = frozenset({"embedding"})  # reads a few rows of a large table
 BY_INDEX = frozenset({"gather", "scatter_add_"})  # touch one element of each row
+Array = NDArray[np.float64]
+CACHED = 2**18
+"""Elements, of 4 bytes: 1 MiB, about the second-level cache of a core."""
+MAPPED = 2**23
+"""Elements: 32 MiB, the largest mmap threshold of glibc's malloc (mallopt(3), M_MMAP_THRESHOLD)."""
+ANY = "any"
+FEWEST = 3
+"""Different sizes of a kind that make a fit of its own."""
 
 
 class Place(NamedTuple):
@@ -87,17 +95,6 @@ def _elementwise(name: str, args: Sequence[Any], result: Any) -> tuple[str, tupl
     large = [tensor for tensor in given if tensor.numel() == elements]
     lie = "" if all(tensor.is_contiguous() for tensor in large) else " strided"
     return f"{name} {len(large)}{lie}", (elements, 1)
-
-
-Array = NDArray[np.float64]
-
-CACHED = 2**18
-"""Elements, of 4 bytes: 1 MiB, about the second-level cache of a core."""
-MAPPED = 2**23
-"""Elements: 32 MiB, the largest mmap threshold of glibc's malloc (mallopt(3), M_MMAP_THRESHOLD)."""
-ANY = "any"
-FEWEST = 3
-"""Different sizes of a kind that make a fit of its own."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ from tenfold.train.ranks import Ranks
 from tenfold.train.step import TrainState, train_step
 
 FORWARD, BACKWARD, UPDATE = "forward", "backward", "update"
+NOT_WORK = ("prim.", "profiler.")  # questions about a tensor without data, marks for a profiler
+TRACED = 3  # equal micro-batches at most: the first, one in the middle that stands for all others, the last
+MIDDLE = 2
 
 
 class Places:
@@ -108,9 +111,6 @@ def _named_parts(model: Transformer) -> Iterator[tuple[str, nn.Module]]:
         yield "attention", block.attention
         yield "norms", block.mlp_norm
         yield "MLP", block.mlp
-
-
-NOT_WORK = ("prim.", "profiler.")  # questions about a tensor without data, marks for a profiler
 
 
 @dataclass
@@ -201,10 +201,6 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _tensors(item)
-
-
-TRACED = 3  # equal micro-batches at most: the first, one in the middle that stands for all others, the last
-MIDDLE = 2
 
 
 @dataclass(frozen=True)

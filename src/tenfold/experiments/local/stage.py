@@ -27,6 +27,7 @@ RUN_BYTES = 18 * MIB
 """What a run takes beside its steps: evaluation, tokenizer, ledger, the product that MFU is measured with."""
 SHORT, LONG = 2, 4  # bytes of a token in a shard
 LONG_FROM = 2**16  # tokens of a vocabulary
+NOT_BUILT = "not registered: the corpus is not built yet; run `tenfold data` first"
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,17 @@ def plan_locally(directory: Path, overrides: Sequence[str] = (), *, again: bool 
     `again`: measure the machine anew. Before `tenfold data` nothing is registered, as no run has a name yet.
     """
     with open_workspace(directory, overrides, alone=True, hashes=False) as workspace:
-        campaign, console = workspace.campaign, workspace.console
+        campaign, say = workspace.campaign, workspace.console.say
         built = workspace.files.audit.exists()  # the last that building the corpus writes
         manifest = workspace.manifest if built else None
         plan = _plan_of_a_process(campaign, manifest)
         reason = _why_not(campaign, plan)
         if reason:
             return LocalPlan(None, (), (reason,))
-        calibration = calibrate(plan.threads, again=again, say=lambda line: console.say(f"plan: {line}"))
+        calibration = calibrate(plan.threads, again=again, say=lambda line: say(f"plan: {line}"))
         forecast = _forecast(campaign, manifest, plan, calibration)
-        registered, notes = _registered(workspace, manifest, plan, forecast, calibration)
+        quantities = _predictions(forecast, plan, calibration)
+        registered, notes = _registered(workspace, quantities) if built else ([], [NOT_BUILT])
     return LocalPlan(forecast, tuple(registered), (*calibration.warnings(), *notes))
 
 
@@ -115,24 +117,15 @@ def _forecast(
     return replace(found, memory=replace(found.memory, checkpoint=saved, data=read, run=RUN_BYTES))
 
 
-def _registered(
-    workspace: Workspace,
-    manifest: Manifest | None,
-    plan: RunPlan,
-    forecast: LocalForecast,
-    calibration: MachineCalibration,
-) -> tuple[list[Prediction], list[str]]:
+def _registered(workspace: Workspace, quantities: Sequence[Prediction]) -> tuple[list[Prediction], list[str]]:
     """What the ledger holds of it, and why there may be nothing."""
-    if manifest is None:
-        return [], ["not registered: the corpus is not built yet; run `tenfold data` first"]
     if workspace.campaign.learners.count:
         return [], ["not registered: a learner's own step time and memory are not measured, so nothing could settle it"]
-    target = target_identity(workspace.campaign, manifest)
+    target = target_identity(workspace.campaign, workspace.manifest)
     with workspace.ledger() as ledger:
         if not planned(ledger, target):
             if training_run(ledger, target):
                 return [], ["not registered: training has begun, so this is no forecast any more"]
-            quantities = _predictions(forecast, plan, calibration)
             plans_in(ledger).register(target.recipe, saved_identity(target), quantities)
         return planned(ledger, target), []
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from tenfold.core.errors import Interrupted, TenfoldError
 from tenfold.core.signals import StopRequest
-from tenfold.learners.chaos.inside import InjectedFaults
+from tenfold.learners.faults.inject import InjectedFaults
 from tenfold.learners.learner.agreement import Agreement, NextAction
 from tenfold.learners.learner.coordination import HeartbeatSender, LearnerStatus, LeaseQueue
 from tenfold.learners.learner.exchange import Downlink, Uplink

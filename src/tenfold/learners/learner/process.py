@@ -8,7 +8,7 @@ from tenfold.config import Campaign
 from tenfold.core.errors import InputError
 from tenfold.core.signals import stop_on_signal
 from tenfold.data import Manifest
-from tenfold.learners.chaos.inside import InjectedFaults, allow_faults_from_signals
+from tenfold.learners.faults.inject import InjectedFaults, allow_faults_from_signals
 from tenfold.learners.learner.joining import LearnerSite, PeerService
 from tenfold.learners.learner.loop import DecoupledLearner
 from tenfold.learners.settings import batch_of, fragments_of, sharing_machine

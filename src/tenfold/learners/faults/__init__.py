@@ -1,0 +1,1 @@
+"""Faults on purpose: what they do, when they come, and the line that misbehaves."""

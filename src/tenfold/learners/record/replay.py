@@ -1,0 +1,358 @@
+"""A finished run again, from its merge log alone: the same weights, bit for bit.
+
+The log says which samples each life trained on, which versions it merged before which step, what it sent after which
+step, and which contributions made each version with which weights. Everything else is computed again.
+"""
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tenfold.config import Campaign
+from tenfold.core.console import RunConsole
+from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core.folder import CampaignFiles
+from tenfold.data import Manifest
+from tenfold.learners.learner.replica import FragmentReplica, InnerStep, Replica, inner_step, inner_steps_of
+from tenfold.learners.messages import Contributed, Contribution, Lease, Merged, history_from
+from tenfold.learners.outer import Fragment, FragmentState, decode, digest_of_values, vector_of
+from tenfold.learners.record.log import RunLog
+from tenfold.learners.settings import fragments_of, outer_optimizer, sharing_machine
+from tenfold.learners.syncer.membership import Incarnation
+from tenfold.learners.syncer.store import StoredContribution
+from tenfold.train.checkpoint import weights_digest
+from tenfold.train.learner import Learner, build_learner
+from tenfold.train.ranks import Ranks, choose_device
+
+Say = Callable[[str], None]
+LINE_S = 5.0  # between two lines of progress
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What replay found: the digest of all weights, and how much was compared on the way."""
+
+    weights_digest: str
+    versions: int
+    contributions: int
+    lives: int
+
+
+@dataclass
+class _Actor:
+    """One life of the log on its way through its steps."""
+
+    logged: Incarnation
+    orders: Sequence[InnerStep]
+    events: Mapping[int, list["_Event"]]
+    last_step: int
+    snapshots_at: set[int]
+    life: Replica | None = None
+    state: dict[str, Tensor] = field(default_factory=dict)
+    snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    ahead: list["_Event"] = field(default_factory=list)
+    """What is still to happen at the present step."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing in the log depends on a later step."""
+        return self.life is not None and self.life.step >= self.last_step and not self.ahead
+
+
+@dataclass(frozen=True, order=True)
+class _Event:
+    """A merge (`place` 0) of a version, or a contribution (1) on top of it, to one fragment at one step.
+
+    At the same step a contribution from base b comes after the merge of b and before that of any later version.
+    """
+
+    fragment: int
+    version: int
+    place: int
+    sequence: int = -1
+
+
+class Replay:
+    """Works through a merge log; compares with the log whatever the log has a digest of."""
+
+    def __init__(self, learner: Learner, log: RunLog, say: Say) -> None:
+        self._learner, self._log, self._say = learner, log, say
+        self._fragments: list[Fragment] = fragments_of(learner.campaign, learner.model)
+        self._parameters = {name: p.detach() for name, p in learner.model.named_parameters()}
+        self._initial_moments = _copies(learner.optimizers.state_tensors())
+        self._outer = outer_optimizer(learner.campaign)
+        self._states: dict[int, FragmentState] = {}
+        self._values: dict[tuple[int, int], Tensor] = {}
+        self._movements: dict[tuple[int, int, int], Tensor] = {}
+        self._made_of: dict[tuple[int, int], list[StoredContribution]] = defaultdict(list)
+        self._logged: dict[tuple[int, int, int], StoredContribution] = {}
+        self._present: _Actor | None = None
+        self._compared, self._next_line = 0, 0.0
+
+    def run(self) -> Replayed:
+        """Raises TenfoldError where something comes out differently or the log has a gap, naming the place."""
+        contributions = self._log.contributions()
+        self._refuse_several_ranks()
+        for each in contributions:
+            c = each.what
+            self._logged[c.incarnation, c.fragment, c.sequence] = each
+            if each.version is not None:
+                self._made_of[c.fragment, each.version].append(each)
+        for fragment in self._fragments:
+            self._keep(fragment.index, FragmentState.first(vector_of(self._parameters, fragment)))
+        actors = self._actors(contributions)
+        self._act(actors)
+        self._check_complete()
+        for fragment in self._fragments:
+            local = FragmentReplica(fragment, [self._parameters[n] for n in fragment.names], self._outer.precision)
+            local.adopt(self._states[fragment.index].version, self._states[fragment.index].values)
+        digest = weights_digest({f"model/{name}": tensor for name, tensor in self._parameters.items()})
+        versions = sum(state.version for state in self._states.values())
+        return Replayed(digest, versions, self._compared, len(actors))
+
+    def _refuse_several_ranks(self) -> None:
+        for life in self._log.lives():
+            if (ranks := (life.origin or {}).get("ranks", 1)) > 1:
+                raise InputError(
+                    f"{life.name} trained on {ranks} ranks, which add up gradients in another order than one process: "
+                    "only a run whose learners all have one rank can be replayed bit for bit"
+                )
+
+    # The cast
+
+    def _actors(self, contributions: Sequence[StoredContribution]) -> dict[int, _Actor]:
+        lives = {life.number: life for life in self._log.lives() if life.origin is not None}
+        histories: dict[int, set[Merged | Contributed]] = defaultdict(set)
+        ends: dict[int, int] = defaultdict(int)
+        wanted: dict[int, set[int]] = defaultdict(set)
+        events: dict[int, dict[int, set[_Event]]] = defaultdict(lambda: defaultdict(set))
+        for each in contributions:
+            c = each.what
+            histories[c.incarnation] |= {*c.history, c.as_history}
+            ends[c.incarnation] = max(ends[c.incarnation], c.step)
+        # A life matters if it contributed, or if one that matters goes on from it.
+        for number in sorted(lives, reverse=True):
+            origin = lives[number].origin
+            if origin and number in ends and origin["life"] is not None:
+                source = int(origin["life"])
+                wanted[source].add(int(origin["step"]))
+                ends[source] = max(ends[source], int(origin["step"]))
+                histories[source] |= set(history_from(origin["history"]))
+        for number, history in histories.items():
+            for entry in history:
+                events[number][entry.step].add(_event(entry))
+        return {
+            number: _Actor(
+                logged=lives[number],
+                orders=_orders(self._log.leases(number), lives[number].batch),
+                events={step: sorted(found) for step, found in events[number].items()},
+                last_step=last,
+                snapshots_at=wanted[number],
+            )
+            for number, last in sorted(ends.items())
+        }
+
+    # The play
+
+    def _act(self, actors: dict[int, _Actor]) -> None:
+        total = sum(actor.last_step for actor in actors.values())
+        while unfinished := [actor for actor in actors.values() if not actor.is_done]:
+            moved = [self._advance(actor, actors) for actor in unfinished]
+            self._make_versions()
+            done = sum(actor.life.step for actor in actors.values() if actor.life)
+            if time.monotonic() >= self._next_line or done == total:
+                self._next_line = time.monotonic() + LINE_S
+                self._say(f"replay: {done:,} of {total:,} inner steps ({done / max(1, total):.0%})")
+            if not any(moved):
+                waiting = unfinished[0]
+                raise TenfoldError(
+                    f"the merge log has a gap: life {waiting.logged.number} cannot go on at step "
+                    f"{waiting.life.step if waiting.life else 0}"
+                )
+
+    def _advance(self, actor: _Actor, actors: Mapping[int, _Actor]) -> bool:
+        """As far as it can go without a version or a life that is not computed yet; whether it went at all."""
+        if actor.life is None and not self._begin(actor, actors):
+            return False
+        self._enter(actor)
+        moved = False
+        life = actor.life
+        assert life is not None
+        while True:
+            if life.step in actor.snapshots_at and life.step not in actor.snapshots:
+                actor.snapshots[life.step] = _copies(self._learner.optimizers.state_tensors())
+            before = len(actor.ahead)
+            actor.ahead = self._let_happen(actor.ahead, life)
+            moved |= len(actor.ahead) < before
+            if actor.ahead or life.step >= actor.last_step:
+                return moved
+            if life.step >= len(actor.orders):
+                raise TenfoldError(f"the merge log has a gap: life {life.number} has no lease for step {life.step}")
+            order = life.placed(actor.orders[life.step])
+            inner_step(self._learner, order)
+            life.trained(order.samples * self._learner.plan.context)
+            actor.ahead, moved = list(actor.events.get(life.step, [])), True
+
+    def _let_happen(self, events: Sequence[_Event], life: Replica) -> list[_Event]:
+        """What cannot happen yet, of events at one step.
+
+        Those of one fragment wait for each other, those of different fragments do not: a learner that stands still, as
+        at the end of a run, may merge a version of one that could only be made after what it sends of another.
+        """
+        left: list[_Event] = []
+        for event in events:
+            waits = any(event.fragment == earlier.fragment for earlier in left)
+            if waits or not self._happen(event, life):
+                left.append(event)
+        return left
+
+    def _begin(self, actor: _Actor, actors: Mapping[int, _Actor]) -> bool:
+        """Its start, when what it starts from is there."""
+        origin: dict[str, Any] = actor.logged.origin or {}
+        versions = {int(index): int(version) for index, version in origin["versions"].items()}
+        if any((index, version) not in self._values for index, version in versions.items()):
+            return False
+        moments = self._initial_moments
+        if origin["life"] is not None:
+            source = actors[int(origin["life"])]
+            if int(origin["step"]) not in source.snapshots:
+                return False
+            moments = source.snapshots[int(origin["step"])]
+        self._leave()
+        settings = self._learner.campaign.learners
+        local = [
+            FragmentReplica(f, [self._parameters[name] for name in f.names], settings.precision)
+            for f in self._fragments
+        ]
+        for fragment in local:
+            version = versions[fragment.fragment.index]
+            fragment.adopt(version, self._values[fragment.fragment.index, version])
+        _fill(self._learner.optimizers.state_tensors(), moments)
+        total = self._log.total_samples()
+        actor.life = Replica(actor.logged.number, local, settings.inner_steps, settings.precision, total)
+        actor.ahead = list(actor.events.get(0, []))
+        self._present = actor
+        return True
+
+    def _happen(self, event: _Event, life: Replica) -> bool:
+        """A merge or a contribution; False when the version is not computed yet."""
+        if event.place == 1:
+            self._contribute(event, life)
+            return True
+        values = self._values.get((event.fragment, event.version))
+        if values is None:
+            return False
+        if life.fragments[event.fragment].version < event.version:
+            contained = {
+                sequence
+                for (number, fragment, sequence), each in self._logged.items()
+                if number == life.number
+                and fragment == event.fragment
+                and each.version is not None
+                and each.version <= event.version
+            }
+            life.merge(
+                event.fragment, event.version, values, contained, self._log.published(event.fragment, event.version)
+            )
+        return True
+
+    def _contribute(self, event: _Event, life: Replica) -> None:
+        """Cut off what was sent, which rounds; one that was never accepted goes nowhere."""
+        contribution, data = life.contribute(event.fragment)
+        logged = self._logged.get((life.number, event.fragment, event.sequence))
+        if logged is None:
+            return
+        self._compare(contribution, data, logged)
+        size = self._fragments[event.fragment].size
+        movement = decode(data, size, self._outer.precision)
+        self._movements[life.number, event.fragment, event.sequence] = movement
+
+    def _compare(self, contribution: Contribution, data: bytes, logged: StoredContribution) -> None:
+        self._compared += 1
+        same = contribution.sequence == logged.what.sequence and contribution.tokens == logged.what.tokens
+        if not same or hashlib.sha256(data).hexdigest() != logged.sha256:
+            raise TenfoldError(
+                f"incarnation {contribution.incarnation}, step {contribution.step}: contribution "
+                f"{contribution.sequence} to fragment {contribution.fragment} is not as in the merge log"
+            )
+
+    def _make_versions(self) -> None:
+        """Every version whose contributions are there, in order."""
+        for fragment in self._fragments:
+            while True:
+                state = self._states[fragment.index]
+                made_of = self._made_of.get((fragment.index, state.version + 1))
+                keys = [(e.what.incarnation, e.what.fragment, e.what.sequence) for e in made_of or []]
+                if not keys or any(key not in self._movements for key in keys):
+                    break
+                movements = [
+                    (each.weight or 0.0, self._movements.pop(k)) for each, k in zip(made_of or [], keys, strict=True)
+                ]
+                self._keep(fragment.index, self._outer.step(state, movements)[0])
+
+    def _keep(self, index: int, state: FragmentState) -> None:
+        digest = self._log.values_digest(index, state.version)
+        if digest != digest_of_values(state.values):
+            raise TenfoldError(f"fragment {index}, version {state.version} comes out differently than in the merge log")
+        self._states[index] = state
+        self._values[index, state.version] = state.values
+
+    def _check_complete(self) -> None:
+        for fragment in self._fragments:
+            newest, reached = self._log.newest_version(fragment.index), self._states[fragment.index].version
+            if newest != reached:
+                raise TenfoldError(f"fragment {fragment.index}: replay reached version {reached}, the log has {newest}")
+
+    # One learner plays all lives
+
+    def _enter(self, actor: _Actor) -> None:
+        if self._present is actor:
+            return
+        self._leave()
+        _fill(self._learner.state_tensors(), actor.state)
+        self._present = actor
+
+    def _leave(self) -> None:
+        if self._present is not None:
+            self._present.state = _copies(self._learner.state_tensors())
+        self._present = None
+
+
+def _event(entry: Merged | Contributed) -> _Event:
+    if isinstance(entry, Contributed):
+        return _Event(entry.fragment, entry.version, 1, entry.sequence)
+    return _Event(entry.fragment, entry.version, 0)
+
+
+def _orders(leases: Sequence[Lease], batch: int) -> list[InnerStep]:
+    return [order for lease in leases for order in inner_steps_of(lease, batch)]
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def _fill(into: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            into[name].copy_(tensor)
+
+
+def replay_folder(learner: Learner, folder: Path, say: Say) -> Replayed:
+    """Replay the run whose log is in `folder`."""
+    with RunLog.opened(folder) as log:
+        return Replay(learner, log, say).run()
+
+
+def replay(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole) -> Replayed:
+    """Execute the finished run of a campaign again from its merge log."""
+    ranks = sharing_machine(campaign, Ranks(0, 1, choose_device(campaign.train.device)))
+    learner = build_learner(campaign, files.data, manifest, ranks)
+    return replay_folder(learner, files.learners, console.say)
