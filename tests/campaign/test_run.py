@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -135,13 +136,18 @@ def test_sigkill_and_resume_end_in_the_same_weights(tmp_path: Path) -> None:
     for step in (5, 12, 21, 32):
         with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT) as run:
             assert run.stderr is not None
-            said = list(itertools.takewhile(lambda line: not line.startswith(f"step {step:>2}/40"), run.stderr))
+            said = lines_up_to(f"step {step:>2}/40", run.stderr)
             saved = checkpoints_of(directory)
             run.kill()
         assert run.returncode == -signal.SIGKILL, "".join(said)
         assert saved and max(saved) >= step - 4, "killed before there was anything to resume from"
     assert any(line.startswith("resumed from") for line in said)
     assert run_campaign(directory, ())["weights_digest"] == reference
+
+
+def lines_up_to(start: str, stream: IO[str]) -> list[str]:
+    """What is said before the line that starts so."""
+    return list(itertools.takewhile(lambda line: not line.startswith(start), stream))
 
 
 def checkpoints_of(directory: Path) -> list[int]:

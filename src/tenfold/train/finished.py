@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tenfold.config import Campaign
 from tenfold.core.console import RunConsole
@@ -12,6 +13,7 @@ from tenfold.core.errors import InputError
 from tenfold.core.files import read_json, write_json
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
+from tenfold.data.workspace import Workspace
 from tenfold.ledger import Ledger
 from tenfold.model import Transformer
 from tenfold.train.checkpoint import Checkpoint, Checkpointer, weights_digest
@@ -78,31 +80,32 @@ def final_checkpoint(checkpointer: Checkpointer, trained: Trained, console: RunC
     """The checkpoint that training ended with, if it is still there and whole; says which are damaged."""
     found = checkpointer.latest()
     for damaged in found.damaged:
-        console.say(f"warning: {damaged.path}: {damaged.reason}; skipped")
+        console.warn(f"{damaged.path}: {damaged.reason}; skipped")
     if found.checkpoint is None or found.checkpoint.step != trained.result.steps:
         return None
     return found.checkpoint
 
 
-def load_trained(
-    campaign: Campaign,
-    manifest: Manifest,
-    trained: Trained,
-    checkpointer: Checkpointer,
-    device: torch.device,
-    console: RunConsole,
-) -> Transformer:
+def load_trained(workspace: Workspace, device: torch.device) -> Transformer:
     """The trained model. Raises InputError when its checkpoint is gone, damaged, or holds other weights."""
-    plan = plan_run(campaign, manifest.vocab_size, Ranks(0, 1, device))
+    campaign, manifest = workspace.campaign, workspace.manifest
+    trained = trained_as(campaign, manifest, workspace.files)
+    alone = Ranks(0, 1, device)
+    plan = plan_run(campaign, manifest.vocab_size, alone)
     model = Transformer(campaign.model, manifest.vocab_size, plan.compute_dtype).to(device)
     weights = {f"model/{name}": parameter.detach() for name, parameter in model.named_parameters()}
+    with checkpointer_of(campaign, workspace.files, alone) as checkpointer:
+        _load_final(checkpointer, trained, weights, workspace.console)
+    return model
+
+
+def _load_final(checkpointer: Checkpointer, trained: Trained, into: Mapping[str, Tensor], console: RunConsole) -> None:
     found = final_checkpoint(checkpointer, trained, console)
     if found is None:
         raise InputError(
             f"{checkpointer.url}: the checkpoint of the last step, {trained.result.steps}, is missing or damaged; "
             "`tenfold train` makes it again"
         )
-    checkpointer.load(found, weights)
-    if weights_digest(weights) != trained.result.weights_digest:
+    checkpointer.load(found, into)
+    if weights_digest(into) != trained.result.weights_digest:
         raise InputError(f"{found.path}: not the weights that training ended with; `tenfold train` makes them again")
-    return model
