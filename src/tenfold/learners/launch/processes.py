@@ -17,7 +17,7 @@ from tenfold.core.processes import watch_parent
 from tenfold.core.signals import stop_on_signal
 from tenfold.data import Manifest
 from tenfold.learners.launch.commands import check_name
-from tenfold.learners.learner.process import train_as_learner
+from tenfold.learners.learner.loop import train_as_learner
 from tenfold.learners.settings import server_security, sharing_machine
 from tenfold.learners.syncer.service import SyncerSite, serve, serve_shard
 from tenfold.learners.wire import BlobServer, Security

@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor
 
 from tenfold.core.errors import Interrupted, TenfoldError
 from tenfold.core.signals import StopRequest
-from tenfold.learners.learner.agreement import Agreement
+from tenfold.learners.learner.coordination import Agreement
 from tenfold.learners.learner.exchange import Known, fetch_all
 from tenfold.learners.learner.replica import FragmentReplica, Replica
 from tenfold.learners.messages import (

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from tenfold.core.errors import TenfoldError
 from tenfold.learners.messages import (
@@ -35,7 +35,7 @@ from tenfold.learners.messages import (
 from tenfold.learners.syncer.leases import LEASES_SCHEMA, Leases
 from tenfold.learners.syncer.membership import ENDING, MEMBERSHIP_SCHEMA, Incarnation, Liveness, Membership
 from tenfold.learners.syncer.recorder import Recorder
-from tenfold.learners.syncer.remote import RemoteShard
+from tenfold.learners.syncer.remote import RemoteShard, ShardAccess
 from tenfold.learners.syncer.store import FencedDatabase
 from tenfold.ledger.events import (
     AllTrained,
@@ -56,27 +56,6 @@ HEARD_S = 2.0  # a learner speaks several times a second
 WAIT_S = 0.3  # a learner without a lease asks again after this
 NOTED_S = 1.0  # between two times that it is put on disk how far each incarnation is
 RETURNING_S = 60.0  # a learner that has gone is expected back for so long
-
-
-class ShardAccess(Protocol):
-    """What the coordinator needs of a shard, here (Shard) or in another process (RemoteShard)."""
-
-    @property
-    def fragments(self) -> Collection[int]:
-        """Indices of its fragments."""
-
-    def fence(self, incarnation: int) -> dict[int, int] | None:
-        """Accept no more of an incarnation; fragment → steps in accepted contributions. None: not known to be so."""
-
-    def unpublished(self, held: Mapping[int, HeldFragment]) -> Sequence[int]:
-        """Fragments of which somebody holds what was never published. May wait; TenfoldError: ask again."""
-
-    @property
-    def versions(self) -> dict[int, int]:
-        """Newest version of each fragment."""
-
-    def is_empty(self, mark: int) -> bool:
-        """Whether nothing waits to be merged, now that all of `mark` samples handed out are trained and sent."""
 
 
 @dataclass(frozen=True)

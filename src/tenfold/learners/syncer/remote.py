@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
+from typing import Protocol
 
 from tenfold.core.errors import TenfoldError
 from tenfold.learners.messages import HeldFragment, MembershipView, ShardReport, UnpublishedReply, UnpublishedRequest
@@ -18,6 +19,27 @@ ASK_S = 2.0  # how long a contribution of an unknown incarnation waits for the c
 TELL_S = 1.0
 FRESH_S = 1.0
 UNPUBLISHED_S = 3.0  # a learner that heals asks again after this
+
+
+class ShardAccess(Protocol):
+    """What the coordinator needs of a shard, here (Shard) or in another process (RemoteShard)."""
+
+    @property
+    def fragments(self) -> Collection[int]:
+        """Indices of its fragments."""
+
+    def fence(self, incarnation: int) -> dict[int, int] | None:
+        """Accept no more of an incarnation; fragment → steps in accepted contributions. None: not known to be so."""
+
+    def unpublished(self, held: Mapping[int, HeldFragment]) -> Sequence[int]:
+        """Fragments of which somebody holds what was never published. May wait; TenfoldError: ask again."""
+
+    @property
+    def versions(self) -> dict[int, int]:
+        """Newest version of each fragment."""
+
+    def is_empty(self, mark: int) -> bool:
+        """Whether nothing waits to be merged, now that all of `mark` samples handed out are trained and sent."""
 
 
 class RemoteMembership:

@@ -245,7 +245,7 @@ def test_a_malformed_contribution_is_refused_with_the_reason(
         ("nonsense", {}, "no method"),
     ],
 )
-def test_a_malformed_message_is_refused_and_the_syncer_lives_on(
+def test_a_malformed_message_is_refused_and_the_syncer_incarnations_on(
     syncer: RunningSyncer, method: str, request_: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(Refused, match=reason):
@@ -439,7 +439,7 @@ def test_every_rank_must_hold_what_was_published(syncer: RunningSyncer) -> None:
     assert syncer.coordinator.membership.get(learner.incarnation).state == "active"
 
 
-def test_the_schedule_follows_what_was_given_out_not_the_last_beat(syncer: RunningSyncer) -> None:
+def test_the_schedule_follows_what_was_given_out_not_the_last_heartbeat(syncer: RunningSyncer) -> None:
     """A learner alone, whose heartbeats are late: its next samples stand where it will be when it comes to them."""
     learner = FakeLearner(syncer, "one")
     learner.heal()
