@@ -17,16 +17,14 @@ from tenfold.evaluate.holdouts import HoldoutScorer, HoldoutScores, holdout_scor
 from tenfold.experiments.curves import open_watcher
 from tenfold.learners.launch.run import train_with_learners
 from tenfold.model import save_huggingface
-from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.console import ConsoleLines, Throughput
 from tenfold.train.finished import (
     checkpointer_of,
-    final_checkpoint,
+    finished_training,
     load_trained,
-    read_training,
     record_training,
+    trained_as,
 )
-from tenfold.train.identity import identify, is_same_recipe
 from tenfold.train.journal import Journal, journal_of
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.loop import Loop, TrainResult
@@ -83,23 +81,17 @@ def train(workspace: Workspace, ranks: Ranks) -> TrainResult:
 
     With [learners] it is trained by several processes, which read campaign.toml and the overrides themselves.
     """
-    campaign, files, manifest, console = workspace.campaign, workspace.files, workspace.manifest, workspace.console
-    with checkpointer_of(campaign, files, ranks) as checkpointer:
+    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
+    with checkpointer_of(workspace, ranks) as checkpointer:
         finished = finished_training(workspace, checkpointer)
         if finished is not None:
             return finished
         scorer = holdout_scorer(campaign, files, manifest)
         if campaign.learners.count and ranks.world_size == 1:
             checkpointer.prepare()
+            every = campaign.train.log_every
             result, identity = train_with_learners(
-                campaign,
-                files,
-                manifest,
-                checkpointer,
-                console,
-                scorer,
-                workspace.overrides,
-                open_follower=lambda identity, plan: open_watcher(files, identity, plan, campaign.train.log_every),
+                workspace, checkpointer, scorer, lambda identity, plan: open_watcher(files, identity, plan, every)
             )
             record_training(files, result, identity)
             return result
@@ -123,18 +115,9 @@ def _observers(workspace: Workspace, learner: Learner, journal: Journal, scorer:
     return [*observers, HoldoutScores(learner, scorer, journal, throughput, console)]
 
 
-def finished_training(workspace: Workspace, checkpointer: Checkpointer) -> TrainResult | None:
-    """What training ended with, if this recipe has been trained to the end and its last checkpoint is whole."""
-    trained = read_training(workspace.files)
-    identity = identify(workspace.campaign, workspace.manifest.digest, {})
-    if trained is None or not is_same_recipe(trained.identity, identity):
-        return None
-    return trained.result if final_checkpoint(checkpointer, trained, workspace.console) else None
-
-
 def export(workspace: Workspace, destination: Path) -> None:
     """Write the trained model in Hugging Face format."""
     manifest = workspace.manifest
-    model = load_trained(workspace, torch.device("cpu"))
+    model = load_trained(workspace, trained_as(workspace), torch.device("cpu"))
     tokenizer = (workspace.files.data / manifest.tokenizer_file).read_text(encoding="utf-8")
     save_huggingface(model, tokenizer, manifest.end_of_document, destination)

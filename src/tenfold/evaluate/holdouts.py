@@ -112,7 +112,7 @@ def score(
 def evaluate_trained(workspace: Workspace) -> dict[str, Any]:
     """Score the trained model on the whole of every holdout, beside general-purpose compressors."""
     campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
-    trained = trained_as(campaign, manifest, files)
+    trained = trained_as(workspace)
     made_from = digest_of(
         [trained.result.weights_digest, manifest.digest, campaign.evaluate.stride, scoring_code_version()]
     )
@@ -120,7 +120,7 @@ def evaluate_trained(workspace: Workspace) -> dict[str, Any]:
     if evaluation.get("made_from") != made_from:
         device = choose_device(campaign.train.device)
         make_deterministic(plan_run(campaign, manifest.vocab_size, Ranks(0, 1, device)).threads)
-        model = load_trained(workspace, device)
+        model = load_trained(workspace, trained, device)
         evaluation = {
             "made_from": made_from,
             "weights_digest": trained.result.weights_digest,
