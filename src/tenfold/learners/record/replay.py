@@ -4,7 +4,6 @@ The log says which samples each life trained on, which versions it merged before
 step, and which contributions made each version with which weights. Everything else is computed again.
 """
 
-import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from tenfold.config import Campaign
 from tenfold.core.console import RunConsole
+from tenfold.core.digests import digest_of_bytes
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
@@ -277,7 +277,7 @@ class Replay:
     def _compare(self, contribution: Contribution, data: bytes, logged: StoredContribution) -> None:
         self._compared += 1
         same = contribution.sequence == logged.what.sequence and contribution.tokens == logged.what.tokens
-        if not same or hashlib.sha256(data).hexdigest() != logged.sha256:
+        if not same or digest_of_bytes(data) != logged.sha256:
             raise TenfoldError(
                 f"incarnation {contribution.incarnation}, step {contribution.step}: contribution "
                 f"{contribution.sequence} to fragment {contribution.fragment} is not as in the merge log"
