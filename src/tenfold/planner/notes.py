@@ -3,7 +3,8 @@
 from tenfold.core.errors import InputError
 from tenfold.planner.calibration.calibrated import Calibrated
 from tenfold.planner.fleet.curves import goodput_of
-from tenfold.planner.fleet.run import DAY, FleetRun
+from tenfold.planner.fleet.run import FleetRun
+from tenfold.planner.hardware.accelerator import DAY
 from tenfold.planner.hardware.cluster import Cluster
 from tenfold.planner.search.layouts import Choice
 from tenfold.planner.search.question import LayoutQuestion
@@ -38,7 +39,7 @@ def _spent(device_hours: float, cluster: Cluster) -> str:
 
 
 def stranger_notes(framework: str, accelerator: str, calibrated: Calibrated) -> list[str]:
-    """That nobody published runs of a framework or on an accelerator, if so."""
+    """Notes on a framework or an accelerator without published runs."""
     known, notes = calibrated.frameworks(), []
     if framework not in known:
         notes.append(f"no run of {framework} is known: it gets the mean of {', '.join(known)}, and their spread")
@@ -48,7 +49,7 @@ def stranger_notes(framework: str, accelerator: str, calibrated: Calibrated) -> 
 
 
 def risk_notes(risk: Regret) -> list[str]:
-    """What taking the layout that is forecast best risks."""
+    """Notes on the risk of taking the layout that is forecast best."""
     notes = [f"the first is {risk.first:.1%} slower than the truly fastest on average, if it is taken untried"]
     if risk.tries > 1:
         notes.append(f"the fastest of the first {risk.tries}, tried, is at most 1% slower (--top shows as many)")

@@ -73,7 +73,7 @@ def test_the_question_is_that_of_cluster_and_shape() -> None:
 
 def lever(what: str, better: float, worse: float) -> MachineLever:
     return MachineLever(
-        what, LeverEffect(what, "+20%", 1.2, better, None), LeverEffect(what, "-17%", 1 / 1.2, worse, None)
+        what, "network", LeverEffect(what, "+20%", 1.2, better, None), LeverEffect(what, "-17%", 1 / 1.2, worse, None)
     )
 
 

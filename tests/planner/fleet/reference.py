@@ -7,7 +7,8 @@ import random as random_module
 from dataclasses import dataclass, field
 
 from tenfold.planner.fleet.result import KINDS, Kind
-from tenfold.planner.fleet.run import COMPONENTS, DAY, INFANT_CAUSE, Cause, FleetRun
+from tenfold.planner.fleet.run import COMPONENTS, INFANT_CAUSE, Cause, FleetRun
+from tenfold.planner.hardware.accelerator import DAY
 
 
 @dataclass

@@ -35,7 +35,7 @@ from tenfold.planner.notes import cost_notes, risk_notes, site_notes, stranger_n
 from tenfold.planner.search.explain import explain as explain_layout
 from tenfold.planner.search.layouts import Choice, alone_seconds, search_layouts
 from tenfold.planner.search.question import LayoutQuestion
-from tenfold.planner.search.regret import regret
+from tenfold.planner.search.regret import Regret, regret
 from tenfold.planner.search.sensitivity import MachineLever, effect_line, sensitivity
 
 BATCH_TOKENS, PRECISION, FRAMEWORK, TOP = 4_194_304, "bf16", "megatron-core", 5
@@ -85,12 +85,7 @@ def plan_model(
         layouts=tuple(planned(choice) for choice in found.best),
         fleet=fleet_lines(curves) if curves else (),
         sensitivity=sensitivity_of(levers),
-        notes=(
-            *cost_notes(first, known.tokens, machine, run),
-            *stranger_notes(framework, machine.accelerator.name, calibrated),
-            *risk_notes(risk),
-            *site_notes(question, alone_seconds(first, question, calibrated), calibrated),
-        ),
+        notes=(*cost_notes(first, known.tokens, machine, run), *_layout_notes(question, first, risk)),
     )
     lines = [f"{found.searched:,} layouts, {found.feasible:,} fit, {found.elapsed:.1f} s", *plan_table(plan.layouts)]
     lines += ["", *map(effect_line, (each.better for each in levers if _worth_saying(each))), "", *plan.notes]
@@ -98,6 +93,15 @@ def plan_model(
     lines += ["", *explain_layout(first, question, calibrated)] if explain else []
     record = plan.to_dict() | {"regret": asdict(risk), "searched": found.searched, "feasible": found.feasible}
     return PlanAnswer(record | {"refused": dict(found.refused)}, [*lines, *write_page(plan, to)])
+
+
+def _layout_notes(question: LayoutQuestion, first: Choice, risk: Regret) -> list[str]:
+    calibrated = shipped_calibration()
+    return [
+        *stranger_notes(question.framework, question.cluster.accelerator.name, calibrated),
+        *risk_notes(risk),
+        *site_notes(question, alone_seconds(first, question, calibrated), calibrated),
+    ]
 
 
 def plan_goal(file: Path, cluster: str, *, simulate: str | None = None, to: Path | None = None) -> PlanAnswer:

@@ -50,12 +50,12 @@ def devices_of(runs: Sequence[MeasuredRun]) -> Device:
 
 
 def _sixteen(precision: Precision) -> Precision:
-    """What attention, embeddings and logits are computed in."""
+    """Precision of attention, embeddings and logits."""
     return "fp32" if precision == "fp32" else "bf16"
 
 
 def _peak(cluster: Cluster, precision: Precision) -> float:
-    """Of the cluster's accelerator; bf16 and fp16 stand for each other where one is missing (V100 has no bf16)."""
+    """Peak of the cluster's accelerator; bf16 and fp16 stand for each other where one is missing (V100 has no bf16)."""
     peaks = cluster.accelerator.peak_flops
     either: tuple[Precision, ...] = ("bf16", "fp16") if precision in ("bf16", "fp16") else (precision,)
     found = [peaks[each] for each in sorted(either, key=lambda each: each != precision) if each in peaks]
@@ -65,7 +65,7 @@ def _peak(cluster: Cluster, precision: Precision) -> float:
 
 
 def _hop(clusters: Sequence[Cluster], number: int) -> Hop:
-    """Of each cluster the tier with this number; where there are fewer, the last, which joins all."""
+    """Tier `number` of each cluster; the last tier, which joins all devices, where a cluster has fewer."""
     tiers = [cluster.tiers[min(number, len(cluster.tiers) - 1)] for cluster in clusters]
     return Hop(
         devices=np.array([float(tier.devices) for tier in tiers]),
@@ -114,7 +114,7 @@ class MeasuredRuns:
 
     @property
     def families(self) -> list[str]:
-        """What accuracy is reported by."""
+        """Family of each run: accuracy is reported by it."""
         return [family_of(run) for run in self.runs]
 
     @property
@@ -142,7 +142,7 @@ class MeasuredRuns:
 
 
 def measured_runs(runs: Sequence[MeasuredRun]) -> MeasuredRuns:
-    """Those of `runs` that have a step time."""
+    """Runs that have a step time, as arrays."""
     chosen = tuple(run for run in runs if run.step_seconds is not None)
     seconds = np.array([run.step_seconds for run in chosen], dtype=np.float64)
     return MeasuredRuns(chosen, shapes_of(chosen), layouts_of(chosen), devices_of(chosen), seconds, levels_of(chosen))
@@ -171,7 +171,7 @@ def family_of(run: MeasuredRun) -> str:
 
 
 def _take(record: T, chosen: npt.NDArray[np.bool_]) -> T:
-    """Of every array in a dataclass of arrays, the chosen ones."""
+    """A dataclass of arrays with the chosen entries of each."""
     kept: dict[str, object] = {}
     for each in fields(record):  # type: ignore[arg-type]
         value = getattr(record, each.name)

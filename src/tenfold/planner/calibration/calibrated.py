@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tenfold.core.errors import InputError
+from tenfold.core.files import write_json
 from tenfold.planner.calibration.arrays import LEVELS, MeasuredRuns, measured_runs
 from tenfold.planner.calibration.fit import (
     COUNTED,
@@ -63,7 +64,7 @@ def half_width(residuals: Array, keys: Sequence[str], coverage: float = COVERAGE
 
 
 def half_widths(residuals: Array, groups: Sequence[str], keys: Sequence[str]) -> dict[str, float]:
-    """Of each group. Few residuals borrow from those of all."""
+    """Half-width of each group. A group of few residuals borrows from those of all."""
     labels, key = np.array(groups), np.array(keys)
     widths = {}
     for group in sorted(set(groups)):
@@ -87,6 +88,8 @@ def unseen_widths(residuals: Array, groups: Sequence[str], keys: Sequence[str]) 
 FORMAT = 3
 MOST_MEASURED = 50_000
 """Devices beyond which nobody has published a measurement: forecasts beyond say that they extrapolate."""
+NINETY = 1.645
+"""Standard deviations from the middle to the end of a 90% interval."""
 WIDER_PER_DOUBLING = 0.05
 """What an interval grows by, in logarithms, for each doubling of the devices beyond the most in the calibration."""
 NEVER_SEEN = ""
@@ -138,7 +141,7 @@ class Calibrated:
         return self.memory_widths.get(framework, self.memory_widths[NEVER_SEEN])
 
     def frameworks(self) -> list[str]:
-        """Those with deviations of their own."""
+        """Names of the frameworks with deviations of their own."""
         return sorted(self.time.deviations.get("framework", {}))
 
 
@@ -167,7 +170,7 @@ def calibrate(runs: Sequence[MeasuredRun], told: Told = lambda done, of: None) -
 
 
 def width_group(framework: str, experts: bool) -> str:
-    """What interval widths are kept by: models with experts are forecast far worse than dense ones."""
+    """Group of an interval width: models with experts are forecast far worse than dense ones."""
     return f"{framework}, experts" if experts else framework
 
 
@@ -214,7 +217,7 @@ def _memory_widths(runs: Sequence[MeasuredRun]) -> dict[str, float]:
 
 
 def write_calibration(calibrated: Calibrated, path: Path) -> None:
-    """As JSON."""
+    """Write a calibration as JSON."""
     record = {
         "format": FORMAT,
         "constants": list(CONSTANT_NAMES),
@@ -228,11 +231,11 @@ def write_calibration(calibrated: Calibrated, path: Path) -> None:
         "memory_widths": dict(calibrated.memory_widths),
         "most_devices": calibrated.most_devices,
     }
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(path, record)
 
 
 def read_calibration(path: Path) -> Calibrated:
-    """From JSON. Raises InputError when the file is no calibration of this version."""
+    """Read a calibration from JSON. Raises InputError when the file is no calibration of this version."""
     try:
         return _parse(path.read_text(encoding="utf-8"))
     except OSError as error:

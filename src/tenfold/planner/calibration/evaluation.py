@@ -73,7 +73,7 @@ class Evaluation:
     held_out: HeldOut | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """The evaluation as JSON values."""
         return {
             "held_out": self.held_out,
             "rows": [each.to_dict() for each in self.answers],
@@ -82,7 +82,7 @@ class Evaluation:
         }
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The evaluation for people to read."""
         how = {
             None: "with the calibration that comes with tenfold (which has seen the published rows)",
             "shape": "each model shape forecast by a calibration that has not seen it",
@@ -130,7 +130,7 @@ def evaluate_rows(path: Path, out: HeldOut | None = None, told: Told = lambda do
 
 @dataclass(frozen=True)
 class _Forecasts:
-    """Of measured runs, shape (runs,) each."""
+    """Forecasts of measured runs, shape (runs,) each."""
 
     seconds: Array
     widths: Array | None
@@ -142,7 +142,7 @@ class _Forecasts:
 
 
 def key_of(run: MeasuredRun, out: HeldOut | None) -> str:
-    """What runs are held out together by: a repository or page as a whole, or a model shape."""
+    """Label of runs that are held out together: a repository or page as a whole, or a model shape."""
     return run.source.split(" ")[0] if out == "source" else run.shape_key
 
 
@@ -160,7 +160,7 @@ def _seen(known: MeasuredRuns, answers: Sequence[RowForecast], calibrated: Calib
 
 
 def _unseen(known: MeasuredRuns, chosen: npt.NDArray[np.bool_], out: HeldOut, told: Told) -> _Forecasts:
-    """Of the chosen runs, by constants that were fitted without them."""
+    """Forecasts of the chosen runs, by constants that were fitted without them."""
     if out == "scale":
         rest, these = known.take(~chosen), known.take(chosen)
         seconds = these.model(

@@ -75,7 +75,7 @@ def prior_means() -> Array:
 
 
 def prior_spreads(level: str) -> Array:
-    """Of one level, or with "spread" of the means."""
+    """Spreads of the deviations at one level, or with "spread" those of the means."""
     return np.array([getattr(PRIORS[name], level) for name in CONSTANT_NAMES])
 
 
@@ -115,7 +115,7 @@ class FittedConstants:
 
 
 def constants_from(logarithms: Array) -> Constants:
-    """From logarithms, shape (constants,) or (runs, constants)."""
+    """Constants from their logarithms, shape (constants,) or (runs, constants)."""
     values = np.exp(logarithms)
     return Constants(**{name: values[..., number] for number, name in enumerate(CONSTANT_NAMES)})
 
@@ -165,7 +165,7 @@ class _Space:
         self.mean = np.concatenate([prior_means(), np.zeros(len(constants) - len(CONSTANT_NAMES))])
 
     def logarithms(self, x: Array) -> Array:
-        """Of each run's constants: shape (runs, constants)."""
+        """Logarithms of each run's constants: shape (runs, constants)."""
         each = np.zeros((len(self.member), len(CONSTANT_NAMES)))
         for number in range(len(CONSTANT_NAMES)):
             chosen = self.constant == number
@@ -173,7 +173,7 @@ class _Space:
         return each
 
     def jacobian(self, derivative: Array) -> Array:
-        """From d log(seconds) / d log(constant), shape (runs, constants), to one column for each free number."""
+        """One column for each free number, from d log(seconds) / d log(constant), shape (runs, constants)."""
         return derivative[:, self.constant] * self.member
 
     def unpack(self, x: Array) -> FittedConstants:
@@ -255,7 +255,7 @@ def fit_memory(runs: Sequence[MeasuredRun]) -> MemoryConstants:
 
 
 def forecast_memory_bytes(runs: Sequence[MeasuredRun], constants: MemoryConstants) -> Array:
-    """Peak bytes of each run."""
+    """Forecast peak bytes of each run: shape (runs,)."""
     return np.asarray(memory_bytes(shapes_of(runs), layouts_of(runs), constants).total, dtype=np.float64)
 
 

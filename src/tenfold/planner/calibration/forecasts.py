@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tenfold.core.tables import text_table
+from tenfold.core.text import MISSING
 from tenfold.planner.calibration.arrays import devices_of, family_of, layouts_of, levels_of, shapes_of
 from tenfold.planner.calibration.calibrated import MOST_MEASURED, Calibrated
 from tenfold.planner.calibration.runs import MeasuredRun
@@ -46,12 +48,12 @@ class RowForecast:
     memory_error: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """The record as JSON values."""
         return asdict(self)
 
 
 def forecast_seconds(runs: Sequence[MeasuredRun], calibrated: Calibrated) -> Array:
-    """Step time of each run."""
+    """Forecast seconds of one step of each run: shape (runs,)."""
     constants = calibrated.time.constants(levels_of(runs))
     return np.asarray(
         step_seconds(shapes_of(runs), layouts_of(runs), devices_of(runs), constants).total, dtype=np.float64
@@ -126,7 +128,7 @@ def _forecast_row(
 
 @dataclass(frozen=True)
 class RelativeErrors:
-    """Of |forecast / measured − 1|: median, mean (MAPE), 90th percentile; and the median of forecast / measured − 1."""
+    """Median, mean (MAPE) and 90th percentile of |forecast / measured − 1|, and its median with the sign (bias)."""
 
     rows: int
     median: float
@@ -147,12 +149,12 @@ class FamilySummary:
     memory: RelativeErrors | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """The record as JSON values."""
         return asdict(self)
 
 
 def relative_errors(forecast: Array, seen: Array) -> RelativeErrors:
-    """Of arrays of shape (rows,)."""
+    """Errors of forecasts against what was measured: arrays of shape (rows,)."""
     relative = forecast / seen - 1
     size = np.abs(relative)
     return RelativeErrors(
@@ -166,16 +168,19 @@ def relative_errors(forecast: Array, seen: Array) -> RelativeErrors:
 
 def family_table(summaries: Sequence[FamilySummary]) -> list[str]:
     """For people: one line for each family."""
-    head = (
-        f"{'family':20} {'rows':>5}  {'median':>7} {'MAPE':>7} {'P90':>7} {'bias':>7}  {'in 90%':>6}   constant MFU: "
-    )
-    lines = [head + f"{'median':>7} {'MAPE':>7} {'P90':>7}   memory: {'median':>7} {'MAPE':>7}"]
-    for each in summaries:
-        time = each.time
-        line = f"{each.family:20} {time.rows:5}  {time.median:7.1%} {time.mape:7.1%} {time.p90:7.1%} {time.bias:+7.1%}"
-        line += f"  {'–' if each.coverage is None else f'{each.coverage:.0%}':>6}" + " " * 17
-        plain = each.constant_mfu
-        line += f"{plain.median:7.1%} {plain.mape:7.1%} {plain.p90:7.1%}" if plain else f"{'–':>7} {'–':>7} {'–':>7}"
-        line += f"           {each.memory.median:7.1%} {each.memory.mape:7.1%}" if each.memory else ""
-        lines.append(line)
-    return lines
+    return text_table(_HEADS, [_cells(each) for each in summaries], drop_empty=True)
+
+
+_HEADS = (
+    *("family", "rows", "median", "MAPE", "P90", "bias", "in 90%"),
+    *("constant MFU: median", "MAPE", "P90", "memory: median", "MAPE"),
+)
+
+
+def _cells(summary: FamilySummary) -> list[str]:
+    """Cells of one line; a figure that is not known is empty or a dash."""
+    time, plain, memory = summary.time, summary.constant_mfu, summary.memory
+    cells = [summary.family, f"{time.rows}", *(f"{share:.1%}" for share in (time.median, time.mape, time.p90))]
+    cells += [f"{time.bias:+.1%}", MISSING if summary.coverage is None else f"{summary.coverage:.0%}"]
+    cells += [f"{share:.1%}" for share in (plain.median, plain.mape, plain.p90)] if plain else [MISSING] * 3
+    return cells + ([f"{memory.median:.1%}", f"{memory.mape:.1%}"] if memory else ["", ""])

@@ -38,7 +38,7 @@ class MeasuredRun:
 
     @property
     def shape_key(self) -> str:
-        """What rows of one model shape share, whatever their vocabulary and context."""
+        """Key of the model's shape, whatever its vocabulary and context."""
         shape = self.shape
         return f"{shape.layers:g}x{shape.width:g}x{shape.mlp_width:g}x{shape.experts:g}"
 
@@ -50,7 +50,7 @@ class MeasuredRun:
 
 NEEDED = ("layers", "hidden", "heads", "seq", "gbs_seqs", "hardware", "n_gpus")
 RECOMPUTATION = {"none": 0.0, "selective": 1.0, "full": 2.0}
-LARGEST = 1e15
+_LARGEST = 1e15
 DEFAULT_VOCABULARY = 51_200.0  # GPT-2's, padded as Megatron-LM does; used where a page does not print it
 Cells = Mapping[str, str]
 
@@ -135,7 +135,7 @@ class _Row:
         )
 
     def shape(self) -> Shape:
-        """The model's shape."""
+        """Shape of the row's model."""
         model, experts = _model(_text(self.cells, "model")), self.experts()
         heads, width = self.count("heads"), self.count("hidden")
         return Shape(
@@ -191,8 +191,8 @@ class _Row:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not 0 <= value <= LARGEST:  # nan is neither
-            raise InputError(f"{self.where}: {column} is {text!r}; a number from 0 to {LARGEST:g} is needed")
+        if not 0 <= value <= _LARGEST:  # nan is neither
+            raise InputError(f"{self.where}: {column} is {text!r}; a number from 0 to {_LARGEST:g} is needed")
         return value
 
     def count(self, column: str, default: float | None = None) -> float:
@@ -307,7 +307,7 @@ class _Row:
         return self.positive("mem_GB_gpu") * 1e9 if _text(self.cells, "mem_GB_gpu") else None
 
     def positive(self, column: str) -> float:
-        """A number above 0."""
+        """Value of a column that must be above 0."""
         value = self.number(column)
         if not value:
             raise InputError(f"{self.where}: {column} is 0; leave it blank if it was not measured")
@@ -315,7 +315,7 @@ class _Row:
 
 
 def _family(cells: Cells) -> Cells:
-    """What is known of the framework that a group of rows was measured with."""
+    """Known habits of the framework that a group of rows was measured with."""
     group, source = _text(cells, "group"), _text(cells, "source")
     for row in _table("families.csv"):
         if row["group"] == group and row["source_contains"] in source:
@@ -324,7 +324,7 @@ def _family(cells: Cells) -> Cells:
 
 
 def _model(name: str) -> Cells:
-    """What a table of runs has no column for."""
+    """Properties of a known model that a table of runs has no column for."""
     return next((row for row in _table("models.csv") if row["model_contains"] in name), {})
 
 

@@ -22,7 +22,7 @@ from tenfold.planner.hardware.accelerator import Precision
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A published model."""
+    """A published model, with its source."""
 
     name: str
     shape: Shape
@@ -32,7 +32,7 @@ class KnownModel:
 
 
 def known_models() -> tuple[KnownModel, ...]:
-    """All of the shipped table, each once."""
+    """All models of the shipped table, each once."""
     return tuple({model.name: model for model in _by_name().values()}.values())
 
 
@@ -236,7 +236,7 @@ def load_goal(path: Path) -> Goal:
 
 
 def parse_goal(text: str, where: str) -> Goal:
-    """As `load_goal`, from TOML `text` called `where` in messages. Raises InputError."""
+    """The goal in TOML `text`, called `where` in messages. Raises InputError as `load_goal` does."""
     try:
         goal = Goal.model_validate(parse_document(text, where))
     except ValidationError as error:

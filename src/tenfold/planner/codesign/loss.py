@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tenfold.planner.calibration.calibrated import NINETY
 from tenfold.planner.cost.layout import Array
 from tenfold.scaling.laws import HOFFMANN
 from tenfold.scaling.predict import ScalingLaw, fit_scaling_law
@@ -49,11 +50,8 @@ def tokens_worth(trained: float, batch: float, measured: float | None = None) ->
     return math.exp((low + high) / 2)
 
 
-NINETY = 1.645
-
-
 class LossLaw(Protocol):
-    """What the search asks of a law. Arrays broadcast against each other; `unique` is infinite without a limit."""
+    """A law of loss as the search asks it. Arrays broadcast; `unique` is infinite without a limit."""
 
     @property
     def source(self) -> str:
@@ -64,13 +62,13 @@ class LossLaw(Protocol):
         """Coverage of `half_width`."""
 
     def log_loss(self, parameters: Array, tokens: Array, unique: Array) -> Array:
-        """Expected ln L."""
+        """Expected ln L, for arrays that broadcast."""
 
     def half_width(self, parameters: Array, tokens: Array, unique: Array) -> Array:
         """Half-width of the interval of ln L."""
 
     def notes(self, parameters: float, tokens: float) -> list[str]:
-        """What the interval cannot know."""
+        """Doubts about this point that the interval does not hold."""
 
 
 LEAST_PARAMETERS, MOST_PARAMETERS = 70e6, 16e9
@@ -100,7 +98,7 @@ class PublishedLaw:
 
     @property
     def source(self) -> str:
-        """Where it is from."""
+        """Origin of the law, in one line."""
         return "Chinchilla's law as fitted by Besiroglu et al. (arXiv 2404.10102), nats a token of its tokenizer"
 
     @property
@@ -109,7 +107,7 @@ class PublishedLaw:
         return 0.9
 
     def log_loss(self, parameters: Array, tokens: Array, unique: Array) -> Array:
-        """Expected ln L."""
+        """Expected ln L, for arrays that broadcast."""
         model, data = self._effective(parameters, tokens, unique)
         shape = np.broadcast_shapes(np.shape(model), np.shape(data))
         points = Points.of(np.broadcast_to(model, shape).ravel(), np.broadcast_to(data, shape).ravel())
@@ -153,7 +151,7 @@ class PublishedLaw:
 
 
 def _discounted(base: Array, seen: Array, worth: float) -> Array:
-    """What `seen` is worth when only `base` of it is new."""
+    """Worth of `seen` when only `base` of it is new."""
     return np.asarray(base * (1 + worth * -np.expm1(-(seen / base - 1) / worth)))
 
 
@@ -166,7 +164,7 @@ class LadderLaw:
 
     @property
     def source(self) -> str:
-        """Where it is from."""
+        """Origin of the law, in one line."""
         form = self.law.committee.members[0][0].law.name
         return f"a law ({form} and what forecasts as well) fitted to {len(self.law.runs)} runs of {self.table}"
 
@@ -176,7 +174,7 @@ class LadderLaw:
         return 0.95
 
     def log_loss(self, parameters: Array, tokens: Array, unique: Array) -> Array:
-        """Expected ln L."""
+        """Expected ln L, for arrays that broadcast."""
         points, shape = self._points(parameters, tokens, unique)
         return self.law.log_loss(points).reshape(shape)
 
@@ -186,7 +184,7 @@ class LadderLaw:
         return self.law.half_widths(points, self.level).reshape(shape)
 
     def notes(self, parameters: float, tokens: float) -> list[str]:
-        """What the law itself has to say of this point."""
+        """Doubts about this point that the interval does not hold."""
         points, _ = self._points(np.array(parameters), np.array(tokens), np.array(np.inf))
         return list(self.law.forecast(points)[0].notes)
 

@@ -40,7 +40,7 @@ class Recipe:
     mlp_ratio: float
 
     def shape(self, section: ShapesSection) -> Shape:
-        """In full: MLP in multiples of 256, gated."""
+        """The shape in full: MLP in multiples of 256, gated."""
         width = float(self.heads * self.head_dim)
         return Shape(
             layers=float(self.layers),
@@ -130,13 +130,14 @@ def _layer_step(layers: int) -> int:
 
 
 SIZES = 9
-SMALLEST, LARGEST = 1 / 12, 3.0
+_SMALLEST, _LARGEST = 1 / 12, 3.0
 """Of the size that the law likes best at a guessed utilization."""
 GUESSED_UTILIZATION = 0.4
 COARSE_BATCHES = (0.03, 0.15)
 """Of the critical batch."""
 EXPANDED = 3
 """Best points whose neighbours are all looked at."""
+SERVED_TOO_SLOWLY = "served too slowly"
 TOO_SLOW = "serving.milliseconds_per_token: none of the models tried is served as fast; allow more, or more devices"
 NEAR_LIMIT = 1.2
 """Models served up to so much too slowly are tried, to tell what relaxing the limit is worth."""
@@ -152,7 +153,7 @@ class SearchPoint:
 
 
 def search_models(laboratory: Laboratory) -> dict[SearchPoint, DesignTrial]:
-    """All points that have a layout. Raises InputError when none has, or none is served fast enough."""
+    """All points with a layout. Raises InputError when there are none, or none is served fast enough."""
     terms = laboratory.terms
     found: dict[SearchPoint, DesignTrial] = {}
     for point in _coarse(terms):
@@ -176,7 +177,8 @@ def _try(point: SearchPoint, laboratory: Laboratory, found: dict[SearchPoint, De
     shape = point.recipe.shape(terms.goal.shapes)
     served = terms.serving_seconds(shape)
     if served is not None and terms.serving is not None and served > NEAR_LIMIT * terms.serving.seconds_per_token:
-        laboratory.leave_out("served too slowly")
+        laboratory.too_slow += 1
+        laboratory.leave_out(SERVED_TOO_SLOWLY)
         return
     trial = laboratory.trial(shape, point.sequences, part_with(terms.cluster, point.devices))
     if trial is not None:
@@ -197,7 +199,7 @@ def _coarse(terms: Terms) -> Iterator[SearchPoint]:
         flops = _flops(terms, cluster)
         best = _best_size(terms, flops)
         seen: set[Recipe] = set()
-        for size in np.geomspace(SMALLEST * best, LARGEST * best, SIZES):
+        for size in np.geomspace(_SMALLEST * best, _LARGEST * best, SIZES):
             recipe = recipe_near(float(size), terms.goal.shapes)
             if recipe in seen:
                 continue
@@ -217,7 +219,7 @@ def _coarse_batches(terms: Terms, cluster: Cluster, tokens: float) -> list[int]:
 
 
 def _flops(terms: Terms, cluster: Cluster) -> float:
-    """That the budget buys, about."""
+    """FLOPs that the budget buys, about."""
     peak = cluster.accelerator.peak_flops[terms.goal.precision]
     return GUESSED_UTILIZATION * peak * cluster.devices * terms.run_seconds(cluster.devices)
 
@@ -241,7 +243,7 @@ def _around(point: SearchPoint, terms: Terms) -> Iterator[SearchPoint]:
 
 def _check(found: dict[SearchPoint, DesignTrial], laboratory: Laboratory) -> None:
     if not found:
-        if "served too slowly" in laboratory.refused:
+        if laboratory.too_slow:
             raise InputError(TOO_SLOW)
         reason, _ = laboratory.refused.most_common(1)[0]
         raise InputError(f"no model can be trained: {laboratory.reasons[reason]}")

@@ -48,7 +48,7 @@ DOUBLINGS = 2
 
 @dataclass(frozen=True)
 class GoalPlan:
-    """What to do about a goal."""
+    """The outcome of a search for a goal."""
 
     goal: Goal
     cluster: Cluster
@@ -81,7 +81,7 @@ class GoalPlan:
         return Job(first.shape, first.layout, first.tokens, self.goal.precision, self.cluster)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The plan as JSON values."""
         return {
             "goal": self.goal.model_dump(mode="json", exclude_none=True),
             "cluster": self.cluster.name,
@@ -225,14 +225,14 @@ def search_given(laboratory: Laboratory) -> list[DesignTrial]:
 
 
 def given_model_shape(terms: Terms) -> Shape:
-    """Of the given model."""
+    """Shape of the goal's model. Raises InputError for a goal without one."""
     if terms.goal.model is None:
         raise InputError(f'aim = "{terms.goal.aim}" needs a [model] to train')
     return given_shape(terms.goal.model)
 
 
 def designs_of(trials: list[DesignTrial], terms: Terms) -> Iterator[Design]:
-    """Every layout of every trial, trained as long as it needs."""
+    """Designs of every layout of every trial, each trained as long as it needs."""
     for trial in trials:
         tokens = tokens_of(trial, terms)
         for choice in trial.found.best:

@@ -17,7 +17,7 @@ from tenfold.planner.codesign.goal import Goal, ServingSection
 from tenfold.planner.codesign.loss import LossLaw, law_of, tokens_needed, tokens_worth
 from tenfold.planner.cost.device import Constants
 from tenfold.planner.cost.layout import Shape
-from tenfold.planner.hardware.accelerator import Accelerator, accelerator
+from tenfold.planner.hardware.accelerator import DAY, HOUR, Accelerator, accelerator
 from tenfold.planner.hardware.cluster import Cluster, default_cluster
 
 CACHE_BYTES = 2
@@ -29,7 +29,7 @@ REDUCES = 2
 
 @dataclass(frozen=True)
 class Serving:
-    """What is asked of the finished model."""
+    """Demands on the finished model."""
 
     accelerator: Accelerator
     devices: int
@@ -73,7 +73,7 @@ def _cache_bytes(shape: Shape, serving: Serving) -> float:
 
 
 def _used_parameters(shape: Shape, batch: int) -> float:
-    """Of experts those that at least one sequence is sent to, evenly drawn; the input embedding is only looked up."""
+    """Parameters that one token of each sequence reads: experts that at least one sequence is sent to, evenly drawn."""
     all_but_input = float(shape.parameters) - float(shape.embedding_parameters) * (1 - float(shape.tied_embeddings))
     if not float(shape.experts):
         return all_but_input
@@ -95,14 +95,13 @@ def _waiting(shape: Shape, serving: Serving) -> float:
     return REDUCES * float(shape.layers) * stages * serving.hop_seconds
 
 
-DAY, HOUR = 86_400.0, 3_600.0
 Goodput = Callable[[int], float]
 """Share of the time that trains, on so many devices."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What is asked and what limits it. Limits that were not given are infinite."""
+    """A goal with its limits. Limits that were not given are infinite."""
 
     goal: Goal
     cluster: Cluster
@@ -145,7 +144,7 @@ class Terms:
         return float(self.law.half_width(np.array(parameters), np.array(tokens * share), np.array(self.unique * share)))
 
     def serving_seconds(self, shape: Shape) -> float | None:
-        """Of one token as served; None where the goal does not ask."""
+        """Seconds of one token as served; None where the goal does not ask."""
         if self.serving is None:
             return None
         constants = self.calibrated.constants(

@@ -8,8 +8,8 @@ from tenfold.core.text import amount
 from tenfold.planner.codesign.plan import GoalPlan
 from tenfold.planner.codesign.trials import Design
 from tenfold.planner.codesign.worth import BINDING, Relaxation
-from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.step import StepTime
+from tenfold.planner.search.explain import describe
 
 _GROUPS = {
     "compute": ("matmul", "attention", "elementwise", "head", "optimizer"),
@@ -18,6 +18,20 @@ _GROUPS = {
     "host and stragglers": ("launch", "fixed", "scale"),
 }
 """Parts of the step time by what they wait for."""
+_HEADS = (
+    "model",
+    "loss",
+    "days",
+    "devices",
+    "dollars",
+    "tokens",
+    "batch",
+    "step s",
+    "MFU",
+    "GB",
+    "ms/token",
+    "layout",
+)
 _AIMS = {"loss": "lowest loss", "time": "least time", "cost": "least cost"}
 
 
@@ -28,11 +42,11 @@ def plan_lines(plan: GoalPlan) -> list[str]:
     lines = [f"{_AIMS[plan.goal.aim]} on {plan.cluster.name}, {plan.goal.precision}, {framework}"]
     if best.loss is not None:
         lines.append(f"loss: {plan.law}; {plan.level:.0%} intervals, mostly common to all rows")
-    lines += ["", *_table(plan.best), "", f"layout of the first: {layout_text(best.layout)}"]
+    lines += ["", *_table(plan.best), "", f"layout of the first: {describe(best.layout)}"]
     lines.append(f"its step: {time_text(best.time)}")
     lines += ["", "layouts to try for it, with the chance that each is the fastest:"]
     lines += [
-        f"  {chance:4.0%}  {one.seconds:.3g} s  {layout_text(one.layout)}"
+        f"  {chance:4.0%}  {one.seconds:.3g} s  {describe(one.layout)}"
         for one, chance in zip(plan.layouts, plan.regret.chances, strict=True)
     ]
     lines += ["", "Pareto front (loss, days, device-days, memory):", *_table(plan.front)]
@@ -42,23 +56,6 @@ def plan_lines(plan: GoalPlan) -> list[str]:
     lines += [f"  worth less than {BINDING:.1%}: {rest}"] if rest else []
     lines += [f"note: {note}" for note in plan.notes]
     return [*lines, f"searches over layouts: {plan.searches}, {plan.elapsed:.1f} s"]
-
-
-def layout_text(layout: Layout) -> str:
-    """Degrees above one, sharding, micro-batch, recomputation."""
-    parts = [
-        f"{name} {getattr(layout, name):g}"
-        for name in ("tensor", "context", "pipeline", "interleaving", "data", "expert")
-        if getattr(layout, name) > 1
-    ]
-    if layout.zero_bubble:
-        parts.append("zero bubble")
-    if layout.sharding:
-        group = f" in groups of {layout.shard_group:g}" if layout.shard_group else ""
-        parts.append(f"ZeRO-{layout.sharding:g}{group}")
-    parts.append(f"micro-batch {layout.micro_batch:g} x {layout.accumulation:g}")
-    parts.append(("no", "selective", "full")[int(layout.recomputation)] + " recomputation")
-    return ", ".join(parts)
 
 
 def time_text(time: StepTime) -> str:
@@ -75,22 +72,8 @@ def time_text(time: StepTime) -> str:
 def _table(designs: tuple[Design, ...]) -> list[str]:
     """One line for each; where all are of one model, layouts tell them apart."""
     alike = len(designs) > 1 and len({design.shape for design in designs}) == 1
-    rows = [[*_cells(design), layout_text(design.layout) if alike else ""] for design in designs]
-    heads = [
-        "model",
-        "loss",
-        "days",
-        "devices",
-        "dollars",
-        "tokens",
-        "batch",
-        "step s",
-        "MFU",
-        "GB",
-        "ms/token",
-        "layout",
-    ]
-    return text_table(heads, rows, "l", drop_empty=True)
+    rows = [[*_cells(design), describe(design.layout) if alike else ""] for design in designs]
+    return text_table(_HEADS, rows, "l", drop_empty=True)
 
 
 def _cells(design: Design) -> Iterator[str]:

@@ -10,10 +10,11 @@ import numpy as np
 from tenfold.core.errors import InputError
 from tenfold.planner.calibration.calibrated import Told
 from tenfold.planner.codesign.goal import given_tokens
-from tenfold.planner.codesign.terms import DAY, Terms
+from tenfold.planner.codesign.terms import Terms
 from tenfold.planner.cost.layout import Array, Layout, Shape
 from tenfold.planner.cost.memory import Memory
 from tenfold.planner.cost.step import StepTime
+from tenfold.planner.hardware.accelerator import DAY
 from tenfold.planner.hardware.cluster import Cluster, Site
 from tenfold.planner.search.layouts import Choice, FoundLayouts, search_layouts
 from tenfold.planner.search.question import LayoutQuestion
@@ -32,17 +33,17 @@ class DesignTrial:
 
     @property
     def shape(self) -> Shape:
-        """The model."""
+        """Shape of the model."""
         return self.question.shape
 
     @property
     def cluster(self) -> Cluster:
-        """The devices in use."""
+        """Cluster of the devices in use."""
         return self.question.cluster
 
     @property
     def best(self) -> Choice:
-        """The fastest layout."""
+        """The fastest layout found."""
         return self.found.best[0]
 
     @property
@@ -59,6 +60,8 @@ class Laboratory:
     most: int
     told: Told
     done: int = 0
+    too_slow: int = 0
+    """Models left out because they are served too slowly."""
     refused: Counter[str] = field(default_factory=Counter)
     """Why models were left out, in short."""
     reasons: dict[str, str] = field(default_factory=dict)
@@ -176,7 +179,7 @@ class Design:
 
 
 def tokens_of(trial: DesignTrial, terms: Terms) -> float:
-    """With a batch that is given exactly the tokens that are; else what its size needs."""
+    """Training tokens: exactly the goal's where the batch is given, else as many as its size needs."""
     tokens = given_tokens(terms.goal)
     return tokens if terms.goal.batch.tokens is not None else terms.needed(tokens, trial.batch_tokens)
 
@@ -246,7 +249,7 @@ def _loss(
 
 
 def expected_log_loss(trial: DesignTrial, terms: Terms) -> float:
-    """Of the best layout when all of the budget is spent; infinite where the model is served too slowly."""
+    """Expected ln L of the best layout, all of the budget spent; infinite where the model is served too slowly."""
     if not terms.fast_enough(terms.serving_seconds(trial.shape)):
         return float("inf")
     devices = trial.cluster.devices
@@ -255,7 +258,7 @@ def expected_log_loss(trial: DesignTrial, terms: Terms) -> float:
 
 
 def pareto(designs: list[Design], most: int) -> list[Design]:
-    """Those that no other beats in loss, days, device-days and memory at once, from the shortest on.
+    """Designs that no other beats in loss, days, device-days and memory at once, from the shortest on.
 
     At most `most`: the best in loss, or the shortest, and from there always the one that is farthest from those taken.
     """
@@ -271,7 +274,7 @@ def pareto(designs: list[Design], most: int) -> list[Design]:
 
 
 def _marks(design: Design) -> tuple[float, ...]:
-    """What is better lower; a loss that is not forecast is the same for all."""
+    """Marks of a design, better lower; a loss that is not forecast is the same for all."""
     return (design.loss or 1.0, design.days, design.device_days, design.memory_bytes)
 
 

@@ -11,17 +11,6 @@ from tenfold.planner.codesign.trials import DesignTrial, expected_log_loss, toke
 from tenfold.planner.search.sensitivity import sensitivity
 
 _FACTOR = 1.2
-_KINDS = {
-    "FLOP/s": "compute",
-    "memory": "memory",
-    "memory bandwidth": "memory bandwidth",
-    "link bandwidth": "network",
-    "latency of collectives": "network",
-    "network bandwidth": "network",
-    "bandwidth of the outermost tier": "network",
-    "bandwidth between sites": "network",
-}
-"""Levers of the machine, and what they relax."""
 BINDING = 0.005
 """Share of the days, or of the dollars, from which on a limit is said to bind."""
 _ROUNDS = 50
@@ -47,7 +36,7 @@ class Relaxation:
 
 
 def worth_for_loss(trials: list[DesignTrial], terms: Terms) -> list[Relaxation]:
-    """Of every limit there is, the most worthwhile first. Hardware is changed under the best model and batch."""
+    """Worth of relaxing each limit, the most worthwhile first. Hardware changes under the best model and batch."""
     best = min(trials, key=lambda trial: expected_log_loss(trial, terms))
     before = expected_log_loss(best, terms)
     found = [_for_loss(kind, what, trials, relaxed, before) for kind, what, relaxed in _softer(terms)]
@@ -116,6 +105,6 @@ def _softer(terms: Terms) -> Iterator[tuple[str, str, Terms]]:
 def _better(trial: DesignTrial, terms: Terms) -> Iterator[tuple[str, str, DesignTrial]]:
     """The trial on hardware that is better in one respect, layouts searched anew."""
     for lever in sensitivity(trial.question, terms.calibrated):
-        if lever.what in _KINDS and lever.better.best is not None:
+        if lever.kind != "batch" and lever.better.best is not None:
             found = replace(trial.found, best=(lever.better.best,))
-            yield _KINDS[lever.what], f"{lever.better.change} {lever.what}", replace(trial, found=found)
+            yield lever.kind, f"{lever.better.change} {lever.what}", replace(trial, found=found)

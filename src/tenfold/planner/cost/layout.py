@@ -36,17 +36,17 @@ class Shape:
 
     @property
     def attention_parameters(self) -> Numbers:
-        """Of one layer: queries, keys, values, output."""
+        """Parameters of one layer's attention: queries, keys, values, output."""
         return 2 * self.width * self.head_dim * (self.heads + self.kv_heads)
 
     @property
     def mlp_parameters(self) -> Numbers:
-        """Of one dense MLP."""
+        """Parameters of one dense MLP."""
         return self.mlp_matrices * self.width * self.mlp_width
 
     @property
     def expert_parameters(self) -> Numbers:
-        """Of one expert."""
+        """Parameters of one expert."""
         return self.mlp_matrices * self.width * self.expert_width
 
     @property
@@ -56,12 +56,12 @@ class Shape:
 
     @property
     def embedding_parameters(self) -> Numbers:
-        """Of one embedding matrix."""
+        """Parameters of one embedding matrix."""
         return self.vocabulary * self.width
 
     @property
     def parameters(self) -> Numbers:
-        """All of them, gains of norms left out."""
+        """All parameters, gains of norms left out."""
         routed = self.expert_layers * (self.experts + self.shared_experts) * self.expert_parameters
         router = self.expert_layers * self.width * self.experts
         dense = (self.layers - self.expert_layers) * self.mlp_parameters
@@ -70,7 +70,7 @@ class Shape:
 
     @property
     def active_parameters(self) -> Numbers:
-        """Those that one token is multiplied with; looking up the input embedding multiplies nothing."""
+        """Parameters that one token is multiplied with; looking up the input embedding multiplies nothing."""
         used = self.expert_layers * (self.experts_per_token + self.shared_experts) * self.expert_parameters
         dense = (self.layers - self.expert_layers) * self.mlp_parameters
         return self.layers * self.attention_parameters + dense + used + self.embedding_parameters

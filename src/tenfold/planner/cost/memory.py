@@ -46,7 +46,7 @@ class Memory:
 
     @property
     def total(self) -> Numbers:
-        """Of all parts."""
+        """Sum of all parts."""
         total: Numbers = 0.0
         for each in fields(self):
             total = total + getattr(self, each.name)
@@ -61,17 +61,17 @@ class HeldParameters:
     routed: Numbers
 
     def sharded(self, layout: Layout) -> Numbers:
-        """What is left for each rank when ranks with the same parameters share them out."""
+        """Parameters left for each rank when ranks with the same ones share them out."""
         return self.common / layout.shards + self.routed / same_experts(layout.shards, layout)
 
 
 def same_experts(ranks: Numbers, layout: Layout) -> Numbers:
-    """Of so many replicas those that hold the same experts."""
+    """Number of those of `ranks` replicas that hold the same experts."""
     return np.maximum(ranks / layout.expert, 1.0)
 
 
 def held_parameters(shape: Shape, layout: Layout, layers: Numbers, embedding: Numbers) -> HeldParameters:
-    """Of a stage with so many layers and embedding parameters, on one device."""
+    """Parameters on one device of a stage with so many layers and embedding parameters."""
     routed = layers * routed_parameters(shape, layout)
     return HeldParameters(layers * layer_parameters(shape, layout) - routed + embedding, routed)
 
@@ -113,7 +113,7 @@ def _stage(
     embedding: Numbers,
     has_head: Numbers | bool,
 ) -> Memory:
-    """Of stage `number`, which holds so many layers and embedding parameters."""
+    """Memory of stage `number`, which holds so many layers and embedding parameters."""
     held = held_parameters(shape, layout, layers, embedding)
     sharding = np.asarray(layout.sharding)
     tokens = layout.micro_batch * shape.context / layout.context
@@ -185,7 +185,7 @@ def layer_parameters(shape: Shape, layout: Layout) -> Numbers:
 
 
 def _fullest(first: Memory, second: Memory) -> Memory:
-    """Of two stages the one that holds more, for each layout."""
+    """The stage that holds more, for each layout."""
     more = np.asarray(first.total) >= np.asarray(second.total)
     return Memory(
         **{each.name: np.where(more, getattr(first, each.name), getattr(second, each.name)) for each in fields(Memory)}

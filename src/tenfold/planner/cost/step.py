@@ -69,7 +69,7 @@ class LayerTime:
 
     @property
     def total(self) -> Numbers:
-        """Of all parts."""
+        """Sum of all parts."""
         return (
             self.matmul
             + self.attention
@@ -104,7 +104,7 @@ class StepTime:
 
     @property
     def total(self) -> Numbers:
-        """Of all parts."""
+        """Sum of all parts."""
         total: Numbers = 0.0
         for each in fields(self):
             total = total + getattr(self, each.name)
@@ -331,7 +331,7 @@ def _send_seconds(shape: Shape, layout: Layout, device: Device, constants: Const
 
 
 def _bubble_seconds(stage: Numbers, layout: Layout) -> Numbers:
-    """What stages wait while the pipeline fills and drains: (p − 1) / v micro-batches of a stage's mean time.
+    """Waiting of stages while the pipeline fills and drains: (p − 1) / v micro-batches of a stage's mean time.
 
     Narayanan et al., arXiv 2104.04473, section 2.2. Weight gradients in the bubble leave a third of it (ZB-H1 of Qi et
     al., arXiv 2401.10241).
@@ -382,5 +382,5 @@ def _slowed(parts: StepTime, layout: Layout, constants: Constants) -> StepTime:
 
 
 def _doublings(layout: Layout) -> Numbers:
-    """Of the devices beyond 8."""
+    """Doublings of the devices beyond 8."""
     return np.log2(np.maximum(layout.devices / 8, 1.0))

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from tenfold.planner.cost.layout import Layout
 from tenfold.planner.cost.memory import MemoryConstants, memory_bytes
-from tenfold.planner.export.job import Job, is_on, job_summary, toml_comment, toml_table, whole
+from tenfold.planner.export.job import Job, is_on, job_summary, toml_table, whole
+from tenfold.planner.hardware.write import toml_comment
 
 MOST_LEARNERS = 4096
 """What [learners] allows."""
@@ -88,12 +89,12 @@ def _learner_count(job: Job) -> int:
 
 
 def _ranks(job: Job) -> int:
-    """Of one learner: the devices of a host."""
+    """Ranks of one learner: the devices of a host."""
     return job.devices // job.hosts
 
 
 def _sequences(job: Job) -> int:
-    """Of one step: as planned, rounded up so that every rank of every learner has as many."""
+    """Sequences of one step: as planned, rounded up so that every rank of every learner has as many."""
     shares = _learner_count(job) * _ranks(job)
     return -(-job.sequences // shares) * shares
 
@@ -128,7 +129,7 @@ def _own_layout(job: Job, parallel: str) -> Layout:
 
 
 def _cannot(job: Job) -> list[str]:
-    """What the plan has and tenfold's trainer has not."""
+    """Parts of the plan that tenfold's trainer lacks."""
     layout, shape = job.layout, job.shape
     names = ("tensor", "pipeline", "context", "expert")
     found = [f"{name} parallelism ({whole(getattr(layout, name))})" for name in names if getattr(layout, name) > 1]

@@ -1,8 +1,6 @@
 """What is exported: one model, one layout, on one cluster; and the little TOML that exports need."""
 
-import json
 import math
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -11,13 +9,7 @@ from tenfold.core.errors import InputError
 from tenfold.planner.cost.layout import Layout, Numbers, Shape
 from tenfold.planner.hardware.accelerator import Precision
 from tenfold.planner.hardware.cluster import Cluster
-
-WRAP_AT = 108
-
-
-def toml_comment(text: str) -> list[str]:
-    """`text` as commented lines."""
-    return textwrap.wrap(" ".join(text.split()), WRAP_AT, initial_indent="# ", subsequent_indent="# ")
+from tenfold.planner.hardware.write import toml_comment, toml_value
 
 
 def toml_table(name: str, values: Mapping[str, Any], remarks: Mapping[str, str] | None = None) -> Iterator[str]:
@@ -26,7 +18,7 @@ def toml_table(name: str, values: Mapping[str, Any], remarks: Mapping[str, str] 
     for key, value in values.items():
         if value is not None:
             yield from toml_comment((remarks or {}).get(key, ""))
-            yield f"{key} = {json.dumps(value, ensure_ascii=False)}"  # TOML and JSON agree on text, numbers, lists
+            yield f"{key} = {toml_value(value)}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +99,7 @@ def job_summary(job: Job) -> str:
 
 
 def _divisions(shape: Shape, layout: Layout) -> list[tuple[str, int, str, int]]:
-    """What has to divide what: name, number, name of the degree, degree."""
+    """Divisions that must be even: name, number, name of the degree, degree."""
     tensor, context, expert = whole(layout.tensor), whole(layout.context), whole(layout.expert)
     pairs = [
         ("heads", whole(shape.heads), "tensor", tensor),

@@ -162,7 +162,7 @@ def _training(job: Job) -> list[Flag]:
 
 
 def _remarks(job: Job) -> list[str]:
-    """What a reader has to know."""
+    """Remarks for the reader."""
     found = []
     if is_on(job.layout.zero_bubble):
         found.append("A zero-bubble schedule is planned; Megatron-LM has none, so the bubble will be larger.")

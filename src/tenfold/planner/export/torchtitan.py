@@ -8,7 +8,8 @@ too, as overrides on the command line (`--parallelism.tensor_parallel_degree 8`;
 from dataclasses import dataclass
 
 from tenfold.planner.cost.layout import Shape
-from tenfold.planner.export.job import Job, is_on, job_summary, toml_comment, toml_table, whole
+from tenfold.planner.export.job import Job, is_on, job_summary, toml_table, whole
+from tenfold.planner.hardware.write import toml_comment
 
 TORCHTITAN_VERSION = "0.2.2"
 
@@ -73,7 +74,7 @@ def _model(job: Job, flavor: Flavor | None) -> dict[str, object]:
 
 
 def _training(job: Job) -> dict[str, object]:
-    """With a pipeline the local batch is what passes through it in one step; without, one micro-batch."""
+    """[training]. With a pipeline the local batch passes through it in one step; without, it is one micro-batch."""
     layout = job.layout
     piped = whole(layout.pipeline) > 1
     return {
@@ -141,7 +142,7 @@ def _checkpoint(job: Job) -> dict[str, object]:
 
 
 def _remarks(job: Job, flavor: Flavor | None) -> list[str]:
-    """What a reader has to do or to know."""
+    """Remarks for the reader: steps to take and limits to know."""
     found = []
     pipeline, sharding = whole(job.layout.pipeline), whole(job.layout.sharding)
     if flavor is None:

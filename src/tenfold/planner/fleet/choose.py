@@ -9,8 +9,9 @@ from scipy.special import pdtrik
 
 from tenfold.planner.fleet.events import NEVER
 from tenfold.planner.fleet.result import FleetResult, Interval
-from tenfold.planner.fleet.run import COMPONENTS, DAY, Cause, FleetRun
+from tenfold.planner.fleet.run import COMPONENTS, Cause, FleetRun
 from tenfold.planner.fleet.simulate import simulate_fleet
+from tenfold.planner.hardware.accelerator import DAY
 
 FACTORS = tuple(2.0 ** (step / 2) for step in range(-4, 5))
 """Intervals tried, as multiples of the first guess."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.core.errors import InputError
+from tenfold.core.tables import text_table
 from tenfold.core.text import span
 from tenfold.planner.fleet.choose import IntervalChoice, SparesChoice, expected_goodput, first_interval
 from tenfold.planner.fleet.result import Interval
@@ -49,7 +50,7 @@ class FleetCurves:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The curves as JSON values."""
         return {
             "modes": {
                 mode: [{**vars(point), "goodput": vars(point.goodput)} for point in points]
@@ -61,16 +62,21 @@ class FleetCurves:
     def lines(self) -> list[str]:
         """A table: sizes down, modes across, then where synchronous training stops making sense."""
         modes = list(self.points)
-        lines = [f"{'devices':>12}  " + "  ".join(f"{mode:>24}" for mode in modes)]
-        for row in zip(*self.points.values(), strict=True):
-            cells = (f"{100 * p.goodput.mean:.1f}% ({100 * p.goodput.low:.1f}-{100 * p.goodput.high:.1f})" for p in row)
-            mark = "  extrapolation" if row[0].extrapolation else ""
-            lines.append(f"{row[0].devices:>12,}  " + "  ".join(f"{cell:>24}" for cell in cells) + mark)
+        rows = [
+            (f"{row[0].devices:,}", *map(_goodput_text, row), "extrapolation" if row[0].extrapolation else "")
+            for row in zip(*self.points.values(), strict=True)
+        ]
+        lines = text_table(("devices", *modes, ""), rows, "r" * (1 + len(modes)) + "l")
         for mode in modes:
             size = self.crossing(mode)
             if size is not None:
                 lines.append(f"{mode} beats synchronous from {size:,} devices on")
         return lines
+
+
+def _goodput_text(point: CurvePoint) -> str:
+    goodput = point.goodput
+    return f"{100 * goodput.mean:.1f}% ({100 * goodput.low:.1f}-{100 * goodput.high:.1f})"
 
 
 def goodput_curves(
@@ -179,7 +185,7 @@ def _learner_devices(run: FleetRun, most: int) -> int:
 
 
 def assumed_line(run: FleetRun) -> str:
-    """What the figures rest on, most of all."""
+    """The assumptions that the figures rest on most."""
     recovery, checkpoint = run.recovery, run.checkpoint
     return (
         f"assumes: found in {span(recovery.detect_s)}, restarted in {span(run.restart_s)}, a checkpoint every "

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tenfold.planner.fleet.run import COMPONENTS, DAY, INFANT_CAUSE, FleetRun
+from tenfold.planner.fleet.run import COMPONENTS, INFANT_CAUSE, FleetRun
+from tenfold.planner.hardware.accelerator import DAY
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -36,7 +37,7 @@ class Causes:
 
     @classmethod
     def of(cls, run: FleetRun) -> "Causes":
-        """Causes of a run."""
+        """Causes of `run`, as arrays."""
         return cls(
             (*(cause.name for cause in run.causes), INFANT_CAUSE),
             np.array([*(cause.replaced for cause in run.causes), True]),
@@ -62,7 +63,7 @@ class Events:
 
 
 def draw_events(run: FleetRun, causes: Causes, random: np.random.Generator) -> Events:
-    """All failures from 0 to the horizon."""
+    """Draw all failures from 0 to the horizon."""
     factor = np.exp(random.normal(0.0, run.rate_log_sd)) if run.rate_log_sd else 1.0
     times, kinds, nodes = _plain(run, causes, factor, random)
     unit, first, many = _struck_units(run, causes, kinds, nodes)

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
-import numpy.typing as npt
 
+from tenfold.core.tables import text_table
 from tenfold.core.text import span
+from tenfold.planner.fleet.events import FloatArray
 from tenfold.planner.fleet.run import MEASURED_DEVICES, FleetRun
+from tenfold.planner.hardware.accelerator import HOUR
 
 Kind = Literal[
     "detection",
@@ -36,7 +38,6 @@ WORDS: dict[Kind, str] = {
 }
 LEVEL = 0.90
 SHOWN_CAUSES = 8
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Interval:
         return cls(float(values.mean()), float(low), float(high))
 
     def scaled(self, factor: float) -> "Interval":
-        """All three times a factor."""
+        """The interval times a factor."""
         return Interval(self.mean * factor, self.low * factor, self.high * factor)
 
 
@@ -123,6 +124,9 @@ class FleetResult:
             },
         }
 
+    def _rate(self) -> str:
+        return f"one every {span(self.mttf_hours * HOUR)}" if np.isfinite(self.mttf_hours) else "none in a run"
+
     def lines(self) -> list[str]:
         """For people: the answer first, then where the rest went."""
         run, hours = self.run, self.run.devices * self.run.days * 24
@@ -131,16 +135,13 @@ class FleetResult:
             + (f" - extrapolation: nobody has measured beyond {MEASURED_DEVICES:,}" if self.extrapolation else ""),
             f"  goodput         {_percent(self.goodput)}",
             f"  effective days  {_numbers(self.effective_days)} of {run.days:g}",
-            f"  failures        {_numbers(self.failures)}, one every {_every(self.mttf_hours)}",
+            f"  failures        {_numbers(self.failures)}, {self._rate()}",
         ]
         kinds = {WORDS[kind]: lost for kind, lost in self.lost_by_kind.items() if lost.mean}
         for title, table in (("lost to", kinds), ("by cause", self.lost_by_cause)):
             shown = sorted(table.items(), key=lambda item: -item[1].mean)[:SHOWN_CAUSES]
-            lines += [f"  {title}"] if shown else []
-            lines += [
-                f"    {name:<34} {lost.mean:14,.0f} device-hours  {100 * lost.mean / hours:6.2f}%"
-                for name, lost in shown
-            ]
+            rows = [(name, f"{lost.mean:,.0f}", f"{100 * lost.mean / hours:.2f}%") for name, lost in shown]
+            lines += [f"  {line}" for line in text_table((title, "device-hours", "share"), rows)] if shown else []
         return lines
 
 
@@ -160,7 +161,3 @@ def _numbers(interval: Interval) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
-
-
-def _every(hours: float) -> str:
-    return span(hours * 3600) if np.isfinite(hours) else "eternity"

@@ -12,10 +12,10 @@ from importlib import resources
 from typing import Literal, get_args
 
 from tenfold.core.errors import InputError
+from tenfold.planner.hardware.accelerator import DAY
 
 Component = Literal["device", "host", "rack", "switch", "site"]
 COMPONENTS: tuple[Component, ...] = get_args(Component)
-DAY = 86400.0
 
 
 @dataclass(frozen=True)
@@ -134,13 +134,13 @@ class CheckpointPolicy:
 
     @property
     def lag_s(self) -> float:
-        """From the end of the stall until the checkpoint is safe."""
+        """Seconds from the end of the stall until the checkpoint is safe."""
         return max(0.0, self.write_s - self.stall_s)
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What happens after a failure. Seconds, and hosts for the spares."""
+    """Times of a recovery, in seconds, and the number of spare hosts."""
 
     detect_s: float = field(default_factory=lambda: timing_seconds("detect-and-diagnose"))
     """From the failure until it is known and located."""
@@ -237,7 +237,7 @@ class FleetRun:
 
     @property
     def unit_nodes(self) -> int:
-        """Hosts of one part."""
+        """Hosts of one unit."""
         return self.nodes // self.units
 
     @property
@@ -283,7 +283,7 @@ def causes_of(profile: str) -> tuple[Cause, ...]:
 
 
 def _wrong(run: FleetRun) -> Iterator[str]:
-    """What is wrong with a run, most basic first."""
+    """Complaints about a run, the most basic first."""
     yield from _wrong_numbers(run)
     yield from _wrong_sizes(run)
     yield from _wrong_mode(run)

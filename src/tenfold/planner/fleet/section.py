@@ -10,7 +10,6 @@ from tenfold.config.base import Section, explain, parse_document, read_text
 from tenfold.core.errors import InputError
 from tenfold.planner.fleet.choose import first_interval, standby_spares
 from tenfold.planner.fleet.run import (
-    DAY,
     Cause,
     CheckpointPolicy,
     Component,
@@ -23,6 +22,7 @@ from tenfold.planner.fleet.run import (
     profile_names,
     timing_seconds,
 )
+from tenfold.planner.hardware.accelerator import DAY
 from tenfold.planner.hardware.cluster import Cluster
 
 _NotNegative = Annotated[float, Field(ge=0)]

@@ -91,7 +91,7 @@ def _expected_events(run: FleetRun) -> float:
 
 
 def simulate_once(run: FleetRun, causes: Causes, random: np.random.Generator) -> SimulatedReplica:
-    """One replica."""
+    """Simulate one replica."""
     events = draw_events(run, causes, random)
     segments = lay_out(run, causes, events, random)
     work = count_work(run, causes, events, segments)

@@ -72,7 +72,7 @@ def count_work(run: FleetRun, causes: Causes, events: Events, segments: Segments
 
 @dataclass(frozen=True)
 class _Undone:
-    """What the failure at each segment's end undoes; none of them at the horizon or when replicas leave. (S,)"""
+    """Work undone by the failure at each segment's end; none at the horizon or when replicas leave. (S,)"""
 
     near: BoolArray
     durable: BoolArray

@@ -12,6 +12,9 @@ from typing import Literal
 from tenfold.core.errors import InputError
 
 GIGA, TERA, MICRO, MILLI, PERCENT = 9, 12, -6, -3, -2
+"""Powers of ten."""
+HOUR, DAY = 3600.0, 86400.0
+"""Seconds."""
 
 
 def scaled(value: float, power: int) -> float:
@@ -75,7 +78,7 @@ def accelerators() -> tuple[Accelerator, ...]:
 
 
 def usual_host(name: str) -> Host:
-    """As `accelerator`, with the host it comes in. Raises InputError with the closest names."""
+    """The host that an accelerator usually comes in. Raises InputError with the closest names."""
     known = {**_hosts(), **_systems()}
     found = known.get(_key(name))
     if found is None:
@@ -97,7 +100,7 @@ def _key(name: str) -> str:
 
 @cache
 def _hosts() -> dict[str, Host]:
-    """Of the table: name or alias → host."""
+    """Hosts of the table, by name and alias."""
     entries = {}
     for row in shipped_rows("accelerators.csv"):
         entry = Host(_accelerator(row), int(row["node_devices"]), _figure(row, "host_memory_gb", GIGA))
@@ -108,7 +111,7 @@ def _hosts() -> dict[str, Host]:
 
 @cache
 def _systems() -> dict[str, Host]:
-    """Of the systems whose hosts or network differ from what the accelerator usually comes with."""
+    """Systems whose hosts or network differ from what the accelerator usually comes with, by name."""
     entries = {}
     for row in shipped_rows("systems.csv"):
         usual = _hosts()[_key(row["accelerator"])]
@@ -147,7 +150,7 @@ def _accelerator(row: Mapping[str, str]) -> Accelerator:
 
 
 def _by_precision(row: Mapping[str, str], column: str, power: int) -> dict[Precision, float]:
-    """What is published, in the order of PRECISIONS."""
+    """Published figures, in the order of PRECISIONS."""
     return {
         precision: scaled(float(row[column.format(precision)]), power)
         for precision in PRECISIONS
@@ -156,5 +159,5 @@ def _by_precision(row: Mapping[str, str], column: str, power: int) -> dict[Preci
 
 
 def _figure(row: Mapping[str, str], column: str, power: int) -> float:
-    """In base units; 0 where the table is blank."""
+    """The cell in base units; 0 where the table is blank."""
     return scaled(float(row[column] or 0), power)

@@ -40,7 +40,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Wide:
-    """What joins the sites: bytes/s of a whole site in each direction, and seconds one way."""
+    """The line between sites: bytes/s of a whole site in each direction, and seconds one way."""
 
     bandwidth: float
     latency: float
@@ -69,7 +69,7 @@ class Cluster:
 
     @property
     def nodes(self) -> int:
-        """Hosts."""
+        """Number of hosts."""
         return self.devices // self.node_devices
 
 

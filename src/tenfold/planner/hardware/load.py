@@ -179,7 +179,7 @@ def load_cluster(path: Path) -> Cluster:
 
 
 def parse_cluster(text: str, where: str) -> Cluster:
-    """As `load_cluster`, from TOML `text` called `where` in messages. Raises InputError."""
+    """The cluster in TOML `text`, called `where` in messages. Raises InputError as `load_cluster` does."""
     try:
         section = ClusterSection.model_validate(parse_document(text, where))
     except ValidationError as error:

@@ -101,10 +101,10 @@ def _section(section: type[BaseModel], header: str, values: Mapping[str, Any]) -
         yield header
     for name, field in given.items():
         if name not in tables:
-            yield from commented(field.description or "")
-            yield f"{name} = {_toml(values[name])}"
+            yield from toml_comment(field.description or "")
+            yield f"{name} = {toml_value(values[name])}"
     for name, inner in tables.items():
-        yield from ["", *commented((inner.__doc__ or "").splitlines()[0])]
+        yield from ["", *toml_comment((inner.__doc__ or "").splitlines()[0])]
         if isinstance(values[name], list):
             yield from _list(inner, name, values[name])
         else:
@@ -114,17 +114,18 @@ def _section(section: type[BaseModel], header: str, values: Mapping[str, Any]) -
 def _list(inner: type[BaseModel], name: str, items: list[Mapping[str, Any]]) -> Iterator[str]:
     """The keys explained once, then one table an item."""
     for key, field in inner.model_fields.items():
-        yield from commented(f"{key}: {field.description}")
+        yield from toml_comment(f"{key}: {field.description}")
     for number, item in enumerate(items):
         yield from [""] * min(number, 1)
         yield f"[[{name}]]"
-        yield from (f"{key} = {_toml(value)}" for key, value in item.items())
+        yield from (f"{key} = {toml_value(value)}" for key, value in item.items())
 
 
-def commented(text: str) -> list[str]:
+def toml_comment(text: str) -> list[str]:
+    """`text` as commented lines of TOML."""
     return textwrap.wrap(" ".join(text.split()), WRAP_AT, initial_indent="# ", subsequent_indent="# ")
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
     """TOML and JSON agree on every value the schema has, but for the one control character JSON leaves as it is."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -88,7 +88,7 @@ def products(choice: Choice, question: LayoutQuestion, calibrated: Calibrated) -
 
 
 def traffic(choice: Choice, question: LayoutQuestion, calibrated: Calibrated) -> list[Traffic]:
-    """Every collective that the layout needs."""
+    """Every collective of the layout."""
     return list(_traffic(_site(choice, question, calibrated), choice))
 
 

@@ -16,15 +16,8 @@ import numpy.typing as npt
 from tenfold.planner.cost.layout import Array, Layout, Numbers
 from tenfold.planner.search.question import LayoutQuestion
 
-
-@dataclass(frozen=True)
-class Degrees:
-    """One way to split a site, before the batch is split."""
-
-    tensor: int
-    pipeline: int
-    context: int
-    data: int
+Degrees = tuple[int, int, int, int]
+"""Tensor, pipeline, context and data degree: one way to split a site, before the batch is split."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +40,13 @@ class Grid:
 
 
 def divisors(number: int) -> list[int]:
-    """In order."""
+    """Divisors of `number`, in order."""
     small = [each for each in range(1, math.isqrt(number) + 1) if number % each == 0]
     return small + [number // each for each in reversed(small) if each * each != number]
 
 
 def degrees(question: LayoutQuestion, refused: Counter[str]) -> list[Degrees]:
-    """All that divide the shape; why others do not is counted in `refused`."""
+    """All degrees that divide the shape; reasons against the others are counted in `refused`."""
     shape, devices = question.shape, question.site_devices
     found = []
     for tensor in divisors(devices):
@@ -63,7 +56,7 @@ def degrees(question: LayoutQuestion, refused: Counter[str]) -> list[Degrees]:
                 if why:
                     refused[why] += 1
                 else:
-                    found.append(Degrees(tensor, pipeline, context, devices // tensor // pipeline // context))
+                    found.append((tensor, pipeline, context, devices // tensor // pipeline // context))
             if pipeline > shape.layers:
                 break
         if tensor > shape.heads:
@@ -72,7 +65,7 @@ def degrees(question: LayoutQuestion, refused: Counter[str]) -> list[Degrees]:
 
 
 def _misfit(question: LayoutQuestion, tensor: int, pipeline: int, context: int) -> str:
-    """What does not divide, empty if all does. Keys and values of fewer heads than tensor ranks are held twice."""
+    """The first thing that does not divide, empty if all does. Fewer heads of keys than ranks are held twice."""
     shape = question.shape
     if shape.heads % tensor or (shape.kv_heads % tensor and tensor % shape.kv_heads):
         return "tensor does not divide the heads"
@@ -86,14 +79,15 @@ def _misfit(question: LayoutQuestion, tensor: int, pipeline: int, context: int) 
 
 
 def grids(question: LayoutQuestion, refused: Counter[str]) -> Iterator[Grid]:
-    """Every layout once. Degrees that cannot share out the batch are counted in `refused`."""
+    """Grids that hold every layout once. Degrees that cannot share out the batch are counted in `refused`."""
     batch = question.sequences // question.sites
     groups: dict[tuple[int, int], list[Degrees]] = {}
     for each in degrees(question, refused):
-        if batch % each.data:
+        _, pipeline, _, data = each
+        if batch % data:
             refused["data does not divide the batch"] += 1
         else:
-            groups.setdefault((each.pipeline, each.data), []).append(each)
+            groups.setdefault((pipeline, data), []).append(each)
     for (pipeline, data), several in groups.items():
         yield _grid(question, pipeline, data, several, batch // data)
 
@@ -101,8 +95,8 @@ def grids(question: LayoutQuestion, refused: Counter[str]) -> Iterator[Grid]:
 def _grid(question: LayoutQuestion, pipeline: int, data: int, several: list[Degrees], batch: int) -> Grid:
     experts = divisors(int(question.shape.experts)) if question.experts else [1]
     bases = [
-        (each.tensor, each.context, expert, micro, batch // micro)
-        for each in several
+        (tensor, context, expert, micro, batch // micro)
+        for tensor, _, context, _ in several
         for expert in experts
         if data % expert == 0
         for micro in divisors(batch)

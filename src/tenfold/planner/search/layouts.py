@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from tenfold.core.errors import InputError
-from tenfold.planner.calibration.calibrated import MOST_MEASURED, Calibrated
+from tenfold.planner.calibration.calibrated import MOST_MEASURED, NINETY, Calibrated
 from tenfold.planner.cost.layout import Array, Layout
 from tenfold.planner.cost.memory import Memory, memory_bytes, total_bytes
 from tenfold.planner.cost.step import StepTime, step_seconds, total_seconds
@@ -25,9 +25,6 @@ from tenfold.planner.search.question import (
     model_flops,
 )
 from tenfold.planner.search.sites import synchronous_seconds
-
-NINETY = 1.645
-"""Standard deviations from the middle to the end of a 90% interval."""
 
 _NAMED = 5
 """Possibilities that a message names, at most."""
@@ -60,7 +57,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class FoundLayouts:
-    """Outcome of a search."""
+    """Outcome of a search over layouts."""
 
     best: tuple[Choice, ...]
     """The fastest first; of those that differ only in sharding, schedule and recomputation the fastest stands here."""
@@ -144,7 +141,7 @@ def alone_seconds(choice: Choice, question: LayoutQuestion, calibrated: Calibrat
 
 @dataclass(frozen=True)
 class _Table:
-    """One grid, evaluated."""
+    """One grid with its step times."""
 
     grid: Grid
     searched: int
@@ -203,7 +200,7 @@ class _Ranking:
             yield table.grid.one(int(table.bases[row]), int(table.variants[row]))
 
     def field(self, name: str) -> Array:
-        """A degree of each."""
+        """A field of each layout in the ranking."""
         values = [np.ravel(getattr(table.grid.layout, name))[table.bases] for table in self.tables]
         begins = np.cumsum([0] + [len(each) for each in values])
         return np.asarray(np.concatenate(values)[begins[self.owner] + self.row])
@@ -232,7 +229,7 @@ def _what_binds(question: LayoutQuestion, tables: Sequence[_Table]) -> str:
 
 def _batch_binds(question: LayoutQuestion, where: str) -> str:
     """Degrees there are always some, as each may be 1; but each asks for a batch that its data-parallel ranks share."""
-    ranks = sorted({each.data * question.sites for each in degrees(question, Counter())})
+    ranks = sorted({data * question.sites for *_, data in degrees(question, Counter())})
     if ranks[0] > question.sequences:
         return (
             f"a batch of {question.sequences} sequences is too small for {where}: with this shape at least "
@@ -250,5 +247,5 @@ Record = TypeVar("Record", StepTime, Memory)
 
 
 def _single(record: Record) -> Record:
-    """Every field as one float."""
+    """The record with every field as one float."""
     return type(record)(**{each.name: float(getattr(record, each.name)) for each in fields(record)})

@@ -52,7 +52,7 @@ class LayoutQuestion:
 
     @property
     def tokens(self) -> float:
-        """Of one step."""
+        """Tokens of one step."""
         return self.sequences * float(self.shape.context)
 
     @property
@@ -138,17 +138,17 @@ def device_of(question: LayoutQuestion) -> Device:
 
 
 def constants_of(question: LayoutQuestion, calibrated: Calibrated) -> Constants:
-    """Of time, for the question's framework, accelerator and kind of model."""
+    """Constants of time for the question's framework, accelerator and kind of model."""
     return calibrated.constants(question.framework, question.cluster.accelerator.name, experts=question.experts)
 
 
 def model_flops(question: LayoutQuestion) -> float:
-    """Of one step: 6 for each multiplying parameter and token, and causal attention; nothing computed again."""
+    """FLOPs of one step: 6 for each multiplying parameter and token, and causal attention; nothing computed again."""
     return float(question.shape.training_flops_per_token) * question.tokens
 
 
 def hardware_flops(question: LayoutQuestion, layout: Layout) -> float:
-    """With what recomputation adds: the attention's forward pass if selective, that of all layers if full.
+    """FLOPs with what recomputation adds: the attention's forward pass if selective, that of all layers if full.
 
     What fused attention computes again inside its backward pass is not counted, as nobody does.
     """

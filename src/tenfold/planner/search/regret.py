@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.planner.calibration.calibrated import Calibrated
+from tenfold.planner.calibration.calibrated import NINETY, Calibrated
 from tenfold.planner.cost.layout import Array
-from tenfold.planner.search.layouts import NINETY, FoundLayouts
+from tenfold.planner.search.layouts import FoundLayouts
 from tenfold.planner.search.question import LayoutQuestion
 
 TENSOR_SPREAD, MICRO_BATCH_SPREAD, OWN_SPREAD = 0.07, 0.05, 0.04
@@ -30,7 +30,7 @@ POOL, FARTHEST = 1000, 2.0
 
 @dataclass(frozen=True)
 class Regret:
-    """What errors of the forecast do to the choice of a layout."""
+    """Effect of errors of the forecast on the choice of a layout."""
 
     own_spread: float
     """Of the error that differs between layouts, in logarithms."""

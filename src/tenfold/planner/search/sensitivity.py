@@ -1,8 +1,9 @@
 """What binds a plan: each property of the machine changed alone, and the layout searched anew."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from tenfold.core.errors import InputError
 from tenfold.planner.calibration.calibrated import Calibrated
@@ -11,13 +12,16 @@ from tenfold.planner.hardware.cluster import Cluster
 from tenfold.planner.search.layouts import Choice, search_layouts
 from tenfold.planner.search.question import LayoutQuestion
 
+LeverKind = Literal["compute", "memory", "memory bandwidth", "network", "batch"]
+"""What a lever relaxes."""
+_Change = Callable[[LayoutQuestion, float], LayoutQuestion]
 _STEP = 1.2
 """What most properties are multiplied with, and divided by."""
 
 
 @dataclass(frozen=True)
 class LeverEffect:
-    """What one change does to the time that a given number of tokens takes."""
+    """Effect of one change on the time that a given number of tokens takes."""
 
     what: str
     change: str
@@ -34,6 +38,7 @@ class MachineLever:
     """A property, made better and worse."""
 
     what: str
+    kind: LeverKind
     better: LeverEffect
     worse: LeverEffect
 
@@ -43,9 +48,6 @@ class MachineLever:
         return self.worse.days - self.better.days
 
 
-QuestionChange = Callable[[LayoutQuestion, float], LayoutQuestion]
-
-
 def sensitivity(question: LayoutQuestion, calibrated: Calibrated) -> list[MachineLever]:
     """Each lever of the machine and of the batch, those that gain most first.
 
@@ -53,7 +55,15 @@ def sensitivity(question: LayoutQuestion, calibrated: Calibrated) -> list[Machin
     question itself has no answer.
     """
     base = search_layouts(question, calibrated, top=1).best[0]
-    levers = [_lever(what, change, factor, question, base, calibrated) for what, change, factor in _levers(question)]
+    levers = [
+        MachineLever(
+            knob.what,
+            knob.kind,
+            better=_effect(knob, knob.factor, question, base, calibrated),
+            worse=_effect(knob, 1 / knob.factor, question, base, calibrated),
+        )
+        for knob in _knobs(question)
+    ]
     return sorted(levers, key=lambda lever: lever.better.days)
 
 
@@ -64,24 +74,22 @@ def effect_line(effect: LeverEffect) -> str:
     return f"{effect.change} {effect.what} = {effect.days:+.1%} days"
 
 
-def _lever(
-    what: str, change: QuestionChange, factor: float, question: LayoutQuestion, base: Choice, calibrated: Calibrated
-) -> MachineLever:
-    return MachineLever(
-        what,
-        better=_effect(what, change, factor, question, base, calibrated),
-        worse=_effect(what, change, 1 / factor, question, base, calibrated),
-    )
+@dataclass(frozen=True)
+class _Knob:
+    """A property that can be changed, and the factor that makes it better."""
+
+    what: str
+    kind: LeverKind
+    change: _Change
+    factor: float = _STEP
 
 
-def _effect(
-    what: str, change: QuestionChange, factor: float, question: LayoutQuestion, base: Choice, calibrated: Calibrated
-) -> LeverEffect:
+def _effect(knob: _Knob, factor: float, question: LayoutQuestion, base: Choice, calibrated: Calibrated) -> LeverEffect:
     try:
-        best = search_layouts(change(question, factor), calibrated, top=1).best[0]
+        best = search_layouts(knob.change(question, factor), calibrated, top=1).best[0]
     except InputError:
-        return LeverEffect(what, _said(factor), factor, math.inf, None)
-    return LeverEffect(what, _said(factor), factor, base.tokens_per_second / best.tokens_per_second - 1, best)
+        return LeverEffect(knob.what, _said(factor), factor, math.inf, None)
+    return LeverEffect(knob.what, _said(factor), factor, base.tokens_per_second / best.tokens_per_second - 1, best)
 
 
 def _said(factor: float) -> str:
@@ -90,37 +98,29 @@ def _said(factor: float) -> str:
     return f"{factor - 1:+.0%}"
 
 
-def _levers(question: LayoutQuestion) -> list[tuple[str, QuestionChange, float]]:
-    """Name, change, and the factor that makes it better. Only what the machine has."""
-    cluster = question.cluster
-    levers: list[tuple[str, QuestionChange, float]] = [
-        ("FLOP/s", _chip(_flops), _STEP),
-        ("memory", _chip(_memory), _STEP),
-        ("memory bandwidth", _chip(_memory_bandwidth), _STEP),
-    ]
+def _knobs(question: LayoutQuestion) -> Iterator[_Knob]:
+    """Only what the machine has."""
+    cluster, tiers = question.cluster, len(question.cluster.tiers)
+    yield _Knob("FLOP/s", "compute", _chip(_flops))
+    yield _Knob("memory", "memory", _chip(_memory))
+    yield _Knob("memory bandwidth", "memory bandwidth", _chip(_memory_bandwidth))
     if cluster.devices > 1:
-        levers += [
-            ("link bandwidth", _cluster(lambda cluster, factor: _bandwidth(cluster, factor, 0, 1)), _STEP),
-            ("latency of collectives", _cluster(_latency), 0.5),
-        ]
-    if len(cluster.tiers) > 1:
-        end = len(cluster.tiers)
-        levers.append(
-            ("network bandwidth", _cluster(lambda cluster, factor: _bandwidth(cluster, factor, 1, end)), _STEP)
-        )
-    if len(cluster.tiers) > 2:
-        levers.append(("bandwidth of the outermost tier", _cluster(_outermost), _STEP))
+        yield _Knob("link bandwidth", "network", _bandwidth(0, 1))
+        yield _Knob("latency of collectives", "network", _cluster(_latency), 0.5)
+    if tiers > 1:
+        yield _Knob("network bandwidth", "network", _bandwidth(1, tiers))
+    if tiers > 2:
+        yield _Knob("bandwidth of the outermost tier", "network", _bandwidth(tiers - 1, tiers))
     if cluster.wide is not None and question.sites > 1:
-        levers.append(("bandwidth between sites", _cluster(_wide), _STEP))
-    levers.append(("global batch, each token worth the same", _batch, 2.0))
-    return levers
+        yield _Knob("bandwidth between sites", "network", _cluster(_wide))
+    yield _Knob("global batch, each token worth the same", "batch", _batch, 2.0)
 
 
-def _chip(change: Callable[[Accelerator, float], Accelerator]) -> QuestionChange:
+def _chip(change: Callable[[Accelerator, float], Accelerator]) -> _Change:
     return _cluster(lambda cluster, factor: replace(cluster, accelerator=change(cluster.accelerator, factor)))
 
 
-def _cluster(change: Callable[[Cluster, float], Cluster]) -> QuestionChange:
+def _cluster(change: Callable[[Cluster, float], Cluster]) -> _Change:
     return lambda question, factor: replace(question, cluster=change(question.cluster, factor))
 
 
@@ -136,16 +136,17 @@ def _memory_bandwidth(chip: Accelerator, factor: float) -> Accelerator:
     return replace(chip, memory_bandwidth=chip.memory_bandwidth * factor)
 
 
-def _bandwidth(cluster: Cluster, factor: float, begin: int, end: int) -> Cluster:
-    tiers = tuple(
-        replace(tier, bandwidth=tier.bandwidth * factor) if begin <= number < end else tier
-        for number, tier in enumerate(cluster.tiers)
-    )
-    return replace(cluster, tiers=tiers)
+def _bandwidth(begin: int, end: int) -> _Change:
+    """Change of the bandwidth of the tiers from `begin` up to `end`."""
 
+    def change(cluster: Cluster, factor: float) -> Cluster:
+        tiers = tuple(
+            replace(tier, bandwidth=tier.bandwidth * factor) if begin <= number < end else tier
+            for number, tier in enumerate(cluster.tiers)
+        )
+        return replace(cluster, tiers=tiers)
 
-def _outermost(cluster: Cluster, factor: float) -> Cluster:
-    return _bandwidth(cluster, factor, len(cluster.tiers) - 1, len(cluster.tiers))
+    return _cluster(change)
 
 
 def _latency(cluster: Cluster, factor: float) -> Cluster:

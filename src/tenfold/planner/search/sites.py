@@ -17,7 +17,7 @@ from tenfold.planner.search.question import LayoutQuestion, constants_of
 
 INNER_STEPS = (1, 2, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
 BITS = (32, 16, 8, 4)
-"""Of one element of a movement. At 4 Streaming DiLoCo found no loss of quality (arXiv 2501.18512)."""
+"""Of one element of a pseudo-gradient. At 4 Streaming DiLoCo found no loss of quality (arXiv 2501.18512)."""
 MOST_OVERLAP = 5
 """Inner steps that an exchange may take where it is chosen: later merges cost quality (arXiv 2501.18512)."""
 FRAGMENT_LAYERS = 3
@@ -60,7 +60,7 @@ class Joined:
 
     @property
     def seconds(self) -> float:
-        """Of one inner step, waiting included."""
+        """Seconds of one inner step, waiting included."""
         return self.inner_seconds + self.exposed
 
     @property
@@ -70,7 +70,7 @@ class Joined:
 
 
 def synchronous_seconds(question: LayoutQuestion, constants: Constants) -> float:
-    """What one step waits for gradients summed over the sites at every step (plain data parallelism); 0 with one site.
+    """Waiting of one step for gradients summed over the sites (plain data parallelism), in seconds; 0 with one site.
 
     As much of it is hidden as of any reduction of gradients.
     """
@@ -82,7 +82,7 @@ def synchronous_seconds(question: LayoutQuestion, constants: Constants) -> float
 
 
 def join_sites(question: LayoutQuestion, inner_seconds: float, calibrated: Calibrated, exchange: Exchange) -> Joined:
-    """What an exchange costs when a site alone needs `inner_seconds` for its part of a step.
+    """Cost of an exchange when a site alone needs `inner_seconds` for its part of a step.
 
     `Choice.seconds` of a cluster of several sites includes the waiting of plain data parallelism; `alone` takes it out.
     Raises InputError for one site, or for an exchange that cannot be.
@@ -145,7 +145,7 @@ def wide_bandwidth(question: LayoutQuestion, constants: Constants) -> float:
 
 
 def _under_way(question: LayoutQuestion, moved: float, constants: Constants) -> float:
-    """There and back again."""
+    """Seconds there and back again."""
     return moved / wide_bandwidth(question, constants) + 2 * _wide(question).latency
 
 
