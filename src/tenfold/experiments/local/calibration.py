@@ -44,7 +44,7 @@ OTHERS_COST = 0.5
 BUSY = 0.1
 USUAL = 1.04
 """The median step of a machine left alone over the best of a few: found with the tuning configurations."""
-LOADED = ("tenfold.train.loop", "tenfold.evaluate.holdouts", "tenfold.learners.run", "tenfold.experiments.curves")
+LOADED = ("tenfold.train.loop", "tenfold.evaluate.holdouts", "tenfold.learners.run", "tenfold.experiments.register")
 """What a training process has imported before it builds a model; it brings along all else that such a process needs."""
 RESIDENT = (
     f"import {', '.join(LOADED)}; from tenfold.machine.identity import resident_bytes; "
