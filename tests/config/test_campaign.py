@@ -31,7 +31,7 @@ MISTAKES = [
         "campaign.toml: model: width 33 is not a multiple of head_dim 16; set heads or change one",
     ),
     ("nonsense", "--set 'nonsense': write it as section.key=value"),
-    ("train.optimizer.kind=sgd", "--set: train.optimizer.kind = 'sgd': input should be 'adamw' or 'muon'"),
+    ("train.parallel=tp", "--set: train.parallel = 'tp': input should be 'ddp' or 'fsdp'"),
     (
         "data.sources=[]",
         "--set: data.sources = []: list should have at least 1 item after validation, not 0",

@@ -9,6 +9,7 @@ from tenfold.model import Transformer, count_parameters, initialise, training_fl
 from tenfold.model.attention import causal_attention
 from tenfold.model.loss import CHUNK_LOGITS, linear_cross_entropy, linear_token_nats
 from tenfold.train.optimizers import build_optimizers
+from tests.train.small import OPTIMIZERS
 
 KINDS = [{"qk_norm": qk_norm, "mlp": mlp} for qk_norm in (True, False) for mlp in ("swiglu", "gelu")]
 
@@ -72,7 +73,7 @@ def test_blocks_add_nothing_at_the_start(kind: dict[str, object]) -> None:
         assert model.logits(tokens).abs().max() == 0
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_learns_with_all_its_weights(kind: dict[str, object], optimizer: str) -> None:
     model = make_model(**kind)
@@ -84,7 +85,7 @@ def test_every_kind_learns_with_all_its_weights(kind: dict[str, object], optimiz
         loss = model(tokens).loss
         losses.append(float(loss.detach()))
         loss.backward()
-        optimizers.step(1.0)
+        optimizers.step(1.0, torch.tensor(True))
         optimizers.zero_grad()
     assert losses[-1] < 0.9 * losses[0]
     assert not [name for name, parameter in model.named_parameters() if torch.equal(parameter, started[name])]

@@ -9,10 +9,10 @@ from tenfold.scaling.isoflop import ISOFLOP
 from tenfold.scaling.laws import DATA_CONSTRAINED, FRONTIER, HOFFMANN, LAWS, TIED
 from tenfold.scaling.solve import HUBER_DELTA, huber
 from tenfold.scaling.table import Points, RunTable
-from tenfold.scaling.terms import COMPUTE
+from tenfold.scaling.terms import COMPUTE, TermLaw
 from tests.scaling.runs import KNOWN, grid, loss_by_known_law, made, published
 
-TERM_LAWS = [COMPUTE, TIED, HOFFMANN, FRONTIER, DATA_CONSTRAINED]
+TERM_LAWS = [law for law in LAWS if isinstance(law, TermLaw)]
 PUBLISHED_DATABLATIONS = np.array([[0.6254804, 6.255414, 7.3049974, 0.3526596, np.log(15.387756), np.log(5.309743)]])
 
 

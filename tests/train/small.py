@@ -1,20 +1,22 @@
 """A tiny model in a state that steps can be tried on, without a campaign."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tenfold.config import Model, Train
+from tenfold.config import Model, Optimizer, Train
 from tenfold.model import Transformer, initialise
 from tenfold.train.batches import Batch, fetch_batch
 from tenfold.train.optimizers import build_optimizers
 from tenfold.train.ranks import Ranks
 from tenfold.train.step import RunState
 
+OPTIMIZERS: tuple[str, ...] = get_args(Optimizer.model_fields["kind"].annotation)
+"""Every kind of optimizer that a campaign may name."""
 VOCABULARY, CONTEXT, STEPS = 61, 16, 20
 ALONE = Ranks(0, 1, torch.device("cpu"))
 SHAPE = Model(depth=2, width=32, head_dim=16, context=CONTEXT, base_width=32, base_depth=2)
@@ -30,7 +32,7 @@ class Tokens:
         return np.stack(rows)
 
 
-def new_state(kind: Literal["adamw", "muon"] = "adamw", *, seed: int = 0, ranks: Ranks = ALONE, **optimizer: object):
+def new_state(kind: str = "adamw", *, seed: int = 0, ranks: Ranks = ALONE, **optimizer: object):
     """A state after no step; `optimizer`: keys of [train.optimizer]."""
     train = Train.model_validate({"optimizer": {"kind": kind, **optimizer}})
     model = Transformer(SHAPE, VOCABULARY, torch.float32)

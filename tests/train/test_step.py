@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from tenfold.config import Optimizer
 from tenfold.train.observe import Observer, Observers
 from tenfold.train.step import accumulate_gradients, clip_gradients, execute, train_step
-from tests.train.small import STEPS, batch_of, gradients_of, new_state, same_bits, tensors_of
+from tests.train.small import OPTIMIZERS, STEPS, batch_of, gradients_of, new_state, same_bits, tensors_of
 
 ROOT = Path(__file__).parents[2]
-KINDS = pytest.mark.parametrize("kind", ["adamw", "muon"])
+KINDS = pytest.mark.parametrize("kind", OPTIMIZERS)
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 4])

@@ -71,9 +71,7 @@ def syncer(
 
 
 def chaos(
-    kind: Annotated[
-        str, typer.Argument(help="kill, stop, hang, slow, partition, delay, loss, bandwidth, corrupt, nan, disk-full.")
-    ],
+    kind: Annotated[str, typer.Argument(help="What to do to it, such as kill, stop or slow: `kind` of chaos.faults.")],
     campaign: CampaignDirectory = HERE,
     target: Annotated[str, typer.Option(help="learner-0, learner-1, …, syncer, or syncer-1, ….")] = "learner-0",
     seconds: Annotated[float, typer.Option(help="How long it lasts, of the kinds that last.")] = 5.0,

@@ -12,6 +12,8 @@ FaultKind = Literal[
 ]
 LEARNERS_ONLY: frozenset[FaultKind] = frozenset({"hang", "nan"})  # by a signal that only learners listen to
 LASTING: frozenset[FaultKind] = frozenset({"stop", "slow", "partition", "delay", "loss", "bandwidth", "disk-full"})
+LINK_FAULTS: frozenset[FaultKind] = frozenset({"partition", "delay", "loss", "bandwidth", "corrupt"})
+"""Done to a learner's connection by a proxy, not to a process."""
 AMOUNTS: dict[FaultKind, float] = {"slow": 5.0, "delay": 0.2, "loss": 0.05, "bandwidth": 1e6, "corrupt": 1.0}
 """How strong a fault is unless said: times slower, seconds one way, share of chunks, bytes a second, chunks."""
 

@@ -1,6 +1,6 @@
 """From the report's data to one HTML file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,26 @@ COMPRESSORS = ("gzip", "zstd", "xz")
 
 
 @dataclass(frozen=True)
+class ReportSection:
+    """A part of the report, shown when `view` finds its data in report.json; its template knows the view by `name`."""
+
+    name: str
+    view: Callable[[Mapping[str, Any]], object | None]
+    template: str
+    heading: str = ""
+    """Of a template that other pages show too; others write their own."""
+
+
+SECTIONS = (
+    ReportSection("forecast", forecast_page, "forecast.html.jinja"),
+    ReportSection("changes", changes_page, "changes.html.jinja"),
+    ReportSection("plan", plan_section, "plan_section.html.jinja", "Plan"),
+    ReportSection("learners", learners_page, "learners.html.jinja"),
+)
+"""In the order of the page, between the scores and the curves."""
+
+
+@dataclass(frozen=True)
 class FunnelRow:
     """Documents and bytes that went one way; `share` of the documents in percent. No bytes where none are known."""
 
@@ -28,6 +48,7 @@ class FunnelRow:
 
 def render(report: Mapping[str, Any]) -> str:
     """report.html: self-contained, opens offline."""
+    views = {section.name: section.view(report) for section in SECTIONS}
     page = template_environment().get_template("report.html.jinja")
     return page.render(
         report=report,
@@ -35,10 +56,8 @@ def render(report: Mapping[str, Any]) -> str:
         charts=_charts(report),
         funnel=_funnel(report["data"]["funnel"]),
         config=_flat(report["config"]),
-        forecast=forecast_page(report),
-        changes=changes_page(report),
-        learners=learners_page(report),
-        plan=plan_section(report),
+        sections=[section for section in SECTIONS if views[section.name]],
+        **views,
         trained_by=trained_by(report),
     )
 

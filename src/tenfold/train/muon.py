@@ -68,7 +68,8 @@ class Muon(torch.optim.Muon):
         for parameter, update in zip(alike, updates, strict=True):
             decay = 1 - group["lr"] * group["weight_decay"]
             moved = parameter.mul_(decay) if self.found_inf is None else parameter.mul(decay)
-            self._keep(parameter, moved.add_(_cut_like(parameter, update.to(parameter.dtype)), alpha=-rate))
+            moved = moved.add_(_cut_like(parameter, update.to(parameter.dtype)), alpha=-rate)
+            write_if_finite(parameter, moved, self.found_inf)
 
     def _direction(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         """Nesterov momentum of one gradient, the whole matrix on every rank."""
@@ -78,15 +79,19 @@ class Muon(torch.optim.Muon):
             state["momentum_buffer"] = torch.zeros_like(grad)
         kept, share = state["momentum_buffer"], 1 - group["momentum"]
         momentum = kept.lerp_(grad, share) if self.found_inf is None else kept.lerp(grad, share)
-        self._keep(kept, momentum)
+        write_if_finite(kept, momentum, self.found_inf)
         direction: Tensor = grad.lerp(momentum, group["momentum"])
         return direction.full_tensor() if isinstance(direction, DTensor) else direction
 
-    def _keep(self, target: Tensor, value: Tensor) -> None:
-        """Write `value`, which is another tensor where it is not known yet whether the step counts, if it does."""
-        if self.found_inf is not None:
-            here = _local(target)
-            torch.where(self.found_inf > 0, here, _local(value), out=here)
+
+def write_if_finite(target: Tensor, value: Tensor, found_inf: Tensor | None) -> None:
+    """Write `value` into `target`, unless `found_inf` (0-dim, on the device) is set and not 0. Both may be sharded."""
+    if found_inf is None:
+        if value is not target:
+            target.copy_(value)
+        return
+    here = _local(target)
+    torch.where(found_inf > 0, here, _local(value), out=here)
 
 
 def _local(tensor: Tensor) -> Tensor:

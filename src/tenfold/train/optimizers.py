@@ -1,7 +1,8 @@
 """How weights move: AdamW and Muon with a state that is plain named tensors, and the learning rate over the run."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -71,23 +72,26 @@ class Optimizers:
 
 
 def build_optimizers(model: Transformer, config: Optimizer) -> Optimizers:
-    """AdamW on everything, or Muon on the hidden matrices and AdamW on the rest."""
+    """The optimizers that `config.kind` names. Each role of a parameter belongs to one of them."""
     parameters = dict(model.named_parameters())
-    use_muon = config.kind == "muon"
-    matrices = [p for name, p in parameters.items() if use_muon and role_of(name) is Role.HIDDEN]
-    each: list[torch.optim.Optimizer] = [_adamw(model, parameters, config, without_hidden=use_muon)]
-    if matrices:
-        each.append(_muon(matrices, config, model.compute_dtype))
+    each: list[torch.optim.Optimizer]
+    match config.kind:
+        case "adamw":
+            each = [_adamw(_groups(model, config, tuple(Role)), config)]
+        case "muon":
+            others = tuple(role for role in Role if role is not Role.HIDDEN)
+            each = [_adamw(_groups(model, config, others), config), _muon(model, config)]
+        case _:
+            assert_never(config.kind)
     return Optimizers(parameters, each)
 
 
-def _adamw(
-    model: Transformer, parameters: dict[str, nn.Parameter], config: Optimizer, *, without_hidden: bool
-) -> torch.optim.AdamW:
+def _groups(model: Transformer, config: Optimizer, roles: Sequence[Role]) -> list[dict[str, Any]]:
+    """The parameters of each role, with AdamW's settings as the parametrisation scales them."""
     groups = []
-    for role in Role:
-        members = [parameter for name, parameter in parameters.items() if role_of(name) is role]
-        if not members or (without_hidden and role is Role.HIDDEN):
+    for role in roles:
+        members = _members(model, role)
+        if not members:
             continue
         factors = adamw_multipliers(model.config, role)
         groups.append(
@@ -98,13 +102,21 @@ def _adamw(
                 "eps": config.epsilon * factors.epsilon,
             }
         )
+    return groups
+
+
+def _members(model: Transformer, role: Role) -> list[nn.Parameter]:
+    return [parameter for name, parameter in model.named_parameters() if role_of(name) is role]
+
+
+def _adamw(groups: list[dict[str, Any]], config: Optimizer) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, betas=(config.beta1, config.beta2), fused=True)
 
 
-def _muon(matrices: list[nn.Parameter], config: Optimizer, compute_dtype: torch.dtype) -> Muon:
+def _muon(model: Transformer, config: Optimizer) -> Muon:
     return Muon(
-        matrices,
-        compute_dtype,
+        _members(model, Role.HIDDEN),
+        model.compute_dtype,
         lr=config.muon_learning_rate,
         weight_decay=config.weight_decay,
         momentum=config.momentum,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from tenfold.config import Campaign, Fault
+from tenfold.config.chaos import LINK_FAULTS
 from tenfold.core.console import RunConsole
 from tenfold.core.errors import Interrupted, TenfoldError
 from tenfold.core.folder import CampaignFiles
@@ -37,7 +38,6 @@ REJOIN_S = 0.5  # a sealed learner whose process lives and does not join again w
 CRASH_WINDOW_S = 60.0
 GRACE_S = 15.0
 CHAOS_HORIZON_S = 7 * 24 * 3600.0
-LINK_FAULTS = frozenset({"partition", "delay", "loss", "bandwidth", "corrupt"})
 
 
 @dataclass(frozen=True)
