@@ -19,7 +19,7 @@ from tenfold.evaluate import (
     scoring_code_version,
 )
 from tenfold.evaluate.holdouts import HoldoutScorer, HoldoutScores, holdout_scorer, score
-from tenfold.experiments.curves import open_watcher
+from tenfold.experiments.register import open_watcher
 from tenfold.learners.launch.run import train_with_learners
 from tenfold.model import Transformer, save_huggingface
 from tenfold.train.console import ConsoleLines, Throughput

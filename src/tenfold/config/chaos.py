@@ -17,6 +17,8 @@ LINK_FAULTS: frozenset[FaultKind] = frozenset({"partition", "delay", "loss", "ba
 AMOUNTS: dict[FaultKind, float] = {"slow": 5.0, "delay": 0.2, "loss": 0.05, "bandwidth": 1e6, "corrupt": 1.0}
 """How strong a fault is unless said: times slower, seconds one way, share of chunks, bytes a second, chunks."""
 
+SYNCER = "syncer"
+"""Name of the syncer's first process; further shards are syncer-1, …"""
 TARGET = re.compile(r"learner-\d+|syncer(-[1-9]\d*)?|any")
 
 
