@@ -126,7 +126,7 @@ def await_file(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 def rates(log: RunLog) -> dict[str, Any]:
     """Tokens per second of both while both contribute, and what they sent."""
-    names = {life.number: life.name for life in log.lives()}
+    names = {life.number: life.name for life in log.incarnations()}
     arrivals = {name: [(at, tokens) for at, life, tokens in log.arrivals() if names[life] == name] for name in NAMES}
     begin = max(found[0][0] for found in arrivals.values())
     end = min(found[-1][0] for found in arrivals.values())

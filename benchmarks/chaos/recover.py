@@ -158,7 +158,7 @@ def are_healed(campaign: Path) -> bool:
 
 def learner_rates(log: RunLog, fault: float | None, window: float) -> dict[str, dict[str, float | None]]:
     """Tokens per second of each learner before the fault and while it lasts."""
-    names = {life.number: life.name for life in log.lives()}
+    names = {life.number: life.name for life in log.incarnations()}
     found: dict[str, dict[str, float | None]] = {}
     for name in sorted(set(names.values())):
         mine = [(at, tokens) for at, life, tokens in log.arrivals() if names[life] == name]

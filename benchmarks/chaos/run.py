@@ -222,7 +222,7 @@ def judge(calm: tuple[Path, Path], stormy: Path, learners: int) -> Outcome:
     with RunLog.opened(stormy / "learners") as log:
         total = log.total_samples()
         counted = sorted(s for _, first, _, done in log.committed() for s in range(first, first + done))
-        lives = log.lives()
+        lives = log.incarnations()
     down = downtimes(events, lives, end)
     step = (end - begin) * learners / max(1, sum(life.steps or 0 for life in lives))
     missing = len(set(range(total)) - set(counted))

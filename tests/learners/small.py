@@ -78,4 +78,4 @@ def merges(campaign: Path) -> int:
 def lives(campaign: Path) -> list[str]:
     """Names of the learners' lives, sorted."""
     with RunLog.opened(campaign / "learners") as log:
-        return sorted(life.name for life in log.lives())
+        return sorted(life.name for life in log.incarnations())

@@ -55,15 +55,6 @@ def test_a_payload_of_any_kind_reads_back_as_it_was_written(payload: EventPayloa
     assert Event(None, 1.0, str(payload.kind), "something happened", row).payload == payload
 
 
-def test_a_kind_or_key_that_is_none_cannot_be_written(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.sqlite")
-    with pytest.raises(ValueError, match="'resumd' is not a valid EventKind"):
-        ledger.event("resumd", "x", step=1)
-    with pytest.raises(TypeError):
-        ledger.event(EventKind.RESUMED, "x", stp=1)
-    assert ledger.events() == []
-
-
 def test_a_row_that_lacks_a_key_or_has_one_too_many_reads_as_far_as_it_goes(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
     with ledger._write() as db:

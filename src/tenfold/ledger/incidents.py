@@ -107,7 +107,7 @@ class ObserverFailed(IncidentPayload):
 
     kind = IncidentKind.OBSERVER_FAILED
     severity = Severity.WARNING
-    observer: str | None = None
+    observer: str
 
     @property
     def cause(self) -> str:

@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.core.errors import TenfoldError
-from tenfold.ledger.events import PAYLOADS, Event, EventKind, EventPayload
-from tenfold.ledger.incidents import (
-    INCIDENT_PAYLOADS,
-    Evidence,
-    Incident,
-    IncidentKind,
-    IncidentPayload,
-    IncidentState,
-    Severity,
-)
+from tenfold.ledger.events import Event, EventPayload
+from tenfold.ledger.incidents import Evidence, Incident, IncidentPayload, IncidentState, Severity
 from tenfold.ledger.metrics import metric_of
 from tenfold.ledger.records import Prediction, Run, TriedChange
 from tenfold.ledger.schema import VERSION, explained, migrate, migrated_copy, refuse_strangers, version_of
@@ -121,13 +113,12 @@ class Ledger:
 
     # Events and incidents
 
-    def event(self, what: EventPayload | str, message: str, *, run_id: int | None = None, **data: Any) -> None:
-        """Note that something happened. Raises ValueError for a kind that is none, TypeError for keys it has not."""
-        payload = what if isinstance(what, EventPayload) else PAYLOADS[EventKind(what)](**data)
+    def event(self, what: EventPayload, message: str, *, run_id: int | None = None) -> None:
+        """Note that something happened: `what` for programs, `message` for people."""
         with self._write() as db:
             db.execute(
                 "INSERT INTO events (run_id, at, kind, message, data) VALUES (?, ?, ?, ?, ?)",
-                (run_id, time.time(), payload.kind, message, _json(payload.to_dict())),
+                (run_id, time.time(), what.kind, message, _json(what.to_dict())),
             )
 
     def events(self, run_id: int | None = None) -> list[Event]:
@@ -137,20 +128,12 @@ class Ledger:
         return [Event(r, at, kind, message, json.loads(data), i) for r, at, kind, message, data, i in rows]
 
     def open_incident(
-        self,
-        what: IncidentPayload | str,
-        message: str,
-        *,
-        run_id: int | None = None,
-        evidence: Sequence[Evidence] = (),
-        **data: Any,
+        self, what: IncidentPayload, message: str, *, run_id: int | None = None, evidence: Sequence[Evidence] = ()
     ) -> int:
         """Record that something looks wrong and wants an explanation. Returns the incident's id.
 
         Where an incident of this run and cause is open already, that one is updated instead.
         """
-        if isinstance(what, str):
-            what = INCIDENT_PAYLOADS[IncidentKind(what)](**data)
         now = time.time()
         with self._write() as db:
             found = db.execute(

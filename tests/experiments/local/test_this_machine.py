@@ -77,7 +77,7 @@ def test_doctor_says_where_it_cannot_write(tmp_path: Path) -> None:
     done = doctor(["doctor", str(tmp_path), "--write", str(tmp_path / "gone" / "cluster.toml")], tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"error: {tmp_path}/gone/cluster.toml: cannot be written (No such file or directory); name another file"
+        f"error: {tmp_path}/gone/cluster.toml: cannot be written (No such file or directory); make its folder first"
     ]
 
 

@@ -61,8 +61,8 @@ def test_a_run_of_two_learners_is_a_trained_campaign_and_replays_to_the_same_bit
     assert result["steps"] == 40
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
     with RunLog.opened(campaign / "learners") as log:
-        assert {life.name for life in log.lives()} == {"learner-0", "learner-1"}
-        assert all(life.state == "finished" for life in log.lives())
+        assert {life.name for life in log.incarnations()} == {"learner-0", "learner-1"}
+        assert all(life.state == "finished" for life in log.incarnations())
         assert all(log.newest_version(fragment) > 1 for fragment in range(3))
     replayed = run_replay(campaign, ())
     assert replayed["same"]
@@ -165,7 +165,7 @@ def test_an_interrupted_run_goes_on_with_fewer_learners_but_not_with_another_rec
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
     assert result["seconds"] > seconds > 1
     with RunLog.opened(campaign / "learners") as log:
-        assert {life.name for life in log.lives() if life.state == "finished"} == {"learner-0"}
+        assert {life.name for life in log.incarnations() if life.state == "finished"} == {"learner-0"}
     with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
         steps = [step for step, _ in ledger.metric(ledger.runs()[-1].id, "train/loss")]
         assert [run.status for run in ledger.runs()] == ["interrupted", "done"]

@@ -72,7 +72,7 @@ def losses(campaign: Path) -> list[float]:
 
 def lives(campaign: Path) -> list[Incarnation]:
     with RunLog.opened(campaign / "learners") as log:
-        return log.lives()
+        return log.incarnations()
 
 
 @pytest.mark.parametrize("parallel", ["fsdp", "ddp"])

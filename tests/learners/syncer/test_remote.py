@@ -429,7 +429,7 @@ def test_whatever_happens_every_sample_counts_once(tmp_path: Path, seed: int) ->
     with RunLog.opened(syncer.folder) as log:
         counted = sorted(n for _, first, _, done in log.committed() for n in range(first, first + done))
         accepted = [each.what for each in log.contributions()]
-        incarnations = log.lives()
+        incarnations = log.incarnations()
     syncer.close()
     assert counted == list(range(1024))
     for each in incarnations:
@@ -505,7 +505,7 @@ def test_shard_and_coordinator_killed_while_learners_train(tmp_path: Path) -> No
     died = [event.data["learner"] for event in events if event.kind == "died"]
     assert sorted(died) == ["learner-1", "syncer", "syncer-1"]
     with RunLog.opened(campaign / "learners") as log:
-        (killed,) = {incarnation.name for incarnation in log.lives() if incarnation.state == "evicted"}
+        (killed,) = {incarnation.name for incarnation in log.incarnations() if incarnation.state == "evicted"}
         assert killed == "learner-1"
         assert all(log.newest_version(fragment) > 10 for fragment in range(3))
     assert not list((campaign / "learners" / "shard-0").glob("fragment-1"))

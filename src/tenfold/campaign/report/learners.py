@@ -75,7 +75,7 @@ def learners_record(campaign: Campaign, plan: RunPlan, folder: Path, events: Seq
 
 def _read(log: RunLog) -> _Facts:
     return _Facts(
-        lives=log.lives(),
+        lives=log.incarnations(),
         participation=sorted((at, merged, alive) for _, _, merged, alive, at in log.participation()),
         arrivals=log.arrivals(),
         sent=log.sent(),

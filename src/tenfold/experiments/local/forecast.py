@@ -10,6 +10,7 @@ import torch
 
 from tenfold.config import Model, Train
 from tenfold.core.errors import InputError
+from tenfold.core.text import byte_size, span
 from tenfold.experiments.local.calibration import MachineCalibration
 from tenfold.experiments.local.memory import LocalMemory, memory_of
 from tenfold.experiments.local.operations import Place
@@ -84,7 +85,7 @@ class LocalForecast:
     def _time_lines(self) -> Iterator[str]:
         low, high = self.interval
         yield (
-            f"step: {_seconds(self.seconds)} (90%: {_seconds(low)} to {_seconds(high)}), "
+            f"step: {span(self.seconds)} (90%: {span(low)} to {span(high)}), "
             f"{self.tokens_per_second:,.0f} tokens/s, {self.operations:,} operations"
         )
         yield f"  {'phase':<9} {'part':<11} {'seconds':>9} {'share':>6}  products  elementwise  starting"
@@ -101,10 +102,11 @@ class LocalForecast:
     def _memory_lines(self) -> Iterator[str]:
         low, high = self.memory_interval
         has = psutil.virtual_memory().total
-        yield f"memory at the peak: {_mib(self.memory.total)} (90%: {_mib(low)} to {_mib(high)}) of {_mib(has)} here"
+        interval = f"90%: {byte_size(low)} to {byte_size(high)}"
+        yield f"memory at the peak: {byte_size(self.memory.total)} ({interval}) of {byte_size(has)} here"
         for part, size in self.memory.parts().items():
             if size:
-                yield f"  {part:<11} {_mib(size):>11}"
+                yield f"  {part:<11} {byte_size(size):>11}"
         if high > has:
             yield "  it may not fit: set train.micro_batch lower, or train a smaller model"
 
@@ -154,11 +156,3 @@ def _shares(trace: StepTrace, calibration: MachineCalibration) -> tuple[TimeShar
 def _interval(middle: float, spread: float, level: float) -> tuple[float, float]:
     reach = exp(NormalDist().inv_cdf((1 + level) / 2) * spread)
     return middle / reach, middle * reach
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
-
-
-def _mib(value: float) -> str:
-    return f"{value / 2**20:,.0f} MiB"

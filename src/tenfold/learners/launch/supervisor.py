@@ -16,8 +16,8 @@ from tenfold.core.errors import Interrupted, TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.core.fork_server import ForkServer
 from tenfold.core.processes import Child, Children, CrashLoop, Ended
+from tenfold.core.progress import Rate
 from tenfold.core.signals import StopRequest, stop_on_signal
-from tenfold.core.text import duration
 from tenfold.learners.faults.inject import ENVIRONMENT as CHAOS_VARIABLE
 from tenfold.learners.faults.inject import FaultContext, Injection
 from tenfold.learners.faults.proxy import FaultyProxy
@@ -122,8 +122,8 @@ class _Line:
     """When the last console line was, and where the run stood."""
 
     next_step: int
-    at: float = 0.0
-    samples: int = 0
+    rate: Rate | None = None
+    """Of samples, since that line."""
 
 
 @dataclass
@@ -433,23 +433,22 @@ class Supervisor:
 
     def _show(self) -> None:
         run, line, status = self._run, self._line, self.status
-        samples, now = int(status["samples"]), time.monotonic()
+        samples = int(status["samples"])
         step, total = samples // run.sequences, run.steps * run.sequences
         self._console.advance(step, run.steps)
-        if samples and not line.at:
-            line.at, line.samples = now, samples
-        if step < line.next_step or status["loss"] is None:
+        if samples and line.rate is None:
+            line.rate = Rate(samples)
+        if step < line.next_step or status["loss"] is None or line.rate is None:
             return
-        rate = (samples - line.samples) * run.tokens_per_sample / (now - line.at) if now > line.at else 0.0
-        eta = duration((total - samples) * run.tokens_per_sample / rate) if rate else "?"
+        rate = line.rate.rate(samples) * run.tokens_per_sample
         alive = sum(learner["state"] == "active" for learner in status["learners"].values())
         loss, merges = float(status["loss"]), sum(status["versions"].values())
         self._console.say(
             f"step {step:>{len(str(run.steps))}}/{run.steps}  loss {loss:.4f}  {rate:,.0f} tok/s  "
-            f"{alive} learners  {merges} merges  ETA {eta}{self._on_loss(step, loss)}"
+            f"{alive} learners  {merges} merges  {line.rate.eta(samples, total)}{self._on_loss(step, loss)}"
         )
         every = run.campaign.train.log_every
-        self._line = _Line((step // every + 1) * every, now, samples)
+        self._line = _Line((step // every + 1) * every, Rate(samples))
 
 
 def _slurm_jobs(run: LocalRun, console: RunConsole) -> SlurmJobs:

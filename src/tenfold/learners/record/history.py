@@ -1,6 +1,6 @@
-"""What happened to each process of a run, from the ledger's events and the lives of the merge log. Pure.
+"""What happened to each process of a run, from the ledger's events and the incarnations of the merge log. Pure.
 
-Times are seconds since the epoch, as events and lives have them.
+Times are seconds since the epoch, as events and incarnations have them.
 """
 
 import math
@@ -14,7 +14,7 @@ from tenfold.ledger import Event, EventKind
 
 State = Literal["training", "healing", "frozen", "out"]
 MarkKind = Literal["fault", "joined", "healed", "quarantined", "left"]
-LIFE_MARKS: tuple[MarkKind, ...] = ("joined", "healed", "quarantined", "left")
+INCARNATION_MARKS: tuple[MarkKind, ...] = ("joined", "healed", "quarantined", "left")
 SYNCER = "syncer"
 STOPPING = ("kill", "stop", "hang", "nan")  # faults that keep a learner from training; the others make it harder
 FREEZING = ("stop", "hang")
@@ -27,7 +27,7 @@ Pause = tuple[float, float]
 class Down:
     """A learner that could not train, from `begin` until it trained again (or the end).
 
-    `kind` is the fault; without one "died", or the reason for which the syncer ended its life.
+    `kind` is the fault; without one "died", or the reason for which the syncer ended its incarnation.
     """
 
     name: str
@@ -79,65 +79,78 @@ class Row:
 # When learners could not train
 
 
-def downtimes(events: Sequence[Event], lives: Sequence[Incarnation], end: float) -> list[Down]:
+def downtimes(events: Sequence[Event], incarnations: Sequence[Incarnation], end: float) -> list[Down]:
     """One for each fault that keeps a learner from training; of faults that overlap each has its own."""
     found = []
     for event in events:
         if event.kind == EventKind.CHAOS and event.data["fault"] in STOPPING and not is_syncer(event.data["target"]):
             name, kind = str(event.data["target"]), str(event.data["fault"])
-            found.append(Down(name, kind, event.at, _trains_again(event, name, events, lives, end)))
+            found.append(Down(name, kind, event.at, _trains_again(event, name, events, incarnations, end)))
     return found
 
 
-def _trains_again(fault: Event, name: str, events: Sequence[Event], lives: Sequence[Incarnation], end: float) -> float:
-    if fault.data["fault"] == "stop" and _ended_by(fault, lives) is None:
+def _trains_again(
+    fault: Event, name: str, events: Sequence[Event], incarnations: Sequence[Incarnation], end: float
+) -> float:
+    if fault.data["fault"] == "stop" and _ended_by(fault, incarnations) is None:
         return min(fault.at + float(fault.data["seconds"]), end)  # it was not given up meanwhile, and went on
-    return _healed_after(fault.at, name, events, lives, end)
+    return _healed_after(fault.at, name, events, incarnations, end)
 
 
-def _ended_by(fault: Event, lives: Sequence[Incarnation]) -> Incarnation | None:
-    """The life that a fault of its learner ended; None when it went on."""
-    known = [life for life in lives if life.name == fault.data["target"] and life.joined_at <= fault.at]
+def _ended_by(fault: Event, incarnations: Sequence[Incarnation]) -> Incarnation | None:
+    """The incarnation that a fault of its learner ended; None when it went on."""
+    known = [
+        incarnation
+        for incarnation in incarnations
+        if incarnation.name == fault.data["target"] and incarnation.joined_at <= fault.at
+    ]
     if not known or known[-1].state != "evicted" or known[-1].ended_at is None:
         return None
     over = fault.at + float(fault.data["seconds"]) + SEALING_S if fault.data["fault"] == "stop" else math.inf
     return known[-1] if fault.at <= known[-1].ended_at < over else None
 
 
-def detections(events: Sequence[Event], lives: Sequence[Incarnation]) -> list[float]:
+def detections(events: Sequence[Event], incarnations: Sequence[Incarnation]) -> list[float]:
     """Seconds from each freeze or hang of a learner until the syncer gave it up, where it did."""
     stalled = {event.data["life"] for event in events if event.kind == EventKind.STALLED}
     found = []
     for event in events:
         if event.kind == EventKind.CHAOS and event.data["fault"] in FREEZING:
-            life = _ended_by(event, lives)
-            if life is not None and life.ended_at is not None and life.number in stalled:
-                found.append(life.ended_at - event.at)
+            incarnation = _ended_by(event, incarnations)
+            if incarnation is not None and incarnation.ended_at is not None and incarnation.number in stalled:
+                found.append(incarnation.ended_at - event.at)
     return found
 
 
-def _healed_after(at: float, name: str, events: Sequence[Event], lives: Sequence[Incarnation], end: float) -> float:
-    own = {life.number for life in lives if life.name == name}
+def _healed_after(
+    at: float, name: str, events: Sequence[Event], incarnations: Sequence[Incarnation], end: float
+) -> float:
+    own = {incarnation.number for incarnation in incarnations if incarnation.name == name}
     return next((e.at for e in events if e.kind == EventKind.HEALED and e.at > at and e.data["life"] in own), end)
 
 
 def outages(
-    events: Sequence[Event], lives: Sequence[Incarnation], end: float, pauses: Sequence[Pause] = ()
+    events: Sequence[Event], incarnations: Sequence[Incarnation], end: float, pauses: Sequence[Pause] = ()
 ) -> list[Down]:
-    """`downtimes`, and each life that ended early without such a fault, in order of time.
+    """`downtimes`, and each incarnation that ended early without such a fault, in order of time.
 
-    A life that a pause ended is none: nobody trained then.
+    An incarnation that a pause ended is none: nobody trained then.
     """
-    found = downtimes(events, lives, end)
-    for life in lives:
-        if life.state != "evicted" or life.ended_at is None:
+    found = downtimes(events, incarnations, end)
+    for incarnation in incarnations:
+        if incarnation.state != "evicted" or incarnation.ended_at is None:
             continue
-        faulty = any(down.name == life.name and life.joined_at <= down.begin <= life.ended_at for down in found)
-        if faulty or any(life.joined_at <= begin < life.ended_at for begin, _ in pauses):
+        faulty = any(
+            down.name == incarnation.name and incarnation.joined_at <= down.begin <= incarnation.ended_at
+            for down in found
+        )
+        if faulty or any(incarnation.joined_at <= begin < incarnation.ended_at for begin, _ in pauses):
             continue
-        died = _death(events, life.name, life.joined_at, life.ended_at)
-        begin, kind = (life.ended_at, str(life.reason)) if died is None else (died, "died")
-        found.append(Down(life.name, kind, begin, _healed_after(begin, life.name, events, lives, end)))
+        died = _death(events, incarnation.name, incarnation.joined_at, incarnation.ended_at)
+        begin, kind = (incarnation.ended_at, str(incarnation.reason)) if died is None else (died, "died")
+        found.append(
+            Down(incarnation.name, kind, begin, _healed_after(begin, incarnation.name, events, incarnations, end))
+        )
     return sorted(found, key=lambda down: down.begin)
 
 
@@ -155,30 +168,30 @@ def _is_death(event: Event, name: str) -> bool:
 # The whole picture
 
 
-def pauses_of(events: Sequence[Event], lives: Sequence[Incarnation], signs: Iterable[float] = ()) -> list[Pause]:
+def pauses_of(events: Sequence[Event], incarnations: Sequence[Incarnation], signs: Iterable[float] = ()) -> list[Pause]:
     """When nobody ran, between two `tenfold train`; `signs` are times besides the events' at which somebody did."""
-    begin = min(life.joined_at for life in lives)
+    begin = min(incarnation.joined_at for incarnation in incarnations)
     starts = [event.at for event in events if event.kind == EventKind.STARTED and event.at > begin]
     alive = [begin, *(event.at for event in events), *signs]
     return [(max(at for at in alive if at < start), start) for start in starts]
 
 
 def rows_of(
-    events: Sequence[Event], lives: Sequence[Incarnation], end: float, pauses: Sequence[Pause] = ()
+    events: Sequence[Event], incarnations: Sequence[Incarnation], end: float, pauses: Sequence[Pause] = ()
 ) -> list[Row]:
     """Every learner in order of its name, then the syncer: further shards first."""
-    names = sorted({life.name for life in lives}, key=natural)
-    rows = {name: _stays_of_learner(name, events, lives, end, pauses) for name in names}
-    begin = min(life.joined_at for life in lives)
+    names = sorted({incarnation.name for incarnation in incarnations}, key=natural)
+    rows = {name: _stays_of_learner(name, events, incarnations, end, pauses) for name in names}
+    begin = min(incarnation.joined_at for incarnation in incarnations)
     servers = {server_of(event) for event in events if event.kind == EventKind.SERVING}
     for name in sorted(servers | {SYNCER}, key=natural, reverse=True):
         rows[name] = _stays_of_syncer(name, events, begin, end, pauses)
     return [
         Row(
             name,
-            tuple(_spans(stays, _frozen(name, events, lives, end), end)),
+            tuple(_spans(stays, _frozen(name, events, incarnations, end), end)),
             _disturbances(name, events, end),
-            tuple(_marks(name, stays, [e for e in events if e.at <= end], lives)),
+            tuple(_marks(name, stays, [e for e in events if e.at <= end], incarnations)),
         )
         for name, stays in rows.items()
     ]
@@ -211,15 +224,15 @@ class _Stay:
 
 
 def _stays_of_learner(
-    name: str, events: Sequence[Event], lives: Sequence[Incarnation], end: float, pauses: Sequence[Pause]
+    name: str, events: Sequence[Event], incarnations: Sequence[Incarnation], end: float, pauses: Sequence[Pause]
 ) -> list[_Stay]:
     healed = {event.data["life"]: event.at for event in events if event.kind == EventKind.HEALED}
     stays = []
-    for life in (life for life in lives if life.name == name):
-        over = life.ended_at or end
-        gone = _gone(name, life.joined_at, over, events, pauses)
-        ready = min(healed.get(life.number, gone), gone)
-        stays.append(_Stay(life.joined_at, ready, gone, over, life.state in ("left", "finished")))
+    for incarnation in (incarnation for incarnation in incarnations if incarnation.name == name):
+        over = incarnation.ended_at or end
+        gone = _gone(name, incarnation.joined_at, over, events, pauses)
+        ready = min(healed.get(incarnation.number, gone), gone)
+        stays.append(_Stay(incarnation.joined_at, ready, gone, over, incarnation.state in ("left", "finished")))
     return stays
 
 
@@ -262,17 +275,26 @@ def _with_frozen(span: Span, frozen: Sequence[tuple[float, float]]) -> list[Span
     return [*pieces, Span(span.state, at, span.end)]
 
 
-def _frozen(name: str, events: Sequence[Event], lives: Sequence[Incarnation], end: float) -> list[tuple[float, float]]:
-    """Where faults made it stand still; a hang ends with the life, so it is over at the next one at the latest."""
+def _frozen(
+    name: str, events: Sequence[Event], incarnations: Sequence[Incarnation], end: float
+) -> list[tuple[float, float]]:
+    """Where faults made it stand still; a hang ends with its incarnation, so at the latest when the next one joins."""
     return [
-        (e.at, _next_life(name, e.at, events, lives, end) if e.data["fault"] == "hang" else _over(e, events, end))
+        (
+            e.at,
+            _next_incarnation(name, e.at, events, incarnations, end)
+            if e.data["fault"] == "hang"
+            else _over(e, events, end),
+        )
         for e in events
         if e.kind == EventKind.CHAOS and e.data["target"] == name and e.data["fault"] in FREEZING
     ]
 
 
-def _next_life(name: str, at: float, events: Sequence[Event], lives: Sequence[Incarnation], end: float) -> float:
-    own = {life.number for life in lives if life.name == name}
+def _next_incarnation(
+    name: str, at: float, events: Sequence[Event], incarnations: Sequence[Incarnation], end: float
+) -> float:
+    own = {incarnation.number for incarnation in incarnations if incarnation.name == name}
     joined = (e.at for e in events if e.kind == EventKind.JOINED and e.at > at and e.data["life"] in own)
     return next(joined, end)
 
@@ -292,19 +314,23 @@ def _disturbances(name: str, events: Sequence[Event], end: float) -> tuple[Distu
     )
 
 
-def _marks(name: str, stays: Sequence[_Stay], events: Sequence[Event], lives: Sequence[Incarnation]) -> list[Mark]:
+def _marks(
+    name: str, stays: Sequence[_Stay], events: Sequence[Event], incarnations: Sequence[Incarnation]
+) -> list[Mark]:
     """In order of time. The learners that the run began with have no mark for joining."""
     first = min((event.at for event in events if event.kind == EventKind.HEALED), default=0.0)
-    own = {life.number: life.joined_at > first for life in lives if life.name == name}
+    own = {
+        incarnation.number: incarnation.joined_at > first for incarnation in incarnations if incarnation.name == name
+    }
     found = []
     for event in events:
-        life = event.data.get("life")
+        incarnation = event.data.get("life")
         if event.kind == EventKind.CHAOS and event.data["target"] == name:
             found.append(Mark("fault", event.at, str(event.data["fault"])))
         elif _is_death(event, name) and any(stay.gone == event.at for stay in stays):
             found.append(Mark("fault", event.at, "died"))
-        elif life in own and (event.kind in (EventKind.QUARANTINED, EventKind.LEFT) or own[life]):
-            found += [Mark(kind, event.at, event.message) for kind in LIFE_MARKS if kind == event.kind]
+        elif incarnation in own and (event.kind in (EventKind.QUARANTINED, EventKind.LEFT) or own[incarnation]):
+            found += [Mark(kind, event.at, event.message) for kind in INCARNATION_MARKS if kind == event.kind]
     return found
 
 

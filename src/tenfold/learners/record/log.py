@@ -1,4 +1,4 @@
-"""The merge log of a run, to read: lives, leases, contributions, versions."""
+"""The merge log of a run, to read: incarnations, leases, contributions, versions."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Sent:
-    """Accepted contributions of one life: how many, their payload, the versions they are in; `unmerged`: in none."""
+    """Accepted contributions of one incarnation: how many, their bytes, versions they are in; `unmerged`: in none."""
 
     contributions: int
     bytes: int
@@ -63,27 +63,27 @@ class RunLog:
             for connection in connections:
                 connection.close()
 
-    def lives(self) -> list[Incarnation]:
-        """Every life, oldest first."""
+    def incarnations(self) -> list[Incarnation]:
+        """Every incarnation, oldest first."""
         return [
             incarnation_from_row(row)
             for row in self._coordinator.execute(f"SELECT {MEMBERSHIP_COLUMNS} FROM lives ORDER BY number")
         ]
 
-    def leases(self, life: int) -> list[Lease]:
-        """A life's leases in order of grant."""
+    def leases(self, incarnation: int) -> list[Lease]:
+        """An incarnation's leases in order of grant."""
         rows = self._coordinator.execute(
             "SELECT number, life, first_sample, samples, position, stride FROM leases WHERE life = ? ORDER BY number",
-            (life,),
+            (incarnation,),
         )
         return [Lease(*row) for row in rows]
 
     def committed(self) -> list[tuple[int, int, int, int]]:
-        """(life, first sample, samples granted, samples committed) of every lease of a life that has ended."""
+        """(incarnation, first sample, samples granted, samples committed) of every lease of ended incarnations."""
         rows = self._coordinator.execute(
             "SELECT life, first_sample, samples, committed FROM leases WHERE committed IS NOT NULL ORDER BY number"
         )
-        return [(int(life), int(first), int(samples), int(done)) for life, first, samples, done in rows]
+        return [(int(incarnation), int(first), int(samples), int(done)) for incarnation, first, samples, done in rows]
 
     def total_samples(self) -> int:
         """Samples of the whole run."""
@@ -95,8 +95,9 @@ class RunLog:
         return [contribution_from_row(row) for row in rows]
 
     def refusals(self) -> list[tuple[int, str]]:
-        """(life, reason) of every quarantined contribution."""
-        return [(int(life), str(reason)) for life, reason in self._all("SELECT life, reason FROM refusals ORDER BY id")]
+        """(incarnation, reason) of every quarantined contribution."""
+        rows = self._all("SELECT life, reason FROM refusals ORDER BY id")
+        return [(int(incarnation), str(reason)) for incarnation, reason in rows]
 
     def values_digest(self, fragment: int, version: int) -> str | None:
         """Digest of a version's values."""
@@ -135,22 +136,22 @@ class RunLog:
         return [(int(f), int(v), int(learners), int(alive), float(at)) for f, v, learners, alive, at in rows]
 
     def arrivals(self) -> list[tuple[float, int, int]]:
-        """(time, life, tokens) of every contribution to the first fragment, in order; seconds since the epoch."""
+        """(seconds since the epoch, incarnation, tokens) of every contribution to the first fragment, in order."""
         rows = self._all(
             "SELECT arrived_at, life, tokens FROM contributions WHERE fragment = 0 AND rank = 0 ORDER BY id"
         )
-        return [(float(at), int(life), int(tokens)) for at, life, tokens in rows]
+        return [(float(at), int(incarnation), int(tokens)) for at, incarnation, tokens in rows]
 
     def sent(self) -> dict[int, Sent]:
-        """What each life sent that was accepted; lives that sent nothing are left out."""
+        """What each incarnation sent that was accepted; incarnations that sent nothing are left out."""
         rows = self._all(
             "SELECT life, count(*), sum(bytes), count(DISTINCT fragment || '/' || version), "
             "count(*) - count(version) FROM contributions GROUP BY life"
         )
         found: dict[int, list[int]] = {}
-        for life, *figures in rows:  # a row from each shard
-            found[life] = [a + b for a, b in zip(found.get(life, [0] * 4), figures, strict=True)]
-        return {life: Sent(*figures) for life, figures in sorted(found.items())}
+        for incarnation, *figures in rows:  # a row from each shard
+            found[incarnation] = [a + b for a, b in zip(found.get(incarnation, [0] * 4), figures, strict=True)]
+        return {incarnation: Sent(*figures) for incarnation, figures in sorted(found.items())}
 
     def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of every shard that has any."""

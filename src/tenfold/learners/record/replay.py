@@ -1,11 +1,10 @@
 """A finished run again, from its merge log alone: the same weights, bit for bit.
 
-The log says which samples each life trained on, which versions it merged before which step, what it sent after which
-step, and which contributions made each version with which weights. Everything else is computed again.
+The log says which samples each incarnation trained on, which versions it merged before which step, what it sent after
+which step, and which contributions made each version with which weights. Everything else is computed again.
 """
 
 import hashlib
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from tenfold.config import Campaign
 from tenfold.core.console import RunConsole
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.folder import CampaignFiles
+from tenfold.core.progress import Progress, ProgressLines
 from tenfold.data import Manifest
 from tenfold.learners.learner.replica import FragmentReplica, InnerStep, Replica, inner_step, inner_steps_of
 from tenfold.learners.messages import Contributed, Contribution, Lease, Merged, history_from
@@ -31,8 +31,7 @@ from tenfold.train.checkpoint import weights_digest
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.ranks import Ranks, choose_device
 
-Say = Callable[[str], None]
-LINE_S = 5.0  # between two lines of progress
+Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -42,19 +41,19 @@ class Replayed:
     weights_digest: str
     versions: int
     contributions: int
-    lives: int
+    incarnations: int
 
 
 @dataclass
 class _Actor:
-    """One life of the log on its way through its steps."""
+    """One incarnation of the log on its way through its steps."""
 
     logged: Incarnation
     orders: Sequence[InnerStep]
     events: Mapping[int, list["_Event"]]
     last_step: int
     snapshots_at: set[int]
-    life: Replica | None = None
+    replica: Replica | None = None
     state: dict[str, Tensor] = field(default_factory=dict)
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     ahead: list["_Event"] = field(default_factory=list)
@@ -63,7 +62,7 @@ class _Actor:
     @property
     def is_done(self) -> bool:
         """Whether nothing in the log depends on a later step."""
-        return self.life is not None and self.life.step >= self.last_step and not self.ahead
+        return self.replica is not None and self.replica.step >= self.last_step and not self.ahead
 
 
 @dataclass(frozen=True, order=True)
@@ -82,19 +81,19 @@ class _Event:
 class Replay:
     """Works through a merge log; compares with the log whatever the log has a digest of."""
 
-    def __init__(self, learner: Learner, log: RunLog, say: Say) -> None:
-        self._learner, self._log, self._say = learner, log, say
+    def __init__(self, learner: Learner, log: RunLog, report: Report) -> None:
+        self._learner, self._log, self._report = learner, log, report
         self._fragments: list[Fragment] = fragments_of(learner.campaign, learner.model)
         self._parameters = {name: p.detach() for name, p in learner.model.named_parameters()}
         self._initial_moments = _copies(learner.optimizers.state_tensors())
         self._outer = outer_optimizer(learner.campaign)
         self._states: dict[int, FragmentState] = {}
         self._values: dict[tuple[int, int], Tensor] = {}
-        self._movements: dict[tuple[int, int, int], Tensor] = {}
+        self._pseudo_gradients: dict[tuple[int, int, int], Tensor] = {}
         self._made_of: dict[tuple[int, int], list[StoredContribution]] = defaultdict(list)
         self._logged: dict[tuple[int, int, int], StoredContribution] = {}
         self._present: _Actor | None = None
-        self._compared, self._next_line = 0, 0.0
+        self._compared = 0
 
     def run(self) -> Replayed:
         """Raises TenfoldError where something comes out differently or the log has a gap, naming the place."""
@@ -118,17 +117,17 @@ class Replay:
         return Replayed(digest, versions, self._compared, len(actors))
 
     def _refuse_several_ranks(self) -> None:
-        for life in self._log.lives():
-            if (ranks := (life.origin or {}).get("ranks", 1)) > 1:
+        for incarnation in self._log.incarnations():
+            if (ranks := (incarnation.origin or {}).get("ranks", 1)) > 1:
                 raise InputError(
-                    f"{life.name} trained on {ranks} ranks, which add up gradients in another order than one process: "
+                    f"{incarnation.name} trained on {ranks} ranks, which add up gradients in another order than one: "
                     "only a run whose learners all have one rank can be replayed bit for bit"
                 )
 
     # The cast
 
     def _actors(self, contributions: Sequence[StoredContribution]) -> dict[int, _Actor]:
-        lives = {life.number: life for life in self._log.lives() if life.origin is not None}
+        incarnations = {each.number: each for each in self._log.incarnations() if each.origin is not None}
         histories: dict[int, set[Merged | Contributed]] = defaultdict(set)
         ends: dict[int, int] = defaultdict(int)
         wanted: dict[int, set[int]] = defaultdict(set)
@@ -137,9 +136,9 @@ class Replay:
             c = each.what
             histories[c.incarnation] |= {*c.history, c.as_history}
             ends[c.incarnation] = max(ends[c.incarnation], c.step)
-        # A life matters if it contributed, or if one that matters goes on from it.
-        for number in sorted(lives, reverse=True):
-            origin = lives[number].origin
+        # An incarnation matters if it contributed, or if one that matters goes on from it.
+        for number in sorted(incarnations, reverse=True):
+            origin = incarnations[number].origin
             if origin and number in ends and origin["life"] is not None:
                 source = int(origin["life"])
                 wanted[source].add(int(origin["step"]))
@@ -150,8 +149,8 @@ class Replay:
                 events[number][entry.step].add(_event(entry))
         return {
             number: _Actor(
-                logged=lives[number],
-                orders=_orders(self._log.leases(number), lives[number].batch),
+                logged=incarnations[number],
+                orders=_orders(self._log.leases(number), incarnations[number].batch),
                 events={step: sorted(found) for step, found in events[number].items()},
                 last_step=last,
                 snapshots_at=wanted[number],
@@ -166,41 +165,41 @@ class Replay:
         while unfinished := [actor for actor in actors.values() if not actor.is_done]:
             moved = [self._advance(actor, actors) for actor in unfinished]
             self._make_versions()
-            done = sum(actor.life.step for actor in actors.values() if actor.life)
-            if time.monotonic() >= self._next_line or done == total:
-                self._next_line = time.monotonic() + LINE_S
-                self._say(f"replay: {done:,} of {total:,} inner steps ({done / max(1, total):.0%})")
+            done = sum(actor.replica.step for actor in actors.values() if actor.replica)
+            self._report(Progress("inner steps again", done, total, "steps"))
             if not any(moved):
                 waiting = unfinished[0]
                 raise TenfoldError(
-                    f"the merge log has a gap: life {waiting.logged.number} cannot go on at step "
-                    f"{waiting.life.step if waiting.life else 0}"
+                    f"the merge log has a gap: incarnation {waiting.logged.number} cannot go on at step "
+                    f"{waiting.replica.step if waiting.replica else 0}"
                 )
 
     def _advance(self, actor: _Actor, actors: Mapping[int, _Actor]) -> bool:
-        """As far as it can go without a version or a life that is not computed yet; whether it went at all."""
-        if actor.life is None and not self._begin(actor, actors):
+        """As far as it can go without a version or an incarnation that is not computed yet; whether it went at all."""
+        if actor.replica is None and not self._begin(actor, actors):
             return False
         self._enter(actor)
         moved = False
-        life = actor.life
-        assert life is not None
+        replica = actor.replica
+        assert replica is not None
         while True:
-            if life.step in actor.snapshots_at and life.step not in actor.snapshots:
-                actor.snapshots[life.step] = _copies(self._learner.optimizers.state_tensors())
+            if replica.step in actor.snapshots_at and replica.step not in actor.snapshots:
+                actor.snapshots[replica.step] = _copies(self._learner.optimizers.state_tensors())
             before = len(actor.ahead)
-            actor.ahead = self._let_happen(actor.ahead, life)
+            actor.ahead = self._let_happen(actor.ahead, replica)
             moved |= len(actor.ahead) < before
-            if actor.ahead or life.step >= actor.last_step:
+            if actor.ahead or replica.step >= actor.last_step:
                 return moved
-            if life.step >= len(actor.orders):
-                raise TenfoldError(f"the merge log has a gap: life {life.number} has no lease for step {life.step}")
-            order = life.placed(actor.orders[life.step])
+            if replica.step >= len(actor.orders):
+                raise TenfoldError(
+                    f"the merge log has a gap: incarnation {replica.number} has no lease for step {replica.step}"
+                )
+            order = replica.placed(actor.orders[replica.step])
             inner_step(self._learner, order)
-            life.trained(order.samples * self._learner.plan.context)
-            actor.ahead, moved = list(actor.events.get(life.step, [])), True
+            replica.trained(order.samples * self._learner.plan.context)
+            actor.ahead, moved = list(actor.events.get(replica.step, [])), True
 
-    def _let_happen(self, events: Sequence[_Event], life: Replica) -> list[_Event]:
+    def _let_happen(self, events: Sequence[_Event], replica: Replica) -> list[_Event]:
         """What cannot happen yet, of events at one step.
 
         Those of one fragment wait for each other, those of different fragments do not: a learner that stands still, as
@@ -209,7 +208,7 @@ class Replay:
         left: list[_Event] = []
         for event in events:
             waits = any(event.fragment == earlier.fragment for earlier in left)
-            if waits or not self._happen(event, life):
+            if waits or not self._happen(event, replica):
                 left.append(event)
         return left
 
@@ -236,43 +235,43 @@ class Replay:
             fragment.adopt(version, self._values[fragment.fragment.index, version])
         _fill(self._learner.optimizers.state_tensors(), moments)
         total = self._log.total_samples()
-        actor.life = Replica(actor.logged.number, local, settings.inner_steps, settings.precision, total)
+        actor.replica = Replica(actor.logged.number, local, settings.inner_steps, settings.precision, total)
         actor.ahead = list(actor.events.get(0, []))
         self._present = actor
         return True
 
-    def _happen(self, event: _Event, life: Replica) -> bool:
+    def _happen(self, event: _Event, replica: Replica) -> bool:
         """A merge or a contribution; False when the version is not computed yet."""
         if event.place == 1:
-            self._contribute(event, life)
+            self._contribute(event, replica)
             return True
         values = self._values.get((event.fragment, event.version))
         if values is None:
             return False
-        if life.fragments[event.fragment].version < event.version:
+        if replica.fragments[event.fragment].version < event.version:
             contained = {
                 sequence
                 for (number, fragment, sequence), each in self._logged.items()
-                if number == life.number
+                if number == replica.number
                 and fragment == event.fragment
                 and each.version is not None
                 and each.version <= event.version
             }
-            life.merge(
+            replica.merge(
                 event.fragment, event.version, values, contained, self._log.published(event.fragment, event.version)
             )
         return True
 
-    def _contribute(self, event: _Event, life: Replica) -> None:
+    def _contribute(self, event: _Event, replica: Replica) -> None:
         """Cut off what was sent, which rounds; one that was never accepted goes nowhere."""
-        contribution, data = life.contribute(event.fragment)
-        logged = self._logged.get((life.number, event.fragment, event.sequence))
+        contribution, data = replica.contribute(event.fragment)
+        logged = self._logged.get((replica.number, event.fragment, event.sequence))
         if logged is None:
             return
         self._compare(contribution, data, logged)
         size = self._fragments[event.fragment].size
-        movement = decode(data, size, self._outer.precision)
-        self._movements[life.number, event.fragment, event.sequence] = movement
+        pseudo_gradient = decode(data, size, self._outer.precision)
+        self._pseudo_gradients[replica.number, event.fragment, event.sequence] = pseudo_gradient
 
     def _compare(self, contribution: Contribution, data: bytes, logged: StoredContribution) -> None:
         self._compared += 1
@@ -290,12 +289,13 @@ class Replay:
                 state = self._states[fragment.index]
                 made_of = self._made_of.get((fragment.index, state.version + 1))
                 keys = [(e.what.incarnation, e.what.fragment, e.what.sequence) for e in made_of or []]
-                if not keys or any(key not in self._movements for key in keys):
+                if not keys or any(key not in self._pseudo_gradients for key in keys):
                     break
-                movements = [
-                    (each.weight or 0.0, self._movements.pop(k)) for each, k in zip(made_of or [], keys, strict=True)
+                pseudo_gradients = [
+                    (each.weight or 0.0, self._pseudo_gradients.pop(k))
+                    for each, k in zip(made_of or [], keys, strict=True)
                 ]
-                self._keep(fragment.index, self._outer.step(state, movements)[0])
+                self._keep(fragment.index, self._outer.step(state, pseudo_gradients)[0])
 
     def _keep(self, index: int, state: FragmentState) -> None:
         digest = self._log.values_digest(index, state.version)
@@ -310,7 +310,7 @@ class Replay:
             if newest != reached:
                 raise TenfoldError(f"fragment {fragment.index}: replay reached version {reached}, the log has {newest}")
 
-    # One learner plays all lives
+    # One learner plays all incarnations
 
     def _enter(self, actor: _Actor) -> None:
         if self._present is actor:
@@ -345,14 +345,14 @@ def _fill(into: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
             into[name].copy_(tensor)
 
 
-def replay_folder(learner: Learner, folder: Path, say: Say) -> Replayed:
+def replay_folder(learner: Learner, folder: Path, report: Report) -> Replayed:
     """Replay the run whose log is in `folder`."""
     with RunLog.opened(folder) as log:
-        return Replay(learner, log, say).run()
+        return Replay(learner, log, report).run()
 
 
 def replay(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole) -> Replayed:
     """Execute the finished run of a campaign again from its merge log."""
     ranks = sharing_machine(campaign, Ranks(0, 1, choose_device(campaign.train.device)))
     learner = build_learner(campaign, files.data, manifest, ranks)
-    return replay_folder(learner, files.learners, console.say)
+    return replay_folder(learner, files.learners, ProgressLines(console, "replay"))

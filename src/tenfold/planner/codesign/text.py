@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import fields
 
+from tenfold.core.tables import text_table
+from tenfold.core.text import amount
 from tenfold.planner.codesign.plan import GoalPlan
 from tenfold.planner.codesign.trials import Design
 from tenfold.planner.codesign.worth import BINDING, Relaxation
@@ -70,7 +72,7 @@ def time_text(time: StepTime) -> str:
     return ", ".join(f"{group} {share:.0%}" for group, share in shares.items() if share >= 0.005)
 
 
-def _table(designs: tuple[Design, ...]) -> Iterator[str]:
+def _table(designs: tuple[Design, ...]) -> list[str]:
     """One line for each; where all are of one model, layouts tell them apart."""
     alike = len(designs) > 1 and len({design.shape for design in designs}) == 1
     rows = [[*_cells(design), layout_text(design.layout) if alike else ""] for design in designs]
@@ -88,35 +90,24 @@ def _table(designs: tuple[Design, ...]) -> Iterator[str]:
         "ms/token",
         "layout",
     ]
-    used = [column for column, _ in enumerate(heads) if any(row[column] for row in rows)]
-    widths = {column: max(len(heads[column]), *(len(row[column]) for row in rows)) for column in used}
-    for row in (heads, *rows):
-        yield "  ".join(row[column].ljust(widths[column]) for column in used).rstrip()
+    return text_table(heads, rows, "l", drop_empty=True)
 
 
 def _cells(design: Design) -> Iterator[str]:
     shape = design.shape
     groups = f"{shape.heads:g}/{shape.kv_heads:g} heads"
-    yield f"{_amount(design.parameters)} ({shape.layers:g} x {shape.width:g}, {groups}, MLP {shape.mlp_width:g})"
+    yield f"{amount(design.parameters)} ({shape.layers:g} x {shape.width:g}, {groups}, MLP {shape.mlp_width:g})"
     yield _interval(design.loss, design.loss_interval, "{:.3f}") if design.loss is not None else ""
     fixed = design.days_interval[0] == design.days_interval[1]
     yield _interval(design.days, None if fixed else design.days_interval, "{:.3g}")
     yield f"{design.devices:,}"
     yield "" if design.dollars is None else f"{design.dollars:,.0f}"
-    yield _amount(design.tokens)
-    yield _amount(design.batch_tokens)
+    yield amount(design.tokens)
+    yield amount(design.batch_tokens)
     yield _interval(design.step_seconds, design.step_interval, "{:.3g}")
     yield f"{design.mfu:.1%}"
     yield f"{design.memory_bytes / 1e9:.1f}"
     yield "" if design.serving_seconds is None else f"{design.serving_seconds * 1e3:.1f}"
-
-
-def _amount(value: float) -> str:
-    """With the unit that leaves one to three digits before the point."""
-    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:,.0f}"
 
 
 def _interval(middle: float | None, interval: tuple[float, float] | None, form: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.core.errors import InputError
+from tenfold.core.text import span
 from tenfold.planner.fleet.choose import IntervalChoice, SparesChoice, expected_goodput, first_interval
 from tenfold.planner.fleet.result import Interval
 from tenfold.planner.fleet.run import MODES, FleetRun, Mode, profile_names
@@ -119,7 +120,6 @@ LARGEST_FLEET = 10_000_000
 STEADY = 0.97
 FEW_REPLICAS = 10
 _SIZE_FACTORS = (1 / 8, 1 / 2, 1, 4, 16, 64)
-HOUR = 3600
 
 
 def fleet_of(text: str, cluster: Cluster, checkpoint_bytes: float = 0.0) -> FleetRun:
@@ -182,21 +182,17 @@ def assumed_line(run: FleetRun) -> str:
     """What the figures rest on, most of all."""
     recovery, checkpoint = run.recovery, run.checkpoint
     return (
-        f"assumes: found in {_span(recovery.detect_s)}, restarted in {_span(run.restart_s)}, a checkpoint every "
-        f"{_span(checkpoint.interval_s)} stalls {checkpoint.stall_s:.0f} s, {recovery.spares} spare hosts"
+        f"assumes: found in {span(recovery.detect_s)}, restarted in {span(run.restart_s)}, a checkpoint every "
+        f"{span(checkpoint.interval_s)} stalls {checkpoint.stall_s:.0f} s, {recovery.spares} spare hosts"
     )
 
 
 def interval_line(choice: IntervalChoice) -> str:
     """The checkpoint interval that the simulator prefers, beside the formulas'."""
-    young, daly, best = (_span(seconds) for seconds in (choice.young_s, choice.daly_s, choice.best_s))
+    young, daly, best = (span(seconds) for seconds in (choice.young_s, choice.daly_s, choice.best_s))
     return f"checkpoint every {best} (Young {young}, Daly {daly})"
 
 
 def spares_line(choice: SparesChoice) -> str:
     """The number of spare hosts that is worth most."""
     return f"spare hosts: {choice.best} worth most; {choice.standby} are enough 99% of the time"
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds / HOUR:.1f} h" if seconds >= 2 * HOUR else f"{seconds / 60:.1f} min"

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
+from tenfold.core.text import span
 from tenfold.planner.fleet.run import MEASURED_DEVICES, FleetRun
 
 Kind = Literal[
@@ -130,7 +131,7 @@ class FleetResult:
             + (f" - extrapolation: nobody has measured beyond {MEASURED_DEVICES:,}" if self.extrapolation else ""),
             f"  goodput         {_percent(self.goodput)}",
             f"  effective days  {_numbers(self.effective_days)} of {run.days:g}",
-            f"  failures        {_numbers(self.failures)}, one every {_duration(self.mttf_hours)}",
+            f"  failures        {_numbers(self.failures)}, one every {_every(self.mttf_hours)}",
         ]
         kinds = {WORDS[kind]: lost for kind, lost in self.lost_by_kind.items() if lost.mean}
         for title, table in (("lost to", kinds), ("by cause", self.lost_by_cause)):
@@ -161,15 +162,5 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
 
 
-def _duration(hours: float) -> str:
-    if not np.isfinite(hours):
-        return "eternity"
-    return (
-        f"{hours:,.3g} h"
-        if 1 <= hours < 1000
-        else f"{hours:,.0f} h"
-        if hours >= 1000
-        else f"{hours * 60:.3g} min"
-        if hours * 60 >= 1
-        else f"{hours * 3600:.3g} s"
-    )
+def _every(hours: float) -> str:
+    return span(hours * 3600) if np.isfinite(hours) else "eternity"

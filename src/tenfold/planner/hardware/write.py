@@ -1,7 +1,6 @@
 """A Cluster written out as commented TOML, which `load_cluster` reads back."""
 
 import json
-import os
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from tenfold.config.base import sections_in
-from tenfold.core.errors import InputError
+from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core.files import write_text
 from tenfold.planner.hardware.accelerator import GIGA, MICRO, MILLI, PERCENT, TERA, Accelerator, accelerator, scaled
 from tenfold.planner.hardware.cluster import Cluster, Tier
 from tenfold.planner.hardware.load import ClusterSection
@@ -20,13 +20,10 @@ WRAP_AT = 108
 
 def write_cluster(cluster: Cluster, path: Path) -> None:
     """Write `cluster` to `path`, whole or not at all. Raises InputError when that cannot be done."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(render_cluster(cluster), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+        write_text(path, render_cluster(cluster))
+    except TenfoldError as error:
+        raise InputError(str(error)) from error
 
 
 def render_cluster(cluster: Cluster) -> str:
