@@ -152,12 +152,11 @@ def run_train(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | Non
 def run_replay(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Execute a finished run of several learners again from its merge log; raises TenfoldError where it differs."""
     with open_workspace(directory, overrides) as workspace:
-        campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
-        trained = trained_as(campaign, manifest, files)
-        replayed = replay(campaign, files, manifest, workspace.console)
+        trained = trained_as(workspace)
+        replayed = replay(workspace)
         same = replayed.weights_digest == trained.result.weights_digest
         if not same:
-            raise TenfoldError(f"{files.learners}: replay gives other weights than training ended with")
+            raise TenfoldError(f"{workspace.files.learners}: replay gives other weights than training ended with")
     return asdict(replayed) | {"same": same}
 
 
@@ -166,10 +165,10 @@ def run_syncer(
 ) -> dict[str, Any]:
     """Hold the global fragments of a run, or those of one shard, until it is finished."""
     with open_workspace(directory, overrides, hashes=not child) as workspace:
-        campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
         if port is None:
-            port = campaign.learners.port and campaign.learners.port + 2 * shard
-        return {"finished": serve_as_syncer(campaign, files, manifest, shard, port, bulk_port, child=child)}
+            first = workspace.campaign.learners.port
+            port = first and first + 2 * shard
+        return {"finished": serve_as_syncer(workspace, shard, port, bulk_port, child=child)}
 
 
 def run_learner(
@@ -184,8 +183,7 @@ def run_learner(
 ) -> dict[str, Any]:
     """Train as one learner of a run until it is finished."""
     with open_workspace(directory, overrides, hashes=not child) as workspace:
-        campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
-        learn(campaign, files, manifest, name, syncer, token_file, tls_root, child=child)
+        learn(workspace, name, syncer, token_file, tls_root, child=child)
     return {"learner": name, "finished": True}
 
 

@@ -22,17 +22,14 @@ from tenfold.evaluate.holdouts import HoldoutScorer, HoldoutScores, holdout_scor
 from tenfold.experiments.curves import open_watcher
 from tenfold.learners.launch.run import train_with_learners
 from tenfold.model import Transformer, save_huggingface
-from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.console import ConsoleLines, Throughput
 from tenfold.train.finished import (
     checkpointer_of,
-    final_checkpoint,
+    finished_training,
     load_trained,
-    read_training,
     record_training,
     trained_as,
 )
-from tenfold.train.identity import identify, is_same_recipe
 from tenfold.train.journal import Journal, journal_of
 from tenfold.train.learner import Learner, build_learner, make_deterministic
 from tenfold.train.loop import Loop, TrainResult
@@ -90,23 +87,17 @@ def train(workspace: Workspace, ranks: Ranks) -> TrainResult:
 
     With [learners] it is trained by several processes, which read campaign.toml and the overrides themselves.
     """
-    campaign, files, manifest, console = workspace.campaign, workspace.files, workspace.manifest, workspace.console
-    with checkpointer_of(campaign, files, ranks) as checkpointer:
+    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
+    with checkpointer_of(workspace, ranks) as checkpointer:
         finished = finished_training(workspace, checkpointer)
         if finished is not None:
             return finished
         scorer = holdout_scorer(campaign, files, manifest)
         if campaign.learners.count and ranks.world_size == 1:
             checkpointer.prepare()
+            every = campaign.train.log_every
             result, identity = train_with_learners(
-                campaign,
-                files,
-                manifest,
-                checkpointer,
-                console,
-                scorer,
-                workspace.overrides,
-                open_follower=lambda identity, plan: open_watcher(files, identity, plan, campaign.train.log_every),
+                workspace, checkpointer, scorer, lambda identity, plan: open_watcher(files, identity, plan, every)
             )
             record_training(files, result, identity)
             return result
@@ -130,19 +121,10 @@ def _observers(workspace: Workspace, learner: Learner, journal: Journal, scorer:
     return [*observers, HoldoutScores(learner, scorer, journal, throughput, console)]
 
 
-def finished_training(workspace: Workspace, checkpointer: Checkpointer) -> TrainResult | None:
-    """What training ended with, if this recipe has been trained to the end and its last checkpoint is whole."""
-    trained = read_training(workspace.files)
-    identity = identify(workspace.campaign, workspace.manifest.digest, {})
-    if trained is None or not is_same_recipe(trained.identity, identity):
-        return None
-    return trained.result if final_checkpoint(checkpointer, trained, workspace.console) else None
-
-
 def evaluate(workspace: Workspace) -> dict[str, Any]:
     """Score the trained model on the whole of every holdout, beside general-purpose compressors."""
     campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
-    trained = trained_as(campaign, manifest, files)
+    trained = trained_as(workspace)
     made_from = digest_of(
         [trained.result.weights_digest, manifest.digest, campaign.evaluate.stride, scoring_code_version()]
     )
@@ -150,7 +132,7 @@ def evaluate(workspace: Workspace) -> dict[str, Any]:
     if evaluation.get("made_from") != made_from:
         device = choose_device(campaign.train.device)
         make_deterministic(plan_run(campaign, manifest.vocab_size, Ranks(0, 1, device)).threads)
-        model = _trained_model(workspace, device)
+        model = load_trained(workspace, trained, device)
         evaluation = {
             "made_from": made_from,
             "weights_digest": trained.result.weights_digest,
@@ -162,13 +144,6 @@ def evaluate(workspace: Workspace) -> dict[str, Any]:
         peers = "  ".join(f"{peer} {scores[f'{peer}_bits_per_byte']:.3f}" for peer in ("gzip", "zstd", "xz"))
         workspace.console.say(f"evaluate: {name}: {scores['bits_per_byte']:.3f} bits per byte  ({peers})")
     return evaluation
-
-
-def _trained_model(workspace: Workspace, device: torch.device) -> Transformer:
-    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
-    trained = trained_as(campaign, manifest, files)
-    with checkpointer_of(campaign, files, Ranks(0, 1, device)) as checkpointer:
-        return load_trained(campaign, manifest, trained, checkpointer, device, workspace.console)
 
 
 def _evaluate_one(model: Transformer, workspace: Workspace, name: str, device: torch.device) -> dict[str, Any]:
@@ -184,6 +159,6 @@ def _evaluate_one(model: Transformer, workspace: Workspace, name: str, device: t
 def export(workspace: Workspace, destination: Path) -> None:
     """Write the trained model in Hugging Face format."""
     manifest = workspace.manifest
-    model = _trained_model(workspace, torch.device("cpu"))
+    model = load_trained(workspace, trained_as(workspace), torch.device("cpu"))
     tokenizer = (workspace.files.data / manifest.tokenizer_file).read_text(encoding="utf-8")
     save_huggingface(model, tokenizer, manifest.end_of_document, destination)

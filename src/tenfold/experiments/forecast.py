@@ -100,7 +100,7 @@ def settle_forecast(workspace: Workspace, evaluation: Mapping[str, Any]) -> list
 def _outcomes(workspace: Workspace, evaluation: Mapping[str, Any], ledger: Ledger) -> dict[str, float]:
     """What the finished run measured, by quantity."""
     campaign, manifest = workspace.campaign, workspace.manifest
-    trained = trained_as(campaign, manifest, workspace.files)
+    trained = trained_as(workspace)
     scores = {name: score["bits_per_byte"] for name, score in evaluation["holdouts"].items()}
     run = next(run for run in ledger.runs() if run.fingerprint == trained.result.fingerprint)
     losses = ledger.metric(run.id, LOSS)

@@ -137,7 +137,7 @@ def time_learners(workspace: Workspace, plan: RunPlan, step_seconds: float) -> L
     `step_seconds`: what a step takes about, without learners. Raises TenfoldError when they are not started from here,
     when their rounds are too long to be tried, or when one of them came too late to be timed.
     """
-    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
+    campaign, files = workspace.campaign, workspace.files
     if campaign.learners.launch != "local":
         raise TenfoldError(f'only learners with launch = "local" can be tried out, not "{campaign.learners.launch}"')
     began = time.monotonic()
@@ -150,7 +150,9 @@ def time_learners(workspace: Workspace, plan: RunPlan, step_seconds: float) -> L
             run_console(enabled=False) as quiet,
             Checkpointer(scratch.directory / "checkpoints", keep_last=1) as checkpointer,
         ):
-            result, _ = train_with_learners(short, scratch, manifest, checkpointer, quiet, _no_scores, ())
+            result, _ = train_with_learners(
+                Workspace(short, scratch, quiet, known_manifest=workspace.manifest), checkpointer, _no_scores
+            )
         with RunLog.opened(scratch.learners) as log:
             rate, spread = _rate(log, campaign.learners.count)
     return LearnersTrial(rate, spread, max(0.0, time.monotonic() - began - result.tokens / rate))

@@ -11,22 +11,22 @@ from tenfold.core.console import RunConsole
 from tenfold.core.errors import InputError
 from tenfold.core.files import read_json, write_json
 from tenfold.core.folder import CampaignFiles
-from tenfold.data import Manifest
+from tenfold.data.workspace import Workspace
 from tenfold.ledger import Ledger
 from tenfold.model import Transformer
 from tenfold.train.checkpoint import Checkpoint, Checkpointer, weights_digest
-from tenfold.train.identity import RunIdentity, check_same_recipe, identify
+from tenfold.train.identity import RunIdentity, check_same_recipe, identify, is_same_recipe
 from tenfold.train.loop import TrainResult
 from tenfold.train.plan import plan_run
 from tenfold.train.ranks import Ranks
 
 
-def checkpointer_of(campaign: Campaign, files: CampaignFiles, ranks: Ranks) -> Checkpointer:
+def checkpointer_of(workspace: Workspace, ranks: Ranks) -> Checkpointer:
     """The checkpoint store of a campaign; a relative path is one below the campaign's directory."""
-    settings = campaign.checkpoint
+    settings = workspace.campaign.checkpoint
     url = settings.url or "checkpoints"
     return Checkpointer(
-        url if "://" in url else files.directory / url,
+        url if "://" in url else workspace.files.directory / url,
         keep_last=settings.keep_last,
         keep_every=settings.keep_every,
         storage_options={"endpoint_url": settings.endpoint_url} if settings.endpoint_url else {},
@@ -62,47 +62,55 @@ def read_training(files: CampaignFiles) -> Trained | None:
         return None
 
 
-def trained_as(campaign: Campaign, manifest: Manifest, files: CampaignFiles) -> Trained:
+def trained_as(workspace: Workspace) -> Trained:
     """The finished training of exactly this configuration and corpus.
 
     Raises InputError when there is none, or when it was trained with another one, naming the keys that differ.
     """
+    files, identity = workspace.files, _identity(workspace)
     trained = read_training(files)
     if trained is None:
         raise InputError(f"{files.directory}: no finished training here; run `tenfold train {files.directory}`")
-    check_same_recipe(trained.identity, identify(campaign, manifest.digest, {}), str(files.train_result))
+    check_same_recipe(trained.identity, identity, str(files.train_result))
     return trained
+
+
+def finished_training(workspace: Workspace, checkpointer: Checkpointer) -> TrainResult | None:
+    """What training ended with, if this recipe has been trained to the end and its last checkpoint is whole."""
+    trained = read_training(workspace.files)
+    if trained is None or not is_same_recipe(trained.identity, _identity(workspace)):
+        return None
+    return trained.result if final_checkpoint(checkpointer, trained, workspace.console) else None
+
+
+def _identity(workspace: Workspace) -> RunIdentity:
+    """Of the run that the workspace's configuration and corpus make; numerics are left out."""
+    return identify(workspace.campaign, workspace.manifest.digest, {})
 
 
 def final_checkpoint(checkpointer: Checkpointer, trained: Trained, console: RunConsole) -> Checkpoint | None:
     """The checkpoint that training ended with, if it is still there and whole; says which are damaged."""
     found = checkpointer.latest()
     for damaged in found.damaged:
-        console.say(f"warning: {damaged.path}: {damaged.reason}; skipped")
+        console.warn(f"{damaged.path}: {damaged.reason}; skipped")
     if found.checkpoint is None or found.checkpoint.step != trained.result.steps:
         return None
     return found.checkpoint
 
 
-def load_trained(
-    campaign: Campaign,
-    manifest: Manifest,
-    trained: Trained,
-    checkpointer: Checkpointer,
-    device: torch.device,
-    console: RunConsole,
-) -> Transformer:
+def load_trained(workspace: Workspace, trained: Trained, device: torch.device) -> Transformer:
     """The trained model. Raises InputError when its checkpoint is gone, damaged, or holds other weights."""
-    plan = plan_run(campaign, manifest.vocab_size, Ranks(0, 1, device))
-    model = Transformer(campaign.model, manifest.vocab_size, plan.compute_dtype).to(device)
+    campaign, vocabulary, alone = workspace.campaign, workspace.manifest.vocab_size, Ranks(0, 1, device)
+    model = Transformer(campaign.model, vocabulary, plan_run(campaign, vocabulary, alone).compute_dtype).to(device)
     weights = {f"model/{name}": parameter.detach() for name, parameter in model.named_parameters()}
-    found = final_checkpoint(checkpointer, trained, console)
-    if found is None:
-        raise InputError(
-            f"{checkpointer.url}: the checkpoint of the last step, {trained.result.steps}, is missing or damaged; "
-            "`tenfold train` makes it again"
-        )
-    checkpointer.load(found, weights)
+    with checkpointer_of(workspace, alone) as checkpointer:
+        found = final_checkpoint(checkpointer, trained, workspace.console)
+        if found is None:
+            raise InputError(
+                f"{checkpointer.url}: the checkpoint of the last step, {trained.result.steps}, is missing or damaged; "
+                "`tenfold train` makes it again"
+            )
+        checkpointer.load(found, weights)
     if weights_digest(weights) != trained.result.weights_digest:
         raise InputError(f"{found.path}: not the weights that training ended with; `tenfold train` makes them again")
     return model

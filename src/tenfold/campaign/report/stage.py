@@ -33,7 +33,7 @@ def report(workspace: Workspace) -> dict[str, Any]:
     Raises InputError when the campaign is not trained or not scored.
     """
     campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
-    trained = trained_as(campaign, manifest, files)
+    trained = trained_as(workspace)
     evaluation = read_json(files.evaluation) or {}
     if evaluation.get("weights_digest") != trained.result.weights_digest:
         raise InputError(

@@ -16,6 +16,7 @@ from tenfold.core.folder import CampaignFiles
 from tenfold.core.processes import watch_parent
 from tenfold.core.signals import stop_on_signal
 from tenfold.data import Manifest
+from tenfold.data.workspace import Workspace
 from tenfold.learners.launch.commands import check_name
 from tenfold.learners.learner.loop import train_as_learner
 from tenfold.learners.settings import server_security, sharing_machine
@@ -107,10 +108,9 @@ def read_address(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def serve_as_syncer(
-    campaign: Campaign, files: CampaignFiles, manifest: Manifest, shard: int, port: int, bulk_port: int, *, child: bool
-) -> bool:
+def serve_as_syncer(workspace: Workspace, shard: int, port: int, bulk_port: int, *, child: bool) -> bool:
     """Body of the syncer's process, or that of a further shard; True when the run is finished."""
+    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
     if shard >= campaign.learners.syncer_shards:
         raise InputError(f"--shard {shard}: learners.syncer_shards = {campaign.learners.syncer_shards}, counted from 0")
     if child:
@@ -157,9 +157,7 @@ def _address_of(server: BlobServer, *, finished: bool) -> dict[str, Any]:
 
 
 def learn(
-    campaign: Campaign,
-    files: CampaignFiles,
-    manifest: Manifest,
+    workspace: Workspace,
     name: str,
     syncer: str | None,
     token_file: Path | None,
@@ -168,6 +166,7 @@ def learn(
     child: bool,
 ) -> None:
     """Body of a learner's process."""
+    campaign, files = workspace.campaign, workspace.files
     if child:
         watch_parent()
     if syncer is None:
@@ -178,4 +177,4 @@ def learn(
     own = server_security(campaign, token)
     security = Security(token, own.certificate, own.key, tls_root or own.root_certificate)
     states = files.learners / "learners"
-    train_as_learner(campaign, files.data, manifest, check_name(name), syncer, security, states)
+    train_as_learner(campaign, files.data, workspace.manifest, check_name(name), syncer, security, states)

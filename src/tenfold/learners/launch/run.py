@@ -8,12 +8,13 @@ from functools import partial
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from tenfold.config import Campaign
 from tenfold.core.console import RunConsole
 from tenfold.core.errors import Interrupted
 from tenfold.core.folder import CampaignFiles
-from tenfold.data import Manifest
+from tenfold.data.workspace import Workspace
 from tenfold.evaluate.holdouts import HoldoutScorer
 from tenfold.learners.launch.processes import Claim, address_file, claim_learners, open_ledger_of, plan_with_learners
 from tenfold.learners.launch.slurm import check_slurm
@@ -96,23 +97,20 @@ class RunningScores:
 
 
 def train_with_learners(
-    campaign: Campaign,
-    files: CampaignFiles,
-    manifest: Manifest,
+    workspace: Workspace,
     checkpointer: Checkpointer,
-    console: RunConsole,
     scorer: HoldoutScorer,
-    overrides: tuple[str, ...],
     open_follower: OpenFollower | None = None,
 ) -> tuple[TrainResult, RunIdentity]:
     """Train until all samples are; what the syncer ends with becomes the campaign's last checkpoint.
 
     The follower is shown the losses of the console's lines, and what it says is added to them.
     """
+    campaign, files, console = workspace.campaign, workspace.files, workspace.console
     batch_of(campaign)  # refuses what cannot be shared out, before anything starts
     if campaign.learners.launch == "slurm":
         check_slurm()
-    plan, identity = plan_with_learners(campaign, manifest)
+    plan, identity = plan_with_learners(campaign, workspace.manifest)
     files.learners.mkdir(parents=True, exist_ok=True)
     check_security(campaign.learners.bind, server_security(campaign, make_token(files.learners / "token")))
     for shard in range(campaign.learners.syncer_shards):
@@ -126,26 +124,19 @@ def train_with_learners(
     ):
         recorder.say(SessionStarted(), _headline(campaign, plan))
         follower = open_follower(identity, plan) if open_follower else None
-        run = _local_run(campaign, files, plan, overrides)
-        score = partial(_score_published, campaign, manifest, files, scorer, plan)
+        run = _local_run(workspace, plan)
+        score = partial(_score_published, workspace, scorer, plan)
         running = RunningScores(plan.evaluate_every, score, partial(_note_scores, recorder, console), console.say)
         with closing(running) as scores:
             Supervisor(run, console, recorder, _following(follower, recorder, claim, scores, plan.steps)).train()
-            result = _keep(campaign, manifest, files, checkpointer, claim, plan)
+            result = _keep(workspace, checkpointer, claim, plan)
         scores.score(plan.steps)
     return result, identity
 
 
-def _keep(
-    campaign: Campaign,
-    manifest: Manifest,
-    files: CampaignFiles,
-    checkpointer: Checkpointer,
-    claim: Claim,
-    plan: RunPlan,
-) -> TrainResult:
+def _keep(workspace: Workspace, checkpointer: Checkpointer, claim: Claim, plan: RunPlan) -> TrainResult:
     """What the syncer ended with becomes a checkpoint."""
-    weights, identity, seconds = published_weights(campaign, manifest, files), claim.identity, claim.seconds
+    weights, identity, seconds = _published(workspace), claim.identity, claim.seconds
     meta = {"identity": asdict(identity), "fingerprint": identity.fingerprint, "seconds": seconds}
     checkpointer.save(CheckpointState(weights, plan.steps, plan.steps * plan.sequences, meta))
     checkpointer.wait()
@@ -159,12 +150,16 @@ def _keep(
     )
 
 
-def _local_run(campaign: Campaign, files: CampaignFiles, plan: RunPlan, overrides: tuple[str, ...]) -> LocalRun:
+def _published(workspace: Workspace) -> dict[str, Tensor]:
+    return published_weights(workspace.campaign, workspace.manifest, workspace.files)
+
+
+def _local_run(workspace: Workspace, plan: RunPlan) -> LocalRun:
     return LocalRun(
-        campaign=campaign,
-        directory=files.directory,
-        overrides=overrides,
-        token=make_token(files.learners / "token"),
+        campaign=workspace.campaign,
+        directory=workspace.files.directory,
+        overrides=workspace.overrides,
+        token=make_token(workspace.files.learners / "token"),
         sequences=plan.sequences,
         steps=plan.steps,
         tokens_per_sample=plan.context,
@@ -189,13 +184,12 @@ def _recorded(campaign: Campaign, files: CampaignFiles, claim: Claim, steps: int
             ledger.finish_run(start_run(ledger, campaign, claim.identity), status)
 
 
-def _score_published(
-    campaign: Campaign, manifest: Manifest, files: CampaignFiles, scorer: HoldoutScorer, plan: RunPlan
-) -> Mapping[str, float]:
+def _score_published(workspace: Workspace, scorer: HoldoutScorer, plan: RunPlan) -> Mapping[str, float]:
+    campaign, vocabulary = workspace.campaign, workspace.manifest.vocab_size
     torch.set_num_threads(plan.threads)  # as few as a learner has, beside which it runs
     device = choose_device(campaign.train.device)
-    model = Transformer(campaign.model, manifest.vocab_size, choose_compute_dtype(device, campaign.train.precision))
-    published = published_weights(campaign, manifest, files)
+    model = Transformer(campaign.model, vocabulary, choose_compute_dtype(device, campaign.train.precision))
+    published = _published(workspace)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(published[f"model/{name}"])

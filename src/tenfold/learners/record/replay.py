@@ -14,12 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold.config import Campaign
-from tenfold.core.console import RunConsole
 from tenfold.core.errors import InputError, TenfoldError
-from tenfold.core.folder import CampaignFiles
 from tenfold.core.progress import Progress, ProgressLines
-from tenfold.data import Manifest
+from tenfold.data.workspace import Workspace
 from tenfold.learners.learner.replica import FragmentReplica, InnerStep, Replica, inner_step, inner_steps_of
 from tenfold.learners.messages import Contributed, Contribution, Lease, Merged, history_from
 from tenfold.learners.outer import Fragment, FragmentState, decode, digest_of_values, vector_of
@@ -351,8 +348,9 @@ def replay_folder(learner: Learner, folder: Path, report: Report) -> Replayed:
         return Replay(learner, log, report).run()
 
 
-def replay(campaign: Campaign, files: CampaignFiles, manifest: Manifest, console: RunConsole) -> Replayed:
+def replay(workspace: Workspace) -> Replayed:
     """Execute the finished run of a campaign again from its merge log."""
+    campaign, files = workspace.campaign, workspace.files
     ranks = sharing_machine(campaign, Ranks(0, 1, choose_device(campaign.train.device)))
-    learner = build_learner(campaign, files.data, manifest, ranks)
-    return replay_folder(learner, files.learners, ProgressLines(console, "replay"))
+    learner = build_learner(campaign, files.data, workspace.manifest, ranks)
+    return replay_folder(learner, files.learners, ProgressLines(workspace.console, "replay"))
