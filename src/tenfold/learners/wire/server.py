@@ -62,7 +62,7 @@ class KnownBlob(Message):
     key: BlobKey
 
 
-class Piece(Message):
+class BlobPiece(Message):
     """Where the bytes that come with it belong."""
 
     key: BlobKey
@@ -375,7 +375,7 @@ class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
             if isinstance(where, dict) and "whole" in where:
                 blob = parse(WholeBlob, where, "a small blob")
                 return self._transfers.take_whole(blob.whole, piece, blob.crc)
-            place = parse(Piece, where, "a piece")
+            place = parse(BlobPiece, where, "a piece")
             self._transfers.inbox.take(place.key, place.offset, piece, place.crc)
             return {}
 
