@@ -30,7 +30,7 @@ from tenfold.core.folder import CampaignFiles
 from tenfold.core.progress import ProgressLines
 from tenfold.data import Manifest, build_corpus
 from tenfold.evaluate.holdouts import HoldoutScores
-from tenfold.experiments.curves import ForecastWatcher
+from tenfold.experiments.register import ForecastWatcher
 from tenfold.scaling.band import CurveForecast
 from tenfold.train.console import ConsoleLines, Throughput
 from tenfold.train.journal import Journal, journal_of

@@ -14,7 +14,7 @@ from tenfold.data import Manifest, asked_for, audit, build_corpus
 from tenfold.data.manifest import audit_passed
 from tenfold.data.workspace import Workspace
 from tenfold.evaluate.holdouts import HoldoutScorer, HoldoutScores, holdout_scorer
-from tenfold.experiments.curves import open_watcher
+from tenfold.experiments.register import open_watcher
 from tenfold.learners.launch.run import train_with_learners
 from tenfold.model import save_huggingface
 from tenfold.train.console import ConsoleLines, Throughput
