@@ -179,9 +179,8 @@ def _relaxed(designed: GoalPlan) -> Sensitivity | None:
     outcome = "dollars" if designed.goal.aim == "cost" else "days"
     levers = []
     for one in designed.worth:
-        change, _, name = one.what.partition(" ")  # "+20% memory"
         if one.saved is not None:
-            levers.append(Lever(name, "", None, change, -one.saved))
+            levers.append(Lever(one.limit.name, "", None, one.limit.change, -one.saved))
     return Sensitivity(outcome, tuple(levers)) if levers else None
 
 
