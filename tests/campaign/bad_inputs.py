@@ -25,7 +25,8 @@ import zstandard
 from safetensors.torch import load_file, save_file
 
 from tenfold.cli import main
-from tenfold.train.checkpoint.format import CheckpointManifest, StoredFile, sha256_of
+from tenfold.core.digests import digest_of_file
+from tenfold.train.checkpoint.format import CheckpointManifest, StoredFile
 from tests.campaign.small import TOML, copy_of, finished_campaign
 
 MY = Path("my")
@@ -129,7 +130,7 @@ def nan_in_checkpoint() -> None:
     tensors["model/final_norm.weight"][0] = torch.nan
     save_file(tensors, path)
     manifest = CheckpointManifest.read(directory / "manifest.json")
-    manifest.files[path.name] = StoredFile(path.stat().st_size, sha256_of(path))
+    manifest.files[path.name] = StoredFile(path.stat().st_size, digest_of_file(path))
     (directory / "manifest.json").write_bytes(manifest.to_json())
 
 

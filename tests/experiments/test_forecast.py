@@ -13,8 +13,7 @@ import pytest
 
 from tenfold.campaign import run_campaign, run_evaluate, run_predict, run_report, run_train
 from tenfold.core.errors import TenfoldError
-from tenfold.experiments.curves import ForecastWatcher
-from tenfold.experiments.register import level_inside
+from tenfold.experiments.register import ForecastWatcher, level_inside
 from tenfold.ledger import Ledger, Prediction
 from tenfold.scaling.band import CurveForecast
 from tests.campaign.small import copy_of, new_ladder_campaign

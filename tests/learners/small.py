@@ -4,13 +4,18 @@ import json
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tenfold.campaign import run_data
 from tenfold.core.errors import InputError
 from tenfold.learners.record.log import RunLog
+from tenfold.ledger import Ledger
 from tests.campaign.small import new_campaign
 from tests.waiting import until
 
@@ -79,3 +84,17 @@ def lives(campaign: Path) -> list[str]:
     """Names of the learners' lives, sorted."""
     with RunLog.opened(campaign / "learners") as log:
         return sorted(life.name for life in log.incarnations())
+
+
+def kill_everything(process: subprocess.Popen[str]) -> None:
+    """The supervisor and all it started, at once."""
+    every = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for each in every:
+        each.kill()
+    process.communicate()
+
+
+def events(campaign: Path) -> Counter[str]:
+    """Kinds of events in the ledger, and how often."""
+    with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
+        return Counter(event.kind for event in ledger.events())

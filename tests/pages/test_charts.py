@@ -1,4 +1,4 @@
-"""The grammar of charts: scales, marks, legends, line charts."""
+"""The grammar of charts: axes, marks, legends, line charts."""
 
 import math
 from itertools import pairwise
@@ -12,14 +12,14 @@ from tenfold.pages.charts import (
     MOST_POINTS,
     RIGHT,
     WIDTH,
+    Axis,
     Paint,
-    Scale,
     Tick,
+    axis_over,
     line_chart,
     plot,
     round_numbers,
     rows,
-    scale_over,
     spaced,
     thin,
 )
@@ -28,24 +28,24 @@ from tests.pages.svg import SVG, boxes, inside_the_frame, parsed, words
 EVIL = '<script>alert("x")</script>'
 RED = Paint("red", 0.5)
 
-# Scales
+# Axes
 
 
 @given(
     values=st.lists(st.floats(1e-6, 1e24), min_size=1, max_size=20),
     log=st.booleans(),
 )
-def test_a_scale_keeps_order_and_bounds(values: list[float], log: bool) -> None:
-    scale = scale_over(values, 10, 500, log=log)
-    places = [scale.place(value) for value in sorted(values)]
+def test_an_axis_keeps_order_and_bounds(values: list[float], log: bool) -> None:
+    axis = axis_over(values, 10, 500, log=log)
+    places = [axis.place(value) for value in sorted(values)]
     assert places == sorted(places)
     assert all(10 <= place <= 500 for place in places)
-    assert all(10 - 1e-6 <= tick.at <= 500 + 1e-6 for tick in scale.ticks(5))
+    assert all(10 - 1e-6 <= tick.at <= 500 + 1e-6 for tick in axis.ticks(5))
 
 
 def test_logarithmic_ticks_are_powers_over_decades_and_round_numbers_below() -> None:
-    assert [tick.label for tick in Scale(1e18, 1e21, 0, 1, log=True).ticks(6)] == ["10¹⁸", "10¹⁹", "10²⁰", "10²¹"]
-    assert [tick.label for tick in Scale(1.5, 12, 0, 1, log=True).ticks(6)] == ["2", "5", "10"]
+    assert [tick.label for tick in Axis(1e18, 1e21, 0, 1, log=True).ticks(6)] == ["10¹⁸", "10¹⁹", "10²⁰", "10²¹"]
+    assert [tick.label for tick in Axis(1.5, 12, 0, 1, log=True).ticks(6)] == ["2", "5", "10"]
 
 
 def test_labels_that_would_touch_are_left_out() -> None:
@@ -67,7 +67,7 @@ def test_round_numbers_lie_between_the_ends_and_are_evenly_spaced(low: float, sp
 
 
 def test_a_box_is_as_wide_as_its_values_whichever_comes_first() -> None:
-    chart = rows(Scale(0.0, 10.0, 100.0, 200.0), 2, 30.0)
+    chart = rows(Axis(0.0, 10.0, 100.0, 200.0), 2, 30.0)
     chart.box(2.0, 7.0, chart.y.place(0), 12, RED, "there")
     chart.box(7.0, 2.0, chart.y.place(1), 12, RED, "back")
     first, second = boxes(chart.render("x"))
@@ -77,7 +77,7 @@ def test_a_box_is_as_wide_as_its_values_whichever_comes_first() -> None:
 
 
 def test_values_outside_are_held_at_the_edge() -> None:
-    chart = plot(Scale(0.0, 1.0, LEFT, WIDTH - RIGHT), 0.0, 1.0)
+    chart = plot(Axis(0.0, 1.0, LEFT, WIDTH - RIGHT), 0.0, 1.0)
     chart.line([(-5.0, -5.0), (5.0, 5.0)], "red")
     chart.whisker(-9.0, math.inf, 100.0)
     chart.cut(99.0, 50.0, 90.0, "red", 1.0)
@@ -86,7 +86,7 @@ def test_values_outside_are_held_at_the_edge() -> None:
 
 
 def test_marks_and_names_are_escaped() -> None:
-    chart = plot(Scale(0.0, 1.0, LEFT, WIDTH - RIGHT), 0.0, 1.0, {EVIL: RED})
+    chart = plot(Axis(0.0, 1.0, LEFT, WIDTH - RIGHT), 0.0, 1.0, {EVIL: RED})
     chart.dot(0.5, 0.5, "red", title=EVIL)
     chart.band([0, 1], [0, 0], [1, 1], RED, EVIL)
     chart.write(100, 100, EVIL)
@@ -97,7 +97,7 @@ def test_marks_and_names_are_escaped() -> None:
 
 @pytest.mark.parametrize("count", [1, 3, 12])
 def test_a_legend_takes_the_rows_it_needs_above_the_chart(count: int) -> None:
-    chart = plot(Scale(0.0, 1.0, LEFT, WIDTH - RIGHT), 0.0, 1.0, {f"a longish name {n}": RED for n in range(count)})
+    chart = plot(Axis(0.0, 1.0, LEFT, WIDTH - RIGHT), 0.0, 1.0, {f"a longish name {n}": RED for n in range(count)})
     chart.band([0, 1], [0, 0], [1, 1], RED, "all of it")
     root = parsed(chart.render("x", "y"))
     swatches = [(float(rect.attrib["x"]), float(rect.attrib["y"])) for rect in root.iter(f"{SVG}rect")]

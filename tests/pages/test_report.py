@@ -46,7 +46,9 @@ def test_the_configuration_is_listed_by_its_keys(config: Record, shown: list[str
 
 def test_incidents_are_open_and_events_folded() -> None:
     happened = {"at": 1_790_000_000.0, "kind": "restart", "message": EVIL}
-    page = render(report(incidents=[happened], events=[happened, happened]))
+    incident = happened | {"severity": "warning", "state": "closed", "verdict": "a loose cable"}
+    page = render(report(incidents=[incident], events=[happened, happened]))
+    assert "restart warning, closed" in Page(page).text and "a loose cable" in page
     assert "<details open>" in page and "Incidents (1)" in page and "Events (2)" in page
     assert "<script" not in page
 

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from tenfold.config import Campaign
 from tenfold.core.errors import InputError, Interrupted, TenfoldError
 from tenfold.core.text import duration
 from tenfold.data import Manifest
 from tenfold.data.workspace import Workspace
-from tenfold.experiments.curves import final_losses, measured_final_loss, rung_curve, target_curve
+from tenfold.experiments.design import Rung, Trunk, rung_campaign
 from tenfold.experiments.ladder import LadderResult, fit_ladder_law, nats_per_token, run_ladder, run_table
 from tenfold.experiments.register import (
     forecasts_in,
@@ -24,12 +26,15 @@ from tenfold.experiments.register import (
     target_identity,
     training_run,
 )
+from tenfold.experiments.tasks import RungResult
 from tenfold.experiments.trial import time_trial
-from tenfold.ledger import Ledger, Prediction
+from tenfold.ledger import Ledger, Prediction, Run
 from tenfold.ledger.events import TransferChecked
 from tenfold.ledger.metrics import LOSS
-from tenfold.scaling.band import FinalLoss
-from tenfold.scaling.curve import Curve
+from tenfold.scaling.band import CurveForecast, FinalLoss
+from tenfold.scaling.curve import Curve, CurveRun, schedule_rates
+from tenfold.scaling.curve_forecast import forecast_curve
+from tenfold.scaling.curve_law import MultiPowerLaw, fit_law
 from tenfold.scaling.predict import Forecast, ScalingLaw, describe_law, what_more_buys
 from tenfold.scaling.table import RunTable
 from tenfold.train.finished import trained_as
@@ -43,6 +48,9 @@ WHAT_MORE_BUYS = {
 }
 
 EPOCH_SLACK = 0.05
+LAST_SHARE = 0.1  # of the steps: over these the noise of single batches is averaged out of the final loss
+
+StepLosses = list[tuple[int, float]]
 
 
 def predict(workspace: Workspace) -> list[Prediction]:
@@ -282,6 +290,72 @@ def ladder_curves(workspace: Workspace, ladder: LadderResult) -> list[Curve]:
             rung_curve(ledger, runs, workspace.campaign, *branches[result.size, result.steps], result)
             for result in ladder.rungs
         ]
+
+
+def rung_curve(
+    ledger: Ledger, runs: Mapping[str, Run], campaign: Campaign, trunk: Trunk, rung: Rung, result: RungResult
+) -> Curve:
+    """Training loss of every step: the trunk's up to the cool-down, then the rung's. Raises InputError if not there."""
+    whole = _losses(ledger, runs, result.trunk_fingerprint, 0, rung.constant_steps)
+    whole += _losses(ledger, runs, result.fingerprint, rung.constant_steps, rung.steps)
+    if len(whole) != rung.steps:
+        raise InputError(
+            f"{ledger.path}: holds {len(whole)} of {rung.steps} losses of the rung {result.size}, {result.tokens:,} "
+            "tokens; put the ledger back, or delete the folder `ladder` to train the rungs again"
+        )
+    rates = schedule_rates(rung_campaign(campaign, trunk, rung).train.schedule, rung.steps)
+    run = CurveRun(rates, parameters=trunk.parameters, tokens_per_step=trunk.batch_tokens)
+    return _curve(run, whole)
+
+
+def _curve(run: CurveRun, losses: StepLosses) -> Curve:
+    steps = np.array([step for step, _ in losses], dtype=np.int64)
+    return Curve(run, steps, np.array([loss for _, loss in losses]))
+
+
+def _losses(ledger: Ledger, runs: Mapping[str, Run], fingerprint: str, after: int, up_to: int) -> StepLosses:
+    run = runs.get(fingerprint)
+    if run is None:
+        return []
+    return [(step, loss) for step, loss in ledger.metric(run.id, LOSS) if after < step <= up_to]
+
+
+def final_losses(curves: Sequence[Curve]) -> list[float]:
+    """Final training loss of each curve, the noise of single batches taken out.
+
+    The multi-power law fitted to all curves of one size gives the shape; the mean distance of a curve from it over the
+    last steps is what the curve itself adds.
+    """
+    sizes = sorted({curve.run.parameters for curve in curves})
+    laws = {size: fit_law([curve for curve in curves if curve.run.parameters == size]) for size in sizes}
+    return [final_loss(curve, laws[curve.run.parameters]) for curve in curves]
+
+
+def final_loss(curve: Curve, law: MultiPowerLaw) -> float:
+    """The law at the last step, times the curve's mean distance from it over the last LAST_SHARE of the steps."""
+    last = curve.steps > (1 - LAST_SHARE) * curve.run.steps
+    expected = law.losses(curve.run, curve.steps[last])
+    distance = np.log(curve.losses[last]) - np.log(expected)
+    return float(law.losses(curve.run, [curve.run.steps])[0] * np.exp(distance.mean()))
+
+
+def measured_final_loss(campaign: Campaign, plan: RunPlan, losses: StepLosses) -> float:
+    """The same for the target, from its own curve alone."""
+    curve = _curve(target_run(campaign, plan, 1.0), losses)
+    return final_loss(curve, fit_law([curve]))
+
+
+def target_run(campaign: Campaign, plan: RunPlan, parameters: float) -> CurveRun:
+    """The target's learning rates by step, as shares of the peak, which transfers across sizes."""
+    rates = schedule_rates(campaign.train.schedule, plan.steps)
+    return CurveRun(rates, parameters=parameters, tokens_per_step=plan.tokens_per_step)
+
+
+def target_curve(
+    campaign: Campaign, plan: RunPlan, parameters: float, curves: Sequence[Curve], final: FinalLoss
+) -> CurveForecast:
+    """The whole curve of the target with bands."""
+    return forecast_curve(curves, target_run(campaign, plan, parameters), final)
 
 
 def _texts(forecast: Forecast) -> dict[str, tuple[float, float]]:

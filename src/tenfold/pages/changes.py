@@ -7,7 +7,7 @@ from typing import Any, Literal
 from markupsafe import Markup
 
 from tenfold.core.text import MISSING, level_name, multiple, multiple_in_interval, percent, scientific
-from tenfold.pages.charts import LETTER, NOTHING, RIGHT, WIDTH, Chart, Paint, rows, scale_over
+from tenfold.pages.charts import LETTER, NOTHING, RIGHT, WIDTH, Chart, Paint, axis_over, rows
 from tenfold.pages.style import BLUE, GREEN, INK, ORANGE, SOFT
 
 Record = Mapping[str, Any]
@@ -128,7 +128,7 @@ def stack_chart(bars: Sequence[ChangeBar], x_label: str = "multiplier of effecti
     if not bars:
         return NOTHING
     left = 24 + max(len(bar.name) for bar in bars) * LETTER
-    x = scale_over(_edges_shown(bars), left, WIDTH - RIGHT - FIGURES, log=True)
+    x = axis_over(_edges_shown(bars), left, WIDTH - RIGHT - FIGURES, log=True)
     chart = rows(x, len(bars), PITCH)
     for number, bar in enumerate(bars):
         _draw_change(chart, bar, chart.y.place(number + 0.5))

@@ -1,4 +1,4 @@
-"""The charts of every page: marks on two scales, a legend, one template. Inline SVG without script or network.
+"""The charts of every page: marks on two axes, a legend, one template. Inline SVG without script or network.
 
 A chart begins as `plot` (values on both axes) or as `rows` (one row for each thing, values along x). Its methods add
 marks, and `render` makes the SVG. `line_chart` is the whole of the most common one.
@@ -24,26 +24,26 @@ SWATCH, LEGEND_ROW = 10, 18
 LETTER = 6.6
 """Width of a letter in a chart, about, in pixels."""
 BETWEEN_LABELS = 6
-DECADES_FROM, ROUND_FROM = 30, 4  # ratios of the ends of a logarithmic scale: powers of ten from the first on,
+DECADES_FROM, ROUND_FROM = 30, 4  # ratios of the ends of a logarithmic axis: powers of ten from the first on,
 # 1, 2 and 5 of each decade from the second on, and evenly spaced round numbers below
 MOST_POINTS = 400  # more than a chart this wide can show
 NOTHING = Markup('<p class="none">nothing recorded</p>')
 """In place of a chart without data."""
 
 
-# Scales
+# Axes
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on a scale in pixels, and its label."""
+    """A place on an axis in pixels, and its label."""
 
     at: float
     label: str
 
 
 @dataclass(frozen=True)
-class Scale:
+class Axis:
     """Values from `low` to `high` onto pixels from `start` to `end`; a value outside is held at the edge."""
 
     low: float
@@ -62,7 +62,7 @@ class Scale:
         return self.start + share * (self.end - self.start)
 
     def ticks(self, count: int) -> list[Tick]:
-        """About `count` round values; powers of ten where the scale spans several."""
+        """About `count` round values; powers of ten where the axis spans several."""
         if self.log and self.high / self.low > DECADES_FROM:
             return [Tick(self.place(10.0**power), power_of_ten(power)) for power in self._powers(count)]
         if self.log and self.high / self.low > ROUND_FROM:
@@ -79,14 +79,14 @@ class Scale:
         return [value for value in values if self.low * (1 - 1e-9) <= value <= self.high * (1 + 1e-9)]
 
 
-def scale_over(values: Sequence[float], start: float, end: float, *, log: bool = False, margin: float = 0.05) -> Scale:
-    """A scale that holds all values, with a share `margin` of air on both sides."""
+def axis_over(values: Sequence[float], start: float, end: float, *, log: bool = False, margin: float = 0.05) -> Axis:
+    """An axis that holds all values, with a share `margin` of air on both sides."""
     low, high = min(values), max(values)
     if log:
         air = max((high / low) ** margin, 1.01)
-        return Scale(low / air, high * air, start, end, log=True)
+        return Axis(low / air, high * air, start, end, log=True)
     air = (high - low) * margin or abs(high) * 0.05 or 1.0
-    return Scale(low - air, high + air, start, end)
+    return Axis(low - air, high + air, start, end)
 
 
 def round_numbers(low: float, high: float, count: int) -> list[float]:
@@ -173,14 +173,14 @@ class Swatch:
 
 @dataclass
 class Chart:
-    """Marks collected in one pair of scales. Later marks lie on earlier ones of their kind.
+    """Marks collected in one pair of axes. Later marks lie on earlier ones of their kind.
 
-    `band`, `line`, `dot` and `upright` take values of both scales; `box`, `whisker` and `cut` take values of x and
+    `band`, `line`, `dot` and `upright` take values of both axes; `box`, `whisker` and `cut` take values of x and
     pixels of y; `write` takes pixels.
     """
 
-    x: Scale
-    y: Scale
+    x: Axis
+    y: Axis
     height: float
     width: float = WIDTH
     areas: list[Area] = field(default_factory=list)
@@ -278,7 +278,7 @@ class Chart:
 
 
 def plot(
-    x: Scale,
+    x: Axis,
     low: float,
     high: float,
     entries: Mapping[str, Paint] | None = None,
@@ -289,19 +289,19 @@ def plot(
     """An empty chart with values from `low` to `high` upwards and a legend of `entries` above it."""
     entries = entries or {}
     top = TOP - LEGEND_ROW + _legend_height(entries, WIDTH) - EDGE
-    chart = Chart(x, Scale(low, high, height - BOTTOM, top, log), height)
+    chart = Chart(x, Axis(low, high, height - BOTTOM, top, log), height)
     chart.legend(entries)
     return chart
 
 
 def rows(
-    x: Scale, count: int, pitch: float, entries: Mapping[str, Paint] | None = None, *, width: float = WIDTH
+    x: Axis, count: int, pitch: float, entries: Mapping[str, Paint] | None = None, *, width: float = WIDTH
 ) -> Chart:
     """An empty chart of `count` rows, each `pitch` pixels high: `y.place(0)` is the top of the first."""
     entries = entries or {}
     top = _legend_height(entries, width) + 4
     bottom = top + pitch * count
-    chart = Chart(x, Scale(0.0, float(count), top, bottom), bottom + BOTTOM, width)
+    chart = Chart(x, Axis(0.0, float(count), top, bottom), bottom + BOTTOM, width)
     chart.legend(entries)
     return chart
 
@@ -338,7 +338,7 @@ def line_chart(
         f"{name} {short(points[-1][1])}": Paint(colour)
         for (name, points), colour in zip(drawn.items(), colours, strict=True)
     }
-    x = Scale(min(xs), max(*xs, min(xs) + 1), LEFT, WIDTH - RIGHT)
+    x = Axis(min(xs), max(*xs, min(xs) + 1), LEFT, WIDTH - RIGHT)
     chart = plot(x, *y_range(drawn.values(), from_zero=from_zero), entries, height=LOW)
     for points, colour in zip(drawn.values(), colours, strict=True):
         chart.line(points, colour)

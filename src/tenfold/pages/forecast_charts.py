@@ -16,11 +16,11 @@ from tenfold.pages.charts import (
     NOTHING,
     RIGHT,
     WIDTH,
+    Axis,
     Chart,
     Paint,
-    Scale,
+    axis_over,
     plot,
-    scale_over,
     thin,
     y_range,
 )
@@ -148,7 +148,7 @@ def ladder_chart(
     if not runs:
         return NOTHING
     xs, ys = _extent(runs, fit, target)
-    chart = _log_plot(scale_over(xs, LEFT, WIDTH - RIGHT, log=True), ys, _ladder_entries(target))
+    chart = _log_plot(axis_over(xs, LEFT, WIDTH - RIGHT, log=True), ys, _ladder_entries(target))
     _draw_ribbon(chart, fit)
     for run in runs:
         chart.dot(run.x, run.loss, BLUE, radius=4, title=_title(run.name, run.loss))
@@ -204,7 +204,7 @@ def curve_chart(
     entries = {f"forecast with {levels}% bands": Paint(BLUE)}
     if shown:
         entries[f"live {shown[-1][1]:.4g}"] = Paint(ORANGE)
-    x = Scale(0.0, forecast.xs[-1], LEFT, WIDTH - RIGHT)
+    x = Axis(0.0, forecast.xs[-1], LEFT, WIDTH - RIGHT)
     chart = plot(x, min([low, *(edge - air for edge in last)]), high, entries)
     _draw_ribbon(chart, forecast)
     chart.line(shown, ORANGE, width=2)
@@ -230,7 +230,7 @@ def residual_chart(residuals: Sequence[Residual], x_label: str = "training FLOPs
     reach = 110 * (max(abs(r.relative) for r in residuals) or 0.01)
     groups = list(dict.fromkeys(r.group for r in residuals))
     colours = {group: ramp(number, len(groups)) for number, group in enumerate(groups)}
-    x = scale_over([r.x for r in residuals], LEFT, WIDTH - RIGHT, log=True)
+    x = axis_over([r.x for r in residuals], LEFT, WIDTH - RIGHT, log=True)
     chart = plot(x, -reach, reach, _residual_entries(residuals, colours))
     chart.line([(chart.x.low, 0), (chart.x.high, 0)], SOFT, width=1.2)
     for r in residuals:
@@ -259,7 +259,7 @@ def isoflop_chart(
     if not drawn:
         return NOTHING
     points = [point for profile in drawn for point in profile.points]
-    x = scale_over([x for x, _ in points], LEFT, WIDTH - RIGHT - NAMES, log=True)
+    x = axis_over([x for x, _ in points], LEFT, WIDTH - RIGHT - NAMES, log=True)
     chart = _log_plot(x, [y for _, y in points], {})
     chart.line([profile.minimum for profile in drawn if profile.minimum], SOFT, width=1.4, dash="2 4")
     for number, profile in enumerate(drawn):
@@ -291,8 +291,8 @@ def _name_profiles(chart: Chart, profiles: Sequence[IsoflopProfile]) -> None:
 # Shared
 
 
-def _log_plot(x: Scale, ys: Sequence[float], entries: Mapping[str, Paint]) -> Chart:
-    y = scale_over(ys, 0.0, 1.0, log=True)
+def _log_plot(x: Axis, ys: Sequence[float], entries: Mapping[str, Paint]) -> Chart:
+    y = axis_over(ys, 0.0, 1.0, log=True)
     return plot(x, y.low, y.high, entries, log=True)
 
 

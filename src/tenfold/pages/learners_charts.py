@@ -6,7 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tenfold.core.text import clock
-from tenfold.pages.charts import FULL_WIDTH, LEFT, LETTER, LOW, RIGHT, WIDTH, Chart, Paint, Scale, plot, rows
+from tenfold.pages.charts import FULL_WIDTH, LEFT, LETTER, LOW, RIGHT, WIDTH, Axis, Chart, Paint, plot, rows
 from tenfold.pages.style import BLUE, COLOURS, GOLD, GREEN, INK, ORANGE, PURPLE, SOFT
 
 Record = Mapping[str, Any]
@@ -32,7 +32,7 @@ def timeline_picture(processes: Sequence[Record], seconds: float, pauses: Sequen
     """One row for each process: its states, faults, and when it trained again."""
     size, unit = time_unit(seconds)
     left = 24 + max(len(process["name"]) for process in processes) * LETTER
-    x = Scale(0.0, seconds / size, left, FULL_WIDTH - RIGHT)
+    x = Axis(0.0, seconds / size, left, FULL_WIDTH - RIGHT)
     chart = rows(x, len(processes), PITCH, _timeline_entries(processes), width=FULL_WIDTH)
     for pause in pauses:
         chart.cut(pause["at"] / size, chart.y.start, chart.y.end, SOFT, 1.2, dash="3 4")
@@ -128,8 +128,8 @@ def rate_picture(rates: Mapping[str, Sequence[float]], seconds: float) -> Markup
     return chart.render(unit, "tokens per second")
 
 
-def _over_time(end: float) -> Scale:
-    return Scale(0.0, end, LEFT, WIDTH - RIGHT)
+def _over_time(end: float) -> Axis:
+    return Axis(0.0, end, LEFT, WIDTH - RIGHT)
 
 
 def _stepped(values: Sequence[float]) -> list[float]:

@@ -18,12 +18,12 @@ from tenfold.pages.charts import (
     NOTHING,
     RIGHT,
     WIDTH,
+    Axis,
     Chart,
     Paint,
-    Scale,
+    axis_over,
     plot,
     rows,
-    scale_over,
 )
 from tenfold.pages.plan import MOST_MEASURED, FleetLine, Front, FrontPoint, Lever, Sensitivity
 from tenfold.pages.style import BLUE, CARD, COLOURS, GREEN, INK, ORANGE, SOFT
@@ -67,7 +67,7 @@ def bars_picture(
         return NOTHING
     limits = limits or {}
     shown = {name: paint for name, paint in paints.items() if any(bar.parts.get(name, 0) > 0 for bar in bars)}
-    x = Scale(0.0, _longest(bars, limits), EDGE, WIDTH - RIGHT)
+    x = Axis(0.0, _longest(bars, limits), EDGE, WIDTH - RIGHT)
     chart = rows(x, len(bars), BAR_ROW, shown | dict.fromkeys(limits, Paint(ORANGE)))
     for number, bar in enumerate(bars):
         _draw_bar(chart, bar, shown, chart.y.place(number), list(limits.values()))
@@ -127,8 +127,8 @@ def front_picture(front: Front) -> Markup:
     if not front.points:
         return NOTHING
     ys = [edge for point in front.points for edge in (point.low, point.high)]
-    x = scale_over([point.x for point in front.points], LEFT, WIDTH - RIGHT, margin=0.08)
-    y = scale_over(ys, 0.0, 1.0, margin=0.1)
+    x = axis_over([point.x for point in front.points], LEFT, WIDTH - RIGHT, margin=0.08)
+    y = axis_over(ys, 0.0, 1.0, margin=0.1)
     best = sorted((point for point in front.points if point.best), key=lambda point: point.x)
     others = [point for point in front.points if not point.best]
     entries = {"Pareto front": Paint(BLUE)} | ({"others": Paint(SOFT)} if others else {})
@@ -174,7 +174,7 @@ def fleet_picture(lines: Sequence[FleetLine]) -> Markup:
     sizes = [float(point.devices) for line in lines for point in line.points]
     if not sizes:
         return NOTHING
-    x = scale_over(sizes, LEFT, WIDTH - RIGHT, log=True, margin=0.02)
+    x = axis_over(sizes, LEFT, WIDTH - RIGHT, log=True, margin=0.02)
     order = (BLUE, ORANGE, GREEN, *COLOURS[3:])
     colours = {line.mode: order[number % len(order)] for number, line in enumerate(lines)}
     chart = plot(x, 0.0, 100.0, {mode: Paint(colour) for mode, colour in colours.items()})
@@ -212,7 +212,7 @@ def tornado_picture(sensitivity: Sensitivity) -> Markup:
     if not levers:
         return NOTHING
     shared = _shared_settings(levers)
-    chart = rows(_tornado_scale(levers), len(levers), LEVER_ROW, _tornado_entries(levers, shared))
+    chart = rows(_tornado_axis(levers), len(levers), LEVER_ROW, _tornado_entries(levers, shared))
     for number, lever in enumerate(levers):
         _draw_lever(chart, lever, chart.y.place(number), "" if shared else _settings(lever))
     chart.cut(0.0, chart.y.start, chart.y.end, INK, 1.2)
@@ -229,7 +229,7 @@ def _tornado_title(sensitivity: Sensitivity, levers: Sequence[Lever]) -> str:
     return f"Change of {sensitivity.outcome}. {'; '.join(told)}."
 
 
-def _tornado_scale(levers: Sequence[Lever]) -> Scale:
+def _tornado_axis(levers: Sequence[Lever]) -> Axis:
     """Percent, between names on the left and with room for figures at the ends of bars on both sides."""
     changes = [0.0, *(100 * change for lever in levers for change in (lever.worse, lever.better) if change is not None)]
     low, high = min(changes), max(changes)
@@ -237,7 +237,7 @@ def _tornado_scale(levers: Sequence[Lever]) -> Scale:
     names = EDGE + max(len(_short(text)) for lever in levers for text in (lever.name, _settings(lever))) * LETTER + 8
     left = names + (FIGURE if low < 0 else 0)
     right = WIDTH - RIGHT - (NO_FIT if stuck else FIGURE if high > 0 else 0)
-    return Scale(low, high if high > low else low + 1.0, left, right)
+    return Axis(low, high if high > low else low + 1.0, left, right)
 
 
 def _reach(lever: Lever) -> float:

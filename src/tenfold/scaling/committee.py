@@ -14,19 +14,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 
 from tenfold.scaling.backtest import Backtest, BacktestOrigin, Candidate, CandidateScore, distance_from
 from tenfold.scaling.table import FloatArray, Points, RunTable
 
 CLOSE = 1.5  # times the best backtest error, up to which a candidate has a say
-CENTRAL = (15.87, 84.13)  # percentiles one standard deviation either side of a normal's middle
+CENTRAL = tuple(round(100 * float(ndtr(side)), 2) for side in (-1, 1))
+"""Percentiles one standard deviation either side of a normal's middle; to two digits, see STUDENT."""
 LEVELS = (0.5, 0.8, 0.95)
 NO_BACKTEST_DRIFT = 0.02  # ln loss per decade where no origin could be scored: larger than typical of published tables
 ORIGIN_REPLICATES = 40
 ENOUGH_ERRORS = 20
 CORRECTION = 0.5  # 1 / (errors that go their own way at one origin): many runs lie above one, but err together
-NORMAL_MAD = 1.4826  # median absolute deviation to standard deviation
+NORMAL_MAD = round(1 / float(ndtri(0.75)), 4)  # median absolute deviation to standard deviation
 LEAST_NOISE, LEAST_DRIFT = 1e-4, 1e-3  # in ln loss, and per decade: no table is free of either
 
 

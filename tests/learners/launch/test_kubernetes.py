@@ -17,6 +17,7 @@ from tenfold.cli import app
 from tests.learners.small import (
     STARTING_S,
     committed_samples,
+    kill_everything,
     learners_campaign,
     lives,
     merges,
@@ -24,7 +25,6 @@ from tests.learners.small import (
     total_samples,
     wait_until,
 )
-from tests.learners.test_train import kill_everything
 
 FOLDER = Path(__file__).parents[3] / "docs" / "kubernetes"
 MANIFEST: dict[str, Any] = yaml.safe_load((FOLDER / "learner.yaml").read_text())

@@ -4,12 +4,9 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-from collections import Counter
 from contextlib import closing, suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tenfold.campaign import run_evaluate, run_replay
@@ -18,20 +15,14 @@ from tenfold.learners.record.log import RunLog
 from tenfold.ledger import Ledger
 from tests.learners.small import (
     committed_samples,
+    events,
+    kill_everything,
     learners_campaign,
     start_training,
     total_samples,
     train,
     wait_until,
 )
-
-
-def kill_everything(process: subprocess.Popen[str]) -> None:
-    """The supervisor and all it started, at once."""
-    every = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for each in every:
-        each.kill()
-    process.communicate()
 
 
 def has_merged(campaign: Path, times: int) -> bool:
@@ -47,12 +38,6 @@ KILLS = """
 [chaos]
 faults = [{ kind = "kill", target = "learner-1", at = 0.4 }]
 """
-
-
-def events(campaign: Path) -> Counter[str]:
-    """Kinds of events in the ledger, and how often."""
-    with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
-        return Counter(event.kind for event in ledger.events())
 
 
 def test_a_run_of_two_learners_is_a_trained_campaign_and_replays_to_the_same_bits(tmp_path: Path) -> None:

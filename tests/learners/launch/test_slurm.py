@@ -19,6 +19,8 @@ from tests.learners.slurm_cluster import slurm_cluster, why_not
 from tests.learners.small import (
     STARTING_S,
     committed_samples,
+    events,
+    kill_everything,
     learners_campaign,
     lives,
     merges,
@@ -26,7 +28,6 @@ from tests.learners.small import (
     total_samples,
     wait_until,
 )
-from tests.learners.test_train import events, kill_everything
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from tenfold.data import Manifest
-from tenfold.experiments.curves import LEVEL, watcher_of
 from tenfold.experiments.forecast import Laws
 from tenfold.experiments.ladder import LadderResult, nats_per_token
-from tenfold.experiments.register import level_inside
+from tenfold.experiments.register import LEVEL, level_inside, watcher_of
 from tenfold.experiments.tasks import RungResult
 from tenfold.ledger import Ledger, Prediction
 from tenfold.scaling.committee import LEVELS

@@ -25,6 +25,7 @@ from tenfold.experiments.local.recorder import StepRecorder
 from tenfold.machine import usable_cores
 from tenfold.machine.identity import cpu_name
 from tenfold.model import Transformer, initialise
+from tenfold.scaling.committee import NORMAL_MAD
 from tenfold.train.learner import make_deterministic
 from tenfold.train.optimizers import build_optimizers
 from tenfold.train.ranks import Ranks
@@ -44,7 +45,7 @@ OTHERS_COST = 0.5
 BUSY = 0.1
 USUAL = 1.04
 """The median step of a machine left alone over the best of a few: found with the tuning configurations."""
-LOADED = ("tenfold.train.loop", "tenfold.evaluate.holdouts", "tenfold.learners.run", "tenfold.experiments.curves")
+LOADED = ("tenfold.train.loop", "tenfold.evaluate.holdouts", "tenfold.learners.run", "tenfold.experiments.register")
 """What a training process has imported before it builds a model; it brings along all else that such a process needs."""
 RESIDENT = (
     f"import {', '.join(LOADED)}; from tenfold.machine.identity import resident_bytes; "
@@ -240,7 +241,7 @@ def fit_machine(timed: Sequence[Timed]) -> tuple[Costs, float, float]:
     )
     ratios = np.log([probe.step_seconds / sum(map(costs.seconds, probe.operations)) for probe in timed])
     factor = float(np.median(ratios))
-    return costs, float(np.exp(factor)), float(1.4826 * np.median(np.abs(ratios - factor)))
+    return costs, float(np.exp(factor)), float(NORMAL_MAD * np.median(np.abs(ratios - factor)))
 
 
 def _process_bytes() -> int:

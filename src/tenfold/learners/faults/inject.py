@@ -18,13 +18,12 @@ from typing import assert_never
 
 import psutil
 
-from tenfold.config.chaos import AMOUNTS, FaultKind
+from tenfold.config.learners import AMOUNTS, SYNCER, FaultKind
 from tenfold.core.errors import TenfoldError
 from tenfold.core.processes import Children
 from tenfold.learners.faults.proxy import FaultyProxy
 
 ENVIRONMENT = "TENFOLD_CHAOS"
-SYNCER = "syncer"
 HANG = signal.SIGUSR1
 NAN = signal.SIGUSR2
 SLOW_PERIOD_S = 0.05

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.config import Campaign, with_new_names
+from tenfold.config.learners import SYNCER
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.files import read_json, write_json
 from tenfold.core.folder import CampaignFiles
@@ -29,8 +30,6 @@ from tenfold.train.identity import ELASTIC, RunIdentity, check_resumable, identi
 from tenfold.train.learner import numerics_of
 from tenfold.train.plan import RunPlan, plan_run
 from tenfold.train.ranks import Ranks, choose_device
-
-SYNCER = "syncer"
 
 
 def plan_with_learners(campaign: Campaign, manifest: Manifest) -> tuple[RunPlan, RunIdentity]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from tenfold.config import Campaign, Fault
-from tenfold.config.chaos import LINK_FAULTS
+from tenfold.config.learners import LINK_FAULTS, SYNCER
 from tenfold.core.console import RunConsole
 from tenfold.core.errors import Interrupted, TenfoldError
 from tenfold.core.folder import CampaignFiles
@@ -24,7 +24,7 @@ from tenfold.learners.faults.inject import FaultContext, Injection
 from tenfold.learners.faults.proxy import FaultyProxy
 from tenfold.learners.faults.schedule import FaultInjector, planned
 from tenfold.learners.launch.commands import answer_command, clear_commands, commands_folder, take_commands
-from tenfold.learners.launch.processes import SYNCER, address_file, read_address
+from tenfold.learners.launch.processes import address_file, read_address
 from tenfold.learners.launch.slurm import Slurm, SlurmJobs, learner_job
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.wire import Link, Refused, Security, Unreachable, is_loopback

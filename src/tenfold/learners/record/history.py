@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tenfold.config.learners import SYNCER
 from tenfold.learners.syncer.membership import Incarnation
 from tenfold.ledger import Event, EventKind
 
 State = Literal["training", "healing", "frozen", "out"]
 MarkKind = Literal["fault", "joined", "healed", "quarantined", "left"]
 INCARNATION_MARKS: tuple[MarkKind, ...] = ("joined", "healed", "quarantined", "left")
-SYNCER = "syncer"
 STOPPING = ("kill", "stop", "hang", "nan")  # faults that keep a learner from training; the others make it harder
 FREEZING = ("stop", "hang")
 SEALING_S = 0.5  # a freeze may end while the syncer gives its learner up
