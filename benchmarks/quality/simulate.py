@@ -30,7 +30,7 @@ from tenfold.learners.learner.replica import FragmentReplica, InnerStep, Replica
 from tenfold.learners.messages import Contribution, Published
 from tenfold.learners.outer import Fragment, FragmentState, OuterOptimizer, decode, vector_of
 from tenfold.learners.settings import fragments_of, outer_optimizer
-from tenfold.learners.syncer.merge_policy import AdaptiveGrace, Throughput, merge_time
+from tenfold.learners.syncer.merge_policy import AdaptiveGrace, ThroughputShares, merge_time
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.ranks import Ranks
 
@@ -77,7 +77,7 @@ class _Desk:
     arrived: dict[int, float] = field(default_factory=dict)
     merged: list[_Sent] = field(default_factory=list)
     published: list[tuple[float, int, Tensor]] = field(default_factory=list)
-    pace: Throughput = field(default_factory=Throughput)
+    pace: ThroughputShares = field(default_factory=ThroughputShares)
 
 
 class Simulation:

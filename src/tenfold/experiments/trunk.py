@@ -22,6 +22,7 @@ from tenfold.data import Manifest
 from tenfold.evaluate.holdouts import HoldoutScorer, HoldoutScores, full_scorer
 from tenfold.experiments.design import Rung, rung_campaign, trunk_campaign
 from tenfold.experiments.tasks import RungResult, TrunkTask, rung_name
+from tenfold.ledger.metrics import holdout_metric
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.console import ConsoleWarnings, Throughput
 from tenfold.train.journal import journal_of
@@ -58,7 +59,7 @@ class _Bench:
             if scorer:
                 observers.append(HoldoutScores(learner, scorer, journal, throughput))
             result = Loop(learner, checkpointer, observers, part).run()
-            names = [f"holdout/{holdout.name}/bits_per_byte" for holdout in self.manifest.holdouts]
+            names = [holdout_metric(holdout.name) for holdout in self.manifest.holdouts]
             scores = {name: journal.recorded(name, result.steps) for name in names}
         found = {name.split("/")[1]: values[-1][1] for name, values in scores.items() if values}
         if scorer and not found:  # the ledger was deleted in between

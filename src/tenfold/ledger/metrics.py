@@ -6,7 +6,7 @@ cannot be written.
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,12 @@ def holdout_metric(holdout: str) -> str:
     return f"holdout/{holdout}/bits_per_byte"
 
 
+def link_metric(learner: str, figure: str) -> str:
+    """Name of a figure of a learner's link to the syncer: up_bytes_per_second, say."""
+    return f"link/{learner}/{figure}"
+
+
+@lru_cache(4096)
 def metric_of(name: str) -> Metric:
     """The metric that a name in the ledger is of. Raises ValueError when there is none."""
     found = next((metric for metric in METRICS if metric.matches(name)), None)

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from tenfold.learners.syncer.merge_policy import (
     AdaptiveGrace,
     NormGuard,
-    Throughput,
+    ThroughputShares,
     merge_time,
     root_mean_square,
 )
 
 
-def paced(rates: dict[int, float], rounds: int = 6) -> Throughput:
+def paced(rates: dict[int, float], rounds: int = 6) -> ThroughputShares:
     """Learners that contribute every 10 s, one after another, rates in tokens per second."""
-    pace = Throughput()
+    pace = ThroughputShares()
     for number in range(rounds):
         for incarnation, rate in rates.items():
             pace.note(incarnation, 10.0 * number + incarnation, round(10 * rate))
@@ -31,7 +31,7 @@ def test_a_pseudo_gradient_weighs_its_learners_share_of_all_training_whatever_th
     assert pace.share(1, (1,)) == 1.0, "alone"
     assert pace.share(1, (1, 3)) == pytest.approx(1 / 3), "the second has died"
     assert pace.share(9, (1, 2, 9)) == pytest.approx(1 / 3), "a new one counts as the mean of the others"
-    assert Throughput().share(1, (1, 2, 3, 4)) == 0.25, "the very first contribution"
+    assert ThroughputShares().share(1, (1, 2, 3, 4)) == 0.25, "the very first contribution"
 
 
 def test_one_that_comes_late_with_the_work_of_a_minute_weighs_as_usual() -> None:

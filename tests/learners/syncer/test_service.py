@@ -38,7 +38,7 @@ from tenfold.learners.record.log import RunLog
 from tenfold.learners.syncer.coordinator import Coordinator, RunFacts
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.syncer.service import SyncerHandler, make_shard
-from tenfold.learners.syncer.shard import Shard
+from tenfold.learners.syncer.shard import SyncerShard
 from tenfold.learners.syncer.store import Fenced, FragmentStore
 from tenfold.learners.wire import BlobServer, Link, Refused, Security
 from tenfold.ledger import Ledger
@@ -60,7 +60,7 @@ class RunningSyncer:
     """A syncer in this process."""
 
     coordinator: Coordinator
-    shard: Shard
+    shard: SyncerShard
     server: BlobServer
     said: list[str] = field(default_factory=list)
 

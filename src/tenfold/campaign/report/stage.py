@@ -17,6 +17,7 @@ from tenfold.experiments.forecast import fit_laws, target_plan
 from tenfold.experiments.ladder import finished_ladder
 from tenfold.experiments.register import planned, registered, target_identity
 from tenfold.ledger import Event, Incident, Ledger, Run
+from tenfold.ledger.metrics import LOSS, MFU, OVERHEAD, TOKENS_PER_SECOND
 from tenfold.pages.plan import read_plan
 from tenfold.pages.report import render
 from tenfold.train.finished import Trained, trained_as
@@ -106,13 +107,13 @@ def _throughput(plan: RunPlan, curves: Mapping[str, Curve], run: Run, result: Tr
     numerics = run.description["numerics"]
 
     def median(name: str) -> float | None:
-        values = [value for _, value in curves.get(f"train/{name}", [])]
+        values = [value for _, value in curves.get(name, [])]
         return statistics.median(values) if values else None
 
     return {
-        "tokens_per_second": median("tokens_per_second"),
-        "mfu": median("mfu"),
-        "overhead": median("overhead"),
+        "tokens_per_second": median(TOKENS_PER_SECOND),
+        "mfu": median(MFU),
+        "overhead": median(OVERHEAD),
         "flops_per_token": plan.flops_per_token,
         "seconds": result.seconds,
         "threads": numerics["threads"],
@@ -179,7 +180,7 @@ def _forecasts(workspace: Workspace, trained: Trained, ledger: Ledger) -> dict[s
     predictions = registered(ledger, target)
     plans = [quantity_record(prediction) for prediction in planned(ledger, target)]
     run = next(run for run in ledger.runs() if run.fingerprint == trained.result.fingerprint)
-    losses = ledger.metric(run.id, "train/loss")
+    losses = ledger.metric(run.id, LOSS)
     plan, log_every = target_plan(campaign, manifest), campaign.train.log_every
     law = laws.by_holdout[laws.holdout] if laws else None
     forecast = forecast_record(predictions, law, plan, log_every, losses, run.started_at) if predictions else None

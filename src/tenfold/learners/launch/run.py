@@ -26,6 +26,7 @@ from tenfold.learners.wire import check_security
 from tenfold.learners.wire.security import make_token
 from tenfold.ledger import Ledger
 from tenfold.ledger.events import BandLeft, SessionStarted
+from tenfold.ledger.metrics import holdout_metric
 from tenfold.model import Transformer, choose_compute_dtype
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
 from tenfold.train.finished import start_run
@@ -198,7 +199,7 @@ def _score_published(workspace: Workspace, scorer: HoldoutScorer, plan: RunPlan)
 
 def _note_scores(recorder: Recorder, console: RunConsole, step: int, scores: Mapping[str, float]) -> None:
     for name, bits_per_byte in scores.items():
-        recorder.metric(step, f"holdout/{name}/bits_per_byte", bits_per_byte)
+        recorder.metric(step, holdout_metric(name), bits_per_byte)
     console.say(f"step {step}  bits per byte " + "  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
 
 

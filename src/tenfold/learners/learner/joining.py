@@ -81,7 +81,7 @@ class LearnerSite:
 
 
 @dataclass(frozen=True)
-class Joined:
+class JoinedIncarnation:
     """What a learner begins an incarnation with."""
 
     replica: Replica
@@ -104,7 +104,7 @@ class Joiner:
     agree: Agreement
     _said_at: float = field(default=-math.inf, init=False)
 
-    def join(self, abandoned: tuple[int, int] | None) -> Joined | None:
+    def join(self, abandoned: tuple[int, int] | None) -> JoinedIncarnation | None:
         """Become whole before the first step; None when the run is finished already.
 
         `abandoned`: (incarnation, steps) of the one that this process lived before. Raises Interrupted when asked to
@@ -121,7 +121,7 @@ class Joiner:
         origin = self._heal_inner_state(peers)
         world = self.learner.ranks.world_size
         self._announce(replica, origin.model_copy(update={"seconds": time.monotonic() - began, "ranks": world}))
-        return Joined(replica, start, shards)
+        return JoinedIncarnation(replica, start, shards)
 
     def _ticket(self, link: Link, abandoned: tuple[int, int] | None) -> tuple[int, Sequence[Peer]]:
         """A new incarnation's number and who trains now. Asks for as long as the syncer is away."""

@@ -17,7 +17,7 @@ from tenfold.learners.learner.coordination import Agreement, HeartbeatSender, Le
 from tenfold.learners.learner.exchange import Downlink, Uplink
 from tenfold.learners.learner.joining import (
     IncarnationEnded,
-    Joined,
+    JoinedIncarnation,
     Joiner,
     LearnerSite,
     PeerService,
@@ -75,7 +75,7 @@ class DecoupledLearner:
                 abandoned = error.incarnation, error.steps
                 print(f"{self.site.name}: {error}; joining again", flush=True)
 
-    def _incarnation(self, joined: Joined) -> bool:
+    def _incarnation(self, joined: JoinedIncarnation) -> bool:
         """Train from joining to the end; True when the run is finished."""
         with _Connections(self, joined) as connections:
             finished = self._train(joined.replica, connections)
@@ -239,7 +239,7 @@ class DecoupledLearner:
 class _Connections(AbstractContextManager["_Connections"]):
     """The threads that talk to the syncer during one replica. Only the first rank takes samples and tells how it is."""
 
-    def __init__(self, owner: DecoupledLearner, joined: Joined) -> None:
+    def __init__(self, owner: DecoupledLearner, joined: JoinedIncarnation) -> None:
         site, settings, replica = owner.site, owner.learner.campaign.learners, joined.replica
 
         def link() -> Link:

@@ -4,7 +4,6 @@ The log says which samples each incarnation trained on, which versions it merged
 which step, and which contributions made each version with which weights. Everything else is computed again.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tenfold.core.digests import digest_of_bytes
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.progress import Progress, ProgressLines
 from tenfold.data.workspace import Workspace
@@ -273,7 +273,7 @@ class Replay:
     def _compare(self, contribution: Contribution, data: bytes, logged: StoredContribution) -> None:
         self._compared += 1
         same = contribution.sequence == logged.what.sequence and contribution.tokens == logged.what.tokens
-        if not same or hashlib.sha256(data).hexdigest() != logged.sha256:
+        if not same or digest_of_bytes(data) != logged.sha256:
             raise TenfoldError(
                 f"incarnation {contribution.incarnation}, step {contribution.step}: contribution "
                 f"{contribution.sequence} to fragment {contribution.fragment} is not as in the merge log"

@@ -47,6 +47,7 @@ from tenfold.ledger.events import (
     LearnerStalled,
     WorkAbandoned,
 )
+from tenfold.ledger.metrics import link_metric
 
 COORDINATOR_SCHEMA = MEMBERSHIP_SCHEMA + LEASES_SCHEMA
 STALL_FACTOR = 8.0  # times the longest recent step
@@ -309,7 +310,7 @@ class Coordinator:
         for name, figure in link:
             if figure and now >= last.link_noted_at.get(name, -math.inf) + LINK_S:  # 0: not measured yet
                 last.link_noted_at[name] = now
-                self.recorder.metric(self._done() // self.facts.sequences, f"link/{of.name}/{name}", figure)
+                self.recorder.metric(self._done() // self.facts.sequences, link_metric(of.name, name), figure)
 
     def end(self, r: EndRequest) -> Done:
         """End an incarnation that has found itself wrong."""

@@ -76,7 +76,7 @@ def merge_time(arrived: Mapping[int, float], expected: Collection[int], quorum: 
 
 
 @dataclass
-class Throughput:
+class ThroughputShares:
     """Tokens per second of every learner, as its contributions to one fragment arrive.
 
     A pseudo-gradient that learner i made while all trained weighs r_i / (r_1 + … + r_n), with r the tokens per second:

@@ -1,14 +1,15 @@
 """The syncer's way into the ledger: many threads say things, one writes them."""
 
+import math
 import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from tenfold.core.errors import TenfoldError
 from tenfold.ledger import Ledger
-from tenfold.ledger.events import PAYLOADS, EventKind, EventPayload, RequestRefused
+from tenfold.ledger.events import EventPayload, RequestRefused
+from tenfold.ledger.metrics import BITS_PER_BYTE, LOSS
 
 FLUSH_S = 1.0
 REMEMBERED_STEPS = 4096  # a learner that was cut off for longer starts these figures anew
@@ -36,11 +37,10 @@ class Recorder:
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
         self._thread.start()
 
-    def say(self, what: EventPayload | str, message: str, **data: Any) -> None:
-        """Note an event. Where it is named by kind, `data` is what it carries; raises as Ledger.event."""
-        event = what if isinstance(what, EventPayload) else PAYLOADS[EventKind(what)](**data)
-        self._echo(f"{event.kind}: {message}")
-        self._events.put((event, message))
+    def say(self, what: EventPayload, message: str) -> None:
+        """Note an event: `what` for programs, `message` for people."""
+        self._echo(f"{what.kind}: {message}")
+        self._events.put((what, message))
 
     def rejected(self, reason: str) -> None:
         """Note that something was refused on a port."""
@@ -55,8 +55,8 @@ class Recorder:
             sums.nats, sums.tokens, sums.bytes = sums.nats + nats, sums.tokens + tokens, sums.bytes + size
             self._metrics.setdefault(step, {}).update(
                 {
-                    "train/loss": sums.nats / sums.tokens,
-                    "train/bits_per_byte": sums.nats / max(sums.bytes, 1.0) / 0.6931471805599453,
+                    LOSS: sums.nats / sums.tokens,
+                    BITS_PER_BYTE: sums.nats / max(sums.bytes, 1.0) / math.log(2),
                 }
             )
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from tenfold.core.errors import TenfoldError
 from tenfold.learners.messages import HeldFragment, MembershipView, ShardReport, UnpublishedReply, UnpublishedRequest
-from tenfold.learners.syncer.shard import Shard
+from tenfold.learners.syncer.shard import SyncerShard
 from tenfold.learners.syncer.store import Fenced
 from tenfold.learners.wire import Link, Refused, Security, Unreachable, reached
 
@@ -22,7 +22,7 @@ UNPUBLISHED_S = 3.0  # a learner that heals asks again after this
 
 
 class ShardAccess(Protocol):
-    """What the coordinator needs of a shard, here (Shard) or in another process (RemoteShard)."""
+    """What the coordinator needs of a shard, here (SyncerShard) or in another process (RemoteShard)."""
 
     @property
     def fragments(self) -> Collection[int]:
@@ -64,7 +64,7 @@ class RemoteMembership:
         self.failure: TenfoldError | None = None
         """Why this process must stop."""
 
-    def follow(self, shard: Shard, address: str) -> None:
+    def follow(self, shard: SyncerShard, address: str) -> None:
         """Report for this shard, which listens at `address`, until closed."""
         self._shard, self._address = shard, address
         self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
@@ -215,7 +215,7 @@ class RemoteShard:
         return self._last is not None and self._last.empty_since == mark
 
     def unpublished(self, held: Mapping[int, HeldFragment]) -> Sequence[int]:
-        """As Shard.unpublished. Raises Unreachable (a TenfoldError) when the shard is away: ask again."""
+        """As SyncerShard.unpublished. Raises Unreachable (a TenfoldError) when the shard is away: ask again."""
         address = reached(self.address, "127.0.0.1")
         with closing(Link(address, self._security, streams=1, patience=UNPUBLISHED_S)) as link:
             return link.ask(UnpublishedRequest(held=dict(held)), UnpublishedReply, timeout=UNPUBLISHED_S).fragments

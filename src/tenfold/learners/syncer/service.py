@@ -27,7 +27,7 @@ from tenfold.learners.settings import initial_model, outer_optimizer
 from tenfold.learners.syncer.coordinator import Coordinator, RunFacts
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.syncer.remote import RemoteMembership, RemoteShard
-from tenfold.learners.syncer.shard import MembershipSource, Shard, ShardHandler, ShardSettings
+from tenfold.learners.syncer.shard import MembershipSource, ShardHandler, ShardSettings, SyncerShard
 from tenfold.learners.syncer.store import Fenced, FragmentStore
 from tenfold.learners.threads import WatchedThread
 from tenfold.learners.wire import BlobServer, Security
@@ -43,7 +43,7 @@ LINGER_S = 2.0  # learners hear at their next heartbeat that the run is finished
 class SyncerHandler(ShardHandler):
     """What arrives on the ports of the process that holds the coordinator and the first shard."""
 
-    def __init__(self, coordinator: Coordinator, shard: Shard, rejected: Callable[[str], None]) -> None:
+    def __init__(self, coordinator: Coordinator, shard: SyncerShard, rejected: Callable[[str], None]) -> None:
         super().__init__(shard, rejected)
         self._answer(JoinRequest, coordinator.join)
         self._answer(ShardsRequest, coordinator.addresses)
@@ -159,7 +159,7 @@ def remote_shards(campaign: Campaign, security: Security) -> dict[int, RemoteSha
 
 def make_shard(
     campaign: Campaign, vocab_size: int, folder: Path, members: MembershipSource, recorder: Recorder, number: int = 0
-) -> Shard:
+) -> SyncerShard:
     """A shard of a campaign's model, at its newest versions or at the initial weights."""
     learners, model = campaign.learners, initial_model(campaign, vocab_size)
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
@@ -167,7 +167,7 @@ def make_shard(
     fragments = cut_model(shapes, learners.fragments)
     store = FragmentStore(folder)
     store.tidy()
-    return Shard(
+    return SyncerShard(
         store,
         {each.index: each for each in fragments if shard_of(each.index, learners.syncer_shards) == number},
         lambda fragment: vector_of(weights, fragment),
@@ -178,7 +178,7 @@ def make_shard(
     )
 
 
-def _work(coordinator: Coordinator, shard: Shard, stop: StopRequest) -> None:
+def _work(coordinator: Coordinator, shard: SyncerShard, stop: StopRequest) -> None:
     """Merging in a thread, the watch over learners here."""
     stopping, linger = threading.Event(), threading.Event()
     merging = WatchedThread("merging", lambda: shard.run(stopping))
@@ -203,7 +203,7 @@ def _ticked(coordinator: Coordinator) -> bool:
     return True
 
 
-def _merge_while_wanted(shard: Shard, members: RemoteMembership, stop: StopRequest) -> None:
+def _merge_while_wanted(shard: SyncerShard, members: RemoteMembership, stop: StopRequest) -> None:
     """Merging in a thread; here it is noticed that nobody wants it any more."""
     stopping, wait = threading.Event(), threading.Event()
 

@@ -44,7 +44,7 @@ from tenfold.learners.syncer.merge_policy import (
     REMEMBERED_NORMS,
     AdaptiveGrace,
     NormGuard,
-    Throughput,
+    ThroughputShares,
     merge_time,
     not_finite,
     root_mean_square,
@@ -89,7 +89,7 @@ class ShardSettings:
     norm_limit: float
 
 
-class Shard:
+class SyncerShard:
     """Fragments, their versions and the contributions on their way into the next ones. Safe for many threads."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Shard:
         self._changed = threading.Condition()
         self._grace = {index: AdaptiveGrace(settings.grace) for index in fragments}
         self._failing: set[int] = set()
-        self._pace = {index: Throughput() for index in fragments}
+        self._pace = {index: ThroughputShares() for index in fragments}
         self._norms = NormGuard(settings.norm_limit)
         self._arrived: dict[int, dict[int, float]] = {index: {} for index in fragments}
         self._handed_out: deque[tuple[int, int, str]] = deque(maxlen=HANDED_OUT)
@@ -378,7 +378,7 @@ class Shard:
 class ShardHandler:
     """What arrives on the ports of a shard in a process of its own; anything malformed is refused with a reason."""
 
-    def __init__(self, shard: Shard, rejected: Callable[[str], None]) -> None:
+    def __init__(self, shard: SyncerShard, rejected: Callable[[str], None]) -> None:
         self._shard, self.rejected = shard, rejected
         self._answers: dict[str, tuple[type[Request], Callable[[Any], Message]]] = {}
         self._answer(NewsRequest, shard.news)

@@ -1,6 +1,5 @@
 """A client: calls, and blobs both ways over several connections, through loss, delay and restarts."""
 
-import hashlib
 import json
 import queue
 import random
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 from pydantic import ValidationError
 
+from tenfold.core.digests import digest_of_bytes
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.learners.messages import Message, NotAdmitted, Refused, Request, Unreachable, said_of
 from tenfold.learners.wire.security import Security, call_headers, check_client, client_options, scheme
@@ -186,7 +186,7 @@ class Link:
         Raises Refused, or Unreachable when patience is used up.
         """
         view = memoryview(data)
-        announcement = {"key": key, "header": header, "total": len(view), "sha256": hashlib.sha256(view).hexdigest()}
+        announcement = {"key": key, "header": header, "total": len(view), "sha256": digest_of_bytes(view)}
         return self._persist(lambda left: self._put_once(announcement, view, left), patience)
 
     def _put_once(self, announcement: dict[str, Any], view: memoryview, left: float) -> dict[str, Any]:
@@ -264,7 +264,7 @@ class Link:
         began = time.monotonic()
         self._in_parallel(wanted, lambda n, r: partial.take(r, self._get_piece(n, key, partial.sha256, r, options)))
         self.measure.moved(0, _size(wanted), time.monotonic() - began)
-        if hashlib.sha256(partial.data).hexdigest() != partial.sha256:
+        if digest_of_bytes(partial.data) != partial.sha256:
             partial.held.clear()
             partial.mismatches += 1
             if partial.mismatches >= MISMATCHES:

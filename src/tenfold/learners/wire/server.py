@@ -3,7 +3,6 @@
 A blob goes in pieces; those that have arrived wait for the rest over broken connections.
 """
 
-import hashlib
 import json
 import threading
 import time
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 from pydantic import Field
 
+from tenfold.core.digests import digest_of_bytes
 from tenfold.core.errors import TenfoldError
 from tenfold.learners.messages import Digest, Message, Refused, Whole, parse
 from tenfold.learners.wire.security import CallCheck, Security, check_security, scheme, server_options
@@ -62,7 +62,7 @@ class KnownBlob(Message):
     key: BlobKey
 
 
-class Piece(Message):
+class BlobPiece(Message):
     """Where the bytes that come with it belong."""
 
     key: BlobKey
@@ -184,7 +184,7 @@ class Inbox:
             blob = self._blobs.get(key)
             if blob is None or blob.sha256 != sha256 or (len(blob.data) and blob.held != [(0, len(blob.data))]):
                 return None
-        if hashlib.sha256(blob.data).hexdigest() != blob.sha256:
+        if digest_of_bytes(blob.data) != blob.sha256:
             with self._lock:
                 blob.held, blob.mismatches = [], blob.mismatches + 1
             if blob.mismatches >= MISMATCHES:
@@ -304,7 +304,7 @@ class _Transfers:
     def offer(self, key: str) -> tuple[dict[str, Any], Blob]:
         """A blob that may be fetched for a while, and its description."""
         blob = self.handler.blob(key)
-        sha256 = hashlib.sha256(blob.data).hexdigest()
+        sha256 = digest_of_bytes(blob.data)
         with self._lock:
             self._offered[key, sha256] = blob
             self._offered.move_to_end((key, sha256))
@@ -375,7 +375,7 @@ class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
             if isinstance(where, dict) and "whole" in where:
                 blob = parse(WholeBlob, where, "a small blob")
                 return self._transfers.take_whole(blob.whole, piece, blob.crc)
-            place = parse(Piece, where, "a piece")
+            place = parse(BlobPiece, where, "a piece")
             self._transfers.inbox.take(place.key, place.offset, piece, place.crc)
             return {}
 
