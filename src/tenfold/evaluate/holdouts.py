@@ -1,4 +1,4 @@
-"""Scores of a model on the holdouts of a campaign, while it trains and at the end."""
+"""Scores on the holdouts of a campaign: an observer while it trains, and the finished model on the whole of them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -14,8 +14,13 @@ from tenfold.core.files import read_json, write_json
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import HoldoutDocument, Manifest, load_holdout
 from tenfold.data.workspace import Workspace
-from tenfold.evaluate.compressors import compressed_bits_per_byte
-from tenfold.evaluate.score import Score, limit_documents, score_documents, scoring_code_version
+from tenfold.evaluate.score import (
+    Score,
+    compressed_bits_per_byte,
+    limit_documents,
+    score_documents,
+    scoring_code_version,
+)
 from tenfold.model import Transformer
 from tenfold.train.console import Throughput
 from tenfold.train.finished import load_trained, trained_as
