@@ -42,12 +42,11 @@ def arguments(index: int, syncer: str) -> list[str]:
 
 
 def test_the_command_line_takes_every_word() -> None:
-    command, *words = arguments(2, "syncer.example:7000")
-    learner = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
+    command, verb, *words = arguments(2, "syncer.example:7000")
+    learner = typer.main.get_command(app).commands[command].commands[verb]  # type: ignore[attr-defined]
     given = learner.make_context(command, words).params
     assert {key: value for key, value in given.items() if value} == {
-        "what": "/campaign",
-        "campaign": Path(),
+        "campaign": Path("/campaign"),
         "name": "kubernetes-2",
         "syncer": "syncer.example:7000",
         "token_file": Path("/secret/token"),
@@ -121,7 +120,7 @@ def test_a_pod_that_is_asked_to_go_sends_what_it_has_and_another_ends_the_run(
         pods.append(place.start(1, syncer))
         _, err = train.communicate(timeout=STARTING_S)
         assert train.returncode == 0, err
-        _, said = pods[1].communicate(timeout=60)
+        _, said = pods[1].communicate(timeout=300)
         assert pods[1].returncode == 0, said
     finally:
         if train.poll() is None:

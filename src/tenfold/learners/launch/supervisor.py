@@ -246,7 +246,7 @@ class Supervisor:
             proxies = self._proxies[name]
             pairs = zip(proxies[::2], proxies[1::2], strict=True)
             address = ",".join(f"127.0.0.1:{control.port}:{bulk.port}" for control, bulk in pairs)
-        words = ("learner", str(self._run.directory.resolve()), "--syncer", address)
+        words = ("learner", "run", str(self._run.directory.resolve()), "--syncer", address)
         if self._run.in_slurm:
             return learner_job(name, (*words, *self._run.sets), self._run.campaign.learners.slurm_ranks, self._run.logs)
         return self._child(name, *words, "--name", name)
