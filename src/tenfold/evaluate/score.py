@@ -1,6 +1,5 @@
 """Bits per byte, exact: every byte of every document is predicted once, with as much context as fits."""
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from tenfold.core.digests import digest_of_files
 
 TokenNats = Callable[[Tensor, Tensor], Tensor]
 """(inputs [B, T], targets [B, T]) → cross-entropy of each target in nats, [B, T]."""
@@ -111,7 +112,7 @@ def _nats_of(token_nats: TokenNats, group: list[Window], context: int, device: t
 def scoring_code_version() -> str:
     """sha256 over this room's source: scores made by other code are made again."""
     folder = Path(__file__).parent
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()
+    return digest_of_files(folder.glob("*.py"), folder)
 
 
 def limit_documents(documents: Sequence[DocumentType], max_bytes: int) -> list[DocumentType]:
