@@ -1,4 +1,7 @@
-"""The stages of a campaign, in order. Each reads what lies in the directory, and is skipped when nothing changed."""
+"""Corpus, training and export: the stages that each read what lies in the directory, and do nothing when it is done.
+
+The stages between them are in rooms of their own: `experiments` forecasts and settles, `evaluate` scores.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict
