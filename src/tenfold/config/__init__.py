@@ -2,10 +2,9 @@
 
 from tenfold.config.campaign import FILE_NAME, Campaign, checked_fault, load_campaign, parse_campaign
 from tenfold.config.change import Change, changed_campaign, load_change
-from tenfold.config.chaos import Chaos, Fault
 from tenfold.config.data import Clean, Data, Holdout, Isolation, Source, Tokenizer
 from tenfold.config.describe import example_names, example_values, render_campaign, render_reference
-from tenfold.config.learners import Learners, with_new_names
+from tenfold.config.learners import Chaos, Fault, Learners, with_new_names
 from tenfold.config.train import Checkpoint, Evaluate, Ladder, Model, Optimizer, Schedule, Train
 
 __all__ = [

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from tenfold.config.base import Section, explain, parse_document, read_text
-from tenfold.config.chaos import Chaos, Fault
 from tenfold.config.data import Data
-from tenfold.config.learners import Learners, with_new_names
+from tenfold.config.learners import Chaos, Fault, Learners, with_new_names
 from tenfold.config.train import Checkpoint, Evaluate, Ladder, Model, Train
 from tenfold.core.errors import InputError
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from tenfold.config import Campaign, Fault
-from tenfold.config.chaos import LINK_FAULTS, SYNCER
+from tenfold.config.learners import LINK_FAULTS, SYNCER
 from tenfold.core.console import RunConsole
 from tenfold.core.errors import Interrupted, TenfoldError
 from tenfold.core.folder import CampaignFiles
