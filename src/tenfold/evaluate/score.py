@@ -4,7 +4,6 @@ Beside it what general-purpose compressors make of the same text.
 """
 
 import gzip
-import hashlib
 import lzma
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,8 @@ import torch
 import zstandard
 from numpy.typing import NDArray
 from torch import Tensor
+
+from tenfold.core.digests import digest_of_files
 
 ZSTD_LEVEL = 22  # its strongest
 TokenNats = Callable[[Tensor, Tensor], Tensor]
@@ -118,7 +119,7 @@ def _nats_of(token_nats: TokenNats, group: list[Window], context: int, device: t
 def scoring_code_version() -> str:
     """sha256 over this room's source: scores made by other code are made again."""
     folder = Path(__file__).parent
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()
+    return digest_of_files(folder.glob("*.py"), folder)
 
 
 def limit_documents(documents: Sequence[DocumentType], max_bytes: int) -> list[DocumentType]:
