@@ -1,7 +1,9 @@
 """Threads whose death is noticed: a process that goes on without one of them looks healthy and does nothing."""
 
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 from tenfold.core.errors import TenfoldError
 
@@ -10,7 +12,7 @@ class WatchedThread:
     """A daemon thread, started at once, that keeps what it failed of."""
 
     def __init__(self, name: str, body: Callable[[], None]) -> None:
-        self._name, self._body = name, body
+        self.name, self._body = name, body
         self.failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -27,8 +29,27 @@ class WatchedThread:
             raise self.failure
         if self.failure is not None:
             kind = type(self.failure).__name__
-            raise TenfoldError(f"thread {self._name} failed ({kind}: {self.failure})") from self.failure
+            raise TenfoldError(f"thread {self.name} failed ({kind}: {self.failure})") from self.failure
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its body still runs."""
+        return self._thread.is_alive()
 
     def join(self, patience: float | None = None) -> None:
-        """Until it ends, at most `patience` seconds."""
+        """Return when it has ended, or after `patience` seconds."""
         self._thread.join(patience)
+
+
+def join_threads(threads: Sequence[WatchedThread], patience: float) -> None:
+    """Wait until all have ended, at most `patience` seconds together.
+
+    An interpreter that ends while a thread is inside Arrow may crash: what the thread comes back to is gone by then.
+    Threads that are left after that are named on stderr.
+    """
+    until = time.monotonic() + patience
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    left = [thread.name for thread in threads if thread.is_alive]
+    if left:
+        print(f"warning: still inside a call, and not waited for: {', '.join(left)}", file=sys.stderr, flush=True)

@@ -27,7 +27,7 @@ from tenfold.learners.learner.replica import InnerStep, Replica, inner_step
 from tenfold.learners.messages import Done, EndRequest, LeaveRequest
 from tenfold.learners.outer import Fragment, local_part
 from tenfold.learners.settings import batch_of, fragments_of, sharing_machine
-from tenfold.learners.threads import WatchedThread
+from tenfold.learners.threads import WatchedThread, join_threads
 from tenfold.learners.wire import BlobServer, Link, LinkMeasure, Security
 from tenfold.train.checkpoint import Checkpointer, CheckpointState
 from tenfold.train.learner import Learner, build_learner
@@ -35,7 +35,7 @@ from tenfold.train.plan import RunPlan
 from tenfold.train.ranks import Ranks, joined_ranks
 
 IDLE_S = 0.05
-THREAD_S = 8.0  # longer than any call of theirs
+THREAD_S = 60.0  # far longer than any call of theirs, also on a machine that others use
 GOODBYE_S = 5.0  # how long a learner that was asked to stop tries to send what it has
 SMOOTHING = 0.9  # of the pace
 SENT_AT_A_TIME = 4  # contributions to each shard: on a long line each takes several round trips
@@ -61,9 +61,16 @@ class DecoupledLearner:
     def __post_init__(self) -> None:
         self.agree = Agreement(self.learner.ranks)
         self._seconds_per_step, self._saved_at, self._step_ended = 0.0, -1, 0.0
+        self._threads: list[WatchedThread] = []
 
     def run(self) -> None:
         """Train until the run is finished. Raises Interrupted when asked to stop, Refused when kept out."""
+        try:
+            self._run()
+        finally:
+            join_threads(self._threads, THREAD_S)
+
+    def _run(self) -> None:
         joiner = Joiner(self.learner, self.site, self.fragments, self.batch, self.stop, self.agree)
         abandoned: tuple[int, int] | None = None
         while True:
@@ -78,10 +85,8 @@ class DecoupledLearner:
     def _incarnation(self, joined: JoinedIncarnation) -> bool:
         """Train from joining to the end; True when the run is finished."""
         with _Connections(self, joined) as connections:
-            finished = self._train(joined.replica, connections)
-        if finished:
-            connections.join()
-        return finished
+            self._threads = [thread for thread in self._threads if thread.is_alive] + connections.threads
+            return self._train(joined.replica, connections)
 
     def _train(self, replica: Replica, connections: "_Connections") -> bool:
         """Train; True when the run is finished."""
@@ -275,19 +280,15 @@ class _Connections(AbstractContextManager["_Connections"]):
     @property
     def why_ended(self) -> str | None:
         """Why the syncer has ended this incarnation; None: it goes on. Raises TenfoldError if a thread has failed."""
-        for thread in self._threads:
+        for thread in self.threads:
             thread.check()
         found = [self.uplink.refused, self.downlink.refused]
         found += [self.heartbeat.ended if self.heartbeat else None, self.leases.refused if self.leases else None]
         return next((reason for reason in found if reason), None)
 
-    def join(self) -> None:
-        """After the incarnation: the interpreter must not end while a thread is inside Arrow, which may crash of it."""
-        for thread in self._threads:
-            thread.join(THREAD_S)
-
     @property
-    def _threads(self) -> list[WatchedThread]:
+    def threads(self) -> list[WatchedThread]:
+        """All that talk to the syncer."""
         of_first = [*self.heartbeat.threads, *self.leases.threads] if self.heartbeat and self.leases else []
         return [*self.uplink.threads, *self.downlink.threads, *of_first]
 
