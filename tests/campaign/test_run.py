@@ -1,13 +1,14 @@
 """The whole job on real text: exact, resumable, skipped when done, reported."""
 
+import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -127,16 +128,31 @@ def test_a_signal_saves_and_the_same_command_goes_on(
 
 @pytest.mark.slow
 def test_sigkill_and_resume_end_in_the_same_weights(tmp_path: Path) -> None:
-    """The short form of benchmarks/crash.py: the whole run killed again and again, at growing instants."""
+    """The short form of benchmarks/crash.py: the whole run killed again and again, each time a few steps further on."""
     reference = run_campaign(new_campaign(tmp_path / "reference"), ())["weights_digest"]
     directory = new_campaign(tmp_path / "killed")
-    command = [sys.executable, "-m", "tenfold", "run", str(directory), "--set", "checkpoint.every=2", "--json"]
-    for seconds in (2.5, 3.5, 4.0, 4.5):
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT)
-        time.sleep(seconds)
-        process.kill()
-        process.wait()
+    command = [sys.executable, "-m", "tenfold", "run", str(directory), "--json"]
+    command += ["--set", "checkpoint.every=2", "--set", "train.log_every=1"]
+    for step in (5, 12, 21, 32):
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT) as run:
+            assert run.stderr is not None
+            said = lines_up_to(f"step {step:>2}/40", run.stderr)
+            saved = checkpoints_of(directory)
+            run.kill()
+        assert run.returncode == -signal.SIGKILL, "".join(said)
+        assert saved and max(saved) >= step - 4, "killed before there was anything to resume from"
+    assert any(line.startswith("resumed from") for line in said)
     assert run_campaign(directory, ())["weights_digest"] == reference
+
+
+def lines_up_to(start: str, stream: IO[str]) -> list[str]:
+    """What is said before the line that starts so."""
+    return list(itertools.takewhile(lambda line: not line.startswith(start), stream))
+
+
+def checkpoints_of(directory: Path) -> list[int]:
+    """Steps of the whole checkpoints of a campaign."""
+    return sorted(int(path.name.removeprefix("step-")) for path in (directory / "checkpoints").glob("step-*"))
 
 
 def torchrun(directory: Path, ranks: int, *overrides: str) -> Result:

@@ -2,11 +2,13 @@
 
 import math
 import sys
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from tenfold.train.checkpoint import Checkpointer, CheckpointState
 from tenfold.train.observe import Observer, Observers
 from tenfold.train.optimizers import build_optimizers
 from tenfold.train.ranks import Ranks, joined_ranks, replicate_model, shard_model
@@ -50,7 +52,7 @@ class Poison(Observer):
 
 
 def main() -> None:
-    kind, parallel = sys.argv[1:]
+    kind, parallel, folder = sys.argv[1:]
     torch.use_deterministic_algorithms(True)
     with joined_ranks("cpu") as ranks:
         alone, shared = new_state(kind), shared_state(kind, parallel, ranks)
@@ -63,6 +65,7 @@ def main() -> None:
         before, expected = whole(tensors_of(shared)), whole(tensors_of(alone))
         for name, tensor in expected.items():
             torch.testing.assert_close(before[name], tensor, rtol=1e-3, atol=2e-4)
+        saved_and_loaded(shared, ranks, before, Path(folder))
         if parallel == "fsdp":  # with DDP a gradient differs between ranks only where the hardware is broken
             bad = execute(shared, batch_of(3, ranks=ranks), Observers([Poison(ranks.rank)]))
             assert not bad.is_finite
@@ -72,6 +75,24 @@ def main() -> None:
         assert_same(whole(tensors_of(shared)), before)
         guarded(shared, ranks, before)
     print("all as it should be", flush=True)
+
+
+def saved_and_loaded(shared: RunState, ranks: Ranks, before: dict[str, Tensor], folder: Path) -> None:
+    """Two ranks save what each holds; one process alone, and two, load the same bits."""
+    tensors = {name.replace("module.", ""): tensor for name, tensor in tensors_of(shared).items()}
+    with Checkpointer(folder, keep_last=1, rank=ranks.rank, world_size=ranks.world_size) as checkpointer:
+        checkpointer.save(CheckpointState(tensors, 3, 24, {}))
+        checkpointer.wait()
+        torch.distributed.barrier()
+        found = checkpointer.at(3)
+        assert found is not None
+        alone = {name: torch.zeros_like(tensor) for name, tensor in before.items()}
+        checkpointer.load(found, alone)
+        assert_same(alone, before)
+        for tensor in tensors.values():
+            tensor.zero_()
+        checkpointer.load(found, tensors)
+    assert_same(whole(tensors), before)
 
 
 def guarded(shared: RunState, ranks: Ranks, before: dict[str, Tensor]) -> None:

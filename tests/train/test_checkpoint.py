@@ -160,6 +160,53 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         Checkpointer(tmp_path / "file" / "inside", keep_last=1)
 
 
+def test_a_place_that_cannot_be_written_or_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpointer = save(tmp_path / "here", 1)
+
+    def refuse(*_: object, **__: object) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(InputError, match=r"checkpoints cannot be written here \(Permission denied\)"):
+        checkpointer.prepare()
+    shutil.rmtree(tmp_path / "here")
+    with pytest.raises(InputError, match=r"checkpoints cannot be read here \(No such file or directory\)"):
+        checkpointer.latest()
+
+
+def test_one_asked_for_by_its_step(tmp_path: Path) -> None:
+    checkpointer = save(tmp_path, 1, 2)
+    found = checkpointer.at(1)
+    assert found is not None and found.step == 1 and checkpointer.at(7) is None
+    (tmp_path / "step-00000001" / "rank-00000.safetensors").write_bytes(b"damaged")
+    assert checkpointer.at(1) is None
+    checkpointer.clear()
+    assert checkpointer.latest().checkpoint is None
+
+
+def test_a_tensor_the_checkpoint_lacks_is_named(tmp_path: Path) -> None:
+    checkpointer = save(tmp_path, 1)
+    found = checkpointer.latest().checkpoint
+    assert found is not None
+    with pytest.raises(InputError, match="has no tensor 'model/other'; it was saved by another model"):
+        checkpointer.load(found, {"model/other": torch.zeros(2)})
+
+
+def test_a_save_tells_when_it_is_done_and_not_when_it_failed(tmp_path: Path) -> None:
+    checkpointer = Checkpointer(tmp_path, keep_last=1)
+    assert not checkpointer.has_saved and not checkpointer.is_busy
+    checkpointer.save(state(1))
+    while checkpointer.is_busy:
+        time.sleep(0.01)
+    assert checkpointer.has_saved
+    checkpointer.save(CheckpointState({"bad": torch.tensor([float("inf")])}, 2, 16, {}))
+    while checkpointer.is_busy:
+        time.sleep(0.01)
+    assert not checkpointer.has_saved
+    with pytest.raises(TenfoldError, match="bad holds NaN or infinity"):
+        checkpointer.wait()
+
+
 SAVE_FOR_EVER = """
 import sys, itertools
 from pathlib import Path

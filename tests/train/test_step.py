@@ -206,10 +206,10 @@ def test_a_step_that_is_not_finite_is_not_told_to_observers() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 @KINDS
-def test_two_ranks_step_as_one_and_agree_on_a_bad_step(kind: str, parallel: str) -> None:
+def test_two_ranks_step_as_one_agree_on_a_bad_step_and_save_together(kind: str, parallel: str, tmp_path: Path) -> None:
     """What is asserted is in ranks_program.py, which each of two processes runs."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(Path(__file__).parent / "ranks_program.py"), kind, parallel]
+    command += [str(Path(__file__).parent / "ranks_program.py"), kind, parallel, str(tmp_path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr

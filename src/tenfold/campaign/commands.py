@@ -14,6 +14,7 @@ from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.fork_server import serve_forks
 from tenfold.data import sources_of
 from tenfold.data.workspace import Workspace, open_workspace
+from tenfold.evaluate.holdouts import evaluate_trained
 from tenfold.experiments.derisk import derisk
 from tenfold.experiments.forecast import forecast_lines, predict, predict_before_training, settle_forecast
 from tenfold.experiments.ladder import join_ladder
@@ -77,7 +78,7 @@ def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 def _scored_and_settled(workspace: Workspace) -> dict[str, Any]:
     """The scores on the holdouts; what was forecast is written beside what came."""
-    evaluation = stages.evaluate(workspace)
+    evaluation = evaluate_trained(workspace)
     settle_forecast(workspace, evaluation)
     settle_plan(workspace)
     return evaluation

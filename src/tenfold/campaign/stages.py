@@ -1,4 +1,7 @@
-"""The stages of a campaign, in order. Each reads what lies in the directory, and is skipped when nothing changed."""
+"""Corpus, training and export: the stages that each read what lies in the directory, and do nothing when it is done.
+
+The stages between them are in rooms of their own: `experiments` forecasts and settles, `evaluate` scores.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -7,21 +10,16 @@ from typing import Any
 
 import torch
 
-from tenfold.core.digests import digest_of
 from tenfold.core.errors import TenfoldError
-from tenfold.core.files import read_json, write_json
+from tenfold.core.files import write_json
 from tenfold.core.progress import ProgressLines
-from tenfold.data import Manifest, asked_for, audit, build_corpus, load_holdout
+from tenfold.data import Manifest, asked_for, audit, build_corpus
 from tenfold.data.manifest import audit_passed
 from tenfold.data.workspace import Workspace
-from tenfold.evaluate import (
-    compressed_bits_per_byte,
-    scoring_code_version,
-)
-from tenfold.evaluate.holdouts import HoldoutScorer, HoldoutScores, holdout_scorer, score
+from tenfold.evaluate.holdouts import HoldoutScorer, HoldoutScores, holdout_scorer
 from tenfold.experiments.register import open_watcher
 from tenfold.learners.launch.run import train_with_learners
-from tenfold.model import Transformer, save_huggingface
+from tenfold.model import save_huggingface
 from tenfold.train.console import ConsoleLines, Throughput
 from tenfold.train.finished import (
     checkpointer_of,
@@ -31,11 +29,10 @@ from tenfold.train.finished import (
     trained_as,
 )
 from tenfold.train.journal import Journal, journal_of
-from tenfold.train.learner import Learner, build_learner, make_deterministic
+from tenfold.train.learner import Learner, build_learner
 from tenfold.train.loop import Loop, TrainResult
 from tenfold.train.observe import Observer
-from tenfold.train.plan import plan_run
-from tenfold.train.ranks import Ranks, choose_device
+from tenfold.train.ranks import Ranks
 
 
 def prepare_data(workspace: Workspace, *, keep_trained: bool = False) -> Manifest:
@@ -119,41 +116,6 @@ def _observers(workspace: Workspace, learner: Learner, journal: Journal, scorer:
     observers: list[Observer] = [throughput, journal, *([band] if band else [])]
     observers += [ConsoleLines(console, learner, throughput, beside=lambda: str(band or ""))]
     return [*observers, HoldoutScores(learner, scorer, journal, throughput, console)]
-
-
-def evaluate(workspace: Workspace) -> dict[str, Any]:
-    """Score the trained model on the whole of every holdout, beside general-purpose compressors."""
-    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
-    trained = trained_as(workspace)
-    made_from = digest_of(
-        [trained.result.weights_digest, manifest.digest, campaign.evaluate.stride, scoring_code_version()]
-    )
-    evaluation = read_json(files.evaluation) or {}
-    if evaluation.get("made_from") != made_from:
-        device = choose_device(campaign.train.device)
-        make_deterministic(plan_run(campaign, manifest.vocab_size, Ranks(0, 1, device)).threads)
-        model = load_trained(workspace, trained, device)
-        evaluation = {
-            "made_from": made_from,
-            "weights_digest": trained.result.weights_digest,
-            "manifest": manifest.digest,
-            "holdouts": {h.name: _evaluate_one(model, workspace, h.name, device) for h in manifest.holdouts},
-        }
-        write_json(files.evaluation, evaluation)
-    for name, scores in evaluation["holdouts"].items():
-        peers = "  ".join(f"{peer} {scores[f'{peer}_bits_per_byte']:.3f}" for peer in ("gzip", "zstd", "xz"))
-        workspace.console.say(f"evaluate: {name}: {scores['bits_per_byte']:.3f} bits per byte  ({peers})")
-    return evaluation
-
-
-def _evaluate_one(model: Transformer, workspace: Workspace, name: str, device: torch.device) -> dict[str, Any]:
-    documents = load_holdout(workspace.files.data, workspace.manifest, name)
-    peers = compressed_bits_per_byte(b"".join(document.text for document in documents))
-    return {
-        **asdict(score(model, workspace.campaign, workspace.manifest, documents, device)),
-        "documents": len(documents),
-        **{f"{peer}_bits_per_byte": value for peer, value in peers.items()},
-    }
 
 
 def export(workspace: Workspace, destination: Path) -> None:

@@ -10,10 +10,9 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from tenfold.config.base import Section, explain, parse_document, read_text
-from tenfold.config.chaos import Chaos, Fault
 from tenfold.config.data import Data
-from tenfold.config.learners import Learners, with_new_names
-from tenfold.config.train import Checkpoint, Evaluate, Ladder, Model, Train
+from tenfold.config.learners import Chaos, Fault, Learners, with_new_names
+from tenfold.config.train import CheckpointSettings, Evaluate, Ladder, Model, Train
 from tenfold.core.errors import InputError
 
 
@@ -27,7 +26,7 @@ class Campaign(Section):
     data: Data = Data()
     model: Model = Model()
     train: Train = Train()
-    checkpoint: Checkpoint = Checkpoint()
+    checkpoint: CheckpointSettings = CheckpointSettings()
     evaluate: Evaluate = Evaluate()
     ladder: Ladder = Ladder()
     learners: Learners = Learners()

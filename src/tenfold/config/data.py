@@ -127,7 +127,7 @@ class Isolation(Section):
     texts that are shorter, a run of all their words."""
 
 
-class Tokenizer(Section):
+class TokenizerSettings(Section):
     """[data.tokenizer]: byte-level BPE trained on the training split, or a given one."""
 
     vocab_size: Annotated[int, Field(ge=257)] = 4096
@@ -147,7 +147,7 @@ class Data(Section):
     """What is kept out for judging."""
     clean: Clean = Clean()
     isolation: Isolation = Isolation()
-    tokenizer: Tokenizer = Tokenizer()
+    tokenizer: TokenizerSettings = TokenizerSettings()
     shard_tokens: Annotated[int, Field(ge=1024)] = 16_777_216
     """Tokens in one shard file."""
 

@@ -144,7 +144,7 @@ class Train(Section):
     schedule: Schedule = Schedule()
 
 
-class Checkpoint(Section):
+class CheckpointSettings(Section):
     """[checkpoint]: what is saved, where, and how much of it is kept."""
 
     every: Annotated[int, Field(gt=0)] = 100

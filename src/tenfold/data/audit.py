@@ -186,7 +186,7 @@ class _Findings:
         self._levels = Levels(rows, max(ngram, SHINGLE))
         levels = [self._levels.of(row) for row in rows]
         self._runs = [RunNumbers([text for text in levels if min(ngram, text[0].size) == n], n) for n in lengths]
-        self._passages = _Passages(levels)
+        self._passages = _HeldOutPassages(levels)
         self.held_out, self.documents, self.words = len(held_out), 0, 0
         self.exact: list[str] = []
         self.shared: list[str] = []
@@ -221,7 +221,7 @@ class _Findings:
         yield Check("near-copies", compared, not self.near, _first_of(self.near, nearest))
 
 
-class _Passages:
+class _HeldOutPassages:
     """Counts, word by word, what a passage shares with each held-out document."""
 
     def __init__(self, texts: Sequence[list[Numbers]]) -> None:

@@ -165,5 +165,6 @@ def verified_manifest(campaign: Campaign, files: CampaignFiles, *, hashes: bool 
 
 
 def audit_passed(files: CampaignFiles, manifest: Manifest) -> bool:
+    """Whether the audit that lies beside the corpus is of this corpus and passed."""
     recorded = read_json(files.audit) or {}
     return recorded.get("manifest") == manifest.to_dict() and recorded.get("ok") is True

@@ -1,20 +1,34 @@
-"""Scores of a model on the holdouts of a campaign, while it trains and at the end."""
+"""Scores on the holdouts of a campaign: an observer while it trains, and the finished model on the whole of them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import torch
 
 from tenfold.config import Campaign
 from tenfold.core.console import RunConsole
+from tenfold.core.digests import digest_of
+from tenfold.core.files import read_json, write_json
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import HoldoutDocument, Manifest, load_holdout
-from tenfold.evaluate.score import Score, limit_documents, score_documents
+from tenfold.data.workspace import Workspace
+from tenfold.evaluate.score import (
+    Score,
+    compressed_bits_per_byte,
+    limit_documents,
+    score_documents,
+    scoring_code_version,
+)
 from tenfold.model import Transformer
 from tenfold.train.console import Throughput
+from tenfold.train.finished import load_trained, trained_as
 from tenfold.train.journal import Journal
-from tenfold.train.learner import Learner
+from tenfold.train.learner import Learner, make_deterministic
 from tenfold.train.observe import Observer
+from tenfold.train.plan import plan_run
+from tenfold.train.ranks import Ranks, choose_device
 from tenfold.train.step import StepMeasure
 
 EVALUATION_BATCH = 32
@@ -93,3 +107,38 @@ def score(
             EVALUATION_BATCH,
             device,
         )
+
+
+def evaluate_trained(workspace: Workspace) -> dict[str, Any]:
+    """Score the trained model on the whole of every holdout, beside general-purpose compressors."""
+    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
+    trained = trained_as(workspace)
+    made_from = digest_of(
+        [trained.result.weights_digest, manifest.digest, campaign.evaluate.stride, scoring_code_version()]
+    )
+    evaluation = read_json(files.evaluation) or {}
+    if evaluation.get("made_from") != made_from:
+        device = choose_device(campaign.train.device)
+        make_deterministic(plan_run(campaign, manifest.vocab_size, Ranks(0, 1, device)).threads)
+        model = load_trained(workspace, trained, device)
+        evaluation = {
+            "made_from": made_from,
+            "weights_digest": trained.result.weights_digest,
+            "manifest": manifest.digest,
+            "holdouts": {h.name: _evaluate_one(model, workspace, h.name, device) for h in manifest.holdouts},
+        }
+        write_json(files.evaluation, evaluation)
+    for name, scores in evaluation["holdouts"].items():
+        peers = "  ".join(f"{peer} {scores[f'{peer}_bits_per_byte']:.3f}" for peer in ("gzip", "zstd", "xz"))
+        workspace.console.say(f"evaluate: {name}: {scores['bits_per_byte']:.3f} bits per byte  ({peers})")
+    return evaluation
+
+
+def _evaluate_one(model: Transformer, workspace: Workspace, name: str, device: torch.device) -> dict[str, Any]:
+    documents = load_holdout(workspace.files.data, workspace.manifest, name)
+    peers = compressed_bits_per_byte(b"".join(document.text for document in documents))
+    return {
+        **asdict(score(model, workspace.campaign, workspace.manifest, documents, device)),
+        "documents": len(documents),
+        **{f"{peer}_bits_per_byte": value for peer, value in peers.items()},
+    }

@@ -1,6 +1,10 @@
-"""Bits per byte, exact: every byte of every document is predicted once, with as much context as fits."""
+"""Bits per byte, exact: every byte of every document is predicted once, with as much context as fits.
 
-import hashlib
+Beside it what general-purpose compressors make of the same text.
+"""
+
+import gzip
+import lzma
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,9 +13,13 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
+import zstandard
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tenfold.core.digests import digest_of_files
+
+ZSTD_LEVEL = 22  # its strongest
 TokenNats = Callable[[Tensor, Tensor], Tensor]
 """(inputs [B, T], targets [B, T]) → cross-entropy of each target in nats, [B, T]."""
 
@@ -111,7 +119,7 @@ def _nats_of(token_nats: TokenNats, group: list[Window], context: int, device: t
 def scoring_code_version() -> str:
     """sha256 over this room's source: scores made by other code are made again."""
     folder = Path(__file__).parent
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()
+    return digest_of_files(folder.glob("*.py"), folder)
 
 
 def limit_documents(documents: Sequence[DocumentType], max_bytes: int) -> list[DocumentType]:
@@ -124,3 +132,13 @@ def limit_documents(documents: Sequence[DocumentType], max_bytes: int) -> list[D
         chosen.append(document)
         total += len(document.text)
     return chosen
+
+
+def compressed_bits_per_byte(text: bytes) -> dict[str, float]:
+    """Bits per byte of gzip, xz and zstd, each at its strongest setting, on `text` as one file."""
+    sizes = {
+        "gzip": len(gzip.compress(text, 9, mtime=0)),
+        "xz": len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)),
+        "zstd": len(zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(text)),
+    }
+    return {name: 8 * size / len(text) for name, size in sizes.items()}

@@ -205,7 +205,7 @@ def changes_of(ledger: Ledger) -> dict[str, Any]:
 
 
 def same_recipe(changes: Sequence[TriedChange], recipe: str) -> dict[str, TriedChange]:
-    """By name, the changes tried on one recipe."""
+    """Changes tried on one recipe, by name."""
     return {change.name: change for change in changes if change.recipe == recipe}
 
 
@@ -216,7 +216,7 @@ def record_of(assessment: Assessment) -> dict[str, Any]:
 
 
 def assessment_of(record: Mapping[str, Any]) -> Assessment:
-    """Back from `record_of`."""
+    """Read what `record_of` wrote."""
     target = {key: record["at_target"][key] for key in AssessedTarget.__dataclass_fields__}
     worths: dict[str, Any] = {key: _worth(record[key]) for key in ("slope_per_decade", "pooled", "at_target")}
     plain = {key: record[key] for key in ("verdict", "why", "trend", "correlation", "degrees_of_freedom", "seeds")}

@@ -47,7 +47,7 @@ class DeriskPlan:
 
     @property
     def tasks(self) -> tuple[TrunkTask, ...]:
-        """Those without the change, then those with it."""
+        """Tasks without the change, then those with it."""
         return (*(pair.reference for pair in self.pairs), *(pair.changed for pair in self.pairs))
 
 

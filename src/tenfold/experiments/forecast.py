@@ -74,7 +74,7 @@ def predict(workspace: Workspace) -> list[Prediction]:
 
 
 def predict_before_training(workspace: Workspace) -> list[Prediction]:
-    """The same within `tenfold run`, which goes on without a forecast where none can be made, and says why."""
+    """Forecast within `tenfold run`, which goes on without one where none can be made, and says why."""
     if not workspace.campaign.ladder.sizes:
         return []
     target, console = target_identity(workspace.campaign, workspace.manifest), workspace.console
@@ -222,7 +222,7 @@ def _holdout_losses(
 
 
 def _notes(campaign: Campaign, manifest: Manifest, ladder: LadderResult) -> list[str]:
-    """In what the target differs from its rungs beyond size and length."""
+    """Differences between the target and its rungs beyond size and length."""
     notes, kind = [], campaign.train.schedule.kind
     if kind != "wsd":
         notes.append(f"the target's schedule is {kind}, the rungs cool down from a constant rate")
@@ -340,7 +340,7 @@ def final_loss(curve: Curve, law: MultiPowerLaw) -> float:
 
 
 def measured_final_loss(campaign: Campaign, plan: RunPlan, losses: StepLosses) -> float:
-    """The same for the target, from its own curve alone."""
+    """Final training loss of the target, from its own curve alone."""
     curve = _curve(target_run(campaign, plan, 1.0), losses)
     return final_loss(curve, fit_law([curve]))
 

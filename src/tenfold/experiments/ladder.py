@@ -52,7 +52,7 @@ class LadderPlan:
 
     @property
     def tasks(self) -> tuple[TrunkTask, ...]:
-        """All of them."""
+        """Tasks of the ladder, then those of the check of transfer."""
         return self.rungs + self.transfer
 
     @property

@@ -47,7 +47,7 @@ class RungResult:
     trunk_fingerprint: str
     weights_digest: str
     seconds: float
-    """Of the cool-down alone."""
+    """Seconds of the cool-down alone."""
     trunk_seconds: float
 
 
@@ -71,7 +71,7 @@ class TrunkTask:
         return cls(trunk, scaled, rate_factor, root / f"{trunk.name}-{key}")
 
     def result_file(self, rung: Rung) -> Path:
-        """Where the result of a rung lies once it is finished."""
+        """Path of a rung's result, there once it is finished."""
         return self.folder / f"{rung_name(rung)}.json"
 
     def result(self, rung: Rung) -> RungResult | None:
@@ -89,7 +89,7 @@ class TrunkTask:
 
     @property
     def divergence_file(self) -> Path:
-        """Where it is written that the task diverged."""
+        """Path of the note that the task diverged."""
         return self.folder / "diverged.json"
 
     @property
@@ -112,7 +112,7 @@ class TrunkTask:
         return self.trunk.flops_per_token * self.trunk.batch_tokens * steps
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """JSON values of the task, for a worker process."""
         trunk = {**asdict(replace(self.trunk, rungs=())), "rungs": [asdict(rung) for rung in self.trunk.rungs]}
         trunk["model"] = self.trunk.model.model_dump(mode="json")
         campaign = self.campaign.model_dump(mode="json", exclude_unset=True)
@@ -120,7 +120,7 @@ class TrunkTask:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Self:
-        """Back from `to_dict`."""
+        """Read what `to_dict` wrote."""
         campaign = Campaign.model_validate(record["campaign"])
         fields = record["trunk"] | {"rungs": tuple(Rung(**rung) for rung in record["trunk"]["rungs"])}
         trunk = Trunk(**fields | {"model": campaign.model.model_validate(record["trunk"]["model"])})
@@ -232,7 +232,7 @@ def _loss(task: TrunkTask, rung: Rung) -> float | None:
 
 
 def best_factor(factors: Sequence[float], losses: Sequence[float]) -> float:
-    """Where a parabola through the best point and its neighbours is lowest; the edge of the grid where none is."""
+    """Minimum of a parabola through the best point and its neighbours; the edge of the grid where there is none."""
     best = int(np.argmin(losses))
     if best in (0, len(factors) - 1) or not np.isfinite(losses[best + 1]):
         return float(factors[best])

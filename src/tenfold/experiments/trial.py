@@ -58,7 +58,7 @@ class TimeTrial:
 
 @dataclass(frozen=True)
 class _Steps:
-    """All steps of the target, as far as a few tell."""
+    """Time of all steps of the target, as far as a few tell."""
 
     seconds: float
     spread: float
@@ -124,7 +124,7 @@ class LearnersTrial:
     """What was timed."""
 
     tokens_per_second: float
-    """All learners together."""
+    """Rate of all learners together."""
     spread: float
     """Standard error of that, as a share of it."""
     other_seconds: float

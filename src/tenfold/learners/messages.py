@@ -56,7 +56,7 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     def to_json(self) -> dict[str, Any]:
-        """For the wire and the disk."""
+        """As it goes over the wire and lies on disk."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -238,7 +238,7 @@ class JoinReply(Message):
 
 
 class ShardsRequest(Request):
-    """Where do the shards in processes of their own listen?"""
+    """Ask where the shards in processes of their own listen."""
 
     method = "shards"
 
@@ -405,14 +405,14 @@ class DifferencesHeader(Message):
 
 
 class UnpublishedRequest(Request):
-    """Of which fragments does a learner hold what was never published?"""
+    """Ask of which fragments a learner holds what was never published."""
 
     method = "unpublished"
     held: dict[Index, HeldFragment] = Field(max_length=MOST_FRAGMENTS)
 
 
 class UnpublishedReply(Message):
-    """Their indices."""
+    """Indices of those fragments."""
 
     fragments: tuple[Whole, ...]
 
@@ -454,7 +454,7 @@ class MembershipView(Message):
 
 
 class StatusRequest(Request):
-    """How is the run?"""
+    """Ask how the run is."""
 
     method = "status"
 
@@ -472,10 +472,10 @@ class LearnerState(Message):
 class StatusReply(Message):
     """For people and for the supervisor. `loss` is the mean over the last global steps, in nats a token."""
 
-    finished: bool
-    samples: Whole
-    total_samples: Whole
-    versions: dict[Index, Whole]
-    loss: float | None
-    learners: dict[str, LearnerState]
-    incarnations: Whole
+    finished: bool = False
+    samples: Whole = 0
+    total_samples: Whole = 0
+    versions: dict[Index, Whole] = Field(default_factory=dict)
+    loss: float | None = None
+    learners: dict[str, LearnerState] = Field(default_factory=dict)
+    incarnations: Whole = 0

@@ -53,7 +53,7 @@ def server_security(campaign: Campaign, token: str) -> Security:
 
 
 def outer_optimizer(campaign: Campaign) -> OuterOptimizer:
-    """As [learners] says."""
+    """The outer step that [learners] asks for."""
     learners = campaign.learners
     return OuterOptimizer(learners.outer_learning_rate, learners.outer_momentum, learners.precision)
 

@@ -95,14 +95,14 @@ class RungWorth:
     capped: bool
 
     def record(self) -> dict[str, Any]:
-        """The same as JSON values."""
+        """JSON values of the rung."""
         plain = {name: value for name, value in vars(self).items() if name != "worth"}
         return {**plain, **self.worth.record()}
 
 
 @dataclass(frozen=True)
 class AssessedTarget:
-    """Where the change is to be used: N, D, compute in FLOP, and how far that is beyond the ladder."""
+    """Run that the change is meant for: N, D, compute in FLOP, and its distance beyond the ladder."""
 
     parameters: float
     tokens: float
@@ -133,7 +133,7 @@ class Assessment:
     seeds: int
 
     def record(self) -> dict[str, Any]:
-        """The same as JSON values; low and high are 80% intervals."""
+        """JSON values of the assessment; low and high are 80% intervals."""
         return {
             "verdict": self.verdict,
             "why": self.why,
@@ -187,7 +187,7 @@ def judge(measured: LogMultipliers, comparisons: Sequence[Comparison], target: P
 
 
 def _worths(effects: Sequence[LineEffect], measured: LogMultipliers) -> list[Worth]:
-    """Each with its interval, open where a capped comparison might pull it further than its cap does."""
+    """Worths of effects, their intervals open where a capped comparison might pull further than its cap does."""
     weights = np.stack([effect.weights for effect in effects])
     pulls, spreads = weights * measured.capped, measured.law_spread(weights)
     return [
@@ -230,14 +230,14 @@ def _capped_note(measured: LogMultipliers) -> str:
 
 @dataclass(frozen=True)
 class StackCheck:
-    """All changes together against the product: measured over predicted, whether 1 is inside its 95% interval."""
+    """Comparison of all changes together with the product: their ratio, and whether its 95% interval holds 1."""
 
     held: bool
     ratio: Worth
     why: str
 
     def record(self) -> dict[str, Any]:
-        """The same as JSON values."""
+        """JSON values of the check."""
         return {"held": self.held, "ratio": self.ratio.record(), "why": self.why}
 
 

@@ -43,7 +43,7 @@ class View:
         return np.where(recent & near, 1.0, 0.0)
 
     def describe(self) -> str:
-        """In words."""
+        """Name the runs that are kept, for people."""
         parts = [f"in the top {self.decades:g} decades of compute"] if math.isfinite(self.decades) else []
         parts += [f"within {self.excess:.0%} of the loss frontier"] if math.isfinite(self.excess) else []
         return "runs " + " and ".join(parts) if parts else "all runs"
@@ -69,7 +69,7 @@ class Candidate:
     view: View
 
     def describe(self) -> str:
-        """In words."""
+        """Name law and view, for people."""
         return f"{self.law.name} on {self.view.describe()}"
 
 
@@ -88,7 +88,7 @@ class BacktestOrigin:
 
 @dataclass(frozen=True)
 class CandidateScore:
-    """How a candidate forecast: its mean absolute error of ln loss over the origins, weighted by their distance."""
+    """Quality of a candidate's forecasts: mean absolute error of ln loss over the origins, weighted by distance."""
 
     candidate: Candidate
     error: float

@@ -66,7 +66,7 @@ class CurveForecast:
         raise InputError(f"no band at level {level:g}: there are {', '.join(f'{band.level:g}' for band in self.bands)}")
 
     def record(self) -> dict[str, Any]:
-        """As plain numbers, for the ledger and for JSON."""
+        """Write the forecast as plain numbers, for the ledger and for JSON."""
         return {
             "steps": self.steps.tolist(),
             "losses": self.losses.tolist(),
@@ -77,7 +77,7 @@ class CurveForecast:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "CurveForecast":
-        """Back from `record`."""
+        """Read what `record` wrote."""
         bands = tuple(Band(b["level"], np.array(b["low"]), np.array(b["high"])) for b in record["bands"])
         steps, losses = np.array(record["steps"], dtype=np.int64), np.array(record["losses"])
         return cls(steps, losses, bands, record["method"], record["errors"])

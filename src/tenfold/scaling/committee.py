@@ -162,7 +162,7 @@ def seed_noise(runs: RunTable) -> float | None:
 
 
 def conformal_multipliers(ratios: Sequence[FloatArray]) -> dict[float, float]:
-    """By how much to stretch the scale at each level, from |error| / scale at each origin; every origin counts alike.
+    """Stretch of the scale at each level, from |error| / scale at each origin; every origin counts alike.
 
     The quantile is taken at level · (1 + 1/(2·origins)): split conformal prediction's correction for few errors, an
     origin counting as two of them. Few origins do not show the far tail either, so the widest interval is at least as

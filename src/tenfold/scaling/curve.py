@@ -43,7 +43,7 @@ class CurveRun:
 
     @property
     def steps(self) -> int:
-        """How many optimizer steps the run takes."""
+        """Number of optimizer steps."""
         return len(self.learning_rates)
 
     @cached_property

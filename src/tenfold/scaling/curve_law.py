@@ -53,7 +53,7 @@ class CurveShape:
 
     @classmethod
     def from_logs(cls, values: Floats) -> "CurveShape":
-        """From the vector the fit moves: logs of the first five, the others as they are."""
+        """Make a shape from the vector that the fit moves: logs of the first five, the others as they are."""
         logs = np.exp(np.clip(values[:5], -40, 40))
         return cls(*map(float, logs), *map(float, values[5:COEFFICIENTS]))
 

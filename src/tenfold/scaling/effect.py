@@ -165,7 +165,7 @@ def _satterthwaite(parts: tuple[float, float], freedoms: tuple[int, int]) -> flo
 
 @dataclass(frozen=True)
 class Worth:
-    """How many times the compute the change is worth, and intervals: level (0.8, 0.95) to (low, high).
+    """Multiplier of compute that a change is worth, with intervals: level (0.8, 0.95) to (low, high).
 
     Never beyond WIDEST or 1 / WIDEST, which stand for anything more extreme.
     """
@@ -181,12 +181,12 @@ class Worth:
 
     @classmethod
     def around(cls, log_value: float, halves: Mapping[float, float]) -> Self:
-        """From half widths of ln multiplier, level to width."""
+        """Make a worth from half widths of the ln multiplier, level to width."""
         edges = {level: (_exp(log_value - half), _exp(log_value + half)) for level, half in halves.items()}
         return cls(_exp(log_value), edges)
 
     def opened(self, up: bool, down: bool) -> "Worth":
-        """The same with nothing said about how far up, or down, it may be."""
+        """Open the intervals upwards, downwards or both: nothing is known there."""
         edges = {
             level: (1 / WIDEST if down else low, WIDEST if up else high)
             for level, (low, high) in self.intervals.items()
@@ -207,7 +207,7 @@ class Worth:
         return self.intervals[level][1] < 1
 
     def says(self, level: float) -> str:
-        """For people: `1.31x [1.25, 1.37] (95%)`."""
+        """Write it for people: `1.31x [1.25, 1.37] (95%)`."""
         low, high = self.intervals[level]
         return f"{self.value:.3g}x [{low:.3g}, {high:.3g}] ({level:.0%})"
 

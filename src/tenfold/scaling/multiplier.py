@@ -32,7 +32,7 @@ LEAST_SLOPE = 1e-4  # fall of ln L per unit of ln C; a law flatter than this say
 
 @dataclass(frozen=True)
 class Multiple:
-    """How many times the reference's compute (or data); infinite where the reference never gets there."""
+    """Multiple of the reference's compute (or data); infinite where the reference never reaches the loss."""
 
     value: float
     low: float
@@ -67,7 +67,7 @@ def _log_multiples() -> FloatArray:
 
 
 def _crossing(reference: ScalingLaw, path: Points, loss: float, level: float) -> Multiple:
-    """Where the expected loss, and the interval's two edges, fall to `loss` along the path."""
+    """Find where the expected loss, and the interval's two edges, fall to `loss` along the path."""
     if level not in LEVELS:
         raise InputError(f"level = {level}: must be one of {', '.join(map(str, LEVELS))}")
     if not (math.isfinite(loss) and loss > 0):
@@ -245,7 +245,7 @@ def _falling(curves: FloatArray) -> FloatArray:
 
 
 def _crossings(falls: FloatArray, goal: FloatArray, rung: IntArray) -> FloatArray:
-    """Where each curve of a comparison's rung falls to its goal (n,), shape (curves, n); the grid's end if nowhere."""
+    """Find where each curve of a comparison's rung falls to its goal (n,): (curves, n); the grid's end if nowhere."""
     upward, found = _grid()[::-1], np.empty((len(falls), len(goal)))
     for number in np.unique(rung):
         rows = rung == number

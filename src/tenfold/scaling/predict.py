@@ -146,7 +146,7 @@ def _split(law: ScalingLaw, product: float, ratio: FloatArray) -> Points:
 
 
 def _lowest(grid: FloatArray, losses: FloatArray) -> float:
-    """Where the loss is lowest, between grid points by a parabola."""
+    """Find where the loss is lowest, between grid points by a parabola."""
     best = int(np.argmin(losses))
     if best in (0, len(grid) - 1):
         return float(grid[best])
@@ -262,7 +262,7 @@ def describe_law(law: ScalingLaw) -> dict[str, Any]:
 
 
 def prediction_lines(result: dict[str, Any]) -> list[str]:
-    """The same for people."""
+    """Lines for people from the result of `predict_table`."""
     lines = [f"{result['table']}: {result['runs']} runs", *_law_lines(result["law"])]
     for forecast in result["targets"]:
         lines += ["", *_target_lines(forecast)]

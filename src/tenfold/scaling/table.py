@@ -30,7 +30,7 @@ UNIQUE_SLACK = 1.001  # written with few digits, unique tokens may exceed D by r
 
 @dataclass(frozen=True)
 class Points:
-    """Where a law is evaluated: natural logarithms of N, D, C and U, each of shape (n,)."""
+    """Points that a law is evaluated at: natural logarithms of N, D, C and U, each of shape (n,)."""
 
     n: FloatArray
     d: FloatArray

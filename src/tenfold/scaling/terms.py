@@ -50,7 +50,7 @@ COLLINEAR = 0.2  # standard deviation of ln(D/N), freed of its trend, below whic
 
 
 def levels(values: FloatArray) -> int:
-    """How many distinct levels of a logarithm there are, equal within 2%."""
+    """Count the distinct levels of a logarithm; values within 2% of each other are one level."""
     return 1 + int((np.diff(np.sort(values)) > LEVEL_WIDTH).sum())
 
 
@@ -91,7 +91,7 @@ Evaluate = Callable[[FloatArray, Points], tuple[FloatArray, FloatArray]]
 
 @dataclass(frozen=True)
 class Search:
-    """How many of a grid's starts are followed, and how far."""
+    """Number of a grid's starts that are followed, and how far."""
 
     starts: int
     effort: Effort
@@ -115,7 +115,7 @@ class HeldNear:
     noise: float
 
     def prior(self, runs: RunTable, coefficients: int) -> GaussianPrior:
-        """The same for the fit to these runs."""
+        """Prior of the coefficients in a fit to these runs."""
         centre, spread = np.zeros(coefficients), np.full(coefficients, np.inf)
         centre[0], spread[0] = float(runs.log_loss.min()) + np.log(self.floor), self.floor_spread
         for position, value, width in self.exponents:

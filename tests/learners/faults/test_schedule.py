@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tenfold.config import chaos as config
+from tenfold.config import learners as config
 from tenfold.config.base import Section, explain
 from tenfold.core.processes import Children
 from tenfold.learners.faults.inject import FaultContext, Injection

@@ -78,7 +78,7 @@ def test_a_learner_killed_in_the_middle_loses_nothing_and_the_run_replays(tmp_pa
     assert seen["died"] == 1
     replayed = run_replay(campaign, ())
     assert replayed["weights_digest"] == result["weights_digest"]
-    assert replayed["lives"] == 3
+    assert replayed["incarnations"] == 3
 
 
 @pytest.mark.slow

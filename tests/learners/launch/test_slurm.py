@@ -15,7 +15,7 @@ import pytest
 from tenfold.core.errors import TenfoldError
 from tenfold.core.processes import Child, Ended
 from tenfold.learners.launch.slurm import Slurm, SlurmJobs
-from tests.learners.slurm_cluster import slurm_cluster, why_not
+from tests.learners.launch.slurm_cluster import slurm_cluster, why_not
 from tests.learners.small import (
     STARTING_S,
     committed_samples,

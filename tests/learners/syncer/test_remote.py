@@ -43,7 +43,8 @@ from tenfold.learners.record.log import RunLog
 from tenfold.learners.syncer.coordinator import Coordinator, RunFacts
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.syncer.remote import RemoteMembership
-from tenfold.learners.syncer.service import ShardHandler, SyncerHandler, make_shard, remote_shards
+from tenfold.learners.syncer.service import SyncerHandler, make_shard, remote_shards
+from tenfold.learners.syncer.shard import ShardHandler
 from tenfold.learners.wire import BlobServer, Link, Refused, Security, Unreachable
 from tenfold.ledger import Ledger
 from tests.learners.small import committed_samples, learners_campaign, total_samples, train, wait_until

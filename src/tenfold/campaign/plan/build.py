@@ -177,11 +177,9 @@ def page_of(designed: GoalPlan) -> Plan:
 def _relaxed(designed: GoalPlan) -> Sensitivity | None:
     """Days (or dollars) that the same result takes with each limit relaxed."""
     outcome = "dollars" if designed.goal.aim == "cost" else "days"
-    levers = []
-    for one in designed.worth:
-        change, _, name = one.what.partition(" ")  # "+20% memory"
-        if one.saved is not None:
-            levers.append(Lever(name, "", None, change, -one.saved))
+    levers = [
+        Lever(one.limit.name, "", None, one.limit.change, -one.saved) for one in designed.worth if one.saved is not None
+    ]
     return Sensitivity(outcome, tuple(levers)) if levers else None
 
 

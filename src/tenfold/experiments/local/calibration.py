@@ -45,12 +45,7 @@ OTHERS_COST = 0.5
 BUSY = 0.1
 USUAL = 1.04
 """The median step of a machine left alone over the best of a few: found with the tuning configurations."""
-LOADED = ("tenfold.train.loop", "tenfold.evaluate.holdouts", "tenfold.learners.run", "tenfold.experiments.register")
-"""What a training process has imported before it builds a model; it brings along all else that such a process needs."""
-RESIDENT = (
-    f"import {', '.join(LOADED)}; from tenfold.machine.identity import resident_bytes; "
-    "from tenfold.train.learner import make_deterministic; make_deterministic(1); print(resident_bytes())"
-)
+RESIDENT = f"from {__name__} import print_resident; print_resident()"
 
 
 @dataclass(frozen=True)
@@ -248,6 +243,19 @@ def _process_bytes() -> int:
     """Measured in a process of its own: this one has other things in memory."""
     done = subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True)
     return int(done.stdout)
+
+
+def print_resident() -> None:
+    """Print the resident memory of a training process before it builds a model, with all loaded that it needs."""
+    from tenfold.evaluate.holdouts import HoldoutScores
+    from tenfold.experiments.register import ForecastWatcher
+    from tenfold.learners.launch.run import train_with_learners
+    from tenfold.machine.identity import resident_bytes
+    from tenfold.train.loop import Loop
+
+    assert all((HoldoutScores, ForecastWatcher, train_with_learners, Loop))
+    make_deterministic(1)
+    print(resident_bytes())
 
 
 def _from_record(record: Any) -> MachineCalibration | None:

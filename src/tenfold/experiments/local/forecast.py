@@ -30,13 +30,13 @@ class TimeShare:
     products: float
     """Matrix products."""
     elementwise: float
-    """All that goes through elements once."""
+    """Operations that go through elements once."""
     starting: float
     """Starting operations, however small: views of tensors, and the constant part of all others."""
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """Sum of the three."""
         return self.products + self.elementwise + self.starting
 
 
@@ -45,10 +45,10 @@ class LocalForecast:
     """One training run on this machine."""
 
     seconds: float
-    """Of a step: forward and backward of every micro-batch, clipping, update."""
+    """Seconds of a step: forward and backward of every micro-batch, clipping, update."""
     tokens_per_step: int
     shares: tuple[TimeShare, ...]
-    """They sum to `seconds`."""
+    """Shares of the step's parts; they sum to `seconds`."""
     operations: int
     """Operations of a step."""
     memory: LocalMemory
@@ -57,12 +57,12 @@ class LocalForecast:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of the step's seconds, 90%."""
+        """90% interval of the step's seconds."""
         return _interval(self.seconds, self.uncertainty, 0.9)
 
     @property
     def memory_interval(self) -> tuple[float, float]:
-        """Of the peak resident memory in bytes, 90%."""
+        """90% interval of the peak resident memory in bytes."""
         return _interval(self.memory.total, self.memory.spread, 0.9)
 
     @property

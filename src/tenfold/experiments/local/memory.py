@@ -52,7 +52,7 @@ class LocalMemory:
 
     weights: int
     gradients: int
-    """Those that exist at the peak: the first backward pass begins without."""
+    """Gradients that exist at the peak: the first backward pass begins without."""
     optimizer: int
     activations: int
     """What the forward pass made and the backward pass still needs."""

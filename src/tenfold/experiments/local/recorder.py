@@ -119,9 +119,9 @@ class StepRecord:
 
     operations: list[Operation] = field(default_factory=list)
     passes: list[int] = field(default_factory=list)
-    """Of each operation: the number of the forward pass it belongs to, from 1."""
+    """Number, from 1, of the forward pass that each operation belongs to."""
     seconds: list[float] = field(default_factory=list)
-    """Of each operation; they mean something where the step was a real one."""
+    """Seconds of each operation; they mean something where the step was a real one."""
 
 
 class StepRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]

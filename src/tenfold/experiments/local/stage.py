@@ -46,7 +46,7 @@ class LocalPlan:
         return [*told, *kept, *(f"note: {note}" for note in self.notes)]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """JSON values of the plan."""
         found = self.forecast
         return {
             "step_seconds": found.seconds if found else None,
@@ -82,7 +82,7 @@ def plan_locally(directory: Path, overrides: Sequence[str] = (), *, again: bool 
 
 
 def _plan_of_a_process(campaign: Campaign, manifest: Manifest | None) -> RunPlan:
-    """Of the training process, or of one learner's."""
+    """Plan of the training process, or of one learner's."""
     ranks = Ranks(0, 1, choose_device(campaign.train.device))
     ranks = sharing_machine(campaign, ranks) if campaign.learners.count else ranks
     return plan_run(campaign, _vocabulary(campaign, manifest), ranks)
@@ -105,7 +105,7 @@ def _why_not(campaign: Campaign, plan: RunPlan) -> str | None:
 def _forecast(
     campaign: Campaign, manifest: Manifest | None, plan: RunPlan, calibration: MachineCalibration
 ) -> LocalForecast:
-    """Of the steps, with what a run keeps in memory beside them."""
+    """Forecast of the steps, with what a run keeps in memory beside them."""
     train = campaign.train
     if campaign.learners.count:
         train = train.model_copy(update={"batch_tokens": batch_of(campaign) * campaign.model.context})

@@ -18,7 +18,7 @@ from typing import assert_never
 
 import psutil
 
-from tenfold.config.chaos import AMOUNTS, SYNCER, FaultKind
+from tenfold.config.learners import AMOUNTS, SYNCER, FaultKind
 from tenfold.core.errors import TenfoldError
 from tenfold.core.processes import Children
 from tenfold.learners.faults.proxy import FaultyProxy

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from tenfold.config.chaos import LASTING, LEARNERS_ONLY, SYNCER, Chaos, Fault, FaultKind
+from tenfold.config.learners import LASTING, LEARNERS_ONLY, SYNCER, Chaos, Fault, FaultKind
 from tenfold.learners.faults.inject import FaultContext, Injection, NotInjected, Undo, inject
 from tenfold.ledger.events import FaultInjected, FaultOver, FaultSkipped
 

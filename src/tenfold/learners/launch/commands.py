@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core.files import write_json, write_text
 from tenfold.core.folder import CampaignFiles
 
 REFUSED_SUFFIX, ANSWER_SUFFIX = ".refused", ".answer"
@@ -59,13 +60,11 @@ def check_name(name: str) -> str:
 def drop_command(directory: Path, command: dict[str, Any]) -> Path:
     """Put one command where the supervisor looks, whole or not at all. Raises TenfoldError when the disk refuses."""
     name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"  # names sort by age
-    temporary = directory / f".{name}.tmp"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(command), encoding="utf-8")
-        temporary.replace(directory / name)
     except OSError as error:
         raise TenfoldError(f"{directory}: a command cannot be written ({error.strerror})") from error
+    write_json(directory / name, command, durable=False)
     return directory / name
 
 
@@ -95,11 +94,8 @@ def await_answer(command: Path, patience: float) -> str | None:
 
 def answer_command(command: Command, refusal: str = "") -> None:
     """Tell whoever sent it: obeyed, or why not. A disk that refuses leaves them without an answer."""
-    path = _answer_of(command.path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with suppress(OSError):
-        temporary.write_text(refusal, encoding="utf-8")
-        temporary.replace(path)
+    with suppress(TenfoldError):
+        write_text(_answer_of(command.path), refusal, durable=False)
 
 
 def _answer_of(command: Path) -> Path:

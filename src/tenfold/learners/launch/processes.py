@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.config import Campaign, with_new_names
-from tenfold.config.chaos import SYNCER
+from tenfold.config.learners import SYNCER
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.files import read_json, write_json
 from tenfold.core.folder import CampaignFiles

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from tenfold.config import Campaign, Fault
-from tenfold.config.chaos import LINK_FAULTS, SYNCER
+from tenfold.config.learners import LINK_FAULTS, SYNCER
 from tenfold.core.console import RunConsole
 from tenfold.core.errors import Interrupted, TenfoldError
 from tenfold.core.folder import CampaignFiles
@@ -26,6 +26,7 @@ from tenfold.learners.faults.schedule import FaultInjector, planned
 from tenfold.learners.launch.commands import answer_command, clear_commands, commands_folder, take_commands
 from tenfold.learners.launch.processes import address_file, read_address
 from tenfold.learners.launch.slurm import Slurm, SlurmJobs, learner_job
+from tenfold.learners.messages import StatusReply, StatusRequest
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.wire import Link, Refused, Security, Unreachable, is_loopback
 from tenfold.learners.wire.security import TOKEN_VARIABLE
@@ -34,7 +35,7 @@ from tenfold.ledger.events import FaultInjected, FaultOver, FaultSkipped, OrderR
 POLL_S = 0.05
 STATUS_S = 0.25
 STARTING_S = 120.0
-REJOIN_S = 0.5  # a sealed learner whose process lives and does not join again within this is killed
+REJOIN_S = 0.5  # an evicted learner whose process lives and does not join again within this is killed
 CRASH_WINDOW_S = 60.0
 GRACE_S = 15.0
 CHAOS_HORIZON_S = 7 * 24 * 3600.0
@@ -135,9 +136,9 @@ class _Restarts:
     intended: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
     earlier: dict[str, int] = field(default_factory=dict)
-    """Newest life of each learner that is not one of the process that runs, or that was killed for it."""
-    sealed_at: dict[int, float] = field(default_factory=dict)
-    """When a life was first seen ended while its learner's process lived."""
+    """Newest incarnation of each learner that is not one of the process that runs, or that was killed for it."""
+    evicted_at: dict[int, float] = field(default_factory=dict)
+    """When an incarnation was first seen ended while its learner's process lived."""
 
 
 class Supervisor:
@@ -165,7 +166,7 @@ class Supervisor:
         self._link: Link | None = None
         self._chaos: FaultInjector | None = None
         self._line = _Line(next_step=run.campaign.train.log_every)
-        self.status: dict[str, Any] = {}
+        self.status = StatusReply()
 
     def train(self) -> None:
         """Until the run is finished. Raises Interrupted when asked to stop, TenfoldError when it cannot go on."""
@@ -186,7 +187,7 @@ class Supervisor:
         self._children.stop_all(GRACE_S)
 
     def _interrupted(self) -> Interrupted:
-        done = self.status.get("samples", 0) // self._run.sequences
+        done = self.status.samples // self._run.sequences
         return Interrupted(
             f"stopped as asked; step {done}/{self._run.steps} is reached. Run the same command again to go on"
         )
@@ -209,7 +210,7 @@ class Supervisor:
             self._await_syncer(name, stop)
         if stop.is_set:
             return
-        self.status = self._ask_status(STARTING_S)  # which lives there are that no process of now has
+        self.status = self._ask_status(STARTING_S)  # which incarnations there are that no process of now has
         for name in self._run.learners:
             self._start_child(self._learner(name))
 
@@ -219,9 +220,9 @@ class Supervisor:
         self._restarts.due.pop(child.name, None)  # a command came before its restart was due
 
     def _launch(self, child: Child) -> None:
-        learner = self.status.get("learners", {}).get(child.name)
+        learner = self.status.learners.get(child.name)
         if learner is not None:
-            self._restarts.earlier[child.name] = int(learner["incarnation"])
+            self._restarts.earlier[child.name] = learner.incarnation
         self._launcher(child.name).start(child)
 
     def _child(self, name: str, *words: str) -> Child:
@@ -298,9 +299,9 @@ class Supervisor:
         self._begin_chaos()
         self._show()
 
-    def _ask_status(self, patience: float) -> dict[str, Any]:
+    def _ask_status(self, patience: float) -> StatusReply:
         assert self._link is not None
-        return self._link.call("status", {}, timeout=2.0, patience=patience)
+        return self._link.ask(StatusRequest(), StatusReply, timeout=2.0, patience=patience)
 
     def _restart_dead(self) -> None:
         now, restarts = time.monotonic(), self._restarts
@@ -335,19 +336,19 @@ class Supervisor:
     def _kill_the_stalled(self) -> None:
         """A learner the syncer has given up but whose process hangs on is killed, and so started again."""
         now, restarts = time.monotonic(), self._restarts
-        for name, learner in self.status.get("learners", {}).items():
-            life = int(learner["incarnation"])
-            if learner["state"] not in ("evicting", "evicted") or life <= restarts.earlier.get(name, 0):
+        for name, learner in self.status.learners.items():
+            incarnation = learner.incarnation
+            if learner.state not in ("evicting", "evicted") or incarnation <= restarts.earlier.get(name, 0):
                 continue  # one of a process before: that which starts now is to be left alone
-            if now - restarts.sealed_at.setdefault(life, now) > REJOIN_S:
-                restarts.earlier[name] = life
+            if now - restarts.evicted_at.setdefault(incarnation, now) > REJOIN_S:
+                restarts.earlier[name] = incarnation
                 if self._learners.kill(name):
                     restarts.intended.add(name)
-                    self._console.say(f"{name}: {learner['reason']}; killed")
+                    self._console.say(f"{name}: {learner.reason}; killed")
 
     def _is_finished(self) -> bool:
         found = read_address(address_file(self._run.folder))
-        return bool(self.status.get("finished")) or bool(found and found["finished"])
+        return self.status.finished or bool(found and found["finished"])
 
     def _await_end(self) -> None:
         """The learners hear that the run is finished and end; so does the syncer."""
@@ -359,8 +360,8 @@ class Supervisor:
 
     def _begin_chaos(self) -> None:
         """Once every learner has trained: faults are planned from there."""
-        learners = self.status["learners"]
-        training = all(learners.get(name, {}).get("steps") for name in self._run.learners)
+        learners = self.status.learners
+        training = all(name in learners and learners[name].steps for name in self._run.learners)
         if self._chaos is not None or not training:
             return
         targets = [*self._run.syncers, *self._run.learners]
@@ -369,7 +370,7 @@ class Supervisor:
         self._chaos = self._stack.enter_context(FaultInjector(injections, context, self._heard_of_fault, self._share))
 
     def _share(self) -> float:
-        return float(self.status.get("samples", 0)) / max(1, self._run.steps * self._run.sequences)
+        return self.status.samples / max(1, self._run.steps * self._run.sequences)
 
     def _heard_of_fault(self, what: FaultInjected | FaultOver | FaultSkipped, message: str) -> None:
         if isinstance(what, FaultInjected) and what.fault == "kill":
@@ -433,16 +434,16 @@ class Supervisor:
 
     def _show(self) -> None:
         run, line, status = self._run, self._line, self.status
-        samples = int(status["samples"])
+        samples = status.samples
         step, total = samples // run.sequences, run.steps * run.sequences
         self._console.advance(step, run.steps)
         if samples and line.rate is None:
             line.rate = Rate(samples)
-        if step < line.next_step or status["loss"] is None or line.rate is None:
+        if step < line.next_step or status.loss is None or line.rate is None:
             return
         rate = line.rate.rate(samples) * run.tokens_per_sample
-        alive = sum(learner["state"] == "active" for learner in status["learners"].values())
-        loss, merges = float(status["loss"]), sum(status["versions"].values())
+        alive = sum(learner.state == "active" for learner in status.learners.values())
+        loss, merges = status.loss, sum(status.versions.values())
         self._console.say(
             f"step {step:>{len(str(run.steps))}}/{run.steps}  loss {loss:.4f}  {rate:,.0f} tok/s  "
             f"{alive} learners  {merges} merges  {line.rate.eta(samples, total)}{self._on_loss(step, loss)}"

@@ -66,7 +66,7 @@ class LeaseQueue:
         return step
 
     def close(self) -> None:
-        """Ask for no more."""
+        """Ask for no more leases; those in stock are given back when the incarnation ends."""
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
@@ -144,7 +144,7 @@ class HeartbeatSender:
             self._losses.append(StepLoss(position, nats, tokens, size))
 
     def close(self) -> None:
-        """Say no more."""
+        """Send no more heartbeats."""
         self._stopping.set()
         self._link.close()
 

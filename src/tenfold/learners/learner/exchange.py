@@ -49,7 +49,7 @@ class Uplink:
         ]
 
     def send(self, contribution: Contribution, data: bytes) -> None:
-        """Hand over and return."""
+        """Hand a contribution over to a sending thread, and return."""
         with self._lock:
             self._under_way.add(contribution.fragment)
         self._queues[shard_of(contribution.fragment, len(self._links))].put((contribution, data))
@@ -156,7 +156,7 @@ class Downlink:
             self._changed.wait_for(lambda: bool(self._ready), patience)
 
     def close(self) -> None:
-        """Stop following."""
+        """Follow the versions no more."""
         self._stopping.set()
         for link in self._links:
             link.close()

@@ -282,7 +282,7 @@ class PeerService:
             self._changed.notify_all()
 
     def blob(self, key: str) -> Blob:
-        """The wire's request."""
+        """Give the inner state as it is at the end of the present step. Raises Refused when that takes too long."""
         if key != KEY:
             raise Refused(f"a learner gives {KEY!r} alone")
         with self._changed:
@@ -302,11 +302,11 @@ class PeerService:
         raise Refused("a learner takes nothing")
 
     def receive(self, key: str, header: dict[str, Any], data: memoryview) -> dict[str, Any]:
-        """As `admit`."""
+        """Refuse: a learner takes no data from peers that it did not ask for."""
         raise Refused("a learner takes nothing")
 
     def rejected(self, reason: str) -> None:
-        """Nothing to be told."""
+        """Ignore what was refused: the asker has been told."""
 
 
 def from_peer(address: str, security: Security, into: Mapping[str, Tensor]) -> Origin:

@@ -94,7 +94,7 @@ class InnerStep:
     lease: int = 0
     """Number of the lease it is part of."""
     stride: int = 1
-    """Of that lease."""
+    """By how many samples of the run the position moves with each sample of that lease."""
 
 
 def inner_steps_of(lease: Lease, batch: int) -> list[InnerStep]:
@@ -166,7 +166,7 @@ class Replica:
         return [index for index, tokens in enumerate(self._tokens) if tokens]
 
     def contribute(self, index: int) -> tuple[Contribution, bytes]:
-        """What to send of a fragment."""
+        """Cut off the pseudo-gradient of a fragment: what to say about it, and its bytes."""
         fragment = self.fragments[index]
         contribution = Contribution(
             incarnation=self.number,

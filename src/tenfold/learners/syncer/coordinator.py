@@ -61,7 +61,7 @@ RETURNING_S = 60.0  # a learner that has gone is expected back for so long
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the coordinator hands out."""
+    """What the coordinator must know of the run."""
 
     recipe: str
     total_samples: int
@@ -70,7 +70,7 @@ class RunFacts:
     strikes: int
     stalled_after: float
     learners: int
-    """As many as are meant to train."""
+    """How many are meant to train."""
 
 
 @dataclass
@@ -319,7 +319,7 @@ class Coordinator:
         return Done()
 
     def leave(self, r: LeaveRequest) -> Done:
-        """Let a learner go."""
+        """Let a learner go: what it has sent counts, the rest of its samples is handed out again."""
         with self._lock:
             known = self._known(r.incarnation)
             self.end_incarnation(known, "left", state="left")

@@ -95,7 +95,7 @@ class ThroughputShares:
         self._arrivals[incarnation].append((at, tokens))
 
     def forget(self, incarnation: int) -> None:
-        """An incarnation that is over."""
+        """Forget an incarnation that is over."""
         self._arrivals.pop(incarnation, None)
 
     def share(self, incarnation: int, training: Collection[int]) -> float:

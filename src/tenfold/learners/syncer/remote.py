@@ -71,7 +71,7 @@ class RemoteMembership:
         self._thread.start()
 
     def close(self) -> None:
-        """Report no more."""
+        """Send no more reports."""
         self._stopping.set()
         self._wake.set()
         if self._link is not None:
@@ -79,7 +79,7 @@ class RemoteMembership:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is."""
+        """Whether the coordinator has said that the run is finished."""
         return self._known.finished
 
     def await_first(self, stopping: threading.Event) -> None:
@@ -90,7 +90,7 @@ class RemoteMembership:
     # MembershipSource
 
     def expected(self) -> Collection[int]:
-        """As far as is known."""
+        """Incarnations that trained when the coordinator last answered."""
         return self._known.expected
 
     def may_contribute(self, incarnation: int) -> bool:
@@ -102,7 +102,7 @@ class RemoteMembership:
         return incarnation in self._known.active
 
     def draining(self) -> bool:
-        """As far as is known."""
+        """Whether all samples were trained when the coordinator last answered."""
         return self._known.draining
 
     def done(self) -> int | None:

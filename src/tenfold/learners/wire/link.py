@@ -407,7 +407,7 @@ class _Partial:
             self.sha256, self.data, self.held = sha256, bytearray(total), []
 
     def take(self, piece: ByteRange, data: bytes) -> None:
-        """A piece has come."""
+        """Keep a piece that has come."""
         self.data[piece[0] : piece[1]] = data
         self.held.append(piece)
 

@@ -70,7 +70,7 @@ def client_options(security: Security) -> dict[str, Any]:
 
 
 def scheme(encrypted: bool) -> str:
-    """Of a Flight location."""
+    """Scheme of a Flight location, with TLS or without."""
     return "grpc+tls" if encrypted else "grpc+tcp"
 
 

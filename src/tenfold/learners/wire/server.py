@@ -102,7 +102,7 @@ class Handler(Protocol):
         """A blob is here, whole, its digest checked; what is returned reaches the sender."""
 
     def blob(self, key: str) -> Blob:
-        """A blob to be fetched."""
+        """Give the blob of this key."""
 
     def rejected(self, reason: str) -> None:
         """Told of everything that was refused: wrong tokens and malformed messages too."""
@@ -193,7 +193,7 @@ class Inbox:
         return blob.header, memoryview(blob.data).toreadonly()
 
     def forget(self, key: str) -> None:
-        """No more of this blob."""
+        """Drop what has come of this blob."""
         with self._lock:
             self._blobs.pop(key, None)
 
@@ -248,7 +248,7 @@ class _Transfers:
         self._lock = threading.Lock()
 
     def answer(self, method: str, request: dict[str, Any]) -> dict[str, Any]:
-        """A control message."""
+        """Answer a control message: one about blobs itself, any other through the handler."""
         match method:
             case "_begin":
                 return self._begin(parse(Announcement, request, "an announcement"))

@@ -92,7 +92,7 @@ class GoalPlan:
             "regret": asdict(self.regret),
             "front": [asdict(design) for design in self.front],
             "binds": [one.kind for one in self.binds],
-            "worth": [asdict(one) for one in self.worth],
+            "worth": [one.to_dict() for one in self.worth],
             "notes": list(self.notes),
             "searches": self.searches,
             "elapsed_seconds": self.elapsed,

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import exp
+from typing import Any, Literal
 
 import numpy as np
 
 from tenfold.planner.codesign.terms import Terms
 from tenfold.planner.codesign.trials import DesignTrial, expected_log_loss, tokens_of
-from tenfold.planner.search.sensitivity import sensitivity
+from tenfold.planner.search.sensitivity import LeverKind, sensitivity
 
 _FACTOR = 1.2
 BINDING = 0.005
@@ -16,13 +17,23 @@ BINDING = 0.005
 _ROUNDS = 50
 
 
+LimitKind = Literal["budget", "data", "latency"] | LeverKind
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit and the change that relaxes it: "+20%" of "memory"."""
+
+    kind: LimitKind
+    change: str
+    name: str
+
+
 @dataclass(frozen=True)
 class Relaxation:
     """One limit relaxed, all others as they are, layouts chosen anew."""
 
-    kind: str
-    """budget, data, batch, latency, compute, memory, memory bandwidth, network."""
-    what: str
+    limit: Limit
     saved: float | None
     """Share of the days (of the dollars where cost is the aim) in which the same is reached; None for more budget."""
     loss: float | None
@@ -30,17 +41,41 @@ class Relaxation:
     loss_gain: float | None
 
     @property
+    def kind(self) -> LimitKind:
+        """Kind of the limit."""
+        return self.limit.kind
+
+    @property
+    def what(self) -> str:
+        """The change in words: "+20% memory"."""
+        return f"{self.limit.change} {self.limit.name}"
+
+    @property
     def binds(self) -> bool:
         """Whether relaxing it pays."""
         return self.saved is None or self.saved >= BINDING
+
+    def to_dict(self) -> dict[str, Any]:
+        """The relaxation as JSON values."""
+        return {
+            "kind": self.kind,
+            "what": self.what,
+            "saved": self.saved,
+            "loss": self.loss,
+            "loss_gain": self.loss_gain,
+        }
+
+
+_CHANGE = f"{_FACTOR - 1:+.0%}"
+_BATCH = Limit("batch", _CHANGE, "critical batch")
 
 
 def worth_for_loss(trials: list[DesignTrial], terms: Terms) -> list[Relaxation]:
     """Worth of relaxing each limit, the most worthwhile first. Hardware changes under the best model and batch."""
     best = min(trials, key=lambda trial: expected_log_loss(trial, terms))
     before = expected_log_loss(best, terms)
-    found = [_for_loss(kind, what, trials, relaxed, before) for kind, what, relaxed in _softer(terms)]
-    found += [_for_loss(kind, what, [changed], terms, before) for kind, what, changed in _better(best, terms)]
+    found = [_for_loss(limit, trials, relaxed, before) for limit, relaxed in _softer(terms)]
+    found += [_for_loss(limit, [changed], terms, before) for limit, changed in _better(best, terms)]
     return sorted(found, key=lambda one: -(one.loss_gain or 0.0))
 
 
@@ -52,14 +87,13 @@ def worth_for_given(trials: list[DesignTrial], terms: Terms) -> list[Relaxation]
     if terms.goal.batch.tokens is None:
         relaxed = replace(terms, batch_scale=_FACTOR)
         then = min(spent(trial, relaxed) for trial in trials)
-        found.append(_saving("batch", "+20% critical batch", least, then))
-    for kind, what, changed in _better(best, terms):
-        found.append(_saving(kind, what, least, spent(changed, terms)))
+        found.append(_saving(_BATCH, least, then))
+    found += [_saving(limit, least, spent(changed, terms)) for limit, changed in _better(best, terms)]
     return sorted(found, key=lambda one: -(one.saved or 0.0))
 
 
-def _saving(kind: str, what: str, before: float, after: float) -> Relaxation:
-    return Relaxation(kind, what, max(0.0, 1 - after / before), None, None)
+def _saving(limit: Limit, before: float, after: float) -> Relaxation:
+    return Relaxation(limit, max(0.0, 1 - after / before), None, None)
 
 
 def spent(trial: DesignTrial, terms: Terms) -> float:
@@ -69,11 +103,11 @@ def spent(trial: DesignTrial, terms: Terms) -> float:
     return seconds * (devices if terms.goal.aim == "cost" else 1)
 
 
-def _for_loss(kind: str, what: str, trials: list[DesignTrial], relaxed: Terms, before: float) -> Relaxation:
+def _for_loss(limit: Limit, trials: list[DesignTrial], relaxed: Terms, before: float) -> Relaxation:
     best = min(trials, key=lambda trial: expected_log_loss(trial, relaxed))
     after = min(before, expected_log_loss(best, relaxed))
-    saved = None if kind == "budget" else _saved(best, relaxed, before)
-    return Relaxation(kind, what, saved, exp(after), exp(before) - exp(after))
+    saved = None if limit.kind == "budget" else _saved(best, relaxed, before)
+    return Relaxation(limit, saved, exp(after), exp(before) - exp(after))
 
 
 def _saved(trial: DesignTrial, terms: Terms, log_loss: float) -> float:
@@ -88,23 +122,23 @@ def _saved(trial: DesignTrial, terms: Terms, log_loss: float) -> float:
     return 1 - high
 
 
-def _softer(terms: Terms) -> Iterator[tuple[str, str, Terms]]:
+def _softer(terms: Terms) -> Iterator[tuple[Limit, Terms]]:
     """Limits that need no new search."""
     if np.isfinite(terms.seconds):
-        yield "budget", "+20% days", replace(terms, seconds=terms.seconds * _FACTOR)
+        yield Limit("budget", _CHANGE, "days"), replace(terms, seconds=terms.seconds * _FACTOR)
     if np.isfinite(terms.dollars):
-        yield "budget", "+20% dollars", replace(terms, dollars=terms.dollars * _FACTOR)
+        yield Limit("budget", _CHANGE, "dollars"), replace(terms, dollars=terms.dollars * _FACTOR)
     if np.isfinite(terms.unique):
-        yield "data", "+20% distinct tokens", replace(terms, unique=terms.unique * _FACTOR)
-    yield "batch", "+20% critical batch", replace(terms, batch_scale=_FACTOR)
+        yield Limit("data", _CHANGE, "distinct tokens"), replace(terms, unique=terms.unique * _FACTOR)
+    yield _BATCH, replace(terms, batch_scale=_FACTOR)
     if terms.serving is not None:
         slower = replace(terms.serving, seconds_per_token=terms.serving.seconds_per_token * _FACTOR)
-        yield "latency", "+20% time for a served token", replace(terms, serving=slower)
+        yield Limit("latency", _CHANGE, "time for a served token"), replace(terms, serving=slower)
 
 
-def _better(trial: DesignTrial, terms: Terms) -> Iterator[tuple[str, str, DesignTrial]]:
+def _better(trial: DesignTrial, terms: Terms) -> Iterator[tuple[Limit, DesignTrial]]:
     """The trial on hardware that is better in one respect, layouts searched anew."""
     for lever in sensitivity(trial.question, terms.calibrated):
         if lever.kind != "batch" and lever.better.best is not None:
             found = replace(trial.found, best=(lever.better.best,))
-            yield lever.kind, f"{lever.better.change} {lever.what}", replace(trial, found=found)
+            yield Limit(lever.kind, lever.better.change, lever.what), replace(trial, found=found)
