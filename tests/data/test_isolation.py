@@ -12,7 +12,7 @@ from tenfold.data import Manifest, audit, build_corpus
 from tenfold.data.holdouts import project_files
 from tenfold.data.isolation import HeldOutText, decontaminate
 from tenfold.data.words import hash_runs, hash_words, split_words, word_spans
-from tests.data.test_audit import append_to_shard, failed
+from tests.data.test_auditing import append_to_shard, failed
 from tests.data.test_build import build, training_texts
 from tests.data.texts import library_texts, small_data, write_texts
 

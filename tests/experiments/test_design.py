@@ -28,7 +28,7 @@ from tenfold.experiments.design import (
     trunk_campaign,
 )
 from tenfold.model import training_flops_per_token
-from tenfold.train.optimizers import learning_rate_factor
+from tenfold.train.schedule import learning_rate_factor
 
 VOCAB = 4096
 ROUNDING = 1 + 0.5 / FEWEST_STEPS + 1e-9  # of the shortest rung to whole steps

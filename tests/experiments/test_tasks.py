@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from tenfold.config import Campaign
-from tenfold.experiments.derisk import ladder_recipe
+from tenfold.experiments.changes import ladder_recipe
 from tenfold.experiments.design import design_ladder, target_of
 from tenfold.experiments.tasks import TrunkTask, ladder_tasks, transfer_tasks
 

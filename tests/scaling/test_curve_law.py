@@ -16,7 +16,7 @@ from tenfold.scaling.band import Band, BandTracker, CurveForecast, FinalLoss
 from tenfold.scaling.curve import Curve, CurveRun, schedule_rates, trace
 from tenfold.scaling.curve_forecast import backtest, forecast_curve
 from tenfold.scaling.curve_law import CurveShape, fit_law
-from tenfold.train.optimizers import learning_rate_factor
+from tenfold.train.schedule import learning_rate_factor
 
 EXCERPT = Path(__file__).parent / "data" / "multipower_100m.csv"
 TRUE = CurveShape(amplitude=0.25, exponent=0.45, drop=0.16, speed=400.0, drop_exponent=0.5, rate_exponent=0.6)

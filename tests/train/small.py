@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tenfold.config import Model, Optimizer, Train
 from tenfold.model import Transformer, initialise
-from tenfold.train.batches import Batch, fetch_batch
+from tenfold.train.batching import Batch, fetch_batch
 from tenfold.train.optimizers import build_optimizers
 from tenfold.train.ranks import Ranks
 from tenfold.train.step import RunState

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.config import Schedule
-from tenfold.train.optimizers import learning_rate_factor
+from tenfold.train.schedule import learning_rate_factor
 
 KINDS = st.sampled_from(["wsd", "cosine", "linear"])
 

@@ -18,8 +18,8 @@ from tenfold.core.folder import CampaignFiles
 from tenfold.data.manifest import verified_manifest
 from tenfold.train.checkpoint import Checkpointer, CheckpointState
 from tenfold.train.learner import Learner, build_learner
-from tenfold.train.optimizers import learning_rate_factor
 from tenfold.train.ranks import Ranks
+from tenfold.train.schedule import learning_rate_factor
 
 CHECKPOINT_EVERY = 50
 KEEP_LAST = 3

@@ -18,7 +18,7 @@ from tenfold.campaign.commands import (
     run_train,
     run_worker,
 )
-from tenfold.experiments.derisk import derisk_lines
+from tenfold.experiments.changes import derisk_lines
 
 __all__ = [
     "derisk_lines",

@@ -15,7 +15,7 @@ from tenfold.core.fork_server import serve_forks
 from tenfold.data import sources_of
 from tenfold.data.workspace import Workspace, open_workspace
 from tenfold.evaluate.holdouts import evaluate_trained
-from tenfold.experiments.derisk import derisk
+from tenfold.experiments.changes import derisk
 from tenfold.experiments.forecast import forecast_lines, predict, predict_before_training, settle_forecast
 from tenfold.experiments.ladder import join_ladder
 from tenfold.experiments.ladder import run_ladder as train_ladder

@@ -1,7 +1,7 @@
 """From raw text to an isolated, tokenised, seekable corpus. Front door of the room."""
 
 from tenfold.core.progress import Progress
-from tenfold.data.audit import AuditReport, audit
+from tenfold.data.auditing import AuditReport, audit
 from tenfold.data.build import build_corpus
 from tenfold.data.corpus import HoldoutDocument, load_holdout, token_byte_lengths
 from tenfold.data.manifest import Manifest, asked_for

@@ -29,7 +29,7 @@ from tenfold.learners.record.log import RunLog
 from tenfold.learners.settings import batch_of
 from tenfold.model import Transformer
 from tenfold.scaling.committee import LEVELS, student
-from tenfold.train.batches import batches
+from tenfold.train.batching import batches
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.plan import RunPlan

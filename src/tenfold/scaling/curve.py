@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tenfold.config import Schedule
 from tenfold.core.errors import InputError
-from tenfold.train.optimizers import learning_rate_factor
+from tenfold.train.schedule import learning_rate_factor
 
 Floats = NDArray[np.float64]
 Steps = NDArray[np.int64]

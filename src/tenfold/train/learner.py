@@ -13,7 +13,7 @@ from tenfold.config import Campaign
 from tenfold.data import Manifest, Stream, token_byte_lengths
 from tenfold.machine import numerics_fingerprint
 from tenfold.model import Transformer, compile_model, initialise
-from tenfold.train.batches import Batch, fetch_batch
+from tenfold.train.batching import Batch, fetch_batch
 from tenfold.train.identity import RunIdentity, identify
 from tenfold.train.optimizers import build_optimizers
 from tenfold.train.plan import RunPlan, plan_run

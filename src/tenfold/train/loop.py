@@ -9,7 +9,7 @@ from tenfold.core.errors import Interrupted, NotFinite, TenfoldError
 from tenfold.core.signals import StopRequest, stop_on_signal
 from tenfold.ledger.events import CheckpointDamaged, ResumeNotExact
 from tenfold.ledger.incidents import IncidentPayload, LossNotFinite, RunFailed
-from tenfold.train.batches import batches
+from tenfold.train.batching import batches
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
 from tenfold.train.identity import check_resumable
 from tenfold.train.learner import Learner

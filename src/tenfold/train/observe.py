@@ -14,7 +14,7 @@ from tenfold.ledger.events import EventPayload
 from tenfold.ledger.incidents import IncidentPayload, ObserverFailed
 
 if TYPE_CHECKING:
-    from tenfold.train.batches import Batch
+    from tenfold.train.batching import Batch
     from tenfold.train.checkpoint import Checkpoint
     from tenfold.train.step import StepMeasure, TrainState
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from tenfold.config import Train
-from tenfold.train.batches import Batch
+from tenfold.train.batching import Batch
 from tenfold.train.observe import NOBODY, Observers
-from tenfold.train.optimizers import Optimizers, learning_rate_factor
+from tenfold.train.optimizers import Optimizers
 from tenfold.train.ranks import Ranks, gradient_sync
+from tenfold.train.schedule import learning_rate_factor
 
 
 @dataclass

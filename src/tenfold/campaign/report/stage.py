@@ -12,7 +12,7 @@ from tenfold.core.errors import InputError
 from tenfold.core.files import read_json, write_json, write_text
 from tenfold.data import Manifest
 from tenfold.data.workspace import Workspace
-from tenfold.experiments.derisk import changes_of
+from tenfold.experiments.changes import changes_of
 from tenfold.experiments.forecast import fit_laws, target_plan
 from tenfold.experiments.ladder import finished_ladder
 from tenfold.experiments.register import planned, registered, target_identity

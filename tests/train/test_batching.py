@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tenfold.core.errors import InputError
-from tenfold.train.batches import batches, fetch_batch
+from tenfold.train.batching import batches, fetch_batch
 from tenfold.train.ranks import Ranks
 from tests.train.small import ALONE, CONTEXT, Tokens, batch_of
 

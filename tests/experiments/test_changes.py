@@ -15,8 +15,8 @@ from tenfold.cli import main
 from tenfold.config import load_campaign
 from tenfold.config.change import load_change
 from tenfold.core.errors import InputError
-from tenfold.experiments.derisk import apply_change, assessment_of, changes_of, check_stack, record_of, same_recipe
-from tenfold.experiments.derisk_plan import DeriskPlan, DeriskQuestion, plan_derisk
+from tenfold.experiments.changes import apply_change, assessment_of, changes_of, check_stack, record_of, same_recipe
+from tenfold.experiments.changes_plan import DeriskPlan, DeriskQuestion, plan_derisk
 from tenfold.ledger import Ledger, TriedChange
 from tenfold.pages.changes import changes_page
 from tests.campaign.small import TOML, copy_of, new_campaign

@@ -15,7 +15,7 @@ from tenfold.core.errors import InputError
 from tenfold.core.text import WIDEST, count, multiple_in_interval, percent
 from tenfold.data import Manifest
 from tenfold.data.workspace import Workspace
-from tenfold.experiments.derisk_plan import (
+from tenfold.experiments.changes_plan import (
     DeriskPlan,
     DeriskQuestion,
     Pair,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tenfold.core.digests import digest_of_file
 from tenfold.data import Manifest, audit, build_corpus, load_holdout
-from tenfold.data.audit import UNKNOWN, Levels, RunNumbers, WordNumbers
+from tenfold.data.auditing import UNKNOWN, Levels, RunNumbers, WordNumbers
 from tenfold.data.corpus import load_tokenizer
 from tests.data.texts import library_texts, small_data, write_texts
 
