@@ -10,22 +10,22 @@ from typing import Any
 from tenfold.campaign import stages
 from tenfold.campaign.report.stage import report as write_report
 from tenfold.config import FILE_NAME, example_values, render_campaign
-from tenfold.core.errors import InputError, TenfoldError
-from tenfold.core.fork_server import serve_forks
-from tenfold.data import sources_of
-from tenfold.data.workspace import Workspace, open_workspace
-from tenfold.evaluate.holdouts import evaluate_trained
-from tenfold.experiments.changes import derisk
-from tenfold.experiments.forecast import forecast_lines, predict, predict_before_training, settle_forecast
-from tenfold.experiments.ladder import join_ladder
-from tenfold.experiments.ladder import run_ladder as train_ladder
-from tenfold.experiments.local.stage import settle_plan
-from tenfold.experiments.trunk import work_for_parent
-from tenfold.learners.launch.processes import learn, serve_as_syncer
-from tenfold.learners.record.replay import replay
-from tenfold.train.finished import trained_as
-from tenfold.train.learner import make_deterministic
-from tenfold.train.ranks import joined_ranks
+from tenfold.core import InputError, TenfoldError, serve_forks
+from tenfold.data import Workspace, open_workspace, sources_of
+from tenfold.evaluate import evaluate_trained
+from tenfold.experiments import (
+    derisk,
+    forecast_lines,
+    join_ladder,
+    predict,
+    predict_before_training,
+    settle_forecast,
+    settle_plan,
+    work_for_parent,
+)
+from tenfold.experiments import run_ladder as train_ladder
+from tenfold.learners import learn, replay, serve_as_syncer
+from tenfold.train import joined_ranks, make_deterministic, trained_as
 
 
 def init_campaign(directory: Path, example: str, data: str | None) -> Path:

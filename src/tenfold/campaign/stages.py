@@ -10,29 +10,29 @@ from typing import Any
 
 import torch
 
-from tenfold.core.errors import TenfoldError
-from tenfold.core.files import write_json
-from tenfold.core.progress import ProgressLines
-from tenfold.data import Manifest, asked_for, audit, build_corpus
-from tenfold.data.manifest import audit_passed
-from tenfold.data.workspace import Workspace
-from tenfold.evaluate.holdouts import HoldoutScorer, HoldoutScores, holdout_scorer
-from tenfold.experiments.register import open_watcher
-from tenfold.learners.launch.run import train_with_learners
+from tenfold.core import ProgressLines, TenfoldError, write_json
+from tenfold.data import Manifest, Workspace, asked_for, audit, audit_passed, build_corpus
+from tenfold.evaluate import HoldoutScorer, HoldoutScores, holdout_scorer
+from tenfold.experiments import open_watcher
+from tenfold.learners import train_with_learners
 from tenfold.model import save_huggingface
-from tenfold.train.console import ConsoleLines, Throughput
-from tenfold.train.finished import (
+from tenfold.train import (
+    ConsoleLines,
+    Journal,
+    Learner,
+    Loop,
+    Observer,
+    Ranks,
+    Throughput,
+    TrainResult,
+    build_learner,
     checkpointer_of,
     finished_training,
+    journal_of,
     load_trained,
     record_training,
     trained_as,
 )
-from tenfold.train.journal import Journal, journal_of
-from tenfold.train.learner import Learner, build_learner
-from tenfold.train.loop import Loop, TrainResult
-from tenfold.train.observe import Observer
-from tenfold.train.ranks import Ranks
 
 
 def prepare_data(workspace: Workspace, *, keep_trained: bool = False) -> Manifest:

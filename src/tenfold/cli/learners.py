@@ -50,7 +50,7 @@ def leave(campaign: CampaignDirectory = HERE, *, name: Name, as_json: AsJson = F
 
 
 def _order(what: str, campaign: Path, name: str, as_json: bool) -> None:
-    from tenfold.learners.launch.commands import check_name, send_command
+    from tenfold.learners import check_name, send_command
 
     show(send_command(campaign, {"what": what, "name": check_name(name)}), as_json)
 
@@ -82,7 +82,7 @@ def chaos(
 ) -> None:
     """Inject a fault into a running `tenfold train` of several learners."""
     from tenfold.config import checked_fault
-    from tenfold.learners.launch.commands import send_command
+    from tenfold.learners import send_command
 
     fault = {"kind": kind, "target": target, "seconds": seconds, "amount": amount}
     show(send_command(campaign, {"what": "fault", "fault": checked_fault(fault)}), as_json)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 
 CampaignDirectory = Annotated[Path, typer.Argument(metavar="[CAMPAIGN]", help="Directory that holds campaign.toml.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting.")]

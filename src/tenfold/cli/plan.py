@@ -49,7 +49,7 @@ def here(
     as_json: AsJson = False,
 ) -> None:
     """Forecast step time and memory of a campaign's run on this machine, and register both. The default."""
-    from tenfold.experiments.local.stage import plan_locally
+    from tenfold.experiments import plan_locally
 
     found = plan_locally(campaign, tuple(set_ or ()), again=again)
     show_lines(found.to_dict(), found.lines(), as_json)
@@ -70,7 +70,7 @@ def model(
     as_json: AsJson = False,
 ) -> None:
     """Find the fastest layouts of a known model on a cluster, what binds them and what relaxing it is worth."""
-    from tenfold.campaign.plan.ask import plan_model
+    from tenfold.campaign import plan_model
 
     shown = plan_model(
         name,
@@ -96,7 +96,7 @@ def goal(
     as_json: AsJson = False,
 ) -> None:
     """Choose model, layout and batch together for a goal; `--to` also writes settings for other trainers."""
-    from tenfold.campaign.plan.ask import plan_goal
+    from tenfold.campaign import plan_goal
 
     shown = plan_goal(file, cluster, simulate=simulate, to=to)
     show_lines(shown.record, shown.lines, as_json)
@@ -109,7 +109,7 @@ def fleet(
     as_json: AsJson = False,
 ) -> None:
     """Simulate failures of a run on a cluster: goodput, checkpoint interval, spares, and where lock-step ends."""
-    from tenfold.campaign.plan.ask import plan_fleet
+    from tenfold.campaign import plan_fleet
 
     shown = plan_fleet(fleet, cluster)
     show_lines(shown.record, shown.lines, as_json)
@@ -124,7 +124,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Forecast measured runs and compare."""
-    from tenfold.campaign.plan.ask import plan_check
+    from tenfold.campaign import plan_check
 
     shown = plan_check(rows, held_out=held_out)
     show_lines(shown.record, shown.lines, as_json)

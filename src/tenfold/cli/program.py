@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import typer
 
 from tenfold.cli import learners, plan, verbs
-from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core import InputError, TenfoldError
 
 app = typer.Typer(
     name="tenfold",

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tenfold.cli.options import HERE, AsJson, CampaignDirectory, Overrides, show, show_lines, verbs
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 
 data_app = typer.Typer(
     name="data",
@@ -75,7 +75,8 @@ def derisk(
     as_json: AsJson = False,
 ) -> None:
     """Find out on the ladder what a change of the recipe is worth: adopt, reject or undecided."""
-    from tenfold.campaign import derisk_lines, run_derisk
+    from tenfold.campaign import run_derisk
+    from tenfold.experiments import derisk_lines
 
     names = None if sizes is None else [name.strip() for name in sizes.split(",")]
     result = run_derisk(change, campaign, set_ or (), seeds=seeds, sizes=names)
@@ -112,7 +113,7 @@ def predict(
 
         show(run_predict(campaign, set_ or ()), as_json)
         return
-    from tenfold.scaling.predict import predict_table, prediction_lines
+    from tenfold.scaling import predict_table, prediction_lines
 
     result = predict_table(table, target or (), seed)
     show_lines(result, prediction_lines(result), as_json)
@@ -156,8 +157,8 @@ def doctor(
 
     description = describe_machine(directory)
     if write is not None:
-        from tenfold.experiments.local.this_machine import describe_local
-        from tenfold.planner.hardware.write import write_cluster
+        from tenfold.experiments import describe_local
+        from tenfold.planner import write_cluster
 
         write_cluster(describe_local(description), write)
     show_lines(description.to_dict(), description.lines(), as_json)

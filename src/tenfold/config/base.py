@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 
 
 class Section(BaseModel):

@@ -13,7 +13,7 @@ from tenfold.config.base import Section, explain, parse_document, read_text
 from tenfold.config.data import Data
 from tenfold.config.learners import Chaos, Fault, Learners, with_new_names
 from tenfold.config.train import CheckpointSettings, Evaluate, Ladder, Model, Train
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 
 
 class Campaign(Section):

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from tenfold.config.base import Section, explain
 from tenfold.config.campaign import Campaign
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 NAME_SAID = "lower-case letters, digits and -"

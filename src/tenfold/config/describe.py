@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from tenfold.config.base import sections_in
 from tenfold.config.campaign import Campaign
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 
 WRAP_AT = 108
 

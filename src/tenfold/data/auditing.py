@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.data.corpus import HoldoutDocument, load_held_out, load_tokenizer, training_documents
 from tenfold.data.isolation import FEWEST, OWNERS, SHINGLE, WINDOW, window_of
 from tenfold.data.manifest import HoldoutText, IsolatedText, Manifest, SourceText

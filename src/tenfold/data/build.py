@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenfold.config import Data, Source
-from tenfold.core.digests import digest_of
-from tenfold.core.errors import InputError, TenfoldError
-from tenfold.core.progress import Progress
+from tenfold.core import InputError, Progress, TenfoldError, digest_of
 from tenfold.data.clean import Funnel, Reject
 from tenfold.data.corpus import ShardWriter, token_dtype, write_synced
 from tenfold.data.duplicates import Clusters, cluster_near_duplicates

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tenfold.core.digests import digest_of_bytes
-from tenfold.core.errors import InputError
+from tenfold.core import InputError, digest_of_bytes
 from tenfold.data.manifest import HoldoutText, IsolatedText, Manifest, Shard, SourceText
 from tenfold.data.tokenizer import Tokenizer
 

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from tenfold.config import Holdout, Source
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.data.clean import RawRecord, Reject, decode
 from tenfold.data.duplicates import Clusters
 from tenfold.data.ingest import DocumentStore

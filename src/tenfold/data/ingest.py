@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenfold.config import Clean, Source
-from tenfold.core.errors import InputError
-from tenfold.core.progress import Progress
+from tenfold.core import InputError, Progress
 from tenfold.data.clean import Document, Funnel, RawRecord, Reject, clean, part_size
 from tenfold.data.sources import read_source, source_files
 from tenfold.data.words import hash_words

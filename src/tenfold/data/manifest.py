@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.config import Campaign, Data
-from tenfold.core.digests import digest_of, digest_of_file
-from tenfold.core.errors import InputError
-from tenfold.core.files import read_json
-from tenfold.core.folder import CampaignFiles
+from tenfold.core import CampaignFiles, InputError, digest_of, digest_of_file, read_json
 
 MANIFEST = "manifest.json"
 

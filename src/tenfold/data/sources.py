@@ -14,7 +14,7 @@ from typing import IO, Any
 import zstandard
 
 from tenfold.config import Source
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.data.clean import RawRecord, Reject
 from tenfold.data.paths import expand_paths, walk
 

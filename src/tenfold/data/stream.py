@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.data.corpus import TokenFile
 from tenfold.data.manifest import Manifest, SourceText
 

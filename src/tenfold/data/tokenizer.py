@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 
 END_OF_DOCUMENT = "<|endoftext|>"
 

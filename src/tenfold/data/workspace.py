@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from tenfold.config import Campaign, load_campaign
-from tenfold.core.console import RunConsole, run_console
-from tenfold.core.folder import CampaignFiles
+from tenfold.core import CampaignFiles, RunConsole, run_console
 from tenfold.data.manifest import Manifest, verified_manifest
 from tenfold.ledger import Ledger
 

@@ -1,11 +1,5 @@
 """Judging a model: exact bits per byte, beside general-purpose compressors. Front door of the room."""
 
-from tenfold.evaluate.score import (
-    Score,
-    compressed_bits_per_byte,
-    limit_documents,
-    score_documents,
-    scoring_code_version,
-)
+import lazy_loader
 
-__all__ = ["Score", "compressed_bits_per_byte", "limit_documents", "score_documents", "scoring_code_version"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

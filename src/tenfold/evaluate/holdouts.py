@@ -8,12 +8,8 @@ from typing import Any
 import torch
 
 from tenfold.config import Campaign
-from tenfold.core.console import RunConsole
-from tenfold.core.digests import digest_of
-from tenfold.core.files import read_json, write_json
-from tenfold.core.folder import CampaignFiles
-from tenfold.data import HoldoutDocument, Manifest, load_holdout
-from tenfold.data.workspace import Workspace
+from tenfold.core import CampaignFiles, RunConsole, digest_of, read_json, write_json
+from tenfold.data import HoldoutDocument, Manifest, Workspace, load_holdout
 from tenfold.evaluate.score import (
     Score,
     compressed_bits_per_byte,
@@ -22,14 +18,19 @@ from tenfold.evaluate.score import (
     scoring_code_version,
 )
 from tenfold.model import Transformer
-from tenfold.train.console import Throughput
-from tenfold.train.finished import load_trained, trained_as
-from tenfold.train.journal import Journal
-from tenfold.train.learner import Learner, make_deterministic
-from tenfold.train.observe import Observer
-from tenfold.train.plan import plan_run
-from tenfold.train.ranks import Ranks, choose_device
-from tenfold.train.step import StepMeasure
+from tenfold.train import (
+    Journal,
+    Learner,
+    Observer,
+    Ranks,
+    StepMeasure,
+    Throughput,
+    choose_device,
+    load_trained,
+    make_deterministic,
+    plan_run,
+    trained_as,
+)
 
 EVALUATION_BATCH = 32
 HoldoutScorer = Callable[[Transformer, torch.device], Mapping[str, float]]

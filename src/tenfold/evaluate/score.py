@@ -17,7 +17,7 @@ import zstandard
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tenfold.core.digests import digest_of_files
+from tenfold.core import digest_of_files
 
 ZSTD_LEVEL = 22  # its strongest
 TokenNats = Callable[[Tensor, Tensor], Tensor]

@@ -8,13 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tenfold.config import Campaign
-from tenfold.config.change import Change, changed_campaign, load_change
-from tenfold.core.digests import digest_of
-from tenfold.core.errors import InputError
-from tenfold.core.text import WIDEST, count, multiple_in_interval, percent
-from tenfold.data import Manifest
-from tenfold.data.workspace import Workspace
+from tenfold.config import Campaign, Change, changed_campaign, load_change
+from tenfold.core import WIDEST, InputError, count, digest_of, multiple_in_interval, percent
+from tenfold.data import Manifest, Workspace
 from tenfold.experiments.changes_plan import (
     DeriskPlan,
     DeriskQuestion,
@@ -26,10 +22,18 @@ from tenfold.experiments.changes_plan import (
 from tenfold.experiments.ladder import fit_ladder_law, nats_per_token, train_tasks
 from tenfold.experiments.tasks import RungResult, refuse_divergence
 from tenfold.ledger import Ledger, TriedChange
-from tenfold.scaling.assessment import AssessedTarget, Assessment, RungWorth, assess, stack_held, stacked
-from tenfold.scaling.effect import WORTH_LEVELS, Worth
-from tenfold.scaling.multiplier import Comparison
-from tenfold.train.identity import identify
+from tenfold.scaling import (
+    WORTH_LEVELS,
+    AssessedTarget,
+    Assessment,
+    Comparison,
+    RungWorth,
+    Worth,
+    assess,
+    stack_held,
+    stacked,
+)
+from tenfold.train import identify
 
 SHOWN = ("name", "description", "set", "stack", "decided_at", "assessment")
 SHOWN_LEVEL = "80% intervals"

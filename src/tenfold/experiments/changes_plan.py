@@ -5,12 +5,9 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from tenfold.config import Campaign
-from tenfold.config.base import explain
-from tenfold.core.errors import InputError
-from tenfold.core.folder import CampaignFiles
-from tenfold.data import Manifest
-from tenfold.data.workspace import Workspace
+from tenfold.config import Campaign, explain
+from tenfold.core import CampaignFiles, InputError
+from tenfold.data import Manifest, Workspace
 from tenfold.experiments.design import (
     Target,
     Trunk,
@@ -22,8 +19,7 @@ from tenfold.experiments.design import (
 from tenfold.experiments.ladder import plan_ladder, run_table
 from tenfold.experiments.tasks import RungResult, TrunkTask
 from tenfold.model import training_flops_per_token
-from tenfold.scaling.backtest import check_identifiable
-from tenfold.scaling.table import Points, RunTable
+from tenfold.scaling import Points, RunTable, check_identifiable
 
 LEAST_SIZES = 3
 OF_THE_LADDER = ("kind", "warmup", "decay")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenfold.config import Campaign, Model
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.model import count_parameters, training_flops_per_token
 
 LEAST_WIDTH_STEP = 16  # widths of rungs are multiples of a head's width, and of this

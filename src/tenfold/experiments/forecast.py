@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from tenfold.config import Campaign
-from tenfold.core.errors import InputError, Interrupted, TenfoldError
-from tenfold.core.text import duration
-from tenfold.data import Manifest
-from tenfold.data.workspace import Workspace
+from tenfold.core import InputError, Interrupted, TenfoldError, duration
+from tenfold.data import Manifest, Workspace
 from tenfold.experiments.design import Rung, Trunk, rung_campaign
 from tenfold.experiments.ladder import LadderResult, fit_ladder_law, nats_per_token, run_ladder, run_table
 from tenfold.experiments.register import (
@@ -28,18 +26,23 @@ from tenfold.experiments.register import (
 )
 from tenfold.experiments.tasks import RungResult
 from tenfold.experiments.trial import time_trial
-from tenfold.ledger import Ledger, Prediction, Run
-from tenfold.ledger.events import TransferChecked
-from tenfold.ledger.metrics import LOSS
-from tenfold.scaling.band import CurveForecast, FinalLoss
-from tenfold.scaling.curve import Curve, CurveRun, schedule_rates
-from tenfold.scaling.curve_forecast import forecast_curve
-from tenfold.scaling.curve_law import MultiPowerLaw, fit_law
-from tenfold.scaling.predict import Forecast, ScalingLaw, describe_law, what_more_buys
-from tenfold.scaling.table import RunTable
-from tenfold.train.finished import trained_as
-from tenfold.train.plan import RunPlan, plan_run
-from tenfold.train.ranks import Ranks, choose_device
+from tenfold.ledger import LOSS, Ledger, Prediction, Run, TransferChecked
+from tenfold.scaling import (
+    Curve,
+    CurveForecast,
+    CurveRun,
+    FinalLoss,
+    Forecast,
+    MultiPowerLaw,
+    RunTable,
+    ScalingLaw,
+    describe_law,
+    fit_law,
+    forecast_curve,
+    schedule_rates,
+    what_more_buys,
+)
+from tenfold.train import Ranks, RunPlan, choose_device, plan_run, trained_as
 
 WHAT_MORE_BUYS = {
     "compute_optimal": "best split of this compute",

@@ -12,13 +12,8 @@ from pathlib import Path
 import torch
 
 from tenfold.config import Campaign
-from tenfold.core.console import RunConsole
-from tenfold.core.errors import InputError, TenfoldError
-from tenfold.core.files import write_json
-from tenfold.core.processes import Child, Children
-from tenfold.core.progress import Rate
-from tenfold.data import Manifest
-from tenfold.data.workspace import Workspace
+from tenfold.core import Child, Children, InputError, Rate, RunConsole, TenfoldError, write_json
+from tenfold.data import Manifest, Workspace
 from tenfold.experiments.design import Target, Trunk, design_ladder, target_of
 from tenfold.experiments.tasks import (
     RungResult,
@@ -31,11 +26,8 @@ from tenfold.experiments.tasks import (
 )
 from tenfold.experiments.trunk import work_on
 from tenfold.machine import usable_cores
-from tenfold.scaling.laws import ladder_laws
-from tenfold.scaling.predict import ScalingLaw, fit_scaling_law
-from tenfold.scaling.table import Points, RunTable
-from tenfold.train.plan import plan_run
-from tenfold.train.ranks import Ranks, choose_device
+from tenfold.scaling import Points, RunTable, ScalingLaw, fit_scaling_law, ladder_laws
+from tenfold.train import Ranks, choose_device, plan_run
 
 POLL_S = 0.2
 GRACE_S = 60.0  # a worker that was asked to stop saves first

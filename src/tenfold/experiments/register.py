@@ -8,18 +8,11 @@ from contextlib import closing
 from typing import Any
 
 from tenfold.config import Campaign
-from tenfold.core.errors import TenfoldError
-from tenfold.core.folder import CampaignFiles
+from tenfold.core import CampaignFiles, TenfoldError
 from tenfold.data import Manifest
-from tenfold.ledger import ForecastRegistry, Ledger, Prediction, Run
-from tenfold.ledger.events import BandLeft
-from tenfold.ledger.metrics import LOSS
-from tenfold.scaling.band import BandTracker, CurveForecast
-from tenfold.train.checkpoint import Checkpoint
-from tenfold.train.identity import RunIdentity, identify, is_same_recipe
-from tenfold.train.observe import Observer
-from tenfold.train.plan import RunPlan
-from tenfold.train.step import StepMeasure
+from tenfold.ledger import LOSS, BandLeft, ForecastRegistry, Ledger, Prediction, Run
+from tenfold.scaling import BandTracker, CurveForecast
+from tenfold.train import Checkpoint, Observer, RunIdentity, RunPlan, StepMeasure, identify, is_same_recipe
 
 GROUPS = 40  # of steps in a run, at most: enough to see where it goes, each long enough to average batches out
 LEVEL = 0.95

@@ -16,11 +16,9 @@ from typing import Any, Self
 import numpy as np
 
 from tenfold.config import Campaign
-from tenfold.core.digests import digest_of
-from tenfold.core.errors import InputError
-from tenfold.core.files import read_json
+from tenfold.core import InputError, digest_of, read_json
 from tenfold.experiments.design import Rung, Trunk, scaled_rates, trunk_campaign
-from tenfold.train.identity import identify
+from tenfold.train import identify
 
 RATE_FACTORS = (0.5, 1.0, 2.0, 4.0)
 TRANSFER_SIZES = 2

@@ -18,23 +18,13 @@ from typing import Any
 import torch
 
 from tenfold.config import FILE_NAME, Campaign, load_campaign, render_campaign
-from tenfold.core.console import run_console
-from tenfold.core.errors import TenfoldError
-from tenfold.core.folder import CampaignFiles
-from tenfold.core.text import duration
-from tenfold.data.workspace import Workspace
-from tenfold.evaluate.holdouts import holdout_scorer
-from tenfold.learners.launch.run import train_with_learners
-from tenfold.learners.record.log import RunLog
-from tenfold.learners.settings import batch_of
+from tenfold.core import CampaignFiles, TenfoldError, duration, run_console
+from tenfold.data import Workspace
+from tenfold.evaluate import holdout_scorer
+from tenfold.learners import RunLog, batch_of, train_with_learners
 from tenfold.model import Transformer
-from tenfold.scaling.committee import LEVELS, student
-from tenfold.train.batching import batches
-from tenfold.train.checkpoint import Checkpointer
-from tenfold.train.learner import Learner, build_learner
-from tenfold.train.plan import RunPlan
-from tenfold.train.ranks import Ranks, choose_device
-from tenfold.train.step import execute
+from tenfold.scaling import LEVELS, student
+from tenfold.train import Checkpointer, Learner, Ranks, RunPlan, batches, build_learner, choose_device, execute
 
 WARM_UP, TIMED = 2, 6  # steps
 # Spread of a run's rate about that of its first seconds, as the ratio of a standard deviation: machines are shared, and

@@ -12,24 +12,34 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tenfold.config import Campaign
-from tenfold.core.console import run_console
-from tenfold.core.errors import NotFinite, TenfoldError
-from tenfold.core.files import write_json
-from tenfold.core.folder import CampaignFiles
-from tenfold.core.locks import exclusive_if_free
-from tenfold.core.processes import watch_parent
+from tenfold.core import (
+    CampaignFiles,
+    NotFinite,
+    TenfoldError,
+    exclusive_if_free,
+    run_console,
+    watch_parent,
+    write_json,
+)
 from tenfold.data import Manifest
-from tenfold.evaluate.holdouts import HoldoutScorer, HoldoutScores, full_scorer
+from tenfold.evaluate import HoldoutScorer, HoldoutScores, full_scorer
 from tenfold.experiments.design import Rung, rung_campaign, trunk_campaign
 from tenfold.experiments.tasks import RungResult, TrunkTask, rung_name
-from tenfold.ledger.metrics import holdout_metric
-from tenfold.train.checkpoint import Checkpointer
-from tenfold.train.console import ConsoleWarnings, Throughput
-from tenfold.train.journal import journal_of
-from tenfold.train.learner import Learner, build_learner
-from tenfold.train.loop import Loop, Part, TrainResult
-from tenfold.train.observe import Observer
-from tenfold.train.ranks import Ranks, choose_device
+from tenfold.ledger import holdout_metric
+from tenfold.train import (
+    Checkpointer,
+    ConsoleWarnings,
+    Learner,
+    Loop,
+    Observer,
+    Part,
+    Ranks,
+    Throughput,
+    TrainResult,
+    build_learner,
+    choose_device,
+    journal_of,
+)
 
 POLL_S = 0.5
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
-from tenfold.core.errors import TenfoldError
+from tenfold.core import TenfoldError
 
 MESSAGES_VERSION = 2  # raised with every change below; a process of another version is refused at its first call
 LARGEST = 2**62  # a number beyond this is no count of anything

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
-from tenfold.config.learners import Precision
-from tenfold.core.errors import InputError
+from tenfold.config import Precision
+from tenfold.core import InputError
 
 ElementRange = tuple[int, int]
 KEPT_DIFFERENCES = 8  # of each fragment: a learner that missed more versions than this takes the whole fragment

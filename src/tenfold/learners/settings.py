@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 
 from tenfold.config import Campaign
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.learners.outer import Fragment, OuterOptimizer, cut_model
 from tenfold.learners.wire import Security
 from tenfold.model import Transformer, initialise
-from tenfold.train.ranks import Ranks
+from tenfold.train import Ranks
 
 
 def batch_of(campaign: Campaign) -> int:

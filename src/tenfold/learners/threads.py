@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from tenfold.core.errors import TenfoldError
+from tenfold.core import TenfoldError
 
 
 class WatchedThread:

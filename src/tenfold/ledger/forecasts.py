@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tenfold.core.digests import digest_of
-from tenfold.core.errors import TenfoldError
+from tenfold.core import TenfoldError, digest_of
 from tenfold.ledger.records import Prediction
 from tenfold.ledger.store import Ledger
 

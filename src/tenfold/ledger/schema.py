@@ -8,8 +8,7 @@ import logging
 import sqlite3
 from pathlib import Path
 
-from tenfold.core.console import LOGGER
-from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core import LOGGER, InputError, TenfoldError
 
 BASELINE = """
 CREATE TABLE IF NOT EXISTS runs (

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tenfold.core.errors import TenfoldError
+from tenfold.core import TenfoldError
 from tenfold.ledger.events import Event, EventPayload
 from tenfold.ledger.incidents import Evidence, Incident, IncidentPayload, IncidentState, Severity
 from tenfold.ledger.metrics import metric_of

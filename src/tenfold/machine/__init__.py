@@ -1,26 +1,5 @@
 """What this machine is and what it can do. Front door of the room."""
 
-from tenfold.machine.doctor import MachineDescription, Peak, describe_machine, measured_peak
-from tenfold.machine.identity import (
-    environment,
-    forget_peak,
-    has_cpp_compiler,
-    numerics_fingerprint,
-    peak_resident_bytes,
-    resident_bytes,
-    usable_cores,
-)
+import lazy_loader
 
-__all__ = [
-    "MachineDescription",
-    "Peak",
-    "describe_machine",
-    "environment",
-    "forget_peak",
-    "has_cpp_compiler",
-    "measured_peak",
-    "numerics_fingerprint",
-    "peak_resident_bytes",
-    "resident_bytes",
-    "usable_cores",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

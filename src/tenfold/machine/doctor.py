@@ -12,9 +12,7 @@ from typing import Any
 import psutil
 import torch
 
-from tenfold.core.errors import InputError
-from tenfold.core.files import read_user_cache, write_user_cache
-from tenfold.core.text import byte_size
+from tenfold.core import InputError, byte_size, read_user_cache, write_user_cache
 from tenfold.machine.identity import device_name, environment, has_cpp_compiler, usable_cores
 
 PEAKS = "peak.json"  # in the user's cache

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tenfold.config import Model
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.model.parametrisation import logit_multiplier, residual_multiplier
 from tenfold.model.transformer import Transformer
 

@@ -1,1 +1,5 @@
 """Charts, tables and HTML from plain values: report, plan."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

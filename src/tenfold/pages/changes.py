@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
-from tenfold.core.text import MISSING, level_name, multiple, multiple_in_interval, percent, scientific
+from tenfold.core import MISSING, level_name, multiple, multiple_in_interval, percent, scientific
 from tenfold.pages.charts import LETTER, NOTHING, RIGHT, WIDTH, Chart, Paint, axis_over, rows
 from tenfold.pages.style import BLUE, GREEN, INK, ORANGE, SOFT
 

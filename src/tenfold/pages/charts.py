@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from tenfold.core.text import power_of_ten, short
+from tenfold.core import power_of_ten, short
 from tenfold.pages.style import COLOURS, INK, SOFT, template_environment
 
 WIDTH, FULL_WIDTH = 520, 1040

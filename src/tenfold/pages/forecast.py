@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tenfold.core.text import (
+from tenfold.core import (
     MISSING,
     duration,
     figure,

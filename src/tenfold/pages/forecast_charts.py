@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from markupsafe import Markup
 
-from tenfold.core.text import scientific, short
+from tenfold.core import scientific, short
 from tenfold.pages.charts import (
     LEFT,
     NOTHING,

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tenfold.core.text import MISSING, clock, count, duration, percent, short, times
+from tenfold.core import MISSING, clock, count, duration, percent, short, times
 from tenfold.pages.learners_charts import (
     participation_picture,
     rate_picture,

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tenfold.core.text import clock
+from tenfold.core import clock
 from tenfold.pages.charts import FULL_WIDTH, LEFT, LETTER, LOW, RIGHT, WIDTH, Axis, Chart, Paint, plot, rows
 from tenfold.pages.style import BLUE, COLOURS, GOLD, GREEN, INK, ORANGE, PURPLE, SOFT
 

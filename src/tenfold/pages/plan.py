@@ -11,8 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from tenfold.core.errors import InputError
-from tenfold.core.files import write_json
+from tenfold.core import InputError, write_json
 
 Recomputation = Literal["none", "selective", "full"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from tenfold.core.text import short
+from tenfold.core import short
 from tenfold.pages.charts import (
     EDGE,
     LEFT,

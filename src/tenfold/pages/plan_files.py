@@ -6,8 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from tenfold.core.errors import InputError
-from tenfold.core.files import write_bytes, write_text
+from tenfold.core import InputError, write_bytes, write_text
 from tenfold.pages.plan import Plan, write_plan
 from tenfold.pages.plan_page import plan_figures, plan_page
 from tenfold.pages.style import LIGHT, template_environment

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tenfold.core.text import amount_in_words
+from tenfold.core import amount_in_words
 from tenfold.pages.charts import Paint
 from tenfold.pages.plan import MOST_MEASURED, Asked, Plan, Planned
 from tenfold.pages.plan_charts import Bar, bars_picture, fleet_picture, front_picture, tornado_picture

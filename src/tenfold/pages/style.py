@@ -8,7 +8,7 @@ import time
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tenfold.core.text import duration, short
+from tenfold.core import duration, short
 
 LIGHT = {
     "ink": "#16202b",

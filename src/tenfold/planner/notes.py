@@ -1,6 +1,6 @@
 """What a person should know about a plan beside its figures: cost, strangers among the runs, risk, several sites."""
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import Calibrated
 from tenfold.planner.fleet.curves import goodput_of
 from tenfold.planner.fleet.run import FleetRun

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.scaling.effect import WORTH_LEVELS, LineEffect, TrendLine, Worth, fit_line
 from tenfold.scaling.multiplier import (
     CAP,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.scaling.laws import LAWS
 from tenfold.scaling.table import LN10, BoolArray, FloatArray, RunTable
 from tenfold.scaling.terms import Law

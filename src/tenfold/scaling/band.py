@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.scaling.curve import Floats, Steps
 
 Side = Literal["before", "inside", "above", "below"]

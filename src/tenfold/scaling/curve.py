@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tenfold.config import Schedule
-from tenfold.core.errors import InputError
-from tenfold.train.schedule import learning_rate_factor
+from tenfold.core import InputError
+from tenfold.train import learning_rate_factor
 
 Floats = NDArray[np.float64]
 Steps = NDArray[np.int64]

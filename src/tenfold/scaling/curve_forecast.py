@@ -20,7 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.scaling.band import Band, CurveForecast, FinalLoss
 from tenfold.scaling.committee import student
 from tenfold.scaling.curve import Curve, CurveRun, Floats, Steps

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult, least_squares
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.scaling.curve import AnnealingPath, Curve, CurveRun, Floats, as_steps, trace
 
 COEFFICIENTS = 8

@@ -16,8 +16,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.special import ndtri
 
-from tenfold.core.errors import InputError
-from tenfold.core.text import WIDEST
+from tenfold.core import WIDEST, InputError
 from tenfold.scaling.committee import student
 from tenfold.scaling.table import FloatArray, IntArray
 

@@ -16,8 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from tenfold.core.errors import InputError
-from tenfold.core.text import WIDEST
+from tenfold.core import WIDEST, InputError
 from tenfold.scaling.committee import CENTRAL, LEVELS
 from tenfold.scaling.predict import ScalingLaw
 from tenfold.scaling.table import BoolArray, FloatArray, IntArray, Points

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.scaling.backtest import (
     REACH,
     CandidateScore,

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tenfold.core.console import RunConsole
-from tenfold.core.text import duration
-from tenfold.ledger.metrics import MFU, OVERHEAD, PEAK_MEMORY, TOKENS_PER_SECOND
+from tenfold.core import RunConsole, duration
+from tenfold.ledger import MFU, OVERHEAD, PEAK_MEMORY, TOKENS_PER_SECOND
 from tenfold.machine import forget_peak, measured_peak, peak_resident_bytes
 from tenfold.train.checkpoint import Checkpoint
 from tenfold.train.journal import Journal

@@ -7,11 +7,8 @@ from typing import Any
 import torch
 
 from tenfold.config import Campaign
-from tenfold.core.console import RunConsole
-from tenfold.core.errors import InputError
-from tenfold.core.files import read_json, write_json
-from tenfold.core.folder import CampaignFiles
-from tenfold.data.workspace import Workspace
+from tenfold.core import CampaignFiles, InputError, RunConsole, read_json, write_json
+from tenfold.data import Workspace
 from tenfold.ledger import Ledger
 from tenfold.model import Transformer
 from tenfold.train.checkpoint import Checkpoint, Checkpointer, weights_digest

@@ -9,8 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tenfold.config import Campaign
-from tenfold.core.digests import digest_of, digest_of_files
-from tenfold.core.errors import InputError
+from tenfold.core import InputError, digest_of, digest_of_files
 from tenfold.machine import environment
 
 # These change what is written or printed about a run, never its weights; what data are is said by the manifest.

@@ -4,11 +4,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
-from tenfold.core.folder import CampaignFiles
-from tenfold.ledger import Ledger
-from tenfold.ledger.events import EventPayload, RunInterrupted, RunResumed
-from tenfold.ledger.incidents import IncidentPayload
-from tenfold.ledger.metrics import BITS_PER_BYTE, GRAD_NORM, LEARNING_RATE, LOSS, holdout_metric
+from tenfold.core import CampaignFiles
+from tenfold.ledger import (
+    BITS_PER_BYTE,
+    GRAD_NORM,
+    LEARNING_RATE,
+    LOSS,
+    EventPayload,
+    IncidentPayload,
+    Ledger,
+    RunInterrupted,
+    RunResumed,
+    holdout_metric,
+)
 from tenfold.train.checkpoint import Checkpoint
 from tenfold.train.learner import Learner
 from tenfold.train.observe import Notice, Observer, Stopping

@@ -5,10 +5,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from tenfold.core.errors import Interrupted, NotFinite, TenfoldError
-from tenfold.core.signals import StopRequest, stop_on_signal
-from tenfold.ledger.events import CheckpointDamaged, ResumeNotExact
-from tenfold.ledger.incidents import IncidentPayload, LossNotFinite, RunFailed
+from tenfold.core import Interrupted, NotFinite, StopRequest, TenfoldError, stop_on_signal
+from tenfold.ledger import CheckpointDamaged, IncidentPayload, LossNotFinite, ResumeNotExact, RunFailed
 from tenfold.train.batching import batches
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
 from tenfold.train.identity import check_resumable

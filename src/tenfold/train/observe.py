@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from tenfold.core.errors import Interrupted
-from tenfold.ledger.events import EventPayload
-from tenfold.ledger.incidents import IncidentPayload, ObserverFailed
+from tenfold.core import Interrupted
+from tenfold.ledger import EventPayload, IncidentPayload, ObserverFailed
 
 if TYPE_CHECKING:
     from tenfold.train.batching import Batch

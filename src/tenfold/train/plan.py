@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from tenfold.config import Campaign
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.machine import has_cpp_compiler, usable_cores
 from tenfold.model import choose_compute_dtype, count_parameters, training_flops_per_token
 from tenfold.train.ranks import Ranks

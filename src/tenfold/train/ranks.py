@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 
 
 @dataclass(frozen=True)

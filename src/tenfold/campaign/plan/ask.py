@@ -5,38 +5,45 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.campaign.plan.build import asked_of, fleet_lines, page_of, planned, sensitivity_of, write_settings
-from tenfold.core.console import RunConsole, run_console
-from tenfold.core.errors import InputError
-from tenfold.core.progress import ProgressLines
-from tenfold.pages.plan import Plan
-from tenfold.pages.plan_files import write_page
-from tenfold.pages.plan_page import plan_table
-from tenfold.planner.calibration.calibrated import shipped_calibration
-from tenfold.planner.calibration.evaluation import HELD_OUT, evaluate_rows
-from tenfold.planner.codesign.goal import known_model, load_goal
-from tenfold.planner.codesign.plan import search_goal
-from tenfold.planner.codesign.text import plan_lines
-from tenfold.planner.cost.layout import Shape
-from tenfold.planner.fleet.choose import best_interval, best_spares
-from tenfold.planner.fleet.curves import (
+from tenfold.core import InputError, ProgressLines, RunConsole, run_console
+from tenfold.pages import Plan, plan_table, write_page
+from tenfold.planner import (
+    HELD_OUT,
+    PRECISIONS,
+    Choice,
+    Cluster,
+    FleetRun,
+    LayoutQuestion,
+    MachineLever,
+    Regret,
+    Shape,
+    alone_seconds,
     assumed_line,
+    best_interval,
+    best_spares,
+    cost_notes,
     curves_around,
+    effect_line,
+    evaluate_rows,
+    find_cluster,
     fleet_of,
     goodput_of,
     interval_line,
+    known_model,
+    load_goal,
+    plan_lines,
+    regret,
+    risk_notes,
+    search_goal,
+    search_layouts,
+    sensitivity,
+    shipped_calibration,
+    simulate_fleet,
+    site_notes,
     spares_line,
+    stranger_notes,
 )
-from tenfold.planner.fleet.run import FleetRun
-from tenfold.planner.fleet.simulate import simulate_fleet
-from tenfold.planner.hardware.accelerator import PRECISIONS
-from tenfold.planner.hardware.cluster import Cluster
-from tenfold.planner.hardware.load import find_cluster
-from tenfold.planner.notes import cost_notes, risk_notes, site_notes, stranger_notes
-from tenfold.planner.search.explain import explain as explain_layout
-from tenfold.planner.search.layouts import Choice, alone_seconds, search_layouts
-from tenfold.planner.search.question import LayoutQuestion
-from tenfold.planner.search.regret import Regret, regret
-from tenfold.planner.search.sensitivity import MachineLever, effect_line, sensitivity
+from tenfold.planner import explain as explain_layout
 
 BATCH_TOKENS, PRECISION, FRAMEWORK, TOP = 4_194_304, "bf16", "megatron-core", 5
 REPLICA_HOSTS = 16

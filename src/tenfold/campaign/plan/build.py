@@ -6,9 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
-from tenfold.core.files import write_text
-from tenfold.core.text import short
-from tenfold.pages.plan import (
+from tenfold.core import short, write_text
+from tenfold.pages import (
     Asked,
     FleetLine,
     FleetPoint,
@@ -20,20 +19,27 @@ from tenfold.pages.plan import (
     Recomputation,
     Sensitivity,
 )
-from tenfold.planner.calibration.calibrated import shipped_calibration
-from tenfold.planner.codesign.plan import GoalPlan
-from tenfold.planner.codesign.trials import Design, part_with
-from tenfold.planner.cost.layout import RECOMPUTATIONS, Layout, Numbers, Shape
-from tenfold.planner.cost.memory import Memory
-from tenfold.planner.cost.step import StepTime
-from tenfold.planner.export.campaign import campaign_sections
-from tenfold.planner.export.job import Job
-from tenfold.planner.export.megatron import megatron_text
-from tenfold.planner.export.torchtitan import torchtitan_toml
-from tenfold.planner.fleet.curves import CurvePoint, FleetCurves
-from tenfold.planner.hardware.cluster import Cluster
-from tenfold.planner.search.layouts import Choice
-from tenfold.planner.search.sensitivity import MachineLever
+from tenfold.planner import (
+    RECOMPUTATIONS,
+    Choice,
+    Cluster,
+    CurvePoint,
+    Design,
+    FleetCurves,
+    GoalPlan,
+    Job,
+    Layout,
+    MachineLever,
+    Memory,
+    Numbers,
+    Shape,
+    StepTime,
+    campaign_sections,
+    megatron_text,
+    part_with,
+    shipped_calibration,
+    torchtitan_toml,
+)
 
 OWN = "tenfold"
 """The framework that a campaign trains with."""

@@ -8,15 +8,10 @@ from typing import Any
 import numpy as np
 
 from tenfold.data import Manifest
-from tenfold.experiments.forecast import Laws
-from tenfold.experiments.ladder import LadderResult, nats_per_token
-from tenfold.experiments.register import LEVEL, level_inside, watcher_of
-from tenfold.experiments.tasks import RungResult
+from tenfold.experiments import LEVEL, LadderResult, Laws, RungResult, level_inside, nats_per_token, watcher_of
 from tenfold.ledger import Ledger, Prediction
-from tenfold.scaling.committee import LEVELS
-from tenfold.scaling.multiplier import Multiple, effective_compute, effective_data
-from tenfold.scaling.predict import ScalingLaw, describe_law
-from tenfold.train.plan import RunPlan
+from tenfold.scaling import LEVELS, Multiple, ScalingLaw, describe_law, effective_compute, effective_data
+from tenfold.train import RunPlan
 
 RIBBON_POINTS = 60
 BEYOND_TARGET = 2.0  # the ribbon goes on to this many times the target's compute

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.config import Campaign
-from tenfold.core.errors import InputError
-from tenfold.learners.record.history import (
+from tenfold.core import InputError
+from tenfold.learners import (
     Down,
+    Incarnation,
     Pause,
     Row,
+    RunLog,
+    Sent,
     Span,
     coverage,
     natural,
@@ -21,10 +24,8 @@ from tenfold.learners.record.history import (
     rows_of,
     server_of,
 )
-from tenfold.learners.record.log import RunLog, Sent
-from tenfold.learners.syncer.membership import Incarnation
 from tenfold.ledger import Event
-from tenfold.train.plan import RunPlan
+from tenfold.train import RunPlan
 
 Record = dict[str, Any]
 BINS = 48  # of the run's time, for charts over it

@@ -8,21 +8,12 @@ from typing import Any
 from tenfold.campaign.report.forecasts import calibration_record, forecast_record, ladder_record, quantity_record
 from tenfold.campaign.report.learners import learners_record
 from tenfold.config import Campaign
-from tenfold.core.errors import InputError
-from tenfold.core.files import read_json, write_json, write_text
-from tenfold.data import Manifest
-from tenfold.data.workspace import Workspace
-from tenfold.experiments.changes import changes_of
-from tenfold.experiments.forecast import fit_laws, target_plan
-from tenfold.experiments.ladder import finished_ladder
-from tenfold.experiments.register import planned, registered, target_identity
-from tenfold.ledger import Event, Incident, Ledger, Run
-from tenfold.ledger.metrics import LOSS, MFU, OVERHEAD, TOKENS_PER_SECOND
-from tenfold.pages.plan import read_plan
-from tenfold.pages.report import render
-from tenfold.train.finished import Trained, trained_as
-from tenfold.train.loop import TrainResult
-from tenfold.train.plan import RunPlan
+from tenfold.core import InputError, read_json, write_json, write_text
+from tenfold.data import Manifest, Workspace
+from tenfold.experiments import changes_of, finished_ladder, fit_laws, planned, registered, target_identity, target_plan
+from tenfold.ledger import LOSS, MFU, OVERHEAD, TOKENS_PER_SECOND, Event, Incident, Ledger, Run
+from tenfold.pages import read_plan, render
+from tenfold.train import RunPlan, Trained, TrainResult, trained_as
 
 Curve = list[tuple[int, float]]
 """(step, value), in order of step."""

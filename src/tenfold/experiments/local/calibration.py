@@ -18,18 +18,13 @@ import psutil
 import torch
 
 from tenfold.config import Model, Optimizer, Train
-from tenfold.core.errors import InputError
-from tenfold.core.files import read_user_cache, write_user_cache
+from tenfold.core import InputError, read_user_cache, write_user_cache
 from tenfold.experiments.local.operations import Costs, Operation, fit_costs
 from tenfold.experiments.local.recorder import StepRecorder
-from tenfold.machine import usable_cores
-from tenfold.machine.identity import cpu_name
+from tenfold.machine import cpu_name, usable_cores
 from tenfold.model import Transformer, initialise
-from tenfold.scaling.committee import NORMAL_MAD
-from tenfold.train.learner import make_deterministic
-from tenfold.train.optimizers import build_optimizers
-from tenfold.train.ranks import Ranks
-from tenfold.train.step import TrainState, train_step
+from tenfold.scaling import NORMAL_MAD
+from tenfold.train import Ranks, TrainState, build_optimizers, make_deterministic, train_step
 
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 10
 """Each goes through all probes, so that a busy moment does not spoil every measurement of one of them."""
@@ -247,11 +242,11 @@ def _process_bytes() -> int:
 
 def print_resident() -> None:
     """Print the resident memory of a training process before it builds a model, with all loaded that it needs."""
-    from tenfold.evaluate.holdouts import HoldoutScores
+    from tenfold.evaluate import HoldoutScores
     from tenfold.experiments.register import ForecastWatcher
-    from tenfold.learners.launch.run import train_with_learners
-    from tenfold.machine.identity import resident_bytes
-    from tenfold.train.loop import Loop
+    from tenfold.learners import train_with_learners
+    from tenfold.machine import resident_bytes
+    from tenfold.train import Loop
 
     assert all((HoldoutScores, ForecastWatcher, train_with_learners, Loop))
     make_deterministic(1)

@@ -9,8 +9,7 @@ import psutil
 import torch
 
 from tenfold.config import Model, Train
-from tenfold.core.errors import InputError
-from tenfold.core.text import byte_size, span
+from tenfold.core import InputError, byte_size, span
 from tenfold.experiments.local.calibration import MachineCalibration
 from tenfold.experiments.local.memory import LocalMemory, memory_of
 from tenfold.experiments.local.operations import Place

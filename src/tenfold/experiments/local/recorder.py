@@ -21,11 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tenfold.config import Model, Train
 from tenfold.experiments.local.operations import Operation, Place, kind_and_sizes
-from tenfold.model import Transformer
-from tenfold.model.transformer import Block
-from tenfold.train.optimizers import build_optimizers
-from tenfold.train.ranks import Ranks
-from tenfold.train.step import TrainState, train_step
+from tenfold.model import Block, Transformer
+from tenfold.train import Ranks, TrainState, build_optimizers, train_step
 
 FORWARD, BACKWARD, UPDATE = "forward", "backward", "update"
 NOT_WORK = ("prim.", "profiler.")  # questions about a tensor without data, marks for a profiler

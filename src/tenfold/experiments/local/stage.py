@@ -9,17 +9,14 @@ from typing import Any
 import torch
 
 from tenfold.config import Campaign
-from tenfold.data import Manifest
-from tenfold.data.workspace import Workspace, open_workspace
+from tenfold.data import Manifest, Workspace, open_workspace
 from tenfold.experiments.local.calibration import MachineCalibration, calibrate
 from tenfold.experiments.local.forecast import LocalForecast, forecast_local
 from tenfold.experiments.register import planned, plans_in, same_as, saved_identity, target_identity, training_run
-from tenfold.learners.settings import batch_of, sharing_machine
-from tenfold.ledger import Ledger, Prediction, Run
-from tenfold.ledger.metrics import PEAK_MEMORY as PEAK_RESIDENT
-from tenfold.ledger.metrics import TOKENS_PER_SECOND
-from tenfold.train.plan import RunPlan, plan_run
-from tenfold.train.ranks import Ranks, choose_device
+from tenfold.learners import batch_of, sharing_machine
+from tenfold.ledger import PEAK_MEMORY as PEAK_RESIDENT
+from tenfold.ledger import TOKENS_PER_SECOND, Ledger, Prediction, Run
+from tenfold.train import Ranks, RunPlan, choose_device, plan_run
 
 STEP_TIME, PEAK_MEMORY = "planned step time", "planned peak memory"
 MIB, MS = 2**20, 1000

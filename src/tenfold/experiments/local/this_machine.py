@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tenfold.core.errors import InputError
-from tenfold.planner.hardware.accelerator import PRECISIONS, Accelerator, Precision, accelerator
-from tenfold.planner.hardware.cluster import Cluster, Site, Tier, link_latency
+from tenfold.core import InputError
+from tenfold.planner import PRECISIONS, Accelerator, Cluster, Precision, Site, Tier, accelerator, link_latency
 
 if TYPE_CHECKING:
     from tenfold.machine import MachineDescription

@@ -18,9 +18,8 @@ from typing import assert_never
 
 import psutil
 
-from tenfold.config.learners import AMOUNTS, SYNCER, FaultKind
-from tenfold.core.errors import TenfoldError
-from tenfold.core.processes import Children
+from tenfold.config import AMOUNTS, SYNCER, FaultKind
+from tenfold.core import Children, TenfoldError
 from tenfold.learners.faults.proxy import FaultyProxy
 
 ENVIRONMENT = "TENFOLD_CHAOS"

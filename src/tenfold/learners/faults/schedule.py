@@ -9,9 +9,9 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from tenfold.config.learners import LASTING, LEARNERS_ONLY, SYNCER, Chaos, Fault, FaultKind
+from tenfold.config import LASTING, LEARNERS_ONLY, SYNCER, Chaos, Fault, FaultKind
 from tenfold.learners.faults.inject import FaultContext, Injection, NotInjected, Undo, inject
-from tenfold.ledger.events import FaultInjected, FaultOver, FaultSkipped
+from tenfold.ledger import FaultInjected, FaultOver, FaultSkipped
 
 ANY = "any"
 TICK_S = 0.05

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tenfold.core.errors import InputError, TenfoldError
-from tenfold.core.files import write_json, write_text
-from tenfold.core.folder import CampaignFiles
+from tenfold.core import CampaignFiles, InputError, TenfoldError, write_json, write_text
 
 REFUSED_SUFFIX, ANSWER_SUFFIX = ".refused", ".answer"
 LOOK_S = 0.05

@@ -9,15 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tenfold.config import Campaign, with_new_names
-from tenfold.config.learners import SYNCER
-from tenfold.core.errors import InputError, TenfoldError
-from tenfold.core.files import read_json, write_json
-from tenfold.core.folder import CampaignFiles
-from tenfold.core.processes import watch_parent
-from tenfold.core.signals import stop_on_signal
-from tenfold.data import Manifest
-from tenfold.data.workspace import Workspace
+from tenfold.config import SYNCER, Campaign, with_new_names
+from tenfold.core import CampaignFiles, InputError, TenfoldError, read_json, stop_on_signal, watch_parent, write_json
+from tenfold.data import Manifest, Workspace
 from tenfold.learners.launch.commands import check_name
 from tenfold.learners.learner.loop import train_as_learner
 from tenfold.learners.settings import server_security, sharing_machine
@@ -25,11 +19,18 @@ from tenfold.learners.syncer.service import SyncerSite, serve, serve_shard
 from tenfold.learners.wire import BlobServer, Security
 from tenfold.learners.wire.security import make_token, token_from
 from tenfold.ledger import Ledger
-from tenfold.train.finished import start_run
-from tenfold.train.identity import ELASTIC, RunIdentity, check_resumable, identify
-from tenfold.train.learner import numerics_of
-from tenfold.train.plan import RunPlan, plan_run
-from tenfold.train.ranks import Ranks, choose_device
+from tenfold.train import (
+    ELASTIC,
+    Ranks,
+    RunIdentity,
+    RunPlan,
+    check_resumable,
+    choose_device,
+    identify,
+    numerics_of,
+    plan_run,
+    start_run,
+)
 
 
 def plan_with_learners(campaign: Campaign, manifest: Manifest) -> tuple[RunPlan, RunIdentity]:

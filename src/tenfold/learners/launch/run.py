@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from tenfold.config import Campaign
-from tenfold.core.console import RunConsole
-from tenfold.core.errors import Interrupted
-from tenfold.core.folder import CampaignFiles
-from tenfold.data.workspace import Workspace
-from tenfold.evaluate.holdouts import HoldoutScorer
+from tenfold.core import CampaignFiles, Interrupted, RunConsole
+from tenfold.data import Workspace
+from tenfold.evaluate import HoldoutScorer
 from tenfold.learners.launch.processes import Claim, address_file, claim_learners, open_ledger_of, plan_with_learners
 from tenfold.learners.launch.slurm import check_slurm
 from tenfold.learners.launch.supervisor import LocalRun, Supervisor
@@ -24,16 +22,18 @@ from tenfold.learners.settings import batch_of, server_security
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.wire import check_security
 from tenfold.learners.wire.security import make_token
-from tenfold.ledger import Ledger
-from tenfold.ledger.events import BandLeft, SessionStarted
-from tenfold.ledger.metrics import holdout_metric
+from tenfold.ledger import BandLeft, Ledger, SessionStarted, holdout_metric
 from tenfold.model import Transformer, choose_compute_dtype
-from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
-from tenfold.train.finished import start_run
-from tenfold.train.identity import RunIdentity
-from tenfold.train.loop import TrainResult
-from tenfold.train.plan import RunPlan
-from tenfold.train.ranks import choose_device
+from tenfold.train import (
+    Checkpointer,
+    CheckpointState,
+    RunIdentity,
+    RunPlan,
+    TrainResult,
+    choose_device,
+    start_run,
+    weights_digest,
+)
 
 PATIENCE_S = 10.0
 

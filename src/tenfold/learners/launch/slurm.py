@@ -17,8 +17,7 @@ from datetime import datetime
 from importlib import resources
 from pathlib import Path
 
-from tenfold.core.errors import InputError, TenfoldError
-from tenfold.core.processes import Child, Ended, last_line
+from tenfold.core import Child, Ended, InputError, TenfoldError, last_line
 from tenfold.learners.wire.security import TOKEN_VARIABLE
 
 COMMANDS = ("sbatch", "squeue", "scancel")

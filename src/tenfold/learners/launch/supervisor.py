@@ -10,15 +10,21 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from tenfold.config import Campaign, Fault
-from tenfold.config.learners import LINK_FAULTS, SYNCER
-from tenfold.core.console import RunConsole
-from tenfold.core.errors import Interrupted, TenfoldError
-from tenfold.core.folder import CampaignFiles
-from tenfold.core.fork_server import ForkServer
-from tenfold.core.processes import Child, Children, CrashLoop, Ended
-from tenfold.core.progress import Rate
-from tenfold.core.signals import StopRequest, stop_on_signal
+from tenfold.config import LINK_FAULTS, SYNCER, Campaign, Fault
+from tenfold.core import (
+    CampaignFiles,
+    Child,
+    Children,
+    CrashLoop,
+    Ended,
+    ForkServer,
+    Interrupted,
+    Rate,
+    RunConsole,
+    StopRequest,
+    TenfoldError,
+    stop_on_signal,
+)
 from tenfold.learners.faults.inject import ENVIRONMENT as CHAOS_VARIABLE
 from tenfold.learners.faults.inject import FaultContext, Injection
 from tenfold.learners.faults.proxy import FaultyProxy
@@ -30,7 +36,7 @@ from tenfold.learners.messages import StatusReply, StatusRequest
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.wire import Link, Refused, Security, Unreachable, is_loopback
 from tenfold.learners.wire.security import TOKEN_VARIABLE
-from tenfold.ledger.events import FaultInjected, FaultOver, FaultSkipped, OrderRefused, ProcessDied, ProcessGivenUp
+from tenfold.ledger import FaultInjected, FaultOver, FaultSkipped, OrderRefused, ProcessDied, ProcessGivenUp
 
 POLL_S = 0.05
 STATUS_S = 0.25

@@ -26,7 +26,7 @@ from tenfold.learners.messages import (
 )
 from tenfold.learners.threads import WatchedThread
 from tenfold.learners.wire import Link, LinkMeasure, Refused, Unreachable
-from tenfold.train.ranks import Ranks
+from tenfold.train import Ranks
 
 AHEAD_S = 60.0  # work kept in stock: how long a syncer may be away before anybody notices
 RETRY_S = 0.2

@@ -10,8 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tenfold.config.learners import Precision
-from tenfold.core.errors import TenfoldError
+from tenfold.config import Precision
+from tenfold.core import TenfoldError
 from tenfold.learners.messages import (
     Contribution,
     DifferencesHeader,

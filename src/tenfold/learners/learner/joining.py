@@ -21,8 +21,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from tenfold.core.errors import Interrupted, TenfoldError
-from tenfold.core.signals import StopRequest
+from tenfold.core import Interrupted, StopRequest, TenfoldError
 from tenfold.learners.learner.coordination import Agreement
 from tenfold.learners.learner.exchange import Known, fetch_all
 from tenfold.learners.learner.replica import FragmentReplica, Replica
@@ -41,9 +40,7 @@ from tenfold.learners.messages import (
 )
 from tenfold.learners.outer import Fragment, digest_of_values, local_part
 from tenfold.learners.wire import Blob, Link, Refused, Security, Unreachable, parse_address, reached
-from tenfold.train.checkpoint import Checkpointer
-from tenfold.train.learner import Learner
-from tenfold.train.ranks import Ranks
+from tenfold.train import Checkpointer, Learner, Ranks
 
 KEY = "inner-state"
 SNAPSHOT_S = 5.0  # a peer that does not reach its next step within this cannot help

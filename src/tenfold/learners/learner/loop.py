@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tenfold.config import Campaign
-from tenfold.core.errors import InputError, Interrupted, TenfoldError
-from tenfold.core.signals import StopRequest, stop_on_signal
+from tenfold.core import InputError, Interrupted, StopRequest, TenfoldError, stop_on_signal
 from tenfold.data import Manifest
 from tenfold.learners.faults.inject import InjectedFaults, allow_faults_from_signals
 from tenfold.learners.learner.coordination import Agreement, HeartbeatSender, LearnerStatus, LeaseQueue, NextAction
@@ -29,10 +28,7 @@ from tenfold.learners.outer import Fragment, local_part
 from tenfold.learners.settings import batch_of, fragments_of, sharing_machine
 from tenfold.learners.threads import WatchedThread, join_threads
 from tenfold.learners.wire import BlobServer, Link, LinkMeasure, Security
-from tenfold.train.checkpoint import Checkpointer, CheckpointState
-from tenfold.train.learner import Learner, build_learner
-from tenfold.train.plan import RunPlan
-from tenfold.train.ranks import Ranks, joined_ranks
+from tenfold.train import Checkpointer, CheckpointState, Learner, Ranks, RunPlan, build_learner, joined_ranks
 
 IDLE_S = 0.05
 THREAD_S = 60.0  # far longer than any call of theirs, also on a machine that others use

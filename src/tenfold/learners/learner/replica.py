@@ -16,11 +16,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from tenfold.config.learners import Precision
+from tenfold.config import Precision
 from tenfold.learners.messages import Contributed, Contribution, Lease, Merged, Published
 from tenfold.learners.outer import Fragment, decode, encode
-from tenfold.train.learner import Learner
-from tenfold.train.step import StepMeasure, execute
+from tenfold.train import Learner, StepMeasure, execute
 
 OFF_COURSE = 0.02  # of the run: a lease that is further from the truth is corrected
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tenfold.config.learners import SYNCER
+from tenfold.config import SYNCER
 from tenfold.learners.syncer.membership import Incarnation
 from tenfold.ledger import Event, EventKind
 

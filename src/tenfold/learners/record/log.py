@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from tenfold.config import Campaign
-from tenfold.core.errors import InputError, TenfoldError
-from tenfold.core.folder import CampaignFiles
+from tenfold.core import CampaignFiles, InputError, TenfoldError
 from tenfold.data import Manifest
 from tenfold.learners.messages import Lease, Published
 from tenfold.learners.outer import FragmentState, cut_model

@@ -13,10 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold.core.digests import digest_of_bytes
-from tenfold.core.errors import InputError, TenfoldError
-from tenfold.core.progress import Progress, ProgressLines
-from tenfold.data.workspace import Workspace
+from tenfold.core import InputError, Progress, ProgressLines, TenfoldError, digest_of_bytes
+from tenfold.data import Workspace
 from tenfold.learners.learner.replica import FragmentReplica, InnerStep, Replica, inner_step, inner_steps_of
 from tenfold.learners.messages import Contributed, Contribution, Lease, Merged, history_from
 from tenfold.learners.outer import Fragment, FragmentState, decode, digest_of_values, vector_of
@@ -24,9 +22,7 @@ from tenfold.learners.record.log import RunLog
 from tenfold.learners.settings import fragments_of, outer_optimizer, sharing_machine
 from tenfold.learners.syncer.membership import Incarnation
 from tenfold.learners.syncer.store import StoredContribution
-from tenfold.train.checkpoint import weights_digest
-from tenfold.train.learner import Learner, build_learner
-from tenfold.train.ranks import Ranks, choose_device
+from tenfold.train import Learner, Ranks, build_learner, choose_device, weights_digest
 
 Report = Callable[[Progress], None]
 

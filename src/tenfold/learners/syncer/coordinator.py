@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tenfold.core.errors import TenfoldError
+from tenfold.core import TenfoldError
 from tenfold.learners.messages import (
     Done,
     EndRequest,
@@ -37,7 +37,7 @@ from tenfold.learners.syncer.membership import ENDING, MEMBERSHIP_SCHEMA, Incarn
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.syncer.remote import RemoteShard, ShardAccess
 from tenfold.learners.syncer.store import FencedDatabase
-from tenfold.ledger.events import (
+from tenfold.ledger import (
     AllTrained,
     LearnerEnded,
     LearnerHealed,
@@ -46,8 +46,8 @@ from tenfold.ledger.events import (
     LearnerQuarantined,
     LearnerStalled,
     WorkAbandoned,
+    link_metric,
 )
-from tenfold.ledger.metrics import link_metric
 
 COORDINATOR_SCHEMA = MEMBERSHIP_SCHEMA + LEASES_SCHEMA
 STALL_FACTOR = 8.0  # times the longest recent step

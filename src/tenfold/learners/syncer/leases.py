@@ -9,7 +9,7 @@ in, so the run can be replayed from them.
 import sqlite3
 from dataclasses import dataclass
 
-from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core import InputError, TenfoldError
 from tenfold.learners.messages import Lease
 from tenfold.learners.syncer.store import FencedDatabase
 

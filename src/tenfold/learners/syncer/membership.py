@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
 
-from tenfold.core.errors import TenfoldError
+from tenfold.core import TenfoldError
 from tenfold.learners.messages import EndState, IncarnationState
 from tenfold.learners.syncer.store import FencedDatabase
 

@@ -6,10 +6,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tenfold.core.errors import TenfoldError
-from tenfold.ledger import Ledger
-from tenfold.ledger.events import EventPayload, RequestRefused
-from tenfold.ledger.metrics import BITS_PER_BYTE, LOSS
+from tenfold.core import TenfoldError
+from tenfold.ledger import BITS_PER_BYTE, LOSS, EventPayload, Ledger, RequestRefused
 
 FLUSH_S = 1.0
 REMEMBERED_STEPS = 4096  # a learner that was cut off for longer starts these figures anew

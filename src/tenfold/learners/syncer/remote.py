@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from typing import Protocol
 
-from tenfold.core.errors import TenfoldError
+from tenfold.core import TenfoldError
 from tenfold.learners.messages import HeldFragment, MembershipView, ShardReport, UnpublishedReply, UnpublishedRequest
 from tenfold.learners.syncer.shard import SyncerShard
 from tenfold.learners.syncer.store import Fenced

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tenfold.config import Campaign
-from tenfold.core.errors import TenfoldError
-from tenfold.core.signals import StopRequest
+from tenfold.core import StopRequest, TenfoldError
 from tenfold.learners.messages import (
     EndRequest,
     HealedRequest,
@@ -31,9 +30,8 @@ from tenfold.learners.syncer.shard import MembershipSource, ShardHandler, ShardS
 from tenfold.learners.syncer.store import Fenced, FragmentStore
 from tenfold.learners.threads import WatchedThread
 from tenfold.learners.wire import BlobServer, Security
-from tenfold.ledger import Ledger
-from tenfold.ledger.events import SyncerServing
-from tenfold.train.plan import RunPlan
+from tenfold.ledger import Ledger, SyncerServing
+from tenfold.train import RunPlan
 
 TICK_S = 0.1
 RETRY_S = 1.0

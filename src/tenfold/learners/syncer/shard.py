@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from tenfold.core.errors import TenfoldError
+from tenfold.core import TenfoldError
 from tenfold.learners.messages import (
     Contribution,
     DifferencesHeader,
@@ -51,7 +51,7 @@ from tenfold.learners.syncer.merge_policy import (
 )
 from tenfold.learners.syncer.store import Fenced, FragmentStore, StoredContribution
 from tenfold.learners.wire import Blob
-from tenfold.ledger.events import EventPayload, MergeFailed
+from tenfold.ledger import EventPayload, MergeFailed
 
 RESTORED = 4096  # contributions that the pace of learners is told from after a restart
 HANDED_OUT = 4096  # digests remembered of parts that joining learners took

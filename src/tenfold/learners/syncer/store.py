@@ -21,9 +21,7 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from tenfold.core.digests import digest_of_bytes
-from tenfold.core.errors import InputError, TenfoldError
-from tenfold.core.files import write_bytes
+from tenfold.core import InputError, TenfoldError, digest_of_bytes, write_bytes
 from tenfold.learners.messages import Contribution, Published, history_from, history_to_json
 from tenfold.learners.outer import KEPT_DIFFERENCES, FragmentState
 

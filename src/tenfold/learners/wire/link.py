@@ -17,8 +17,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 from pydantic import ValidationError
 
-from tenfold.core.digests import digest_of_bytes
-from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core import InputError, TenfoldError, digest_of_bytes
 from tenfold.learners.messages import Message, NotAdmitted, Refused, Request, Unreachable, said_of
 from tenfold.learners.wire.security import Security, call_headers, check_client, client_options, scheme
 from tenfold.learners.wire.server import (

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.flight as flight
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.learners.messages import MESSAGES_VERSION
 
 TOKEN_VARIABLE = "TENFOLD_TOKEN"

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 from pydantic import Field
 
-from tenfold.core.digests import digest_of_bytes
-from tenfold.core.errors import TenfoldError
+from tenfold.core import TenfoldError, digest_of_bytes
 from tenfold.learners.messages import Digest, Message, Refused, Whole, parse
 from tenfold.learners.wire.security import CallCheck, Security, check_security, scheme, server_options
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.calibration.runs import MeasuredRun
 from tenfold.planner.cost.device import Constants, Device, Hop
 from tenfold.planner.cost.layout import Array, Layout, Shape

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tenfold.core.errors import InputError
-from tenfold.core.files import write_json
+from tenfold.core import InputError, write_json
 from tenfold.planner.calibration.arrays import LEVELS, MeasuredRuns, measured_runs
 from tenfold.planner.calibration.fit import (
     COUNTED,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.calibration.arrays import MeasuredRuns, measured_runs
 from tenfold.planner.calibration.calibrated import (
     Calibrated,

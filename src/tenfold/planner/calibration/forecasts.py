@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tenfold.core.tables import text_table
-from tenfold.core.text import MISSING
+from tenfold.core import MISSING, text_table
 from tenfold.planner.calibration.arrays import devices_of, family_of, layouts_of, levels_of, shapes_of
 from tenfold.planner.calibration.calibrated import MOST_MEASURED, Calibrated
 from tenfold.planner.calibration.runs import MeasuredRun

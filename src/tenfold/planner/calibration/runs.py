@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.cost.layout import Layout, Shape
 from tenfold.planner.hardware.accelerator import Precision, accelerator
 

@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from tenfold.config.base import Section, explain, parse_document, read_text
-from tenfold.core.errors import InputError
+from tenfold.config import Section, explain, parse_document, read_text
+from tenfold.core import InputError
 from tenfold.planner.cost.layout import Shape
 from tenfold.planner.hardware.accelerator import Precision
 

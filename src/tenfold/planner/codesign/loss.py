@@ -16,9 +16,7 @@ import numpy as np
 
 from tenfold.planner.calibration.calibrated import NINETY
 from tenfold.planner.cost.layout import Array
-from tenfold.scaling.laws import HOFFMANN
-from tenfold.scaling.predict import ScalingLaw, fit_scaling_law
-from tenfold.scaling.table import Points, read_runs
+from tenfold.scaling import HOFFMANN, Points, ScalingLaw, fit_scaling_law, read_runs
 
 TWENTY_PERCENT = 22.91 * 512
 EXPONENT = 0.47

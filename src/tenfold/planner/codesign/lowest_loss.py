@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.codesign.goal import MLP_MULTIPLE, ShapesSection, in_multiples
 from tenfold.planner.codesign.loss import critical_batch
 from tenfold.planner.codesign.terms import Terms

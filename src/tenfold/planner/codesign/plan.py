@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import Calibrated, Told
 from tenfold.planner.codesign.goal import Goal, given_shape, given_tokens
 from tenfold.planner.codesign.loss import critical_batch

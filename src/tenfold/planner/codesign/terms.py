@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import Calibrated
 from tenfold.planner.codesign.goal import Goal, ServingSection
 from tenfold.planner.codesign.loss import LossLaw, law_of, tokens_needed, tokens_worth

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import fields
 
-from tenfold.core.tables import text_table
-from tenfold.core.text import amount
+from tenfold.core import amount, text_table
 from tenfold.planner.codesign.plan import GoalPlan
 from tenfold.planner.codesign.trials import Design
 from tenfold.planner.codesign.worth import BINDING, Relaxation

@@ -7,7 +7,7 @@ from math import exp, hypot
 
 import numpy as np
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import Told
 from tenfold.planner.codesign.goal import given_tokens
 from tenfold.planner.codesign.terms import Terms

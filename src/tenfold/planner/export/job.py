@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.cost.layout import Layout, Numbers, Shape
 from tenfold.planner.hardware.accelerator import Precision
 from tenfold.planner.hardware.cluster import Cluster

@@ -7,9 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tenfold.core.errors import InputError
-from tenfold.core.tables import text_table
-from tenfold.core.text import span
+from tenfold.core import InputError, span, text_table
 from tenfold.planner.fleet.choose import IntervalChoice, SparesChoice, expected_goodput, first_interval
 from tenfold.planner.fleet.result import Interval
 from tenfold.planner.fleet.run import MODES, FleetRun, Mode, profile_names

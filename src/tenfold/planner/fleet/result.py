@@ -5,8 +5,7 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
-from tenfold.core.tables import text_table
-from tenfold.core.text import span
+from tenfold.core import span, text_table
 from tenfold.planner.fleet.events import FloatArray
 from tenfold.planner.fleet.run import MEASURED_DEVICES, FleetRun
 from tenfold.planner.hardware.accelerator import HOUR

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import Literal, get_args
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.hardware.accelerator import DAY
 
 Component = Literal["device", "host", "rack", "switch", "site"]

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from tenfold.config.base import Section, explain, parse_document, read_text
-from tenfold.core.errors import InputError
+from tenfold.config import Section, explain, parse_document, read_text
+from tenfold.core import InputError
 from tenfold.planner.fleet.choose import first_interval, standby_spares
 from tenfold.planner.fleet.run import (
     Cause,

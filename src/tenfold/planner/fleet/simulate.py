@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.fleet.events import Causes, Events, FloatArray, draw_events
 from tenfold.planner.fleet.result import KINDS, FleetResult, Kind
 from tenfold.planner.fleet.run import FleetRun

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Literal
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 
 GIGA, TERA, MICRO, MILLI, PERCENT = 9, 12, -6, -3, -2
 """Powers of ten."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.hardware.accelerator import MICRO, Accelerator, scaled, shipped_rows, usual_host
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from tenfold.config.base import Section, explain, parse_document, read_text
-from tenfold.core.errors import InputError
+from tenfold.config import Section, explain, parse_document, read_text
+from tenfold.core import InputError
 from tenfold.planner.hardware.accelerator import (
     GIGA,
     MICRO,

@@ -8,9 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tenfold.config.base import sections_in
-from tenfold.core.errors import InputError, TenfoldError
-from tenfold.core.files import write_text
+from tenfold.config import sections_in
+from tenfold.core import InputError, TenfoldError, write_text
 from tenfold.planner.hardware.accelerator import GIGA, MICRO, MILLI, PERCENT, TERA, Accelerator, accelerator, scaled
 from tenfold.planner.hardware.cluster import Cluster, Tier
 from tenfold.planner.hardware.load import ClusterSection

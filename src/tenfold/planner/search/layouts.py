@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import MOST_MEASURED, NINETY, Calibrated
 from tenfold.planner.cost.layout import Array, Layout
 from tenfold.planner.cost.memory import Memory, memory_bytes, total_bytes

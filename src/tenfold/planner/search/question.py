@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import Calibrated
 from tenfold.planner.cost.device import Constants, Device, Hop
 from tenfold.planner.cost.layout import Layout, Numbers, Shape

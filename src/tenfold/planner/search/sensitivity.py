@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import Calibrated
 from tenfold.planner.hardware.accelerator import Accelerator
 from tenfold.planner.hardware.cluster import Cluster

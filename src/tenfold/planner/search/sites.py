@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.core.errors import InputError
+from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import Calibrated
 from tenfold.planner.cost.device import Constants
 from tenfold.planner.hardware.cluster import Wide

@@ -13,8 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tenfold.core.digests import digest_of_file
-from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core import InputError, TenfoldError, digest_of_file
 from tenfold.train.checkpoint.format import (
     MANIFEST,
     Box,

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
-from tenfold.core.digests import digest_of, digest_of_file
+from tenfold.core import digest_of, digest_of_file
 
 MANIFEST = "manifest.json"
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import fsspec
 from fsspec.core import url_to_fs
 
-from tenfold.core.errors import InputError, TenfoldError
+from tenfold.core import InputError, TenfoldError
 from tenfold.train.checkpoint.format import MANIFEST
 
 WAIT_FOR_RANKS_S = 600.0

@@ -1,0 +1,22 @@
+# What other rooms may use of this one. The package loads each name when it is first asked for.
+from .launch.commands import check_name as check_name
+from .launch.commands import send_command as send_command
+from .launch.processes import learn as learn
+from .launch.processes import serve_as_syncer as serve_as_syncer
+from .launch.run import train_with_learners as train_with_learners
+from .record.history import Down as Down
+from .record.history import Pause as Pause
+from .record.history import Row as Row
+from .record.history import Span as Span
+from .record.history import coverage as coverage
+from .record.history import natural as natural
+from .record.history import outages as outages
+from .record.history import pauses_of as pauses_of
+from .record.history import rows_of as rows_of
+from .record.history import server_of as server_of
+from .record.log import RunLog as RunLog
+from .record.log import Sent as Sent
+from .record.replay import replay as replay
+from .settings import batch_of as batch_of
+from .settings import sharing_machine as sharing_machine
+from .syncer.membership import Incarnation as Incarnation
