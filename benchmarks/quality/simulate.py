@@ -24,7 +24,7 @@ from torch import Tensor
 from tenfold.config import Campaign, load_campaign
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import load_holdout
-from tenfold.data.manifest import verified_manifest
+from tenfold.data.workspace import verified_manifest
 from tenfold.evaluate.holdouts import score
 from tenfold.learners.learner.replica import FragmentReplica, InnerStep, Replica, inner_step
 from tenfold.learners.messages import Contribution, Published

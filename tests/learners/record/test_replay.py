@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tenfold.config import load_campaign
 from tenfold.core.folder import CampaignFiles
-from tenfold.data.manifest import verified_manifest
+from tenfold.data.workspace import verified_manifest
 from tenfold.learners.learner.replica import FragmentReplica, Replica, inner_step, inner_steps_of
 from tenfold.learners.messages import Contributed, Contribution, Merged, Published
 from tenfold.learners.outer import FragmentState, decode, digest_of_values, vector_of
