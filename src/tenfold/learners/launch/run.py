@@ -89,7 +89,7 @@ class RunningScores:
         try:
             self._note(step, self._score())
         except Exception as error:  # whatever it is, a run must not end of its scores
-            self._warn(f"warning: no scores at step {step} ({type(error).__name__}: {str(error)[:200]})")
+            self._warn(f"no scores at step {step} ({type(error).__name__}: {str(error)[:200]})")
 
     def close(self) -> None:
         """Wait for the score under way, but not long."""
@@ -116,7 +116,7 @@ def train_with_learners(
     check_security(campaign.learners.bind, server_security(campaign, make_token(files.learners / "token")))
     for shard in range(campaign.learners.syncer_shards):
         address_file(files.learners, shard).unlink(missing_ok=True)
-    claim = claim_learners(files, identity, console.say)
+    claim = claim_learners(files, identity, console.warn)
     claim.save()
     console.say(_headline(campaign, plan))
     with (
@@ -127,7 +127,7 @@ def train_with_learners(
         follower = open_follower(identity, plan) if open_follower else None
         run = _local_run(workspace, plan)
         score = partial(_score_published, workspace, scorer, plan)
-        running = RunningScores(plan.evaluate_every, score, partial(_note_scores, recorder, console), console.say)
+        running = RunningScores(plan.evaluate_every, score, partial(_note_scores, recorder, console), console.warn)
         with closing(running) as scores:
             Supervisor(run, console, recorder, _following(follower, recorder, claim, scores, plan.steps)).train()
             result = _keep(workspace, checkpointer, claim, plan)
