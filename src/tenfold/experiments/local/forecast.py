@@ -14,7 +14,7 @@ from tenfold.experiments.local.calibration import MachineCalibration
 from tenfold.experiments.local.memory import LocalMemory, memory_of
 from tenfold.experiments.local.operations import Place
 from tenfold.experiments.local.recorder import StepTrace, trace_step
-from tenfold.model import choose_compute_dtype
+from tenfold.machine import choose_compute_dtype
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 SHARE_SHOWN = 0.005

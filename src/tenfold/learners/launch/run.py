@@ -23,7 +23,8 @@ from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.wire import check_security
 from tenfold.learners.wire.security import make_token
 from tenfold.ledger import BandLeft, Ledger, SessionStarted, holdout_metric
-from tenfold.model import Transformer, choose_compute_dtype
+from tenfold.machine import choose_compute_dtype
+from tenfold.model import Transformer
 from tenfold.train import (
     Checkpointer,
     CheckpointState,
