@@ -62,7 +62,7 @@ class IsolatedText:
 
 @dataclass(frozen=True)
 class Manifest:
-    """manifest.json."""
+    """What manifest.json holds: every file of the corpus with its hash, every count."""
 
     made_from: str
     """Format of the corpus and digest of configuration, seed, libraries and input files; without the format, and with

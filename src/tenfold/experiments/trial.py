@@ -112,7 +112,7 @@ def _step_seconds(learner: Learner) -> list[float]:
 
 @dataclass(frozen=True)
 class LearnersTrial:
-    """What was timed."""
+    """What a trial with several learners timed."""
 
     tokens_per_second: float
     """Rate of all learners together."""

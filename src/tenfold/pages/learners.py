@@ -129,7 +129,7 @@ def shown_rows(rows: Sequence[Record]) -> list[Record]:
 
 
 def lead_of(record: Record) -> str:
-    """What happened."""
+    """One sentence on what happened to the learners."""
     learners, samples = len(record["learners"]), record["samples"]["total"]
     told = [f"{count(learners, 'learner')} trained {samples:,} samples in {duration(record['seconds'], precise=True)}."]
     outages: Sequence[Record] = record["outages"]
@@ -238,7 +238,7 @@ def _traffic(record: Record) -> list[tuple[str, str]]:
 
 
 def _notes(record: Record, hidden: int) -> list[str]:
-    """Below the table."""
+    """Remarks that stand below the table."""
     part = record["steps_in_part"]
     notes = [f"{count(hidden, 'more learner')} without a fault, not shown."] if hidden else []
     if record["outages"]:

@@ -149,7 +149,7 @@ class Observers:
         self.noticed(Notice(ObserverFailed(observer=name_of(observer)), message))
 
     def started(self, step: int) -> None:
-        """See Observer; so with the methods below."""
+        """Tell every observer; this and the methods below are the hooks of `Observer`."""
         self._tell("started", step)
 
     def resumed(self, step: int, checkpoint: "Checkpoint") -> None:

@@ -56,7 +56,7 @@ class Places:
         self._handles.append(register_optimizer_step_post_hook(self._update_ends))
 
     def detach(self) -> None:
-        """Take them away."""
+        """Take the hooks off the model again."""
         for handle in self._handles:
             handle.remove()
 
