@@ -12,6 +12,7 @@ from .errors import NotFinite as NotFinite
 from .errors import TenfoldError as TenfoldError
 from .files import read_json as read_json
 from .files import read_user_cache as read_user_cache
+from .files import sync_path as sync_path
 from .files import write_bytes as write_bytes
 from .files import write_json as write_json
 from .files import write_text as write_text

@@ -44,7 +44,7 @@ def write_bytes(path: Path, data: bytes | memoryview, *, durable: bool = True) -
                 os.fsync(handle.fileno())
         temporary.replace(path)
         if durable:
-            sync_folder(path.parent)
+            sync_path(path.parent)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -62,9 +62,9 @@ def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True) ->
     write_text(path, json.dumps(value, indent=1) + "\n", durable=durable)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder survive a power cut. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Make a file's content, or the names in a folder, survive a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

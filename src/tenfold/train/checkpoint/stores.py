@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import fsspec
 from fsspec.core import url_to_fs
 
-from tenfold.core import InputError, TenfoldError
+from tenfold.core import InputError, TenfoldError, sync_path
 from tenfold.train.checkpoint.format import MANIFEST
 
 WAIT_FOR_RANKS_S = 600.0
@@ -131,7 +131,7 @@ class FolderStore:
 
     def share(self, name: str, files: list[Path]) -> None:
         for path in files:
-            _sync(path)
+            sync_path(path)
 
     def listed(self, name: str, suffix: str) -> list[dict[str, Any]]:
         found = []
@@ -148,9 +148,9 @@ class FolderStore:
             handle.write(manifest)
             handle.flush()
             os.fsync(handle.fileno())
-        _sync(staged)
+        sync_path(staged)
         staged.rename(final)
-        _sync(self.root)
+        sync_path(self.root)
 
     def give_up(self, name: str) -> None:
         shutil.rmtree(self._temporary(name), ignore_errors=True)
@@ -181,14 +181,6 @@ class FolderStore:
 
     def close(self) -> None:
         pass  # has no copies
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager
