@@ -28,9 +28,8 @@ from scipy.optimize import least_squares
 from scipy.signal import lfilter
 from scipy.special import ndtri, stdtrit
 
-from tenfold.scaling.band import CurveForecast, FinalLoss
 from tenfold.scaling.curve import Curve, CurveRun
-from tenfold.scaling.curve_forecast import forecast_curve
+from tenfold.scaling.curve_forecast import CurveForecast, FinalLoss, forecast_curve
 from tenfold.scaling.curve_law import fit_law
 
 Floats = NDArray[np.float64]

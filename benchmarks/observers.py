@@ -31,7 +31,7 @@ from tenfold.core.progress import ProgressLines
 from tenfold.data import Manifest, build_corpus
 from tenfold.evaluate.holdouts import HoldoutScores
 from tenfold.experiments.register import ForecastWatcher
-from tenfold.scaling.band import CurveForecast
+from tenfold.scaling.curve_forecast import CurveForecast
 from tenfold.train.console import ConsoleLines, Throughput
 from tenfold.train.journal import Journal, journal_of
 from tenfold.train.learner import Learner, build_learner

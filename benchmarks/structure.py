@@ -37,13 +37,12 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 FLOORS = (
     ("core",),
-    ("ledger", "config", "machine"),
+    ("ledger", "config", "machine", "pages"),
     ("data", "model"),
     ("train",),
     ("evaluate", "scaling"),
     ("learners", "planner"),
     ("experiments",),
-    ("pages",),
     ("campaign",),
     ("cli",),
 )
@@ -52,14 +51,126 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 @dataclass(frozen=True)
 class Flow:
-    """One thing followed through the package: stops as "train/step.py:train_step" or "train/loop.py:Loop.run"."""
+    """One thing followed through the package: stops as "train/step.py:train_step" or "train/loop.py:Loop.run".
+
+    A stop is a function or class that makes the thing, takes it and hands it on, changes it, or decides what becomes of
+    it, in the order of the run. Helpers that know nothing of the thing (a digest, an atomic write, a queue's thread)
+    are none. Of a room that is entered only to ask for a result, the stop is the function at its door.
+    """
 
     name: str
     most_files: int
     stops: tuple[str, ...]
+    most_climbs: int | None = None
 
 
-FLOWS: tuple[Flow, ...] = ()
+FLOWS = (
+    Flow(
+        "a pseudo-gradient, there and back",
+        most_files=10,
+        stops=(
+            "learners/learner/loop.py:DecoupledLearner._step",
+            "learners/learner/loop.py:DecoupledLearner._send",
+            "learners/learner/replica.py:Replica.contribute",
+            "learners/learner/replica.py:FragmentReplica.contribute",
+            "learners/outer.py:encode",
+            "learners/messages.py:Contribution",
+            "learners/learner/exchange.py:Uplink.send",
+            "learners/learner/exchange.py:Uplink._delivered",
+            "learners/wire/link.py:Link.put",
+            "learners/wire/server.py:_Bulk.do_put",
+            "learners/wire/server.py:_Transfers.take_whole",
+            "learners/syncer/shard.py:ShardHandler.receive",
+            "learners/syncer/shard.py:SyncerShard.receive",
+            "learners/outer.py:decode",
+            "learners/syncer/merge_policy.py:NormGuard.check",
+            "learners/syncer/store.py:FragmentStore.add",
+            "learners/syncer/merge_policy.py:merge_time",
+            "learners/syncer/shard.py:SyncerShard._merge",
+            "learners/syncer/merge_policy.py:ThroughputShares.share",
+            "learners/outer.py:OuterOptimizer.step",
+            "learners/syncer/store.py:FragmentStore.publish",
+            "learners/syncer/shard.py:SyncerShard.news",
+            "learners/learner/exchange.py:Downlink._fetch_news",
+            "learners/wire/link.py:Link.get",
+            "learners/syncer/shard.py:SyncerShard.differences",
+            "learners/outer.py:apply_difference",
+            "learners/learner/loop.py:DecoupledLearner._merge_arrived",
+            "learners/learner/replica.py:Replica.merge",
+            "learners/learner/replica.py:FragmentReplica.merge",
+        ),
+    ),
+    Flow(  # whoever takes the campaign, or the workspace that holds it; what takes one section of it ends its way
+        "the campaign's configuration, from the stage to the trainer",
+        most_files=8,
+        most_climbs=3,
+        stops=(
+            "campaign/stages.py:train",
+            "data/workspace.py:Workspace.manifest",
+            "data/workspace.py:verified_manifest",
+            "train/finished.py:checkpointer_of",
+            "train/finished.py:finished_training",
+            "train/identity.py:identify",
+            "evaluate/holdouts.py:holdout_scorer",
+            "train/learner.py:build_learner",
+            "train/plan.py:plan_run",
+            "train/identity.py:identify",
+            "train/learner.py:Learner",
+            "train/loop.py:Loop",
+        ),
+    ),
+    Flow(  # from the command to the registered forecast: which runs, their laws and curves, the time, the register
+        "tenfold predict",
+        most_files=12,
+        stops=(
+            "cli/verbs.py:predict",
+            "campaign/commands.py:run_predict",
+            "experiments/forecast.py:predict",
+            "experiments/register.py:target_identity",
+            "experiments/register.py:registered",
+            "experiments/register.py:refuse_after_the_fact",
+            "experiments/ladder.py:run_ladder",
+            "experiments/ladder.py:plan_ladder",
+            "experiments/design.py:design_ladder",
+            "experiments/tasks.py:ladder_tasks",
+            "experiments/ladder.py:train_tasks",
+            "experiments/trunk.py:train_task",
+            "experiments/tasks.py:check_transfer",
+            "experiments/forecast.py:make_forecast",
+            "experiments/forecast.py:fit_laws",
+            "experiments/ladder.py:fit_ladder_law",
+            "scaling/predict.py:fit_scaling_law",
+            "scaling/predict.py:ScalingLaw.forecast",
+            "scaling/curve_forecast.py:final_losses",
+            "scaling/curve_forecast.py:forecast_curve",
+            "experiments/trial.py:time_trial",
+            "ledger/forecasts.py:ForecastRegistry.register",
+        ),
+    ),
+    Flow(  # every file that runs, as a profiler lists them
+        "tenfold predict --table",
+        most_files=12,
+        stops=(
+            "cli/program.py:main",
+            "cli/verbs.py:predict",
+            "scaling/predict.py:predict_table",
+            "scaling/table.py:read_runs",
+            "scaling/predict.py:fit_scaling_law",
+            "scaling/backtest.py:check_identifiable",
+            "scaling/backtest.py:run_backtest",
+            "scaling/laws.py:tied_starts",
+            "scaling/terms.py:TermLaw.fit",
+            "scaling/isoflop.py:IsoFlopLaw.fit",
+            "scaling/solve.py:solve",
+            "scaling/committee.py:form_committee",
+            "scaling/committee.py:calibrate",
+            "scaling/predict.py:ScalingLaw.forecast",
+            "scaling/predict.py:what_more_buys",
+            "scaling/predict.py:prediction_lines",
+            "cli/options.py:show_lines",
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -355,7 +466,8 @@ def climbs(flow: Flow) -> int:
 def passes(flow: Flow) -> dict[str, Any]:
     """The files a flow runs through, in order of first passing."""
     files = list(dict.fromkeys(stop.split(":", 1)[0] for stop in flow.stops))
-    return {"files": files, "most_files": flow.most_files, "stops": len(flow.stops), "climbs": climbs(flow)}
+    limits = {"most_files": flow.most_files, "most_climbs": flow.most_climbs}
+    return {"files": files, "stops": len(flow.stops), "climbs": climbs(flow), **limits}
 
 
 def room_table(found: dict[str, Any]) -> Table:
@@ -416,8 +528,9 @@ def lists(found: dict[str, Any]) -> Iterator[Table]:
 def flow_table(name: str, passed: dict[str, Any]) -> Table:
     """The files of a flow, numbered."""
     files = passed["files"]
-    title = f"{name}: {len(files)} files (at most {passed['most_files']}), {passed['climbs']} climbs"
-    table = Table(title=title, show_header=False)
+    climbs_allowed = "" if passed["most_climbs"] is None else f" (at most {passed['most_climbs']})"
+    title = f"{name}: {len(files)} files (at most {passed['most_files']}), {passed['climbs']} climbs{climbs_allowed}"
+    table = Table(title=title, show_header=False, min_width=len(title) + 2)
     for number, file in enumerate(files, 1):
         table.add_row(str(number), file)
     return table

@@ -24,7 +24,7 @@ from torch import Tensor
 from tenfold.config import Campaign, load_campaign
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import load_holdout
-from tenfold.data.manifest import verified_manifest
+from tenfold.data.workspace import verified_manifest
 from tenfold.evaluate.holdouts import score
 from tenfold.learners.learner.replica import FragmentReplica, InnerStep, Replica, inner_step
 from tenfold.learners.messages import Contribution, Published
@@ -67,7 +67,7 @@ class _Sent:
 
 
 @dataclass
-class _Desk:
+class _HeldFragment:
     """The syncer's side of one fragment."""
 
     fragment: Fragment
@@ -87,8 +87,8 @@ class Simulation:
         self._campaign, self._actors, self._conditions = campaign, actors, conditions
         self._outer: OuterOptimizer = outer_optimizer(campaign)
         weights = {name: p.detach() for name, p in actors[0].learner.model.named_parameters()}
-        self._desks = [
-            _Desk(f, FragmentState.first(vector_of(weights, f)), AdaptiveGrace(campaign.learners.grace))
+        self._held = [
+            _HeldFragment(f, FragmentState.first(vector_of(weights, f)), AdaptiveGrace(campaign.learners.grace))
             for f in fragments
         ]
         plan = actors[0].learner.plan
@@ -111,14 +111,14 @@ class Simulation:
                     self._arrive(now, what)
                 case _:
                     self._merge_if_due(now, what)
-        for desk in self._desks:
-            if desk.waiting:
-                self._merge(math.inf, desk)
+        for held in self._held:
+            if held.waiting:
+                self._merge(math.inf, held)
 
     def weights(self) -> Iterator[tuple[Fragment, Tensor]]:
         """The newest version of every fragment."""
-        for desk in self._desks:
-            yield desk.fragment, desk.state.values
+        for held in self._held:
+            yield held.fragment, held.state.values
 
     def _at(self, time: float, kind: str, what: Any) -> None:
         self._count += 1
@@ -138,8 +138,8 @@ class Simulation:
         if not samples:
             self._training.discard(actor.replica.number)
             self._send(now, actor, actor.replica.unsent())
-            for desk in self._desks:
-                self._merge_if_due(now, desk)
+            for held in self._held:
+                self._merge_if_due(now, held)
             return
         order = InnerStep(self._given, samples, self._given)
         self._given += samples
@@ -153,58 +153,58 @@ class Simulation:
     def _send(self, now: float, actor: _Actor, indices: list[int]) -> None:
         for index in indices:
             contribution, data = actor.replica.contribute(index)
-            pseudo_gradient = decode(data, self._desks[index].fragment.size, self._outer.precision)
+            pseudo_gradient = decode(data, self._held[index].fragment.size, self._outer.precision)
             self._at(now + self._conditions.delay, "arrival", _Sent(contribution, pseudo_gradient))
 
     def _merge_arrived(self, now: float, actor: _Actor) -> None:
-        for index, desk in enumerate(self._desks):
+        for index, held in enumerate(self._held):
             here = actor.replica.fragments[index]
-            newer = [p for p in desk.published if p[0] <= now and p[1] > here.version]
+            newer = [p for p in held.published if p[0] <= now and p[1] > here.version]
             if newer:
                 _, version, values = newer[-1]
                 own = {
                     s.what.sequence
-                    for s in desk.merged
+                    for s in held.merged
                     if s.what.incarnation == actor.replica.number and (s.version or 0) <= version
                 }
                 actor.replica.merge(index, version, values, own, Published(self._given, len(self._training)))
 
     def _arrive(self, now: float, sent: _Sent) -> None:
-        desk = self._desks[sent.what.fragment]
-        desk.waiting.append(sent)
-        desk.pace.note(sent.what.incarnation, now, sent.what.tokens)
-        if sent.what.incarnation not in desk.arrived:
-            desk.arrived[sent.what.incarnation] = now
-            desk.grace.arrived(sent.what.incarnation, now)
-        self._merge_if_due(now, desk)
+        held = self._held[sent.what.fragment]
+        held.waiting.append(sent)
+        held.pace.note(sent.what.incarnation, now, sent.what.tokens)
+        if sent.what.incarnation not in held.arrived:
+            held.arrived[sent.what.incarnation] = now
+            held.grace.arrived(sent.what.incarnation, now)
+        self._merge_if_due(now, held)
 
-    def _merge_if_due(self, now: float, desk: _Desk) -> None:
-        due = merge_time(desk.arrived, self._training, self._campaign.learners.quorum, desk.grace)
+    def _merge_if_due(self, now: float, held: _HeldFragment) -> None:
+        due = merge_time(held.arrived, self._training, self._campaign.learners.quorum, held.grace)
         if math.isinf(due):
             return
-        desk.grace.quorum(max(desk.arrived.values()))
+        held.grace.quorum(max(held.arrived.values()))
         if due <= now:
-            self._merge(now, desk)
+            self._merge(now, held)
         else:
-            self._at(due, "merge", desk)
+            self._at(due, "merge", held)
 
-    def _merge(self, now: float, desk: _Desk) -> None:
-        waiting = sorted(desk.waiting, key=lambda sent: (sent.what.incarnation, sent.what.sequence))
+    def _merge(self, now: float, held: _HeldFragment) -> None:
+        waiting = sorted(held.waiting, key=lambda sent: (sent.what.incarnation, sent.what.sequence))
         training = self._training | {sent.what.incarnation for sent in waiting}
-        weights = [desk.pace.share(sent.what.incarnation, training) for sent in waiting]
+        weights = [held.pace.share(sent.what.incarnation, training) for sent in waiting]
         if not self._campaign.learners.quorum:
             total = sum(sent.what.tokens for sent in waiting)
             weights = [sent.what.tokens / total for sent in waiting]
         pseudo_gradients = [(weight, sent.pseudo_gradient) for weight, sent in zip(weights, waiting, strict=True)]
-        desk.state, _ = self._outer.step(desk.state, pseudo_gradients)
+        held.state, _ = self._outer.step(held.state, pseudo_gradients)
         for sent in waiting:
-            sent.version = desk.state.version
+            sent.version = held.state.version
         if self._training:  # the last merges of a run say nothing about its participation
             self.participation.append(len({s.what.incarnation for s in waiting}) / self._conditions.learners)
-        desk.merged += [_Sent(s.what, torch.empty(0), s.version) for s in waiting]
-        desk.grace.merged([sent.what.incarnation for sent in waiting])
-        desk.waiting, desk.arrived = [], {}
-        desk.published = [*desk.published[-3:], (now + self._conditions.delay, desk.state.version, desk.state.values)]
+        held.merged += [_Sent(s.what, torch.empty(0), s.version) for s in waiting]
+        held.grace.merged([sent.what.incarnation for sent in waiting])
+        held.waiting, held.arrived = [], {}
+        held.published = [*held.published[-3:], (now + self._conditions.delay, held.state.version, held.state.values)]
 
 
 def batch_samples(campaign: Campaign) -> int:

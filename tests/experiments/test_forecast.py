@@ -15,7 +15,7 @@ from tenfold.campaign import run_campaign, run_evaluate, run_predict, run_report
 from tenfold.core.errors import TenfoldError
 from tenfold.experiments.register import ForecastWatcher, level_inside
 from tenfold.ledger import Ledger, Prediction
-from tenfold.scaling.band import CurveForecast
+from tenfold.scaling.curve_forecast import CurveForecast
 from tests.campaign.small import copy_of, new_ladder_campaign
 
 ROOT = Path(__file__).parents[2]

@@ -17,10 +17,9 @@ from tenfold.core.text import WIDEST, figure, interval
 from tenfold.pages.changes import ChangeBar, stack_chart
 from tenfold.pages.forecast import forecast_page
 from tenfold.pages.report import render
-from tenfold.scaling.band import BandTracker, FinalLoss
 from tenfold.scaling.committee import LEVELS
 from tenfold.scaling.curve import Curve, CurveRun, schedule_rates
-from tenfold.scaling.curve_forecast import forecast_curve
+from tenfold.scaling.curve_forecast import BandTracker, FinalLoss, forecast_curve
 from tenfold.scaling.multiplier import WIDEST as SOUGHT_TO
 from tenfold.scaling.multiplier import effective_compute, effective_data
 from tenfold.scaling.predict import Forecast, ScalingLaw, compute_optimal, describe_law, fit_scaling_law

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from tenfold.config import Schedule
 from tenfold.core.errors import InputError
-from tenfold.scaling.band import Band, BandTracker, CurveForecast, FinalLoss
 from tenfold.scaling.curve import Curve, CurveRun, schedule_rates, trace
-from tenfold.scaling.curve_forecast import backtest, forecast_curve
+from tenfold.scaling.curve_forecast import Band, BandTracker, CurveForecast, FinalLoss, backtest, forecast_curve
 from tenfold.scaling.curve_law import CurveShape, fit_law
 from tenfold.train.schedule import learning_rate_factor
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tenfold.config import load_campaign
 from tenfold.core.folder import CampaignFiles
-from tenfold.data.manifest import verified_manifest
+from tenfold.data.workspace import verified_manifest
 from tenfold.train.checkpoint import Checkpointer, CheckpointState
 from tenfold.train.learner import Learner, build_learner
 from tenfold.train.ranks import Ranks

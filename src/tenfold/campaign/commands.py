@@ -89,7 +89,7 @@ def _bits_per_byte(evaluation: Mapping[str, Any]) -> dict[str, float]:
 
 
 def run_data(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Build the corpus."""
+    """Build the corpus where its inputs changed, and prove its isolation."""
     with open_workspace(directory, overrides, alone=True) as workspace:
         manifest = stages.prepare_data(workspace)
     return {
@@ -202,7 +202,7 @@ def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def run_report(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Write the report."""
+    """Write report.html and report.json from what lies in the directory."""
     with open_workspace(directory, overrides, hashes=False) as workspace:
         return write_report(workspace)
 

@@ -139,7 +139,7 @@ class TokenizerSettings(Section):
 
 
 class Data(Section):
-    """[data]: the corpus."""
+    """[data]: sources, what is kept of them, what is held out, how text becomes tokens."""
 
     sources: Annotated[list[Source], Field(min_length=1)] = [Source(kind="python-stdlib")]
     """Where text comes from."""

@@ -120,7 +120,7 @@ class Schedule(Section):
 
 
 class Train(Section):
-    """[train]: one run."""
+    """[train]: one run: its length, batch, arithmetic, devices, optimizer and schedule."""
 
     tokens: Annotated[int, Field(gt=0)] | None = None
     """Training tokens. Default: 20 for every parameter (Chinchilla, arXiv 2203.15556)."""

@@ -33,7 +33,7 @@ class RunConsole:
         self._tasks: dict[str, TaskID] = {}
 
     def say(self, line: str) -> None:
-        """One plain line."""
+        """Print a line as it is, without a level before it."""
         self._logger.info("%s", line)
 
     def warn(self, line: str) -> None:

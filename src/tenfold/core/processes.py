@@ -151,7 +151,7 @@ class Children:
         self.stop(self.running, grace)
 
     def stop(self, names: Collection[str], grace: float) -> None:
-        """The same for some of them."""
+        """As `stop_all`, for the children of these names alone."""
         for name in names:
             self.ask_to_stop(name)
         deadline = time.monotonic() + grace

@@ -67,7 +67,7 @@ class ProgressLines:
         self._rate = Rate(clock=clock)
 
     def __call__(self, progress: Progress) -> None:
-        """Take one report."""
+        """Show `done` of `total`, a line now and then."""
         now = self._clock()
         if progress.stage != self._stage:
             self._console.take_away(self._stage)

@@ -68,7 +68,7 @@ class RunNumbers:
 
     @property
     def count(self) -> int:
-        """Different runs."""
+        """How many different runs of words the texts have."""
         return int(self._table.size)
 
     def of(self, levels: list[Numbers]) -> Numbers:
@@ -119,7 +119,7 @@ class AuditReport:
 
     @property
     def ok(self) -> bool:
-        """Whether all passed."""
+        """Whether every check passed."""
         return all(check.passed for check in self.checks)
 
 
@@ -208,7 +208,7 @@ class _Findings:
             self.near.append(where)
 
     def checks(self) -> Iterator[Check]:
-        """The verdicts."""
+        """Every check with its verdict, in the order they are made."""
         compared = f"{self.documents:,} training documents against {self.held_out:,} held-out ones"
         yield Check("exact copies", compared, not self.exact, _first_of(self.exact, "none"))
         yield Check(

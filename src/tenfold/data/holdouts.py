@@ -191,7 +191,7 @@ class HeldOutSet:
 
     @property
     def numbers(self) -> list[int]:
-        """All of them."""
+        """Numbers of all documents held out."""
         return self.scored + self.rest
 
     @property

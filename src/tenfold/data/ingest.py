@@ -95,7 +95,7 @@ class RejectLog:
         self._handle = handle
 
     def add(self, reject: Reject) -> None:
-        """Write one line."""
+        """Write one reject as a line of JSON."""
         self._handle.write(json.dumps(reject.to_dict(), ensure_ascii=True) + "\n")
 
 
@@ -168,7 +168,7 @@ class _Pulse:
         self._count, self._last = 0, float("-inf")
 
     def beat(self) -> None:
-        """Count one record."""
+        """Count one record and say now and then how far it is."""
         self._count += 1
         now = time.monotonic()
         if now - self._last >= SECONDS_BETWEEN_REPORTS:

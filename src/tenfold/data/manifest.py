@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tenfold.config import Campaign, Data
+from tenfold.config import Data
 from tenfold.core import CampaignFiles, InputError, digest_of, digest_of_file, read_json
 
 MANIFEST = "manifest.json"
@@ -62,7 +62,7 @@ class IsolatedText:
 
 @dataclass(frozen=True)
 class Manifest:
-    """manifest.json."""
+    """What manifest.json holds: every file of the corpus with its hash, every count."""
 
     made_from: str
     """Format of the corpus and digest of configuration, seed, libraries and input files; without the format, and with
@@ -141,24 +141,6 @@ class Manifest:
 def asked_for(data: Data, seed: int) -> str:
     """Hash of what the user asked for: [data] and the seed."""
     return digest_of([data.model_dump(mode="json"), seed])
-
-
-def verified_manifest(campaign: Campaign, files: CampaignFiles, *, hashes: bool = True) -> Manifest:
-    """The manifest, after its files' hashes and its audit have been checked.
-
-    Raises InputError when one fails, or when the corpus was built from another [data] or seed.
-    """
-    manifest = Manifest.load(files.data)
-    if manifest.asked_for != asked_for(campaign.data, campaign.seed):
-        raise InputError(
-            f"{files.data}: built from another [data] or seed than campaign.toml and --set say now; set them back, or "
-            f"build anew with `tenfold data {files.directory}`"
-        )
-    if hashes:
-        manifest.verify(files.data)
-    if not audit_passed(files, manifest):
-        raise InputError(f"{files.data}: no passed audit for this corpus; run `tenfold data {files.directory}`")
-    return manifest
 
 
 def audit_passed(files: CampaignFiles, manifest: Manifest) -> bool:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Self
 
 from tenfold.config import Campaign, load_campaign
-from tenfold.core import CampaignFiles, RunConsole, run_console
-from tenfold.data.manifest import Manifest, verified_manifest
+from tenfold.core import CampaignFiles, InputError, RunConsole, run_console
+from tenfold.data.manifest import Manifest, asked_for, audit_passed
 from tenfold.ledger import Ledger
 
 
@@ -41,6 +41,24 @@ class Workspace:
     def with_campaign(self, campaign: Campaign) -> Self:
         """The same corpus, directory and console under another configuration, such as that of a small run."""
         return replace(self, campaign=campaign, known_manifest=self.manifest)
+
+
+def verified_manifest(campaign: Campaign, files: CampaignFiles, *, hashes: bool = True) -> Manifest:
+    """The manifest, after its files' hashes and its audit have been checked.
+
+    Raises InputError when one fails, or when the corpus was built from another [data] or seed.
+    """
+    manifest = Manifest.load(files.data)
+    if manifest.asked_for != asked_for(campaign.data, campaign.seed):
+        raise InputError(
+            f"{files.data}: built from another [data] or seed than campaign.toml and --set say now; set them back, or "
+            f"build anew with `tenfold data {files.directory}`"
+        )
+    if hashes:
+        manifest.verify(files.data)
+    if not audit_passed(files, manifest):
+        raise InputError(f"{files.data}: no passed audit for this corpus; run `tenfold data {files.directory}`")
+    return manifest
 
 
 @contextmanager

@@ -33,11 +33,10 @@ from tenfold.scaling import (
     CurveRun,
     FinalLoss,
     Forecast,
-    MultiPowerLaw,
     RunTable,
     ScalingLaw,
     describe_law,
-    fit_law,
+    final_losses,
     forecast_curve,
     schedule_rates,
     what_more_buys,
@@ -51,7 +50,6 @@ WHAT_MORE_BUYS = {
 }
 
 EPOCH_SLACK = 0.05
-LAST_SHARE = 0.1  # of the steps: over these the noise of single batches is averaged out of the final loss
 
 StepLosses = list[tuple[int, float]]
 
@@ -323,29 +321,10 @@ def _losses(ledger: Ledger, runs: Mapping[str, Run], fingerprint: str, after: in
     return [(step, loss) for step, loss in ledger.metric(run.id, LOSS) if after < step <= up_to]
 
 
-def final_losses(curves: Sequence[Curve]) -> list[float]:
-    """Final training loss of each curve, the noise of single batches taken out.
-
-    The multi-power law fitted to all curves of one size gives the shape; the mean distance of a curve from it over the
-    last steps is what the curve itself adds.
-    """
-    sizes = sorted({curve.run.parameters for curve in curves})
-    laws = {size: fit_law([curve for curve in curves if curve.run.parameters == size]) for size in sizes}
-    return [final_loss(curve, laws[curve.run.parameters]) for curve in curves]
-
-
-def final_loss(curve: Curve, law: MultiPowerLaw) -> float:
-    """The law at the last step, times the curve's mean distance from it over the last LAST_SHARE of the steps."""
-    last = curve.steps > (1 - LAST_SHARE) * curve.run.steps
-    expected = law.losses(curve.run, curve.steps[last])
-    distance = np.log(curve.losses[last]) - np.log(expected)
-    return float(law.losses(curve.run, [curve.run.steps])[0] * np.exp(distance.mean()))
-
-
 def measured_final_loss(campaign: Campaign, plan: RunPlan, losses: StepLosses) -> float:
     """Final training loss of the target, from its own curve alone."""
     curve = _curve(target_run(campaign, plan, 1.0), losses)
-    return final_loss(curve, fit_law([curve]))
+    return final_losses([curve])[0]
 
 
 def target_run(campaign: Campaign, plan: RunPlan, parameters: float) -> CurveRun:

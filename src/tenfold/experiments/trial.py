@@ -111,7 +111,7 @@ def _step_seconds(learner: Learner) -> list[float]:
 
 @dataclass(frozen=True)
 class LearnersTrial:
-    """What was timed."""
+    """What a trial with several learners timed."""
 
     tokens_per_second: float
     """Rate of all learners together."""
@@ -183,8 +183,8 @@ def _no_scores(_: Transformer, __: torch.device) -> Mapping[str, float]:
 def _rate(log: RunLog, learners: int) -> tuple[float, float]:
     """Tokens a second while all learners contribute, and the standard error of that as a share."""
     arrivals: dict[int, list[tuple[float, int]]] = {}
-    for at, life, tokens in log.arrivals():
-        arrivals.setdefault(life, []).append((at, tokens))
+    for at, incarnation, tokens in log.arrivals():
+        arrivals.setdefault(incarnation, []).append((at, tokens))
     if len(arrivals) < learners:
         raise TenfoldError(f"only {len(arrivals)} of {learners} learners came to contribute in the trial")
     begin = max(found[0][0] for found in arrivals.values())

@@ -26,7 +26,7 @@ class EventKind(StrEnum):
     HEALED = "healed"
     LEFT = "left"
     STALLED = "stalled"
-    SEALED = "sealed"
+    ENDED = "sealed"
     ABANDONED = "abandoned"
     QUARANTINED = "quarantined"
     REFUSED = "refused"
@@ -177,7 +177,7 @@ class LearnerEnded(EventPayload):
     pseudo-gradient of that fragment never came.
     """
 
-    kind = EventKind.SEALED
+    kind = EventKind.ENDED
     life: int
     steps: int
     unsent_steps: int
@@ -187,7 +187,7 @@ class LearnerEnded(EventPayload):
 
 @dataclass(frozen=True)
 class WorkAbandoned(EventPayload):
-    """A learner that joined again said how many steps of its life before do not count."""
+    """A learner that joined again said how many steps of its incarnation before do not count."""
 
     kind = EventKind.ABANDONED
     life: int

@@ -60,7 +60,7 @@ class Evidence:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Evidence":
-        """Back from JSON."""
+        """From what the ledger keeps, which is JSON."""
         return cls(EvidenceKind(record["kind"]), record["where"], record.get("note", ""))
 
 

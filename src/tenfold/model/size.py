@@ -14,7 +14,7 @@ class ParameterCount:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Parameters, embeddings included."""
         return self.embeddings + self.hidden
 
 

@@ -129,7 +129,7 @@ class Area:
 
 @dataclass(frozen=True)
 class Stroke:
-    """A drawn line."""
+    """A line drawn along a path."""
 
     path: str
     colour: str

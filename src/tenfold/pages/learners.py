@@ -34,7 +34,7 @@ class LearnerRow:
     """One learner in the table; `share` of the tokens of the learner with most, in percent."""
 
     name: str
-    lives: int
+    incarnations: int
     steps: str
     tokens: str
     share: float
@@ -46,8 +46,8 @@ class LearnerRow:
 
 
 @dataclass(frozen=True)
-class LifeRow:
-    """One life of a learner."""
+class IncarnationRow:
+    """One incarnation of a learner."""
 
     name: str
     number: int
@@ -70,7 +70,7 @@ class LearnersPage:
     rows: tuple[LearnerRow, ...]
     notes: tuple[str, ...]
     quarantines: tuple[tuple[str, str], ...]
-    lives: tuple[LifeRow, ...]
+    incarnations: tuple[IncarnationRow, ...]
     rates: Markup
     rate: str
 
@@ -94,7 +94,7 @@ def learners_page(report: Record) -> LearnersPage | None:
         rows=tuple(_row(each, record) for each in record["learners"] if each["name"] in names),
         notes=tuple(_notes(record, len(record["rows"]) - len(shown))),
         quarantines=tuple((each["name"], reason) for each in record["learners"] for reason in each["quarantines"]),
-        lives=tuple(_life(life) for life in record["lives"]),
+        incarnations=tuple(_incarnation(each) for each in record["lives"]),
         rates=rate_picture(record["rates"], record["seconds"]),
         rate=short(record["tokens_per_second"]),
     )
@@ -129,7 +129,7 @@ def shown_rows(rows: Sequence[Record]) -> list[Record]:
 
 
 def lead_of(record: Record) -> str:
-    """What happened."""
+    """One sentence on what happened to the learners."""
     learners, samples = len(record["learners"]), record["samples"]["total"]
     told = [f"{count(learners, 'learner')} trained {samples:,} samples in {duration(record['seconds'], precise=True)}."]
     outages: Sequence[Record] = record["outages"]
@@ -188,7 +188,7 @@ def _row(learner: Record, record: Record) -> LearnerRow:
     most = max(each["tokens"] for each in record["learners"])
     return LearnerRow(
         name=learner["name"],
-        lives=learner["lives"],
+        incarnations=learner["lives"],
         steps=f"{learner['steps']:,}",
         tokens=short(learner["tokens"]),
         share=100 * learner["tokens"] / max(1, most),
@@ -215,7 +215,7 @@ def _totals(record: Record) -> list[tuple[str, str]]:
     steps, again = (sum(each[key] for each in learners) for key in ("steps", "steps_again"))
     gaps = [each["longest_gap"] for each in learners if each["longest_gap"] is not None]
     return [
-        ("lives of learners", f"{len(record['lives']):,}"),
+        ("incarnations of learners", f"{len(record['lives']):,}"),
         ("steps that count", f"{steps:,}"),
         ("steps trained again", f"{again:,} ({percent(again / max(1, steps + again))})"),
         ("longest step, with what it waited for", duration(max(gaps), precise=True) if gaps else MISSING),
@@ -238,7 +238,7 @@ def _traffic(record: Record) -> list[tuple[str, str]]:
 
 
 def _notes(record: Record, hidden: int) -> list[str]:
-    """Below the table."""
+    """Remarks that stand below the table."""
     part = record["steps_in_part"]
     notes = [f"{count(hidden, 'more learner')} without a fault, not shown."] if hidden else []
     if record["outages"]:
@@ -248,17 +248,18 @@ def _notes(record: Record, hidden: int) -> list[str]:
     if part:
         verb = "counts" if part == 1 else "count"
         notes.append(
-            f"{count(part, 'step')} at the end of lives {verb} in some fragments only: the others were not sent yet."
+            f"{count(part, 'step')} at the end of incarnations {verb} in some fragments only: "
+            "the others were not sent yet."
         )
     return notes
 
 
-def _life(life: Record) -> LifeRow:
-    end = clock(life["end"]) if life["end"] is not None else ""
-    return LifeRow(
-        name=life["name"],
-        number=life["number"],
-        when=f"{clock(life['begin'])} to {end}",
-        steps=MISSING if life["steps"] is None else f"{life['steps']:,}",
-        end=life["reason"] or "",
+def _incarnation(record: Record) -> IncarnationRow:
+    end = clock(record["end"]) if record["end"] is not None else ""
+    return IncarnationRow(
+        name=record["name"],
+        number=record["number"],
+        when=f"{clock(record['begin'])} to {end}",
+        steps=MISSING if record["steps"] is None else f"{record['steps']:,}",
+        end=record["reason"] or "",
     )

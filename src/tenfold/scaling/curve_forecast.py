@@ -11,17 +11,16 @@ width of the bands:
 * the final-loss interval moves the whole curve; both are independent and add in squares.
 
 A form is what carries the shape of a curve from small runs to a larger one: how far above its end the curve lies at
-each step. Where the end is, the final-loss forecast says.
+each step. Where the end is, the final-loss forecast says. The live run is then held against the bands.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from tenfold.core import InputError
-from tenfold.scaling.band import Band, CurveForecast, FinalLoss
 from tenfold.scaling.committee import student
 from tenfold.scaling.curve import Curve, CurveRun, Floats, Steps
 from tenfold.scaling.curve_law import MultiPowerLaw, fit_law
@@ -36,6 +35,80 @@ AVERAGED = 192
 """Points that a rung's curve is averaged to; the last of them is its end."""
 SMALLEST_FIT = 2  # sizes
 NEIGHBOURS = 6  # places, each about a hundredth of the run
+LAST_SHARE = 0.1  # of the steps: over these the noise of single batches is averaged out of the final loss
+
+Side = Literal["before", "inside", "above", "below"]
+"""Where an evaluation lies; "before" the forecast begins, that is during warm-up."""
+
+
+@dataclass(frozen=True)
+class FinalLoss:
+    """Forecast of a run's last loss: the value and, for each level such as 0.8, the interval (low, high)."""
+
+    value: float
+    intervals: Mapping[float, tuple[float, float]]
+
+    def __post_init__(self) -> None:
+        if not self.intervals:
+            raise InputError("the forecast of the final loss needs an interval")
+        for level, (low, high) in self.intervals.items():
+            if not (0 < level < 1 and 0 < low <= self.value <= high):
+                raise InputError(f"final loss {self.value:g}: the interval at {level:g} must contain it, above 0")
+
+
+@dataclass(frozen=True)
+class Band:
+    """Between `low` and `high` (points,) the loss is expected to lie with probability `level`."""
+
+    level: float
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class CurveForecast:
+    """The loss after each of `steps`, from the end of warm-up to the last step, which is the final-loss forecast."""
+
+    steps: Steps
+    losses: Floats
+    bands: tuple[Band, ...]
+    method: str
+    """Which form carried the shape from the small runs to this one."""
+    errors: Mapping[str, float]
+    """Mean absolute error in log loss that the backtests expect of each form at the target; the smallest was chosen."""
+
+    def at(self, step: int) -> float:
+        """The loss forecast after `step`."""
+        return float(np.interp(step, self.steps, self.losses))
+
+    def interval(self, step: int, level: float) -> tuple[float, float]:
+        """Low and high of the band at `level` after `step`."""
+        band = self.band(level)
+        return float(np.interp(step, self.steps, band.low)), float(np.interp(step, self.steps, band.high))
+
+    def band(self, level: float) -> Band:
+        """The band at `level`."""
+        for band in self.bands:
+            if band.level == level:
+                return band
+        raise InputError(f"no band at level {level:g}: there are {', '.join(f'{band.level:g}' for band in self.bands)}")
+
+    def record(self) -> dict[str, Any]:
+        """Write the forecast as plain numbers, for the ledger and for JSON."""
+        return {
+            "steps": self.steps.tolist(),
+            "losses": self.losses.tolist(),
+            "bands": [{"level": b.level, "low": b.low.tolist(), "high": b.high.tolist()} for b in self.bands],
+            "method": self.method,
+            "errors": dict(self.errors),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "CurveForecast":
+        """Read what `record` wrote."""
+        bands = tuple(Band(b["level"], np.array(b["low"]), np.array(b["high"])) for b in record["bands"])
+        steps, losses = np.array(record["steps"], dtype=np.int64), np.array(record["losses"])
+        return cls(steps, losses, bands, record["method"], record["errors"])
 
 
 class Form(Protocol):
@@ -242,3 +315,80 @@ def _steps_of(target: CurveRun) -> Steps:
     first, last = target.warmup_steps, target.steps
     even, early = np.linspace(first, last, POINTS // 2), np.geomspace(first, last, POINTS // 2)
     return np.unique(np.round(np.concatenate([even, early])).astype(np.int64))
+
+
+def final_losses(curves: Sequence[Curve]) -> list[float]:
+    """Final training loss of each curve, the noise of single batches taken out.
+
+    The multi-power law fitted to all curves of one size gives the shape; the mean distance of a curve from it over the
+    last steps is what the curve itself adds.
+    """
+    sizes = sorted({curve.run.parameters for curve in curves})
+    laws = {size: fit_law([curve for curve in curves if curve.run.parameters == size]) for size in sizes}
+    return [_final_loss(curve, laws[curve.run.parameters]) for curve in curves]
+
+
+def _final_loss(curve: Curve, law: MultiPowerLaw) -> float:
+    """The law at the last step, times the curve's mean distance from it over the last LAST_SHARE of the steps."""
+    last = curve.steps > (1 - LAST_SHARE) * curve.run.steps
+    expected = law.losses(curve.run, curve.steps[last])
+    distance = np.log(curve.losses[last]) - np.log(expected)
+    return float(law.losses(curve.run, [curve.run.steps])[0] * np.exp(distance.mean()))
+
+
+@dataclass(frozen=True)
+class BandEvent:
+    """The live curve has left the band for `count` evaluations in a row, the last of them at `step`."""
+
+    step: int
+    side: Side
+    count: int
+    loss: float
+    low: float
+    high: float
+    level: float
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step}: loss {self.loss:.4f} is {self.side} the {self.level:.0%} band "
+            f"[{self.low:.4f}, {self.high:.4f}] for {self.count} evaluations"
+        )
+
+
+class BandTracker:
+    """Holds live evaluations against the band. Its state is a function of what it was shown, so a resumed run shows
+    it the recorded evaluations again."""
+
+    def __init__(self, forecast: CurveForecast, level: float = 0.95, patience: int = 3) -> None:
+        if patience < 1:
+            raise InputError("patience must be at least 1 evaluation")
+        forecast.band(level)
+        self._forecast, self._level, self._patience = forecast, level, patience
+        self.side: Side = "before"
+        self.count = 0
+        """For how many evaluations in a row the curve has been on this side."""
+
+    def observe(self, step: int, loss: float) -> BandEvent | None:
+        """Take an evaluation; an event when this is the `patience`-th in a row on one side outside the band.
+
+        A loss that is not a number counts as above.
+        """
+        low, high = self._forecast.interval(step, self._level)
+        side = self._side(step, loss, low, high)
+        self.count = self.count + 1 if side == self.side else 1
+        self.side = side
+        if side in ("above", "below") and self.count == self._patience:
+            return BandEvent(step, side, self.count, loss, low, high, self._level)
+        return None
+
+    def _side(self, step: int, loss: float, low: float, high: float) -> Side:
+        if step < self._forecast.steps[0]:
+            return "before"
+        if loss < low:
+            return "below"
+        return "inside" if loss <= high else "above"
+
+    def __str__(self) -> str:
+        if self.side == "before":
+            return "warming up"
+        return f"{self.side} the {self._level:.0%} band for {self.count} evaluation{'s' if self.count > 1 else ''}"

@@ -158,7 +158,7 @@ class Observers:
         return failures
 
     def started(self, step: int) -> None:
-        """See Observer; so with the methods below."""
+        """Tell every observer; this and the methods below are the hooks of `Observer`."""
         self._tell("started", step)
 
     def resumed(self, step: int, checkpoint: "Checkpoint") -> None:

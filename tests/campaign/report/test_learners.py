@@ -55,12 +55,12 @@ def happened(campaign: Path, kind: str) -> list[tuple[float, Record]]:
 
 
 @pytest.mark.slow
-def test_tokens_and_steps_are_those_of_the_books(campaign: Path, learners: Record) -> None:
-    book = campaign / "learners" / "coordinator.sqlite"
+def test_tokens_and_steps_are_those_of_the_coordinator(campaign: Path, learners: Record) -> None:
+    database = campaign / "learners" / "coordinator.sqlite"
     tokens = "SELECT name, 32 * sum(committed) FROM leases JOIN lives ON life = lives.number GROUP BY name"
     steps = "SELECT name, sum(steps), count(*) FROM lives GROUP BY name"
-    assert {each["name"]: each["tokens"] for each in learners["learners"]} == dict(rows(book, tokens))
-    assert [(each["name"], each["steps"], each["lives"]) for each in learners["learners"]] == rows(book, steps)
+    assert {each["name"]: each["tokens"] for each in learners["learners"]} == dict(rows(database, tokens))
+    assert [(each["name"], each["steps"], each["lives"]) for each in learners["learners"]] == rows(database, steps)
     assert sum(each["tokens"] for each in learners["learners"]) == 64_000
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
     assert learners["samples"] == {"total": 2000, "missing": 0, "twice": 0}
@@ -108,7 +108,7 @@ def test_states_follow_one_another_and_rates_add_up(learners: Record) -> None:
     assert "out" in [span["state"] for span in learners["rows"][1]["spans"]]
     width = learners["seconds"] / 48
     arrived = sum(rate * width for rates in learners["rates"].values() for rate in rates)
-    # The last steps of a killed life may have reached other fragments, but not the one that rates are taken from.
+    # The last steps of a killed incarnation may have reached other fragments, but not the one of the rates.
     lost = 64 * learners["steps_in_part"] * 2
     assert 64_000 - lost - 1e-6 <= arrived <= 64_000 + 1e-6
 

@@ -7,7 +7,7 @@ import pytest
 from tenfold.experiments.local.calibration import Probe, ProbeShape
 from tenfold.experiments.local.memory import memory_of
 from tenfold.experiments.local.operations import Operation
-from tenfold.experiments.local.recorder import MemoryBook, StepRecorder, StepTrace, micro_batches_of, trace_step
+from tenfold.experiments.local.recorder import AllocationLog, StepRecorder, StepTrace, micro_batches_of, trace_step
 from tenfold.model import count_parameters
 from tests.experiments.local.small import PROCESS, shape, train
 
@@ -29,14 +29,16 @@ def test_a_trace_has_the_operations_and_the_memory_of_a_real_step(model) -> None
     traced = trace_step(model, train(), VOCABULARY)
     probe = Probe(ProbeShape(model, VOCABULARY, (512 // model.context,), train()), threads=1)
     probe.step()
-    book = MemoryBook()
+    allocations = AllocationLog()
     state = [*probe.network.parameters(), *probe.network.buffers(), *probe.state.optimizers.state_tensors().values()]
-    book.note(state, "weights")
-    before = len(book.events)
-    with StepRecorder(probe.network, book) as recorder:
+    allocations.note(state, "weights")
+    before = len(allocations.events)
+    with StepRecorder(probe.network, allocations) as recorder:
         probe.step()
     assert apart_from_lists(traced.operations) == apart_from_lists(recorder.record.operations)
-    assert most_alive(traced.book.events[traced.built :]) == pytest.approx(most_alive(book.events[before:]), rel=0.01)
+    assert most_alive(traced.allocations.events[traced.built :]) == pytest.approx(
+        most_alive(allocations.events[before:]), rel=0.01
+    )
 
 
 def most_alive(events: list[tuple[int, int]]) -> int:

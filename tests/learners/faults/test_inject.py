@@ -96,7 +96,7 @@ def test_a_restarted_child_is_free_of_the_fault_of_its_earlier_life(children: Ch
     assert undo and stop_again
     time.sleep(0.05)
     undo()
-    assert count.rate(0.2) == 0, "the end of the first fault is no business of the second life"
+    assert count.rate(0.2) == 0, "the end of the first fault is no business of the second process"
     stop_again()
 
 

@@ -77,7 +77,7 @@ def python(tmp_path: Path, number: int, code: str) -> Child:
 
 
 def living(slurm: Slurm) -> list[str]:
-    return sorted(task.key for task in slurm.tasks().values() if task.lives)
+    return sorted(task.key for task in slurm.tasks().values() if task.is_alive)
 
 
 def ends(jobs: SlurmJobs, count: int) -> dict[str, Ended]:

@@ -25,15 +25,15 @@ from tenfold.learners.syncer.store import FencedDatabase
 from tenfold.learners.syncer.coordinator import COORDINATOR_SCHEMA
 from tenfold.learners.syncer.leases import Leases
 leases = Leases(FencedDatabase(Path(sys.argv[1]), COORDINATOR_SCHEMA), 10**6)
-life = int(sys.argv[2])
+incarnation = int(sys.argv[2])
 while True:
-    life += 1
+    incarnation += 1
     for _ in range(3):
-        lease = leases.grant(life, 7, position=3, stride=2)
-        numbers = (lease.number, life, lease.first_sample, lease.samples, lease.position, lease.stride)
+        lease = leases.grant(incarnation, 7, position=3, stride=2)
+        numbers = (lease.number, incarnation, lease.first_sample, lease.samples, lease.position, lease.stride)
         print("granted", *numbers, flush=True)
-    leases.settle(life, 10)
-    print("settled", life, flush=True)
+    leases.settle(incarnation, 10)
+    print("settled", incarnation, flush=True)
 """
 
 

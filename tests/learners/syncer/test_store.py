@@ -18,11 +18,11 @@ NOTE_WRITER = f"""
 import sys
 from pathlib import Path
 from tenfold.learners.syncer.store import FencedDatabase
-book = FencedDatabase(Path(sys.argv[1]), "")
-batch = book.read("SELECT coalesce(max(batch), 0) FROM notes")[0][0]
+database = FencedDatabase(Path(sys.argv[1]), "")
+batch = database.read("SELECT coalesce(max(batch), 0) FROM notes")[0][0]
 while True:
     batch += 1
-    with book.write() as db:
+    with database.write() as db:
         for line in range({NOTES_PER_BATCH}):
             db.execute("INSERT INTO notes VALUES (?, ?)", (batch, line))
     print(batch, flush=True)
@@ -32,13 +32,13 @@ import sys
 from pathlib import Path
 from tenfold.learners.syncer.store import FencedDatabase
 from tenfold.learners.syncer.store import Fenced
-book = FencedDatabase(Path(sys.argv[1]), "")
-with book.write() as db:
+database = FencedDatabase(Path(sys.argv[1]), "")
+with database.write() as db:
     db.execute("INSERT INTO notes VALUES (1, 1)")
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    with book.write() as db:
+    with database.write() as db:
         db.execute("INSERT INTO notes VALUES (2, 2)")
 except Fenced:
     print("fenced", flush=True)

@@ -18,7 +18,7 @@ PARAMETERS = float(DENSE.parameters)
 
 
 def test_bytes_of_a_round_by_hand() -> None:
-    """Two sites: each sends half of the movements to the other, and half of what it merged."""
+    """Two sites: each sends half of the pseudo-gradients to the other, and half of what it merged."""
     joined = join_sites(QUESTION, 1.0, shipped_calibration(), Exchange(100, 8, 4, 2))
     assert joined.bytes_per_round == pytest.approx(PARAMETERS * 0.5)
     assert joined.synchronous_bytes == pytest.approx(100 * PARAMETERS * 4)

@@ -24,7 +24,7 @@ from tenfold.learners import (
     rows_of,
     server_of,
 )
-from tenfold.ledger import Event
+from tenfold.ledger import Event, EventKind
 from tenfold.train import RunPlan
 
 Record = dict[str, Any]
@@ -49,7 +49,7 @@ class Clock:
 class _Facts:
     """What the merge log says."""
 
-    lives: list[Incarnation]
+    incarnations: list[Incarnation]
     participation: list[tuple[float, int, int]]
     """(time, learners merged, learners alive) of each version."""
     arrivals: list[tuple[float, int, int]]
@@ -71,12 +71,12 @@ def learners_record(campaign: Campaign, plan: RunPlan, folder: Path, events: Seq
             facts = _read(log)
     except InputError:
         return None
-    return _record(plan, facts, events) if facts.lives else None
+    return _record(plan, facts, events) if facts.incarnations else None
 
 
 def _read(log: RunLog) -> _Facts:
     return _Facts(
-        lives=log.incarnations(),
+        incarnations=log.incarnations(),
         participation=sorted((at, merged, alive) for _, _, merged, alive, at in log.participation()),
         arrivals=log.arrivals(),
         sent=log.sent(),
@@ -87,13 +87,18 @@ def _read(log: RunLog) -> _Facts:
 
 
 def _record(plan: RunPlan, facts: _Facts, events: Sequence[Event]) -> Record:
-    lives = facts.lives
-    begin, end = min(life.joined_at for life in lives), max(life.ended_at or life.joined_at for life in lives)
-    started = max((event.at for event in events if event.kind == "started" and event.at <= begin), default=begin)
+    incarnations = facts.incarnations
+    begin, end = (
+        min(each.joined_at for each in incarnations),
+        max(each.ended_at or each.joined_at for each in incarnations),
+    )
+    started = max(
+        (event.at for event in events if event.kind == EventKind.STARTED and event.at <= begin), default=begin
+    )
     events = [event for event in events if event.at >= started]
-    pauses = pauses_of(events, lives, (at for at, _, _ in facts.participation))
+    pauses = pauses_of(events, incarnations, (at for at, _, _ in facts.participation))
     clock = Clock(begin, pauses)
-    rows = rows_of(events, lives, end, pauses)
+    rows = rows_of(events, incarnations, end, pauses)
     missing, twice = coverage(((first, done) for _, first, _, done in facts.committed), facts.total)
     seconds = clock(end)
     return {
@@ -101,16 +106,16 @@ def _record(plan: RunPlan, facts: _Facts, events: Sequence[Event]) -> Record:
         "tokens_per_second": facts.total * plan.context / seconds,
         "pauses": [{"at": clock(start), "seconds": start - last} for last, start in pauses],
         "rows": [_row(row, clock) for row in rows],
-        "outages": [_down(down, clock, end) for down in outages(events, lives, end, pauses)],
+        "outages": [_down(down, clock, end) for down in outages(events, incarnations, end, pauses)],
         "participation": _participation(facts.participation, clock, seconds),
         "rates": _rates(facts, events, clock, seconds),
         "learners": _learners(facts, events, rows, clock, plan.context),
-        "lives": [_life(life, clock) for life in lives],
+        "lives": [_incarnation(each, clock) for each in incarnations],
         "samples": {"total": facts.total, "missing": missing, "twice": twice},
         "contributions_lost": sum(sent.unmerged for sent in facts.sent.values()),
         "steps_in_part": _steps_in_part(events),
         "data_parallel_bytes_per_token": data_parallel_bytes_per_token(
-            plan.parameters, len({life.name for life in lives}), lives[0].batch * plan.context
+            plan.parameters, len({each.name for each in incarnations}), incarnations[0].batch * plan.context
         ),
         "syncer": _syncer(events, facts),
     }
@@ -173,19 +178,19 @@ def _mean(values: Sequence[float]) -> float | None:
 def _rates(facts: _Facts, events: Sequence[Event], clock: Clock, seconds: float) -> dict[str, list[float]]:
     """Tokens per second of each learner in each part of the run.
 
-    The tokens of a contribution were trained since the one before it, or since its life was healed.
+    The tokens of a contribution were trained since the one before it, or since its learner was healed.
     """
-    since = {event.data["life"]: clock(event.at) for event in events if event.kind == "healed"}
-    names = {life.number: life.name for life in facts.lives}
+    since = {event.data["life"]: clock(event.at) for event in events if event.kind == EventKind.HEALED}
+    names = {each.number: each.name for each in facts.incarnations}
     edges = [number * seconds / BINS for number in range(BINS + 1)]
     found = {name: [0.0] * BINS for name in sorted(set(names.values()), key=natural)}
-    for at, life, tokens in facts.arrivals:
-        begin, end = since.get(life, 0.0), clock(at)
-        since[life] = end
+    for at, incarnation, tokens in facts.arrivals:
+        begin, end = since.get(incarnation, 0.0), clock(at)
+        since[incarnation] = end
         for number in range(_bin(begin, seconds), _bin(end, seconds) + 1):
             inside = min(end, edges[number + 1]) - max(begin, edges[number])
             share = inside / (end - begin) if end > begin else 1.0
-            found[names[life]][number] += tokens * share / (seconds / BINS)
+            found[names[incarnation]][number] += tokens * share / (seconds / BINS)
     return found
 
 
@@ -194,21 +199,21 @@ def _rates(facts: _Facts, events: Sequence[Event], clock: Clock, seconds: float)
 
 def _learners(facts: _Facts, events: Sequence[Event], rows: Sequence[Row], clock: Clock, context: int) -> list[Record]:
     """One record for each learner, in order of its name."""
-    lives = {row.name: [life for life in facts.lives if life.name == row.name] for row in rows}
-    return [_learner(row, lives[row.name], facts, events, clock, context) for row in rows if lives[row.name]]
+    by_name = {row.name: [each for each in facts.incarnations if each.name == row.name] for row in rows}
+    return [_learner(row, by_name[row.name], facts, events, clock, context) for row in rows if by_name[row.name]]
 
 
 def _learner(
-    row: Row, lives: Sequence[Incarnation], facts: _Facts, events: Sequence[Event], clock: Clock, context: int
+    row: Row, incarnations: Sequence[Incarnation], facts: _Facts, events: Sequence[Event], clock: Clock, context: int
 ) -> Record:
-    own = {life.number for life in lives}
+    own = {each.number for each in incarnations}
     sent = [facts.sent[number] for number in own if number in facts.sent]
-    tokens = context * sum(done for life, _, _, done in facts.committed if life in own)
+    tokens = context * sum(done for incarnation, _, _, done in facts.committed if incarnation in own)
     size, training = sum(each.bytes for each in sent), _seconds(row.spans, clock)
     return {
         "name": row.name,
-        "lives": len(lives),
-        "steps": sum(life.steps or 0 for life in lives),
+        "lives": len(incarnations),
+        "steps": sum(each.steps or 0 for each in incarnations),
         "tokens": tokens,
         "training_seconds": training,
         "tokens_per_second": tokens / training if training else None,
@@ -217,7 +222,7 @@ def _learner(
         "bytes_sent": size,
         "bytes_per_token": size / tokens if tokens else None,
         "longest_gap": max(_gaps(row.name, own, events), default=None),
-        "quarantines": [reason for life, reason in facts.refusals if life in own],
+        "quarantines": [reason for incarnation, reason in facts.refusals if incarnation in own],
     }
 
 
@@ -225,43 +230,52 @@ def _seconds(spans: Iterable[Span], clock: Clock) -> float:
     return sum(clock(span.end) - clock(span.begin) for span in spans if span.state == "training")
 
 
-def _steps_again(life: int, events: Sequence[Event]) -> int:
-    """Steps of a life that do not count. What it said when it joined again includes what was known at its end."""
-    of_life = [event for event in events if event.data.get("life") == life]
-    known = [int(event.data["unsent_steps"]) for event in of_life if event.kind == "sealed"]
-    return max(known + [int(event.data["steps"]) for event in of_life if event.kind == "abandoned"], default=0)
+def _steps_again(incarnation: int, events: Sequence[Event]) -> int:
+    """Steps of an incarnation that do not count.
+
+    What its learner said when it joined again includes what was known at the end.
+    """
+    of_incarnation = [event for event in events if event.data.get("life") == incarnation]
+    known = [int(event.data["unsent_steps"]) for event in of_incarnation if event.kind == EventKind.ENDED]
+    return max(
+        known + [int(event.data["steps"]) for event in of_incarnation if event.kind == EventKind.ABANDONED], default=0
+    )
 
 
-def _gaps(name: str, lives: set[int], events: Sequence[Event]) -> list[float]:
-    """Longest time between two steps of each life, in seconds."""
-    sealed = [float(e.data["longest_gap"]) for e in events if e.kind == "sealed" and e.data["life"] in lives]
+def _gaps(name: str, incarnations: set[int], events: Sequence[Event]) -> list[float]:
+    """Longest time between two steps of each incarnation, in seconds."""
+    ended = [
+        float(e.data["longest_gap"]) for e in events if e.kind == EventKind.ENDED and e.data["life"] in incarnations
+    ]
     finished = [float(e.data["longest_gaps"][name]) for e in events if name in e.data.get("longest_gaps", {})]
-    return sealed + finished
+    return ended + finished
 
 
 def _steps_in_part(events: Sequence[Event]) -> int:
-    """Steps of ended lives that count, but whose movement of some fragment had not been sent yet."""
-    missing: list[Mapping[str, int]] = [e.data["steps_missing_in_fragments"] for e in events if e.kind == "sealed"]
+    """Steps of ended incarnations that count, but whose pseudo-gradient of some fragment had not been sent yet."""
+    missing: list[Mapping[str, int]] = [
+        e.data["steps_missing_in_fragments"] for e in events if e.kind == EventKind.ENDED
+    ]
     return sum(max(fragments.values(), default=0) for fragments in missing)
 
 
-def _life(life: Incarnation, clock: Clock) -> Record:
+def _incarnation(incarnation: Incarnation, clock: Clock) -> Record:
     return {
-        "number": life.number,
-        "name": life.name,
-        "begin": clock(life.joined_at),
-        "end": None if life.ended_at is None else clock(life.ended_at),
-        "steps": life.steps,
-        "reason": life.reason,
+        "number": incarnation.number,
+        "name": incarnation.name,
+        "begin": clock(incarnation.joined_at),
+        "end": None if incarnation.ended_at is None else clock(incarnation.ended_at),
+        "steps": incarnation.steps,
+        "reason": incarnation.reason,
     }
 
 
 def _syncer(events: Sequence[Event], facts: _Facts) -> Record:
     """Restarts within a command: those that `tenfold train` itself is to blame for do not count."""
-    serving = [(server_of(event), event.at) for event in events if event.kind == "serving"]
-    started = [event.at for event in events if event.kind == "started"]
+    serving = [(server_of(event), event.at) for event in events if event.kind == EventKind.SERVING]
+    started = [event.at for event in events if event.kind == EventKind.STARTED]
     sessions = list(pairwise([*started, float("inf")]))
     of_session = [Counter(name for name, at in serving if begin <= at < end) for begin, end in sessions]
     restarts = sum(starts - 1 for of_process in of_session for starts in of_process.values())
-    refused = sum(event.kind == "refused" for event in events)
+    refused = sum(event.kind == EventKind.REFUSED for event in events)
     return {"restarts": restarts, "versions": len(facts.participation), "refused": refused}

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import hypot
 
-from tenfold.experiments.local.recorder import MemoryBook, StepTrace
+from tenfold.experiments.local.recorder import AllocationLog, StepTrace
 
 STEPS = 3  # the second step finds the heap as the first left it
 # Beyond what tensors need: threads' stacks, kernels' code and packing buffers, autograd's nodes. Found, as is the
@@ -91,7 +91,7 @@ class LocalMemory:
 
 def memory_of(trace: StepTrace, process_bytes: int) -> LocalMemory:
     """Memory of a step, in a process that takes `process_bytes` before a model is built."""
-    parts = _at_peak(trace.book)
+    parts = _at_peak(trace.allocations)
     held = sum(parts.values())
     heap = round(HEAP_FACTOR * _heap_peak(trace))
     return LocalMemory(
@@ -105,16 +105,16 @@ def memory_of(trace: StepTrace, process_bytes: int) -> LocalMemory:
     )
 
 
-def _at_peak(book: MemoryBook) -> Counter[str]:
+def _at_peak(allocations: AllocationLog) -> Counter[str]:
     """Bytes of each part at the moment when tensors hold most."""
     sizes: dict[int, int] = {}
     now: Counter[str] = Counter()
     best: Counter[str] = Counter()
     held = most = 0
-    for number, size in book.events:
+    for number, size in allocations.events:
         change = size if size >= 0 else -sizes[number]
         sizes.setdefault(number, size)
-        now[PARTS[book.made_in[number]]] += change
+        now[PARTS[allocations.made_in[number]]] += change
         held += change
         if held > most:
             most, best = held, now.copy()
@@ -123,10 +123,10 @@ def _at_peak(book: MemoryBook) -> Counter[str]:
 
 def _heap_peak(trace: StepTrace) -> int:
     heap = Heap()
-    heap.replay(trace.book.events[: trace.built])
-    step = trace.book.events[trace.built :]
+    heap.replay(trace.allocations.events[: trace.built])
+    step = trace.allocations.events[trace.built :]
     for number in range(STEPS):
-        heap.replay(_as_step(step, (number + 1) * len(trace.book.made_in)))
+        heap.replay(_as_step(step, (number + 1) * len(trace.allocations.made_in)))
     return heap.peak
 
 

@@ -56,7 +56,7 @@ class Places:
         self._handles.append(register_optimizer_step_post_hook(self._update_ends))
 
     def detach(self) -> None:
-        """Take them away."""
+        """Take the hooks off the model again."""
         for handle in self._handles:
             handle.remove()
 
@@ -122,9 +122,9 @@ class StepRecord:
 
 
 class StepRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Fills a record, and a book of memory if there is one, while it is entered."""
+    """Fills a record, and a log of allocations if there is one, while it is entered."""
 
-    def __init__(self, model: Transformer, memory: "MemoryBook | None" = None) -> None:
+    def __init__(self, model: Transformer, memory: "AllocationLog | None" = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.record, self.memory = StepRecord(), memory
         self._places = Places(model)
@@ -157,7 +157,7 @@ class StepRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-class MemoryBook:
+class AllocationLog:
     """When tensors were made and freed, and in which phase each was made."""
 
     def __init__(self) -> None:
@@ -202,25 +202,25 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 @dataclass(frozen=True)
 class StepTrace:
-    """What a step does. `times` says how often each operation runs; `book` begins with building the model."""
+    """What a step does. `times` says how often each operation runs; `allocations` begins with building the model."""
 
     operations: list[Operation]
     times: list[int]
-    book: MemoryBook
+    allocations: AllocationLog
     built: int
-    """Events of the book before the step."""
+    """Allocations before the step."""
 
 
 class _Building(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes in the book what the model and then the optimizer are made of."""
+    """Notes in the log of allocations what the model and then the optimizer are made of."""
 
-    def __init__(self, book: MemoryBook) -> None:
+    def __init__(self, allocations: AllocationLog) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.book, self.what = book, "weights"
+        self.allocations, self.what = allocations, "weights"
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = func(*args, **(kwargs or {}))
-        self.book.note(result, self.what)
+        self.allocations.note(result, self.what)
         return result
 
 
@@ -245,15 +245,15 @@ def trace_step(model: Model, train: Train, vocab_size: int) -> StepTrace:
     sizes = micro_batches_of(train.batch_tokens // model.context, train.micro_batch)
     equal = sizes.count(sizes[0])
     left_out = max(0, equal - TRACED)
-    book = MemoryBook()
+    allocations = AllocationLog()
     with FakeTensorMode():
-        with _Building(book) as building:
+        with _Building(allocations) as building:
             network = Transformer(model, vocab_size, torch.float32)
             building.what = "optimizer"
             optimizers = build_optimizers(network, train.optimizer)
-        built = len(book.events)
+        built = len(allocations.events)
         batches = [torch.empty((size, model.context + 1), dtype=torch.int64) for size in sizes[left_out:]]
-        with _gradients_noted(network, book), _Finite(), StepRecorder(network, book) as recorder:
+        with _gradients_noted(network, allocations), _Finite(), StepRecorder(network, allocations) as recorder:
             state = TrainState(network, optimizers, train, Ranks(0, 1, torch.device("cpu")))
             train_step(state, batches, 1.0)
     record = recorder.record
@@ -261,13 +261,13 @@ def trace_step(model: Model, train: Train, vocab_size: int) -> StepTrace:
         1 + left_out * (number == MIDDLE and operation.place.phase != UPDATE)
         for operation, number in zip(record.operations, record.passes, strict=True)
     ]
-    return StepTrace(record.operations, times, book, built)
+    return StepTrace(record.operations, times, allocations, built)
 
 
 @contextmanager
-def _gradients_noted(network: Transformer, book: MemoryBook) -> Iterator[None]:
+def _gradients_noted(network: Transformer, allocations: AllocationLog) -> Iterator[None]:
     handles = [
-        p.register_post_accumulate_grad_hook(book.note_gradient)  # type: ignore[no-untyped-call]
+        p.register_post_accumulate_grad_hook(allocations.note_gradient)  # type: ignore[no-untyped-call]
         for p in network.parameters()
     ]
     yield

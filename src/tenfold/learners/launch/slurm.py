@@ -57,7 +57,7 @@ class Task:
     """How long it has run, once it has ended; else 0."""
 
     @property
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether it runs, or may still."""
         return self.state not in ENDED
 
@@ -293,10 +293,10 @@ class SlurmJobs:
         known = {job.key: job for job in self._jobs.values() if job.key}
         for key, job in known.items():
             task = tasks.get(key)
-            if task is None or not task.lives:
+            if task is None or not task.is_alive:
                 del self._jobs[job.child.name]
                 self._ended.append(_end(job, task))
-        for key in [key for key, task in tasks.items() if task.lives]:
+        for key in [key for key, task in tasks.items() if task.is_alive]:
             if key not in known:  # of an sbatch that did its work and never answered: it is submitted again
                 self._slurm.cancel(key)
             elif known[key].condemned:
@@ -317,7 +317,7 @@ class SlurmJobs:
     # Ending
 
     def _clear(self, grace: float) -> None:
-        """Cancel all there are, also those this process does not know of, and wait until none lives.
+        """Cancel all there are, also those this process does not know of, and wait until none is left.
 
         Raises TenfoldError when Slurm does not answer, or some do not end.
         """
@@ -342,7 +342,7 @@ class SlurmJobs:
         return living
 
     def _living(self) -> list[str]:
-        return [task.key for task in self._slurm.tasks().values() if task.lives]
+        return [task.key for task in self._slurm.tasks().values() if task.is_alive]
 
 
 def learner_job(name: str, words: Sequence[str], ranks: int, logs: Path) -> Child:

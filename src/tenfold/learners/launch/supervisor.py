@@ -41,7 +41,7 @@ from tenfold.ledger import FaultInjected, FaultOver, FaultSkipped, OrderRefused,
 POLL_S = 0.05
 STATUS_S = 0.25
 STARTING_S = 120.0
-REJOIN_S = 0.5  # an evicted learner whose process lives and does not join again within this is killed
+REJOIN_S = 0.5  # an evicted learner whose process is alive and does not join again within this is killed
 CRASH_WINDOW_S = 60.0
 GRACE_S = 15.0
 CHAOS_HORIZON_S = 7 * 24 * 3600.0
@@ -109,7 +109,7 @@ class Launcher(Protocol):
         """Names of those that live, or wait to be started."""
 
     def start(self, child: Child) -> object:
-        """Start it, or see to it that it is. Raises TenfoldError when one of that name lives."""
+        """Start it, or see to it that it is. Raises TenfoldError when one of that name is alive."""
 
     def poll(self) -> list[Ended]:
         """Everything that ended since the last call."""

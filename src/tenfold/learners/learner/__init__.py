@@ -1,1 +1,1 @@
-"""A learner: trains on its own, sends movements of fragments, merges what comes back."""
+"""A learner: trains on its own, sends pseudo-gradients of fragments, merges what comes back."""

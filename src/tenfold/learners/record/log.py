@@ -39,7 +39,7 @@ class Sent:
 
 
 class RunLog:
-    """Reads the books of a syncer without taking them over; a run may go on meanwhile."""
+    """Reads the databases of a syncer without taking them over; a run may go on meanwhile."""
 
     def __init__(
         self, coordinator: sqlite3.Connection, shards: Sequence[sqlite3.Connection], folders: Sequence[Path]

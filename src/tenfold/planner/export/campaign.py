@@ -13,7 +13,7 @@ from tenfold.planner.export.job import Job, is_on, job_summary, toml_table, whol
 from tenfold.planner.hardware.write import toml_comment
 
 MOST_LEARNERS = 4096
-"""What [learners] allows."""
+"""The largest `count` that [learners] allows."""
 FITS = 0.95
 """Share of a device's memory that a run may plan with; the allocator takes some for itself."""
 

@@ -176,7 +176,7 @@ class Stragglers:
     """Hosts that become slow and stay so until found. A lock-step job runs at the pace of its slowest host."""
 
     per_day: float = 0.0
-    """Of one host."""
+    """How often one host becomes slow, in a day of running."""
     slowdown: float = field(default_factory=lambda: timing_seconds("slow-host-slowdown"))
     """Share of its speed that a slow host loses."""
     last_s: float = DAY
