@@ -20,8 +20,7 @@ from pathlib import Path
 import torch
 
 from tenfold.ledger import Ledger
-from tenfold.machine import measured_peak, usable_cores
-from tenfold.model import choose_compute_dtype
+from tenfold.machine import choose_compute_dtype, measured_peak, usable_cores
 
 STEPS, WARM_UP = 30, 10
 

@@ -241,7 +241,7 @@ def has_bf16() -> bool:
     """Whether this CPU multiplies bf16 matrices in hardware."""
     import torch
 
-    from tenfold.model import choose_compute_dtype
+    from tenfold.machine import choose_compute_dtype
 
     return choose_compute_dtype(torch.device("cpu"), "auto") is torch.bfloat16
 

@@ -34,6 +34,7 @@ FREEDOM = 5
 ROUNDS = 8  # contributions of every learner to a fragment, at least
 LENGTH_S = 4.0  # of training, at least
 LONGEST_S = 120.0
+LONGER = 4  # times the length at most, while a learner comes too late to be timed
 PREFIX = ".trial-"
 
 
@@ -125,16 +126,33 @@ def time_learners(workspace: Workspace, plan: RunPlan, step_seconds: float) -> L
     """Train the first tokens as `tenfold train` will, but without its faults and evaluations, and throw them away.
 
     `step_seconds`: what a step takes about, without learners. Raises TenfoldError when they are not started from here,
-    when their rounds are too long to be tried, or when one of them came too late to be timed.
+    when their rounds are too long to be tried, or when one of them came too late to be timed. On a busy machine a
+    learner may start late: the trial is then made again, twice and four times as long.
     """
-    campaign, files = workspace.campaign, workspace.files
+    campaign = workspace.campaign
     if campaign.learners.launch != "local":
         raise TenfoldError(f'only learners with launch = "local" can be tried out, not "{campaign.learners.launch}"')
-    began = time.monotonic()
     steps = max(ROUNDS * campaign.learners.inner_steps * _steps_of_all(campaign), math.ceil(LENGTH_S / step_seconds))
     if min(steps, plan.steps) * step_seconds > LONGEST_S:
         raise TenfoldError(f"{steps} steps are too long to be tried; learners.inner_steps makes them so many")
-    with _scratch(files, _short(campaign, plan, min(steps, plan.steps))) as scratch:
+    tried = steps
+    while True:
+        try:
+            return _tried_for(workspace, plan, min(tried, plan.steps))
+        except _CameTooLateError:
+            tried *= 2
+            if tried > min(LONGER * steps, plan.steps) or tried * step_seconds > LONGEST_S:
+                raise
+
+
+class _CameTooLateError(TenfoldError):
+    """A learner contributed too seldom while the others did, so that its rate is not known."""
+
+
+def _tried_for(workspace: Workspace, plan: RunPlan, steps: int) -> LearnersTrial:
+    campaign, files = workspace.campaign, workspace.files
+    began = time.monotonic()
+    with _scratch(files, _short(campaign, plan, steps)) as scratch:
         short = load_campaign(scratch.directory)
         with (
             run_console(enabled=False) as quiet,
@@ -186,7 +204,7 @@ def _rate(log: RunLog, learners: int) -> tuple[float, float]:
     for at, incarnation, tokens in log.arrivals():
         arrivals.setdefault(incarnation, []).append((at, tokens))
     if len(arrivals) < learners:
-        raise TenfoldError(f"only {len(arrivals)} of {learners} learners came to contribute in the trial")
+        raise _CameTooLateError(f"only {len(arrivals)} of {learners} learners came to contribute in the trial")
     begin = max(found[0][0] for found in arrivals.values())
     end = min(found[-1][0] for found in arrivals.values())
     rates, variance = [], 0.0
@@ -194,7 +212,7 @@ def _rate(log: RunLog, learners: int) -> tuple[float, float]:
         inside = [(at, tokens) for at, tokens in found if begin <= at <= end]
         seconds_per_token = [(at - before) / tokens for (before, _), (at, tokens) in pairwise(inside)]
         if len(seconds_per_token) < 2:
-            raise TenfoldError("a learner came too late in the trial to be timed")
+            raise _CameTooLateError("a learner came too late in the trial to be timed")
         mean = statistics.mean(seconds_per_token)
         rates.append(1 / mean)
         variance += (statistics.stdev(seconds_per_token) / mean**2) ** 2 / len(seconds_per_token)

@@ -9,7 +9,6 @@ the sender keeps it and sends it with the next pseudo-gradient
 (error feedback, Karimireddy et al., arXiv 1901.09847).
 """
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
 from tenfold.config import Precision
-from tenfold.core import InputError
+from tenfold.core import InputError, digest_of_bytes
 
 ElementRange = tuple[int, int]
 KEPT_DIFFERENCES = 8  # of each fragment: a learner that missed more versions than this takes the whole fragment
@@ -115,7 +114,7 @@ def vector_of(weights: dict[str, Tensor], fragment: Fragment) -> Tensor:
 
 def digest_of_values(values: Tensor) -> str:
     """sha256 over float32 values, as learners and syncer compare them."""
-    return hashlib.sha256(values.detach().cpu().contiguous().view(torch.uint8).numpy().data).hexdigest()
+    return digest_of_bytes(values.detach().cpu().contiguous().view(torch.uint8).numpy().data)
 
 
 def encode(vector_N: Tensor, precision: Precision) -> bytes:

@@ -3,6 +3,7 @@ from .doctor import MachineDescription as MachineDescription
 from .doctor import Peak as Peak
 from .doctor import describe_machine as describe_machine
 from .doctor import measured_peak as measured_peak
+from .identity import choose_compute_dtype as choose_compute_dtype
 from .identity import cpu_name as cpu_name
 from .identity import environment as environment
 from .identity import forget_peak as forget_peak

@@ -1,8 +1,9 @@
-"""The transformer. It knows nothing of parallelism, optimizers or files.
+"""The transformer and its initial weights. It knows nothing of parallelism, optimizers or files.
 
 Shapes: B batch, T time, D residual width, N query heads, M key/value heads, H head width, F mlp width, V vocabulary.
 """
 
+import hashlib
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,12 @@ from torch.nn import functional
 from tenfold.config import Model
 from tenfold.model.attention import causal_attention
 from tenfold.model.loss import linear_cross_entropy, linear_token_nats
-from tenfold.model.parametrisation import logit_multiplier, residual_multiplier
+from tenfold.model.parametrisation import Role, logit_multiplier, residual_multiplier, role_of
+
+EMBEDDING_STD = 0.5
+TIED_EMBEDDING_STD = 0.05  # a tied matrix also makes the logits, which must start small
+# What a block adds starts at zero, so that depth does not matter at the start (Zhang et al., arXiv 1901.09321).
+ZERO_AT_START = ("o_proj.weight", "down_proj.weight", "unembedding.weight")
 
 
 class Loss(NamedTuple):
@@ -197,6 +203,30 @@ def rotary_tables(config: Model) -> tuple[Tensor, Tensor]:
     angles = torch.outer(torch.arange(config.context, dtype=torch.float32), config.rope_base**-half)
     angles_TH = torch.cat([angles, angles], dim=-1)
     return angles_TH.cos(), angles_TH.sin()
+
+
+@torch.no_grad()
+def initialise(model: Transformer, seed: int) -> None:
+    """Fill every parameter, in place, on the CPU.
+
+    Each is a pure function of the seed and its name, whatever the order or rank.
+    """
+    for name, parameter in model.named_parameters():
+        generator = torch.Generator().manual_seed(_seed_of(seed, name))
+        if role_of(name) is Role.NORM:
+            parameter.fill_(1.0)
+        elif name.endswith(ZERO_AT_START):
+            parameter.zero_()
+        elif role_of(name) is Role.HIDDEN:
+            parameter.normal_(0.0, parameter.size(1) ** -0.5, generator=generator)
+        else:
+            std = TIED_EMBEDDING_STD if model.config.tied_embeddings else EMBEDDING_STD
+            parameter.normal_(0.0, std, generator=generator)
+
+
+def _seed_of(seed: int, name: str) -> int:
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
 
 
 def compile_model(model: Transformer) -> None:

@@ -6,8 +6,8 @@ import torch
 
 from tenfold.config import Campaign
 from tenfold.core import InputError
-from tenfold.machine import has_cpp_compiler, usable_cores
-from tenfold.model import choose_compute_dtype, count_parameters, training_flops_per_token
+from tenfold.machine import choose_compute_dtype, has_cpp_compiler, usable_cores
+from tenfold.model import count_parameters, training_flops_per_token
 from tenfold.train.ranks import Ranks
 
 TOKENS_PER_PARAMETER = 20  # Hoffmann et al., arXiv 2203.15556, approach 1–3 at moderate compute

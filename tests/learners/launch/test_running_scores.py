@@ -59,4 +59,4 @@ def test_a_score_that_fails_is_said_and_the_run_goes_on() -> None:
     running.close()
     running.score(200)
     assert noted.scores == []
-    assert noted.warnings == [f"warning: no scores at step {step} (MemoryError: no room)" for step in (100, 200)]
+    assert noted.warnings == [f"no scores at step {step} (MemoryError: no room)" for step in (100, 200)]

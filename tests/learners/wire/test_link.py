@@ -331,7 +331,7 @@ def test_a_peer_that_vanished_without_a_word_is_noticed_by_its_silence(server: B
         line.lose()
         began = time.monotonic()
         link.put("two", {}, noise(1000), patience=120.0)
-        assert time.monotonic() - began < 20.0 < PIECE_TIMEOUT_S
+        assert time.monotonic() - began < PIECE_TIMEOUT_S
     line.close()
     assert set(keeper.blobs) == {"one", "two"}
 

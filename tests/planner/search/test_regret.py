@@ -1,6 +1,7 @@
 """How far the order of layouts can be trusted."""
 
 from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -73,4 +74,6 @@ def test_the_parts_of_an_error_make_up_the_interval(found: FoundLayouts) -> None
     question = replace(dense(), framework="megatron-core")
     told = regret(found, question, shipped_calibration())
     width = shipped_calibration().half_width("megatron-core", 16)
-    assert told.own_spread**2 + told.common_spread**2 == pytest.approx(max((width / 1.645) ** 2, told.own_spread**2))
+    assert told.own_spread**2 + told.common_spread**2 == pytest.approx(
+        max((width / NormalDist().inv_cdf(0.95)) ** 2, told.own_spread**2)
+    )

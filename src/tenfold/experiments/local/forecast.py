@@ -1,6 +1,6 @@
 """Step time and memory of a training run on this machine, forecast from its shape."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp
 from statistics import NormalDist
@@ -9,15 +9,16 @@ import psutil
 import torch
 
 from tenfold.config import Model, Train
-from tenfold.core import InputError, byte_size, span
+from tenfold.core import InputError, byte_size, span, text_table
 from tenfold.experiments.local.calibration import MachineCalibration
 from tenfold.experiments.local.memory import LocalMemory, memory_of
 from tenfold.experiments.local.operations import Place
 from tenfold.experiments.local.recorder import StepTrace, trace_step
-from tenfold.model import choose_compute_dtype
+from tenfold.machine import choose_compute_dtype
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 SHARE_SHOWN = 0.005
+SHARE_HEADS = ("phase", "part", "seconds", "share", "products", "elementwise", "starting")
 
 
 @dataclass(frozen=True)
@@ -87,25 +88,23 @@ class LocalForecast:
             f"step: {span(self.seconds)} (90%: {span(low)} to {span(high)}), "
             f"{self.tokens_per_second:,.0f} tokens/s, {self.operations:,} operations"
         )
-        yield f"  {'phase':<9} {'part':<11} {'seconds':>9} {'share':>6}  products  elementwise  starting"
+        yield from _indented(text_table(SHARE_HEADS, list(self._share_rows()), "llr"))
+
+    def _share_rows(self) -> Iterator[list[str]]:
+        """A row for each part of the step that takes long enough to be shown, the longest first."""
         for share in sorted(self.shares, key=lambda s: -s.seconds):
             if share.seconds >= SHARE_SHOWN * self.seconds:
-                products, elementwise, starting = (
-                    each / share.seconds for each in (share.products, share.elementwise, share.starting)
-                )
-                yield (
-                    f"  {share.phase:<9} {share.part:<11} {share.seconds:>9.4f} {share.seconds / self.seconds:>6.1%}"
-                    f"  {products:>8.0%}  {elementwise:>11.0%}  {starting:>8.0%}"
-                )
+                groups = (f"{each / share.seconds:.0%}" for each in (share.products, share.elementwise, share.starting))
+                of_step = f"{share.seconds / self.seconds:.1%}"
+                yield [share.phase, share.part, f"{share.seconds:.4f}", of_step, *groups]
 
     def _memory_lines(self) -> Iterator[str]:
         low, high = self.memory_interval
         has = psutil.virtual_memory().total
         interval = f"90%: {byte_size(low)} to {byte_size(high)}"
         yield f"memory at the peak: {byte_size(self.memory.total)} ({interval}) of {byte_size(has)} here"
-        for part, size in self.memory.parts().items():
-            if size:
-                yield f"  {part:<11} {byte_size(size):>11}"
+        parts = [(part, byte_size(size)) for part, size in self.memory.parts().items() if size]
+        yield from _indented(text_table(("part", "at the peak"), parts))
         if high > has:
             yield "  it may not fit: set train.micro_batch lower, or train a smaller model"
 
@@ -155,3 +154,7 @@ def _shares(trace: StepTrace, calibration: MachineCalibration) -> tuple[TimeShar
 def _interval(middle: float, spread: float, level: float) -> tuple[float, float]:
     reach = exp(NormalDist().inv_cdf((1 + level) / 2) * spread)
     return middle / reach, middle * reach
+
+
+def _indented(lines: Sequence[str]) -> Iterator[str]:
+    return (f"  {line}" for line in lines)

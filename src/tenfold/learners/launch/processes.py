@@ -85,7 +85,7 @@ def claim_learners(files: CampaignFiles, identity: RunIdentity, warn: Callable[[
     if saved is None:
         return Claim(files, identity, None, 0.0)
     for warning in check_resumable(_with_learners_of(identity, saved["identity"]), identity, str(files.learners)):
-        warn(f"warning: {warning}; the run goes on, but `--replay` will not give its bits again")
+        warn(f"{warning}; the run goes on, but `--replay` will not give its bits again")
     earlier = saved["fingerprint"] if saved["fingerprint"] != identity.fingerprint else None
     return Claim(files, identity, earlier, float(saved["seconds"]))
 
@@ -128,7 +128,7 @@ def serve_as_syncer(workspace: Workspace, shard: int, port: int, bulk_port: int,
     plan, identity = plan_with_learners(campaign, manifest)
     files.learners.mkdir(parents=True, exist_ok=True)
     if not child and shard == 0:
-        claim_learners(files, identity, print).save()
+        claim_learners(files, identity, workspace.console.warn).save()
     token, path = make_token(files.learners / "token"), address_file(files.learners, shard)
 
     def ready(server: BlobServer) -> None:

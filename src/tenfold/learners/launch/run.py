@@ -30,7 +30,8 @@ from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.wire import check_security
 from tenfold.learners.wire.security import make_token
 from tenfold.ledger import BandLeft, CheckpointDamaged, Ledger, SessionStarted, holdout_metric
-from tenfold.model import Transformer, choose_compute_dtype
+from tenfold.machine import choose_compute_dtype
+from tenfold.model import Transformer
 from tenfold.train import (
     Checkpointer,
     CheckpointState,
@@ -97,7 +98,7 @@ class RunningScores:
         try:
             self._note(step, self._score())
         except Exception as error:  # whatever it is, a run must not end of its scores
-            self._warn(f"warning: no scores at step {step} ({type(error).__name__}: {str(error)[:200]})")
+            self._warn(f"no scores at step {step} ({type(error).__name__}: {str(error)[:200]})")
 
     def close(self) -> None:
         """Wait for the score under way, but not long."""
@@ -127,7 +128,7 @@ def train_with_learners(
     kept = checkpointer.latest()
     if kept.checkpoint:
         check_same_run(kept.checkpoint, identity)
-    claim = claim_learners(files, identity, console.say)
+    claim = claim_learners(files, identity, console.warn)
     claim.save()
     console.say(_headline(campaign, plan))
     with (
@@ -139,7 +140,7 @@ def train_with_learners(
         follower = open_follower(identity, plan) if open_follower else None
         run = _local_run(workspace, plan)
         score = partial(_score_published, workspace, scorer, plan)
-        running = RunningScores(plan.evaluate_every, score, partial(_note_scores, recorder, console), console.say)
+        running = RunningScores(plan.evaluate_every, score, partial(_note_scores, recorder, console), console.warn)
         with closing(running) as scores:
             Supervisor(run, console, recorder, _following(follower, recorder, claim, scores, plan.steps)).train()
             result = _keep(workspace, checkpointer, claim, plan)

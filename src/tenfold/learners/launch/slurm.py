@@ -4,7 +4,6 @@
 `SlurmJobs` starts learners with it as `Children` starts them here.
 """
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ from datetime import datetime
 from importlib import resources
 from pathlib import Path
 
-from tenfold.core import Child, Ended, InputError, TenfoldError, last_line
+from tenfold.core import Child, Ended, InputError, TenfoldError, digest_of_bytes, last_line
 from tenfold.learners.wire.security import TOKEN_VARIABLE
 
 COMMANDS = ("sbatch", "squeue", "scancel")
@@ -71,7 +70,7 @@ class Slurm:
     @classmethod
     def of_folder(cls, folder: Path) -> "Slurm":
         """Jobs of the campaign whose state lies in `folder`."""
-        return cls(f"tenfold-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]}")
+        return cls(f"tenfold-{digest_of_bytes(os.fsencode(folder.resolve()))[:12]}")
 
     @property
     def filter(self) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ def unseen_widths(residuals: Array, groups: Sequence[str], keys: Sequence[str]) 
 FORMAT = 3
 MOST_MEASURED = 50_000
 """Devices beyond which nobody has published a measurement: forecasts beyond say that they extrapolate."""
-NINETY = 1.645
+NINETY = NormalDist().inv_cdf(0.95)
 """Standard deviations from the middle to the end of a 90% interval."""
 WIDER_PER_DOUBLING = 0.05
 """What an interval grows by, in logarithms, for each doubling of the devices beyond the most in the calibration."""
