@@ -32,13 +32,14 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tenfold.config import Campaign, load_campaign
 from tenfold.learners.faults.schedule import planned
 from tenfold.learners.record.history import Down, detections, downtimes
 from tenfold.learners.record.log import RunLog
-from tenfold.ledger import Event, Ledger
+from tenfold.learners.syncer.membership import Incarnation
+from tenfold.ledger import AllTrained, Event, EventPayload, LearnerEnded, LearnerHealed, Ledger
 from tenfold.machine import usable_cores
 
 DATA = """
@@ -83,6 +84,7 @@ seed = {seed}
 """
 CONTEXT = 128
 HORIZON_S = 600.0
+P = TypeVar("P", bound=EventPayload)
 
 
 @dataclass(frozen=True)
@@ -234,14 +236,14 @@ def judge(calm: tuple[Path, Path], stormy: Path, learners: int) -> Outcome:
         seconds=end - begin,
         tokens_per_second=training_rate(stormy),
         fault_free_tokens_per_second=rates,
-        longest_stall=max(gaps_of_untouched(events, {d.name for d in down}), default=0.0) - step,
+        longest_stall=max(gaps_of_untouched(events, lives, {d.name for d in down}), default=0.0) - step,
         mean_step=step,
         detection=detections(events, lives),
-        heal=[float(e.data["seconds"]) for e in events if e.kind == "healed" and "initial" not in e.message],
+        heal=[p.seconds for p in payloads(events, LearnerHealed) if p.seconds is not None and p.source != "initial"],
         rejoin=[d.end - d.begin for d in down if d.end < end],
         participation=mean_participation(stormy),
         participation_fault_free=mean_participation(calm[0]),
-        steps_trained_again=sum(int(e.data["unsent_steps"]) for e in events if e.kind == "sealed"),
+        steps_trained_again=sum(p.unsent_steps for p in payloads(events, LearnerEnded)),
         committed_samples_lost=missing,
         samples_missing_or_twice=abs(len(counted) - total) + missing,
         bits_per_byte=bits_per_byte(stormy),
@@ -260,11 +262,16 @@ def capacity_seconds(down: list[Down], begin: float, end: float, learners: int) 
     return seconds
 
 
-def gaps_of_untouched(events: list[Event], hit: set[str]) -> list[float]:
+def gaps_of_untouched(events: list[Event], lives: list[Incarnation], hit: set[str]) -> list[float]:
     """Longest gap between steps of each life that no fault hit: those that finished, and learners never hit."""
-    gaps = [float(gap) for e in events if e.kind == "finished" for gap in e.data["longest_gaps"].values()]
-    ended = [e for e in events if e.kind == "sealed" and e.message.split(" ")[0] not in hit]
-    return gaps + [float(e.data["longest_gap"]) for e in ended]
+    gaps = [gap for p in payloads(events, AllTrained) for gap in p.longest_gaps.values()]
+    name_of = {life.number: life.name for life in lives}
+    return gaps + [p.longest_gap for p in payloads(events, LearnerEnded) if name_of[p.life] not in hit]
+
+
+def payloads(events: list[Event], kind: type[P]) -> list[P]:
+    """What the events of one kind carry, in order."""
+    return [payload for event in events if isinstance(payload := event.payload, kind)]
 
 
 if __name__ == "__main__":

@@ -76,3 +76,28 @@ def test_help_lists_the_verbs_and_loads_no_torch(tmp_path: Path) -> None:
     verbs = ("init", "run", "data", "ladder", "predict", "derisk", "plan", "train", "learner", "syncer", "chaos")
     assert all(f" {verb} " in run.stdout for verb in (*verbs, "eval", "report", "export", "doctor"))
     assert run.stdout.endswith("False\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "rank", "line"),
+    [
+        ("TenfoldError('disk full')", "0", "error: disk full"),
+        ("TenfoldError('disk full')", "1", "rank 1: error: disk full"),
+        ("MemoryError", "1", "rank 1: error: out of memory"),
+        ("InputError('no such key')", "1", ""),
+        ("NotFinite('step 3')", "1", ""),
+        ("Interrupted('stopped as asked')", "0", "stopped as asked"),
+        ("Interrupted('stopped as asked')", "1", ""),
+    ],
+)
+def test_what_one_rank_alone_may_meet_is_said_by_it_and_the_rest_once(error: str, rank: str, line: str) -> None:
+    code = f"""
+from tenfold.cli import program
+from tenfold.core import InputError, Interrupted, NotFinite, TenfoldError
+def app(standalone_mode): raise {error}
+program.app = app
+program.main()
+"""
+    environment = os.environ | {"RANK": rank}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode != 0 and run.stderr.startswith(line) and len(run.stderr.splitlines()) == bool(line)

@@ -1,5 +1,8 @@
 """Observers: told in order, taken out when they fail unless essential, their state kept across a resume."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +25,8 @@ from tenfold.train.ranks import Ranks, choose_device
 from tenfold.train.step import execute
 from tests.campaign.small import copy_of, new_campaign
 from tests.train.small import batch_of, new_state
+
+ROOT = Path(__file__).parents[2]
 
 
 class Diary(Observer):
@@ -310,3 +315,50 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_weights_of_the_step_be
     with pytest.raises(TenfoldError, match=r"step 15: loss [\d.]+, gradient norm nan: not finite.*step-00000010"):
         train(campaign, PoisonOnce(float("nan")))
     assert [kind for kind, _ in incidents(campaign)] == ["not-finite"]
+
+
+@pytest.mark.parametrize("ending", ["done", "not-finite"])
+def test_an_observer_that_fails_on_another_rank_is_an_incident_too(ending: str, campaign: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(Path(__file__).parent / "observed_ranks.py"), str(campaign), ending]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    what = "rank 1: observer Failing failed and is taken out, the run goes on without it: ZeroDivisionError: a bug"
+    with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
+        found = ledger.incidents()
+    assert (found[0].kind, found[0].message, found[0].data) == (
+        "observer-failed",
+        what,
+        {"observer": "Failing", "rank": 1},
+    )
+    assert [incident.kind for incident in found[1:]] == (["not-finite"] if ending == "not-finite" else [])
+    assert "warning: rank 1: observer FailingAtTheEnd failed" in done.stderr  # nobody is left to be told of it
+
+
+@pytest.mark.parametrize("hook", ["started", "resumed", "saving", "saved", "stopping", "load_state_dict"])
+def test_one_that_fails_in_a_hook_of_the_loop_costs_nothing(hook: str, campaign: Path) -> None:
+    def fail(self: Observer, *_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    broken = type("Broken", (Observer,), {hook: fail, "state_dict": lambda self: {"some": 1}})
+    with pytest.raises(Interrupted):
+        train(campaign, broken() if hook == "load_state_dict" else Observer(), steps=27)
+    train(campaign, broken())
+    assert [kind for kind, _ in incidents(campaign)] == ["observer-failed"]
+    with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
+        assert [run.status for run in ledger.runs()] == ["done"]
+
+
+def test_the_error_of_a_run_is_not_hidden_by_one_that_comes_of_it(campaign: Path) -> None:
+    class Twice(Observer):
+        essential = True
+
+        def after_step(self, measure) -> None:
+            raise ZeroDivisionError("the first")
+
+        def stopping(self, stopping: Stopping) -> None:
+            raise ValueError("comes of it")
+
+    with pytest.raises(ZeroDivisionError, match="the first"):
+        train(campaign, Twice())

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import typer
 
 from tenfold.cli import learners, plan, verbs
-from tenfold.core import InputError, TenfoldError
+from tenfold.core import InputError, Interrupted, NotFinite, TenfoldError
 
 app = typer.Typer(
     name="tenfold",
@@ -76,18 +76,22 @@ def main() -> None:
         sys.exit(app(standalone_mode=False))
     except UsageError as error:
         _fail(_usage_line(error), InputError.exit_code)
-    except TenfoldError as error:
+    except Interrupted as error:
+        _fail(str(error), error.exit_code)
+    except InputError as error:
         _fail(f"error: {error}", error.exit_code)
+    except TenfoldError as error:
+        _fail(f"error: {error}", error.exit_code, of_one_rank=not isinstance(error, NotFinite))
     except _Stopped:
         _fail("interrupted; nothing that was finished is lost, run the same command again to go on", 130)
     except MemoryError:
-        _fail(OUT_OF_MEMORY, 1)
+        _fail(OUT_OF_MEMORY, 1, of_one_rank=True)
     except OSError as error:
-        _fail(f"error: {error.filename or 'input/output'}: {error.strerror or error}", 1)
+        _fail(f"error: {error.filename or 'input/output'}: {error.strerror or error}", 1, of_one_rank=True)
     except RuntimeError as error:
         if not any(words in str(error) for words in NO_MEMORY_WORDS):
             raise
-        _fail(OUT_OF_MEMORY, 1)
+        _fail(OUT_OF_MEMORY, 1, of_one_rank=True)
 
 
 def _usage_line(error: Any) -> str:
@@ -96,7 +100,9 @@ def _usage_line(error: Any) -> str:
     return f"error: {command}: {error.format_message().rstrip('.')}; see `{command} --help`"
 
 
-def _fail(line: str, status: int) -> NoReturn:
-    if os.environ.get("RANK", "0") == "0":  # one line is enough for all ranks
-        print(line, file=sys.stderr)
+def _fail(line: str, status: int, *, of_one_rank: bool = False) -> NoReturn:
+    """End with one line. What all ranks meet alike is said by the first; what may be `of_one_rank`, by that one."""
+    rank = os.environ.get("RANK", "0")
+    if rank == "0" or of_one_rank:
+        print(line if rank == "0" else f"rank {rank}: {line}", file=sys.stderr)
     sys.exit(status)

@@ -144,11 +144,12 @@ class LearnerJoined(EventPayload):
 
 @dataclass(frozen=True)
 class LearnerHealed(EventPayload):
-    """A learner has its state and trains. `seconds` it took to get it."""
+    """A learner has its state and trains. `seconds` it took to get it; `source`: initial, peer or checkpoint."""
 
     kind = EventKind.HEALED
     life: int
     seconds: float | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)

@@ -103,15 +103,16 @@ class LossNotFinite(IncidentPayload):
 
 @dataclass(frozen=True)
 class ObserverFailed(IncidentPayload):
-    """An observer of the run raised an error and was taken out; training went on."""
+    """An observer of the run raised an error and was taken out, on the first rank or on `rank`; training went on."""
 
     kind = IncidentKind.OBSERVER_FAILED
     severity = Severity.WARNING
     observer: str
+    rank: int | None = None
 
     @property
     def cause(self) -> str:
-        """One incident for each observer."""
+        """One incident for each observer, on whatever ranks it fails."""
         return f"{self.kind} {self.observer}"
 
 

@@ -113,7 +113,10 @@ def explained(path: Path, what: str, error: sqlite3.Error) -> TenfoldError:
         (BUSY, "; another process is writing to it: wait for it, then run again"),
         (DAMAGED, "; put a copy of it back, or move it away to begin a new one"),
         (FULL, "; make room, then run again"),
-        ((sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN), "; allow writing it and its folder"),
+        (
+            (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN),
+            "; allow writing it, its -wal and -shm, and its folder",
+        ),
     )
     remedy = next((remedy for codes, remedy in remedies if code in codes), "")
     return TenfoldError(f"{path}: cannot {what} ({error}){remedy}")

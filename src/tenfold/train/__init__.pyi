@@ -3,6 +3,7 @@ from .batching import batches as batches
 from .checkpoint.checkpointer import Checkpointer as Checkpointer
 from .checkpoint.checkpointer import CheckpointState as CheckpointState
 from .checkpoint.format import Checkpoint as Checkpoint
+from .checkpoint.format import Damaged as Damaged
 from .checkpoint.format import weights_digest as weights_digest
 from .console import ConsoleLines as ConsoleLines
 from .console import ConsoleWarnings as ConsoleWarnings
@@ -17,6 +18,7 @@ from .finished import trained_as as trained_as
 from .identity import ELASTIC as ELASTIC
 from .identity import RunIdentity as RunIdentity
 from .identity import check_resumable as check_resumable
+from .identity import check_same_recipe as check_same_recipe
 from .identity import identify as identify
 from .identity import is_same_recipe as is_same_recipe
 from .journal import Journal as Journal

@@ -1,12 +1,13 @@
 """The loop around the step: resume, step, tell observers, save, stop when asked."""
 
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from tenfold.core import Interrupted, NotFinite, StopRequest, TenfoldError, stop_on_signal
-from tenfold.ledger import CheckpointDamaged, IncidentPayload, LossNotFinite, ResumeNotExact, RunFailed
+from tenfold.ledger import CheckpointDamaged, IncidentPayload, LossNotFinite, ObserverFailed, ResumeNotExact, RunFailed
 from tenfold.train.batching import batches
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
 from tenfold.train.identity import check_resumable
@@ -63,8 +64,9 @@ class Loop:
             raise
         except Exception as error:
             message = str(error) if isinstance(error, TenfoldError) else f"{type(error).__name__}: {error}"
-            with suppress(TenfoldError):  # whatever else goes wrong must not hide this
+            with suppress(Exception):  # whatever else goes wrong must not hide this
                 self.observers.stopping(Stopping("failed", self.step, message, self._failure))
+            self._say_failures()
             raise
 
     def _run(self) -> TrainResult:
@@ -74,9 +76,11 @@ class Loop:
         with stop_on_signal() as stop:
             self._steps(stop)
         self._wait_for_save()
+        self._tell_failures()
         weights = {n: t for n, t in self.learner.state_tensors().items() if n.startswith("model/")}
         digest = weights_digest(weights)
         self.observers.stopping(Stopping("done", self.step))
+        self._say_failures()
         return TrainResult(
             steps=self.plan.steps,
             tokens=self.plan.steps * self.plan.tokens_per_step,
@@ -139,6 +143,7 @@ class Loop:
 
     def _save(self) -> None:
         self._wait_for_save()
+        self._tell_failures()
         self.observers.saving(self.step)
         state = CheckpointState(
             tensors=self.learner.state_tensors(),
@@ -164,8 +169,22 @@ class Loop:
             self.observers.saved(self._on_its_way)
         self._on_its_way = None
 
+    def _tell_failures(self) -> None:
+        """Let the first rank, which has ledger and console, report the observers that failed on others."""
+        for rank, failures in enumerate(self.learner.ranks.gathered(self.observers.take_failures())):
+            for failure in failures if rank and self.learner.ranks.is_first else ():
+                assert isinstance(failure.what, ObserverFailed)
+                notice = Notice(replace(failure.what, rank=rank), f"rank {rank}: {failure.message}")
+                self.observers.noticed(notice)
+
+    def _say_failures(self) -> None:
+        """What other ranks can no longer be told, since the run ends: a line of this rank's own."""
+        for failure in () if self.learner.ranks.is_first else self.observers.take_failures():
+            print(f"warning: rank {self.learner.ranks.rank}: {failure.message}", file=sys.stderr, flush=True)
+
     def _stop_when_asked(self) -> None:
         self._wait_for_save()
+        self._tell_failures()
         self.observers.stopping(Stopping("interrupted", self.step, f"asked to stop; saved at step {self.step}"))
         raise Interrupted(
             f"stopped as asked; step {self.step}/{self.plan.steps} is saved. Run the same command again to go on"
@@ -175,6 +194,7 @@ class Loop:
         """The step has changed nothing, so the weights are those of the step before."""
         with suppress(TenfoldError):  # that the last save failed too must not hide this
             self._wait_for_save()
+        self._tell_failures()
         found = self.checkpointer.latest().checkpoint
         last_good = found.path if found else "none yet"
         first, last = measure.first_sample, measure.first_sample + measure.samples - 1

@@ -1,7 +1,8 @@
 """Observers: whatever watches a run. The loop knows none of them by name.
 
 An observer overrides the hooks that it needs; a hook nobody overrides is not called. Hooks run on every rank, in the
-order of the list: one that talks to other ranks must do so on all of them, and be `essential`.
+order of the list: one that talks to other ranks must do so on all of them, and be `essential`. What one notices reaches
+the observers of its own rank; the first rank's have ledger and console, and learn of the others' failures too.
 """
 
 import json
@@ -115,6 +116,7 @@ class Observers:
         for observer in self._all:
             observer._report = self.noticed
         self._hooks = {hook: self._overriding(hook) for hook in HOOKS}
+        self._failures: list[Notice] = []
 
     def _overriding(self, hook: str) -> tuple[Hook, ...]:
         overridden = [o for o in self._all if getattr(type(o), hook) is not getattr(Observer, hook)]
@@ -146,7 +148,14 @@ class Observers:
         self._hooks = {hook: tuple(h for h in hooks if h[0] is not observer) for hook, hooks in self._hooks.items()}
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         message = f"observer {name_of(observer)} failed and is taken out, the run goes on without it: {why}"
-        self.noticed(Notice(ObserverFailed(observer=name_of(observer)), message))
+        notice = Notice(ObserverFailed(observer=name_of(observer)), message)
+        self._failures.append(notice)
+        self.noticed(notice)
+
+    def take_failures(self) -> list[Notice]:
+        """Observers taken out since the last call: what the other ranks have not heard of."""
+        failures, self._failures = self._failures, []
+        return failures
 
     def started(self, step: int) -> None:
         """Tell every observer; this and the methods below are the hooks of `Observer`."""

@@ -42,6 +42,13 @@ class Ranks:
         mine = count // self.world_size
         return range(self.rank * mine, (self.rank + 1) * mine)
 
+    def gathered(self, value: Any) -> list[Any]:
+        """What each rank gave, by rank: plain values, and all ranks must call it."""
+        values = [value] * self.world_size
+        if self.world_size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
     def mean(self, values: Tensor) -> Tensor:
         """Mean over the ranks, in place."""
         if self.world_size > 1:

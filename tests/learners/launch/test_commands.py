@@ -11,6 +11,7 @@ import pytest
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.learners.launch.commands import (
     answer_command,
+    check_name,
     clear_commands,
     commands_folder,
     drop_command,
@@ -91,3 +92,10 @@ def test_an_order_on_a_disk_that_refuses(tmp_path: Path) -> None:
     (tmp_path / "file").write_text(json.dumps({}))
     with pytest.raises(TenfoldError, match="a command cannot be written"):
         drop_command(tmp_path / "file" / "orders", {})
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "x" * 101, "syncer", "syncer-2"])
+def test_a_name_that_is_no_learners_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="--name"):
+        check_name(name)
+    assert check_name("learner-7.b_c") == "learner-7.b_c"

@@ -120,6 +120,32 @@ def test_a_disk_that_hangs_while_a_checkpoint_is_written_costs_no_step(tmp_path:
     assert committed_samples(campaign) == list(range(total_samples(campaign)))
 
 
+def test_a_folder_where_another_run_was_trained_is_refused_before_anything_is(tmp_path: Path) -> None:
+    campaign = learners_campaign(tmp_path)
+    train(campaign, "--set", "learners.count=0")
+    process = start_training(campaign)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2, err
+    assert "step-00000040: trained with another configuration (learners.count: 0 → 2)" in err
+    assert not (campaign / "learners" / "identity.json").exists()
+
+
+@pytest.mark.slow
+def test_the_last_checkpoint_is_made_again_from_the_merge_log(tmp_path: Path) -> None:
+    campaign = learners_campaign(tmp_path)
+    result = train(campaign)
+    (campaign / "train.json").unlink()  # as a kill between the checkpoint and its record leaves it
+    assert train(campaign)["weights_digest"] == result["weights_digest"]
+    with (campaign / "checkpoints" / "step-00000040" / "rank-00000.safetensors").open("ab") as handle:
+        handle.write(b"x")
+    assert train(campaign)["weights_digest"] == result["weights_digest"]
+    assert sorted(path.name for path in (campaign / "checkpoints").glob("[!.]*")) == [
+        "damaged-step-00000040",
+        "step-00000040",
+    ]
+    assert events(campaign)["damaged-checkpoint"] == 1
+
+
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:
     campaign = learners_campaign(tmp_path)
     process = start_training(campaign, "--set", "learners.count=3")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tenfold.config import SYNCER
 from tenfold.core import CampaignFiles, InputError, TenfoldError, write_json, write_text
 
 REFUSED_SUFFIX, ANSWER_SUFFIX = ".refused", ".answer"
@@ -52,6 +53,8 @@ def check_name(name: str) -> str:
     """A learner's name is a folder's name. Raises InputError when it cannot be one."""
     if not name or len(name) > 100 or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
         raise InputError(f"--name {name!r}: letters, digits, '-', '_' and '.' only")
+    if name.startswith(SYNCER):
+        raise InputError(f"--name {name!r}: names that begin with {SYNCER!r} are those of its processes")
     return name
 
 

@@ -21,10 +21,12 @@ from tenfold.learners.wire.security import make_token, token_from
 from tenfold.ledger import Ledger
 from tenfold.train import (
     ELASTIC,
+    Checkpoint,
     Ranks,
     RunIdentity,
     RunPlan,
     check_resumable,
+    check_same_recipe,
     choose_device,
     identify,
     numerics_of,
@@ -86,6 +88,14 @@ def claim_learners(files: CampaignFiles, identity: RunIdentity, warn: Callable[[
         warn(f"{warning}; the run goes on, but `--replay` will not give its bits again")
     earlier = saved["fingerprint"] if saved["fingerprint"] != identity.fingerprint else None
     return Claim(files, identity, earlier, float(saved["seconds"]))
+
+
+def check_same_run(checkpoint: Checkpoint, identity: RunIdentity) -> None:
+    """Raises InputError when the campaign's last checkpoint is of another configuration, data, or of no learners."""
+    saved = checkpoint.meta["identity"]
+    if with_new_names(saved["config"]).get("learners", {}).get("count"):
+        saved = _with_learners_of(identity, saved)
+    check_same_recipe(saved, identity, checkpoint.path)
 
 
 def _with_learners_of(identity: RunIdentity, saved: Mapping[str, Any]) -> dict[str, Any]:

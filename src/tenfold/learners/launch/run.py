@@ -1,7 +1,7 @@
 """Training with several learners, led from this machine: start, supervise, score what is published, keep the end."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -14,7 +14,14 @@ from tenfold.config import Campaign
 from tenfold.core import CampaignFiles, Interrupted, RunConsole
 from tenfold.data import Workspace
 from tenfold.evaluate import HoldoutScorer
-from tenfold.learners.launch.processes import Claim, address_file, claim_learners, open_ledger_of, plan_with_learners
+from tenfold.learners.launch.processes import (
+    Claim,
+    address_file,
+    check_same_run,
+    claim_learners,
+    open_ledger_of,
+    plan_with_learners,
+)
 from tenfold.learners.launch.slurm import check_slurm
 from tenfold.learners.launch.supervisor import LocalRun, Supervisor
 from tenfold.learners.record.log import published_weights
@@ -22,12 +29,13 @@ from tenfold.learners.settings import batch_of, server_security
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.wire import check_security
 from tenfold.learners.wire.security import make_token
-from tenfold.ledger import BandLeft, Ledger, SessionStarted, holdout_metric
+from tenfold.ledger import BandLeft, CheckpointDamaged, Ledger, SessionStarted, holdout_metric
 from tenfold.machine import choose_compute_dtype
 from tenfold.model import Transformer
 from tenfold.train import (
     Checkpointer,
     CheckpointState,
+    Damaged,
     RunIdentity,
     RunPlan,
     TrainResult,
@@ -117,6 +125,9 @@ def train_with_learners(
     check_security(campaign.learners.bind, server_security(campaign, make_token(files.learners / "token")))
     for shard in range(campaign.learners.syncer_shards):
         address_file(files.learners, shard).unlink(missing_ok=True)
+    kept = checkpointer.latest()
+    if kept.checkpoint:
+        check_same_run(kept.checkpoint, identity)
     claim = claim_learners(files, identity, console.warn)
     claim.save()
     console.say(_headline(campaign, plan))
@@ -125,6 +136,7 @@ def train_with_learners(
         closing(Recorder(lambda: open_ledger_of(campaign, files, identity), lambda _: None)) as recorder,
     ):
         recorder.say(SessionStarted(), _headline(campaign, plan))
+        _set_aside(kept.damaged, checkpointer, recorder, console)
         follower = open_follower(identity, plan) if open_follower else None
         run = _local_run(workspace, plan)
         score = partial(_score_published, workspace, scorer, plan)
@@ -136,10 +148,19 @@ def train_with_learners(
     return result, identity
 
 
+def _set_aside(damaged: Iterable[Damaged], checkpointer: Checkpointer, recorder: Recorder, console: RunConsole) -> None:
+    """Make way for the checkpoint that this run ends with."""
+    for each in damaged:
+        message = f"{each.path}: {each.reason}; kept as {checkpointer.set_aside(each)}"
+        console.warn(message)
+        recorder.say(CheckpointDamaged(each.path, each.reason), message)
+
+
 def _keep(workspace: Workspace, checkpointer: Checkpointer, claim: Claim, plan: RunPlan) -> TrainResult:
-    """What the syncer ended with becomes a checkpoint."""
+    """What the syncer ended with becomes a checkpoint, in place of one that an earlier command made of the same run."""
     weights, identity, seconds = _published(workspace), claim.identity, claim.seconds
     meta = {"identity": asdict(identity), "fingerprint": identity.fingerprint, "seconds": seconds}
+    checkpointer.remove(plan.steps)
     checkpointer.save(CheckpointState(weights, plan.steps, plan.steps * plan.sequences, meta))
     checkpointer.wait()
     return TrainResult(

@@ -235,7 +235,7 @@ class Coordinator:
                 self._liveness.started(r.incarnation, time.monotonic())
         of = r.origin
         where = "the initial state" if of.incarnation is None else f"incarnation {of.incarnation}, step {of.step}"
-        event = LearnerHealed(life=r.incarnation, seconds=of.seconds)
+        event = LearnerHealed(life=r.incarnation, seconds=of.seconds, source=of.kind)
         self.recorder.say(event, f"{known.name} trains from {where} ({of.kind})")
         return Done()
 

@@ -200,6 +200,11 @@ class Checkpointer:
         for name in self._store.names():
             self._store.remove(name)
 
+    def remove(self, step: int) -> None:
+        """Delete the checkpoint after this step, if there is one."""
+        if (name := f"step-{step:08d}") in self._store.names():
+            self._store.remove(name)
+
     def at(self, step: int) -> Checkpoint | None:
         """The checkpoint after this step, if it is there and whole."""
         name = f"step-{step:08d}"
