@@ -88,6 +88,7 @@ def train(workspace: Workspace, ranks: Ranks) -> TrainResult:
     with checkpointer_of(workspace, ranks) as checkpointer:
         finished = finished_training(workspace, checkpointer)
         if finished is not None:
+            workspace.console.say(f"trained already, {finished.steps} steps: {files.train_result}")
             return finished
         scorer = holdout_scorer(campaign, files, manifest)
         if campaign.learners.count and ranks.world_size == 1:

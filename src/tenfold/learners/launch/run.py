@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tenfold.config import Campaign
-from tenfold.core import CampaignFiles, Interrupted, RunConsole
+from tenfold.core import CampaignFiles, Interrupted, RunConsole, TenfoldError
 from tenfold.data import Workspace
 from tenfold.evaluate import HoldoutScorer
 from tenfold.learners.launch.processes import (
@@ -29,7 +29,7 @@ from tenfold.learners.settings import batch_of, server_security
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.wire import check_security
 from tenfold.learners.wire.security import make_token
-from tenfold.ledger import BandLeft, CheckpointDamaged, Ledger, SessionStarted, holdout_metric
+from tenfold.ledger import BandLeft, CheckpointDamaged, Ledger, RunFailed, SessionStarted, holdout_metric
 from tenfold.machine import choose_compute_dtype
 from tenfold.model import Transformer
 from tenfold.train import (
@@ -191,20 +191,26 @@ def _local_run(workspace: Workspace, plan: RunPlan) -> LocalRun:
 
 @contextmanager
 def _recorded(campaign: Campaign, files: CampaignFiles, claim: Claim, steps: int) -> Iterator[None]:
-    """The run in the ledger: begun now, and closed as done, interrupted or failed."""
+    """The run in the ledger: begun now, and closed as done, interrupted, or failed with an incident."""
     with closing(Ledger(files.ledger)) as ledger:
         claim.take_over_metrics(ledger, start_run(ledger, campaign, claim.identity), steps)
-    status = "failed"
+    status, failure = "failed", ""
     try:
         yield
         status = "done"
     except Interrupted:
         status = "interrupted"
         raise
+    except Exception as error:
+        failure = str(error) if isinstance(error, TenfoldError) else f"{type(error).__name__}: {error}"
+        raise
     finally:
         claim.save()
         with closing(Ledger(files.ledger)) as ledger:
-            ledger.finish_run(start_run(ledger, campaign, claim.identity), status)
+            run_id = start_run(ledger, campaign, claim.identity)
+            if failure:
+                ledger.open_incident(RunFailed(), failure, run_id=run_id)
+            ledger.finish_run(run_id, status)
 
 
 def _score_published(workspace: Workspace, scorer: HoldoutScorer, plan: RunPlan) -> Mapping[str, float]:
