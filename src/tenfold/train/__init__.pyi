@@ -30,7 +30,9 @@ from .learner import numerics_of as numerics_of
 from .loop import Loop as Loop
 from .loop import Part as Part
 from .loop import TrainResult as TrainResult
+from .observe import Notice as Notice
 from .observe import Observer as Observer
+from .observe import Stopping as Stopping
 from .optimizers import build_optimizers as build_optimizers
 from .plan import RunPlan as RunPlan
 from .plan import plan_run as plan_run
