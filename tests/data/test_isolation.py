@@ -10,6 +10,7 @@ import pytest
 
 from tenfold.data import Manifest, audit, build_corpus
 from tenfold.data.holdouts import project_files
+from tenfold.data.frequency import Frequencies, HeldOutDocument, Windows, common_windows
 from tenfold.data.isolation import HeldOutText, decontaminate
 from tenfold.data.words import hash_runs, hash_words, split_words, word_spans
 from tests.data.test_auditing import append_to_shard, failed
@@ -17,9 +18,18 @@ from tests.data.test_build import build, training_texts
 from tests.data.texts import library_texts, small_data, write_texts
 
 
+def held_out_text(
+    texts: list[str], ngram: int = 13, training: list[str] | None = None, given: bool = False
+) -> HeldOutText:
+    """Held-out texts, with what is common in training ones."""
+    windows = Windows([HeldOutDocument(hash_words(text), given) for text in texts], ngram)
+    found = Frequencies.of(windows, (windows.found(hash_words(text)) for text in training or []))
+    return HeldOutText(windows, common_windows(windows, found))
+
+
 def left_of(text: str, *held_out: str, ngram: int = 13) -> str:
     """What a text keeps beside held-out ones."""
-    kept = HeldOutText([hash_words(own) for own in held_out], ngram)
+    kept = held_out_text(list(held_out), ngram)
     return "".join(decontaminate(text, hash_words(text), kept, 1).pieces)
 
 
@@ -107,7 +117,7 @@ def test_the_audit_finds_a_copy_that_shares_no_run_of_13_words(tmp_path: Path) -
 
 def test_unrelated_text_keeps_nearly_every_byte() -> None:
     texts = library_texts(60, min_bytes=8_000)
-    held_out = HeldOutText([hash_words(text) for text in texts[:20]], 13)
+    held_out = held_out_text(texts[:20])
     left = [decontaminate(text, hash_words(text), held_out, 1).pieces for text in texts[20:]]
     shares = [sum(map(len, pieces)) / len(text) for pieces, text in zip(left, texts[20:], strict=True)]
     assert sum(share < 0.5 for share in shares) <= 1  # some files of the library are copies of others
@@ -116,7 +126,9 @@ def test_unrelated_text_keeps_nearly_every_byte() -> None:
 
 def test_scripts_without_spaces_are_cut_into_characters() -> None:
     held_out = "我們昨天在圖書館裡讀完了那本關於星星與海洋的古老故事書然後一起走路回家"
-    training = "第一章。" + held_out[:20] + "，不過後來下雨了" + "ภาษาไทย" + " and plain words"
+    training = (
+        "第一章。" + held_out[:30] + "，不過後來下雨了" + "ภาษาไทย" + " and plain words" + library_texts(1)[0][:1000]
+    )
     assert split_words("讀 ภาษา kana: かな ok") == ["讀", *"ภาษา", "kana", ":", "か", "な", "ok"]
     assert held_out[:13] not in left_of(training, held_out)
     assert "and plain words" in left_of(training, held_out)

@@ -6,7 +6,7 @@ and counts the shared words of passages one by one. What it looks for are the ru
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 
 from tenfold.core import InputError
 from tenfold.data.corpus import HoldoutDocument, load_held_out, load_tokenizer, training_documents
-from tenfold.data.isolation import FEWEST, OWNERS, SHINGLE, WINDOW, window_of
-from tenfold.data.manifest import HoldoutText, IsolatedText, Manifest, SourceText
+from tenfold.data.frequency import FEWEST, SHINGLE, many
+from tenfold.data.isolation import OWNERS, WINDOW, own_words, window_of
+from tenfold.data.manifest import COMMON_DTYPE, HoldoutText, IsolatedText, Manifest, SourceText
 from tenfold.data.tokenizer import Tokenizer
-from tenfold.data.words import sorted_unique, split_words
+from tenfold.data.words import WORD, run_ends, size_of_word, sorted_unique, split_words
 
 Numbers = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 UNKNOWN = -1
+NONE: Numbers = np.empty(0, dtype=np.int64)
 
 
 class WordNumbers:
@@ -57,23 +60,37 @@ class Levels:
 
 
 class RunNumbers:
-    """Numbers for every run of `length` words that some texts, given by their levels, have."""
+    """Numbers for the runs that some texts have, each text given by its levels and by where its runs end."""
 
-    def __init__(self, texts: Sequence[list[Numbers]], length: int) -> None:
-        self._level = length.bit_length() - 1
-        self._offset = length - (1 << self._level)
-        keys = [_pairs(levels[self._level], self._offset) for levels in texts]
-        self._table = _different(keys)
-        self.of_documents = [_look_up(self._table, key) for key in keys]
+    def __init__(self, texts: Sequence[tuple[list[Numbers], Numbers]]) -> None:
+        words = sorted_unique(np.concatenate([NONE, *(_words_of_runs(ends) for _, ends in texts)])).tolist()
+        self._tables = {count: _different([_keys(levels, ends, count)[1] for levels, ends in texts]) for count in words}
+        sizes = [table.size for table in self._tables.values()]
+        self._first = dict(zip(words, np.cumsum([0, *sizes]).tolist(), strict=False))
+        self.count = sum(sizes)
+        """How many different runs the texts have."""
 
-    @property
-    def count(self) -> int:
-        """How many different runs of words the texts have."""
-        return int(self._table.size)
+    def of(self, levels: list[Numbers], ends: Numbers) -> Numbers:
+        """The number of each run of a text, [runs]; UNKNOWN for runs that the texts do not have."""
+        numbers = np.full(ends.size, UNKNOWN)
+        for count, table in self._tables.items():
+            at, keys = _keys(levels, ends, count)
+            found = _look_up(table, keys)
+            numbers[at] = np.where(found == UNKNOWN, UNKNOWN, found + self._first[count])
+        return numbers
 
-    def of(self, levels: list[Numbers]) -> Numbers:
-        """The number of each run of a text, [words − length + 1]; UNKNOWN for runs that the texts do not have."""
-        return _look_up(self._table, _pairs(levels[self._level], self._offset))
+
+def _words_of_runs(ends: Numbers) -> Numbers:
+    return ends - np.arange(ends.size)
+
+
+def _keys(levels: list[Numbers], ends: Numbers, count: int) -> tuple[Numbers, Numbers]:
+    """(where, key) of each run that has `count` words."""
+    at = np.flatnonzero(_words_of_runs(ends) == count)
+    if not at.size:
+        return at, NONE
+    level = count.bit_length() - 1
+    return at, _pairs(levels[level], count - (1 << level))[at]
 
 
 def _different(keys: Sequence[Numbers]) -> Numbers:
@@ -130,11 +147,20 @@ def audit(directory: Path) -> AuditReport:
     if not files.passed:
         return AuditReport([files])  # text that is damaged proves nothing
     texts = [(text, load_held_out(directory, manifest, text)) for text in manifest.held_out]
-    found = _Findings([document for _, documents in texts for document in documents], manifest.ngram)
+    held_out = [document for _, documents in texts for document in documents]
+    found = _Findings(held_out, manifest.ngram, *_common_text(directory, manifest))
     counts = [_check_held_out_counts(texts)]
     tokenizer = load_tokenizer(directory, manifest)
     counts += [_look_at_source(directory, manifest, source, tokenizer, found) for source in manifest.sources]
     return AuditReport([files, *counts, *found.checks()])
+
+
+def _common_text(directory: Path, manifest: Manifest) -> tuple[Numbers, int]:
+    """(length, document, first word) of each common window, [windows, 3], and how many documents were counted."""
+    if manifest.common is None:
+        return np.empty((0, 3), dtype=np.int64), 0
+    rows = np.fromfile(directory / manifest.common.file, dtype=COMMON_DTYPE)
+    return rows.astype(np.int64).reshape(-1, 3), manifest.common.documents
 
 
 def _look_at_source(
@@ -172,40 +198,132 @@ def _counts(documents: list[HoldoutDocument]) -> tuple[int, int, int]:
     return len(documents), sum(d.tokens.size for d in documents), sum(len(d.text) for d in documents)
 
 
+@dataclass(frozen=True)
+class _Read:
+    """A text as the audit compares it: its words, the numbers of their runs, and what each counts for."""
+
+    words: list[str]
+    levels: list[Numbers]
+    sizes: Numbers
+
+    def ends(self, length: int) -> Numbers:
+        """Where runs end: of so many words by measure, of SHINGLE words by number where `length` is 0."""
+        if length:
+            return run_ends(self.sizes, length)
+        return np.arange(SHINGLE, len(self.words) + 1)
+
+
+class _Reader:
+    """Reads texts by the words of the held-out ones."""
+
+    def __init__(self, held_out: Sequence[bytes], ngram: int) -> None:
+        words = [_words(text) for text in held_out]
+        self._words = WordNumbers([own for own, _ in words])
+        rows = [self._words.of(own) for own, _ in words]
+        longest = max([1, SHINGLE, *(_longest_run(sizes, ngram) for _, sizes in words)])
+        self._levels = Levels(rows, longest)
+        read = zip(words, rows, strict=True)
+        self.held_out = [_Read(own, self._levels.of(row), sizes) for (own, sizes), row in read]
+
+    def read(self, text: bytes) -> _Read:
+        """A training text."""
+        words, sizes = _words(text)
+        return _Read(words, self._levels.of(self._words.of(words)), sizes)
+
+
+def _words(content: bytes) -> tuple[list[str], Numbers]:
+    """Words of a text and what each counts for."""
+    text = content.decode("utf-8", errors="replace")
+    words = split_words(text)
+    if text.isascii():
+        return words, np.full(len(words), WORD)
+    return words, np.fromiter(map(size_of_word, words), dtype=np.int64, count=len(words))
+
+
+def _longest_run(sizes: Numbers, ngram: int) -> int:
+    ends = run_ends(sizes, ngram)
+    return int(_words_of_runs(ends).max(initial=0)) if ends.size else int(sizes.size)
+
+
 class _Findings:
     """What training documents have in common with held-out text."""
 
-    def __init__(self, held_out: list[HoldoutDocument], ngram: int) -> None:
-        self._ngram = ngram
-        words = [split_words(document.text.decode("utf-8", errors="replace")) for document in held_out]
+    def __init__(self, held_out: list[HoldoutDocument], ngram: int, common: Numbers, counted: int) -> None:
+        self._ngram, self._counted = ngram, counted
         self._texts = {hashlib.sha256(document.text).digest() for document in held_out}
-        self._whole = {tuple(own) for own in words if 0 < len(own) < FEWEST}
-        self._words = WordNumbers(words)
-        rows = [self._words.of(own) for own in words]
-        lengths = sorted({min(ngram, row.size) for row in rows if row.size >= FEWEST})
-        self._levels = Levels(rows, max(ngram, SHINGLE))
-        levels = [self._levels.of(row) for row in rows]
-        self._runs = [RunNumbers([text for text in levels if min(ngram, text[0].size) == n], n) for n in lengths]
-        self._passages = _HeldOutPassages(levels)
+        self._reader = _Reader([document.text for document in held_out], ngram)
+        texts = self._reader.held_out
+        whole = [int(text.sizes.sum()) // WORD for text in texts]
+        self._whole = {
+            tuple(text.words) for text, words in zip(texts, whole, strict=True) if text.words and words < FEWEST
+        }
+        lengths = sorted({min(ngram, words) for words in whole if words >= FEWEST})
+        self._runs = {0: RunNumbers([(text.levels, text.ends(0)) for text in texts])}
+        for length in lengths:
+            own = [text for text, words in zip(texts, whole, strict=True) if min(ngram, words) == length]
+            self._runs[length] = RunNumbers([(text.levels, text.ends(length)) for text in own])
+        self._claimed = {length: np.zeros(runs.count, dtype=bool) for length, runs in self._runs.items()}
+        self._seen_in = {length: np.zeros(runs.count, dtype=np.int64) for length, runs in self._runs.items()}
+        self.unknown_claims = self._claim(common)
+        self._passages = _HeldOutPassages(
+            [(text, self._numbers(text)[0], self._common(text, self._numbers(text))) for text in texts],
+            self._runs[0].count,
+        )
         self.held_out, self.documents, self.words = len(held_out), 0, 0
         self.exact: list[str] = []
         self.shared: list[str] = []
         self.near: list[str] = []
         self.nearest = 0.0
 
+    def _claim(self, common: Numbers) -> int:
+        """Note which runs are common by what the build says; returns how many are no runs of the held-out text."""
+        unknown = 0
+        for length, document, first in common.tolist():
+            numbers = NONE
+            if length in self._runs and 0 <= document < len(self._reader.held_out):
+                text = self._reader.held_out[document]
+                numbers = self._runs[length].of(text.levels, text.ends(length))[first : first + 1]
+            known = numbers[numbers != UNKNOWN]
+            self._claimed[length][known] = True
+            unknown += not known.size
+        return unknown
+
+    def _numbers(self, text: _Read) -> dict[int, Numbers]:
+        """Numbers of the runs of a text, by their length."""
+        return {length: runs.of(text.levels, text.ends(length)) for length, runs in self._runs.items()}
+
+    def _common(self, text: _Read, numbers: Mapping[int, Numbers]) -> Mask:
+        """For each word, whether it stands in something common."""
+        mask = np.zeros(len(text.words), dtype=bool)
+        for length, own in numbers.items():
+            ends = text.ends(length)
+            for first in np.flatnonzero((own != UNKNOWN) & self._claimed[length][own]).tolist():
+                mask[first : ends[first]] = True
+        return mask
+
     def look_at(self, where: str, text: bytes) -> None:
         """Compare one training document with all held-out text."""
-        words = split_words(text.decode("utf-8", errors="replace"))
-        self.documents, self.words = self.documents + 1, self.words + len(words)
-        if hashlib.sha256(text).digest() in self._texts or (len(words) < FEWEST and tuple(words) in self._whole):
+        read = self._reader.read(text)
+        self.documents, self.words = self.documents + 1, self.words + len(read.words)
+        if hashlib.sha256(text).digest() in self._texts or tuple(read.words) in self._whole:
             self.exact.append(where)
-        levels = self._levels.of(self._words.of(words))
-        if any((runs.of(levels) != UNKNOWN).any() for runs in self._runs):
+        numbers = self._numbers(read)
+        for length, own in numbers.items():
+            self._seen_in[length][sorted_unique(own[own != UNKNOWN])] += 1
+        common = self._common(read, numbers)
+        if any(self._is_shared(read, length, own, common) for length, own in numbers.items() if length):
             self.shared.append(where)
-        nearness = self._passages.nearness(levels)
+        nearness = self._passages.nearness(numbers[0], common)
         self.nearest = max(self.nearest, nearness)
         if nearness >= 1:
             self.near.append(where)
+
+    def _is_shared(self, read: _Read, length: int, numbers: Numbers, common: Mask) -> bool:
+        """Whether one of these runs is shared: not common, and by half of words that are not."""
+        ends = read.ends(length)
+        own = np.concatenate([[0], np.cumsum(np.where(common, 0, read.sizes))])
+        at = np.flatnonzero((numbers != UNKNOWN) & ~self._claimed[length][numbers])
+        return bool((own[ends[at]] - own[at] >= own_words(length)).any())
 
     def checks(self) -> Iterator[Check]:
         """Every check with its verdict, in the order they are made."""
@@ -213,34 +331,48 @@ class _Findings:
         yield Check("exact copies", compared, not self.exact, _first_of(self.exact, "none"))
         yield Check(
             f"shared runs of {self._ngram} words",
-            f"{self.words:,} words against {sum(runs.count for runs in self._runs):,} held-out runs",
+            f"{self.words:,} words against {sum(runs.count for length, runs in self._runs.items() if length):,} held-out runs",
             not self.shared,
             _first_of(self.shared, "none"),
         )
         nearest = f"the nearest passage has {self.nearest:.0%} of the shared runs of {SHINGLE} words that make one"
         yield Check("near-copies", compared, not self.near, _first_of(self.near, nearest))
+        yield self._check_of_common()
+
+    def _check_of_common(self) -> Check:
+        """Whether what the build left because many documents have it is in many documents."""
+        least = many(self._counted) // 2 + 1
+        claimed = sum(int(mask.sum()) for mask in self._claimed.values())
+        seen = [self._seen_in[length][mask] for length, mask in self._claimed.items()]
+        rare = sum(int((counts < least).sum()) for counts in seen)
+        checked = f"{claimed + self.unknown_claims:,} runs of the holdouts that are in many training documents"
+        wrong = f"{rare:,} are in fewer than {least} documents, {self.unknown_claims:,} in no holdout"
+        passed = not rare and not self.unknown_claims
+        return Check("common runs", checked, passed, f"each is in at least {least}" if passed else wrong)
 
 
 class _HeldOutPassages:
     """Counts, word by word, what a passage shares with each held-out document."""
 
-    def __init__(self, texts: Sequence[list[Numbers]]) -> None:
-        self._runs = RunNumbers(texts, SHINGLE)
-        self._rules = [window_of(text[0].size) for text in texts]
-        self._owners: list[list[int]] = [[] for _ in range(self._runs.count)]
-        for document, row in enumerate(self._runs.of_documents):
-            for number in sorted_unique(row).tolist():
+    def __init__(self, texts: Sequence[tuple[_Read, Numbers, Mask]], shingles: int) -> None:
+        """Held-out texts, each with the numbers of its shingles and which of its words are common."""
+        self._rules = [window_of(sum(1 for _ in _own_shingles(numbers, common))) for _, numbers, common in texts]
+        self._owners: list[list[int]] = [[] for _ in range(shingles)]
+        for document, (_, numbers, _) in enumerate(texts):
+            for number in sorted_unique(numbers).tolist():
                 if len(self._owners[number]) < OWNERS:
                     self._owners[number].append(document)
 
-    def nearness(self, levels: list[Numbers]) -> float:
-        """The most runs that a passage shares with one held-out document, over those that make it a near-copy."""
-        numbers = self._runs.of(levels)
+    def nearness(self, numbers: Numbers, common: Mask) -> float:
+        """The most shingles that a passage shares with one held-out document, over those that make it a near-copy."""
+        if not (numbers != UNKNOWN).any():
+            return 0.0
         nearest = 0.0
         last_seen: dict[int, int] = {}
         shared_with: dict[int, deque[int]] = {}
-        for position in np.flatnonzero(numbers != UNKNOWN).tolist():
-            number = int(numbers[position])
+        for position, number in enumerate(_own_shingles(numbers, common)):
+            if number == UNKNOWN:
+                continue
             before = last_seen.get(number)
             last_seen[number] = position
             if before is not None and position - before < WINDOW:
@@ -253,6 +385,14 @@ class _HeldOutPassages:
                     places.popleft()
                 nearest = max(nearest, len(places) / needed)
         return nearest
+
+
+def _own_shingles(numbers: Numbers, common: Mask) -> Iterator[int]:
+    """Shingles of a text but those of which every word is common."""
+    others = np.flatnonzero(~common)  # words
+    following = np.searchsorted(others, np.arange(numbers.size))
+    nearest = np.append(others, common.size + SHINGLE)[following]
+    yield from numbers[nearest < np.arange(numbers.size) + SHINGLE].tolist()
 
 
 def _first_of(found: list[str], otherwise: str) -> str:

@@ -22,8 +22,19 @@ from tenfold.data.corpus import ShardWriter, token_dtype, write_synced
 from tenfold.data.duplicates import Clusters, cluster_near_duplicates
 from tenfold.data.holdouts import HeldOutSet, draw, holdout_files, read_sets, split_sets
 from tenfold.data.ingest import DocumentStore, RejectLog, Report, ingest_sources, name_sources
-from tenfold.data.isolation import HeldOutText, decontaminate
-from tenfold.data.manifest import MANIFEST, HoldoutText, IsolatedText, Manifest, SourceText, asked_for
+from tenfold.data.frequency import Frequencies, HeldOutDocument, Windows, common_windows, still_common
+from tenfold.data.isolation import Decontaminated, HeldOutText, decontaminate
+from tenfold.data.manifest import (
+    COMMON,
+    COMMON_DTYPE,
+    MANIFEST,
+    CommonText,
+    HoldoutText,
+    IsolatedText,
+    Manifest,
+    SourceText,
+    asked_for,
+)
 from tenfold.data.paths import REJECTS, TOKENIZER, foreign_entry
 from tenfold.data.sources import LICENCES, source_files
 from tenfold.data.tokenizer import Tokenizer
@@ -70,6 +81,13 @@ def write_isolated(directory: Path, held_out: HeldOutSet, store: DocumentStore, 
     return IsolatedText(held_out.name, len(held_out.rest), size, tokens, file, digest)
 
 
+def write_common(directory: Path, held_out: HeldOutText, documents: int) -> CommonText:
+    """Where in the held-out text each common window stands first, so that the audit can count it by its words."""
+    places = held_out.windows.places_of(held_out.common)
+    digest = write_synced(directory / COMMON, places.astype(COMMON_DTYPE).tobytes())
+    return CommonText(COMMON, digest, len(places), documents)
+
+
 def _write(path: Path, numbers: Sequence[int], store: DocumentStore, tokenizer: Tokenizer) -> tuple[int, int, str]:
     """(tokens without end-of-document, bytes of text, sha256 of the file)."""
     rows = encode_exactly(tokenizer, [store.text(number) for number in numbers])
@@ -96,7 +114,7 @@ def encode_exactly(tokenizer: Tokenizer, texts: list[str]) -> list[Tokens]:
     return rows
 
 
-FORMAT = 1
+FORMAT = 2
 """Raised by whoever changes which corpus a configuration gives: then older corpora are built again. Else the code may
 change and they stand."""
 TOKENIZER_KEY = "data.tokenizer.path"
@@ -284,14 +302,11 @@ class _Build:
 
     def _decontaminate(self, kept: Sequence[int], sets: Sequence[HeldOutSet], pieces: DocumentStore) -> None:
         """Lay into `pieces` what the holdouts leave of each document."""
-        numbers = [number for each in sets for number in each.scored]
-        numbers += [number for each in sets for number in each.rest]
-        held_out = HeldOutText([self.store.words(number) for number in numbers], self.data.isolation.ngram)
+        held_out = self._held_out(kept, sets)
         for done, number in enumerate(kept):
             self.report(Progress("decontaminating", done, len(kept), "documents"))
             size = self.store.size(number)
-            least = min(size, self.data.clean.min_bytes)
-            result = decontaminate(self.store.text(number), self.store.words(number), held_out, least)
+            result = self._decide(number, held_out)
             left = sum(len(piece.encode()) for piece in result.pieces)
             self.funnel.contaminated += result.touched
             self.funnel.contaminated_bytes += size - left
@@ -303,6 +318,38 @@ class _Build:
             self.funnel.bytes_kept += left
             for piece in result.pieces:
                 pieces.append(self.store.sources[number], self.store.where[number], piece)
+
+    def _decide(self, number: int, held_out: HeldOutText) -> Decontaminated:
+        least = min(self.store.size(number), self.data.clean.min_bytes)
+        return decontaminate(self.store.text(number), self.store.words(number), held_out, least)
+
+    def _held_out(self, kept: Sequence[int], sets: Sequence[HeldOutSet]) -> HeldOutText:
+        """All held-out text, and which of its windows are common in what will be left of the training text."""
+        numbers = [(number, each.kind != "split") for each in sets for number in each.scored]
+        numbers += [(number, True) for each in sets for number in each.rest]
+        windows = Windows(
+            [HeldOutDocument(self.store.words(n), given) for n, given in numbers], self.data.isolation.ngram
+        )
+        sharing: list[int] = []
+        training = Frequencies.of(windows, self._counted(kept, windows, sharing))
+        held_out = HeldOutText(windows, common_windows(windows, training))
+        while True:
+            lost = Frequencies.of(windows, (self._decide(number, held_out).lost for number in sharing))
+            common = still_common(held_out.common, training, lost)
+            if (common == held_out.common).all():
+                break
+            held_out = HeldOutText(windows, common)
+        self.common = write_common(self.directory, held_out, training.documents)
+        return held_out
+
+    def _counted(self, kept: Sequence[int], windows: Windows, sharing: list[int]) -> Iterator[NDArray[np.int64]]:
+        """Windows that each document has; those that have any are noted in `sharing`."""
+        for done, number in enumerate(kept):
+            self.report(Progress("counting what the holdouts share", done, len(kept), "documents"))
+            found = windows.found(self.store.words(number))
+            if found.size:
+                sharing.append(number)
+            yield found
 
     def _write(self, pieces: DocumentStore, sets: Sequence[HeldOutSet], made_from: str) -> Manifest:
         tokenizer = self._tokenizer(pieces)
@@ -322,6 +369,7 @@ class _Build:
             holdouts=[write_scored(self.directory, each, self.store, tokenizer) for each in sets if each.kind],
             funnel=asdict(self.funnel),
             isolated=[write_isolated(self.directory, each, self.store, tokenizer) for each in sets if each.rest],
+            common=self.common,
         )
 
     def _tokenizer(self, pieces: DocumentStore) -> Tokenizer:

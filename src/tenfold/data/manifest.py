@@ -6,10 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tenfold.config import Data
 from tenfold.core import CampaignFiles, InputError, digest_of, digest_of_file, read_json
 
 MANIFEST = "manifest.json"
+COMMON = "holdouts/common.bin"
+COMMON_DTYPE = np.dtype("<i4")
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,20 @@ class IsolatedText:
 
 
 @dataclass(frozen=True)
+class CommonText:
+    """What the holdouts have in common with many training documents, and so is no leak of one (`frequency`).
+
+    The file has three int32 for each window: the length of the run in words (0: a shingle), the held-out document, in
+    the order of `Manifest.held_out`, and its first word. `documents` is how many training documents were counted.
+    """
+
+    file: str
+    sha256: str
+    windows: int
+    documents: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What manifest.json holds: every file of the corpus with its hash, every count."""
 
@@ -79,6 +97,8 @@ class Manifest:
     isolated: list[IsolatedText] = field(default_factory=list)
     asked_for: str = ""
     """Hash of [data] and seed alone: what the corpus is of, whatever the files say today."""
+    common: CommonText | None = None
+    """None in a corpus of before: nothing was common."""
 
     @classmethod
     def load(cls, directory: Path) -> "Manifest":
@@ -92,7 +112,8 @@ class Manifest:
             ]
             holdouts = [HoldoutText(**holdout) for holdout in value.pop("holdouts")]
             isolated = [IsolatedText(**text) for text in value.pop("isolated")]
-            return cls(**value, sources=sources, holdouts=holdouts, isolated=isolated)
+            common = CommonText(**given) if (given := value.pop("common", None)) else None
+            return cls(**value, sources=sources, holdouts=holdouts, isolated=isolated, common=common)
         except FileNotFoundError:
             raise InputError(f"{path}: no corpus here; build it with `tenfold data {directory.parent}`") from None
         except (ValueError, KeyError, TypeError, OSError) as error:
@@ -112,6 +133,7 @@ class Manifest:
         """sha256 over everything that is trained on or scored: the same text from elsewhere is the same corpus, and so
         is it beside another version of tenfold's own source."""
         content = self.to_dict() | {"made_from": None, "asked_for": None, "isolated": None}
+        content.pop("common")
         return digest_of(content)
 
     @property
@@ -124,6 +146,8 @@ class Manifest:
         files = {shard.file: shard.sha256 for source in self.sources for shard in source.shards}
         files |= {text.file: text.sha256 for text in self.held_out}
         files[self.tokenizer_file] = self.tokenizer_sha256
+        if self.common:
+            files[self.common.file] = self.common.sha256
         for name, expected in files.items():
             path = directory / name
             try:
