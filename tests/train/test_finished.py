@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tenfold.campaign import run_campaign, run_data, run_evaluate, run_export, run_report, run_train
+from tenfold.campaign import run_campaign, run_evaluate, run_export, run_report, run_train
 from tenfold.config import Campaign
 from tenfold.core import digests
 from tenfold.core.errors import InputError, TenfoldError

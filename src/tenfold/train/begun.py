@@ -54,8 +54,9 @@ def _sets_one_of(overrides: Sequence[str], changed: Sequence[str]) -> bool:
 
 def _with_saved(campaign: Campaign, saved: Mapping[str, Any], where: str) -> Campaign:
     """The campaign with everything that makes the run what it is as it was saved. Raises InputError if it cannot be."""
+    values = campaign.model_dump(mode="json", exclude_unset=True)
     try:
-        return Campaign.model_validate(_merged(campaign.model_dump(mode="json", exclude_unset=True), with_new_names(saved)))
+        return Campaign.model_validate(_merged(values, with_new_names(saved)))
     except ValidationError as error:
         raise InputError(explain(error, f"{where} beside what campaign.toml says now", Campaign)) from None
 
