@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tenfold.config import Data, Source
+from tenfold.config import Data, Source, digestible
 from tenfold.core import InputError, Progress, TenfoldError, digest_of
 from tenfold.data.clean import Funnel, Reject
 from tenfold.data.corpus import ShardWriter, token_dtype, write_synced
 from tenfold.data.duplicates import Clusters, cluster_near_duplicates
-from tenfold.data.holdouts import HeldOutSet, draw, holdout_files, read_sets, split_sets
+from tenfold.data.frequency import Frequencies, HeldOutDocument, Windows, common_windows
+from tenfold.data.holdouts import HeldOutSet, draw, read_sets, split_sets
 from tenfold.data.ingest import DocumentStore, RejectLog, Report, ingest_sources, name_sources
-from tenfold.data.frequency import Frequencies, HeldOutDocument, Windows, common_windows, still_common
-from tenfold.data.isolation import Decontaminated, HeldOutText, decontaminate
+from tenfold.data.inputs import Inputs, fingerprints
+from tenfold.data.isolation import HeldOutText, decontaminate
 from tenfold.data.manifest import (
     COMMON,
     COMMON_DTYPE,
@@ -36,7 +37,7 @@ from tenfold.data.manifest import (
     asked_for,
 )
 from tenfold.data.paths import REJECTS, TOKENIZER, foreign_entry
-from tenfold.data.sources import LICENCES, source_files
+from tenfold.data.sources import LICENCES
 from tenfold.data.tokenizer import Tokenizer
 
 ENCODE_BATCH = 256  # documents
@@ -117,12 +118,15 @@ def encode_exactly(tokenizer: Tokenizer, texts: list[str]) -> list[Tokens]:
 FORMAT = 2
 """Raised by whoever changes which corpus a configuration gives: then older corpora are built again. Else the code may
 change and they stand."""
-TOKENIZER_KEY = "data.tokenizer.path"
 LIBRARIES = ("datasketch", "numpy", "tokenizers")  # whose version may change what is built
 
 
-def build_corpus(data: Data, seed: int, directory: Path, base: Path, report: Report) -> Manifest:
+def build_corpus(
+    data: Data, seed: int, directory: Path, base: Path, report: Report, keep: Path | None = None
+) -> Manifest:
     """Build the corpus of `data` in `directory`; paths in `data` are relative to `base`. No-op if nothing changed.
+
+    The corpus that was there before goes to `keep`, or is deleted.
 
     Raises InputError when a source, holdout or tokenizer is unusable or `directory` holds anything but a corpus,
     TenfoldError when the disk refuses.
@@ -136,18 +140,15 @@ def build_corpus(data: Data, seed: int, directory: Path, base: Path, report: Rep
             manifest = Manifest.load(directory)
             if manifest.made_from == made_from:
                 return manifest
-            if _is_of_before(manifest, directory, data, seed, base):
-                report(Progress("kept, as an earlier tenfold built it from the same text", 0, None, ""))
-                return manifest
         _refuse_foreign(directory)
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
         with (building / REJECTS).open("w", encoding="utf-8") as rejects, DocumentStore(building / "work") as store:
             manifest = _Build(data, seed, base, building, store, RejectLog(rejects), report).run(made_from)
-        manifest = replace(manifest, asked_for=asked_for(data, seed))
+        manifest = replace(manifest, asked_for=asked_for(data, seed), inputs=Inputs.of(data, base).to_dict())
         shutil.rmtree(building / "work")
         write_synced(building / MANIFEST, json.dumps(manifest.to_dict(), indent=1, sort_keys=True).encode())
-        _move_into_place(building, directory)
+        _move_into_place(building, directory, keep)
     except OSError as error:
         raise _explain(error, directory) from error
     finally:
@@ -176,12 +177,15 @@ def _explain(error: OSError, directory: Path) -> TenfoldError:
     )
 
 
-def _move_into_place(building: Path, directory: Path) -> None:
+def _move_into_place(building: Path, directory: Path, keep: Path | None) -> None:
     _refuse_foreign(directory)  # it may have come while the build went on
     old = _old(directory)
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
-        directory.rename(old)
+        if keep:
+            keep.parent.mkdir(exist_ok=True)
+            shutil.rmtree(keep, ignore_errors=True)
+        directory.rename(keep or old)
     building.rename(directory)
     shutil.rmtree(old, ignore_errors=True)
 
@@ -197,41 +201,8 @@ def _made_from(data: Data, seed: int, base: Path) -> str:
     it stands: else every change of tenfold would cost a build.
     """
     libraries = [(name, version(name)) for name in LIBRARIES] + [("unicode", unicodedata.unidata_version)]
-    inputs = [(name, [_fingerprint(path, base) for path in paths]) for name, paths in _inputs(data, base).items()]
-    return f"{FORMAT}:{digest_of([data.model_dump(mode='json'), seed, libraries, inputs])}"
-
-
-def _inputs(data: Data, base: Path) -> dict[str, list[Path]]:
-    """Every file that is read, by what for."""
-    files = {name: source_files(source, base) for name, source in name_sources(data.sources)}
-    files |= {f"holdout {holdout.name}": holdout_files(holdout, base) for holdout in data.holdouts}
-    if data.tokenizer.path:
-        files["tokenizer"] = [_tokenizer_file(base / data.tokenizer.path)]
-    return files
-
-
-def _is_of_before(manifest: Manifest, directory: Path, data: Data, seed: int, base: Path) -> bool:
-    """Whether a corpus that was built before there were formats, of format 1 then, is what is asked for now.
-
-    It says not of which files it was made, but those that changed since are newer than its manifest.
-    """
-    if ":" in manifest.made_from or FORMAT != 1 or manifest.asked_for != asked_for(data, seed):
-        return False
-    built = (directory / MANIFEST).stat().st_mtime_ns
-    return all(path.stat().st_mtime_ns <= built for paths in _inputs(data, base).values() for path in paths)
-
-
-def _fingerprint(path: Path, base: Path) -> tuple[str, int, int]:
-    """Name, size and time of a file; the name relative to the campaign, from wherever the command was given."""
-    stat, real, root = path.stat(), path.absolute().resolve(), base.resolve()
-    name = real.relative_to(root) if real.is_relative_to(root) else real
-    return str(name), stat.st_size, stat.st_mtime_ns
-
-
-def _tokenizer_file(path: Path) -> Path:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; {TOKENIZER_KEY} takes a tokenizer.json")
-    return path
+    inputs = list(fingerprints(data, base).items())
+    return f"{FORMAT}:{digest_of([digestible(data), seed, libraries, inputs])}"
 
 
 class _Build:
@@ -306,7 +277,8 @@ class _Build:
         for done, number in enumerate(kept):
             self.report(Progress("decontaminating", done, len(kept), "documents"))
             size = self.store.size(number)
-            result = self._decide(number, held_out)
+            least = min(size, self.data.clean.min_bytes)
+            result = decontaminate(self.store.text(number), self.store.words(number), held_out, least)
             left = sum(len(piece.encode()) for piece in result.pieces)
             self.funnel.contaminated += result.touched
             self.funnel.contaminated_bytes += size - left
@@ -319,37 +291,21 @@ class _Build:
             for piece in result.pieces:
                 pieces.append(self.store.sources[number], self.store.where[number], piece)
 
-    def _decide(self, number: int, held_out: HeldOutText) -> Decontaminated:
-        least = min(self.store.size(number), self.data.clean.min_bytes)
-        return decontaminate(self.store.text(number), self.store.words(number), held_out, least)
-
     def _held_out(self, kept: Sequence[int], sets: Sequence[HeldOutSet]) -> HeldOutText:
-        """All held-out text, and which of its windows are common in what will be left of the training text."""
+        """All held-out text, and which of its windows are common in the training text."""
         numbers = [(number, each.kind != "split") for each in sets for number in each.scored]
         numbers += [(number, True) for each in sets for number in each.rest]
-        windows = Windows(
-            [HeldOutDocument(self.store.words(n), given) for n, given in numbers], self.data.isolation.ngram
-        )
-        sharing: list[int] = []
-        training = Frequencies.of(windows, self._counted(kept, windows, sharing))
+        documents = [HeldOutDocument(self.store.words(number), given) for number, given in numbers]
+        windows = Windows(documents, self.data.isolation.ngram)
+        training = Frequencies.of(windows, self._found(kept, windows))
         held_out = HeldOutText(windows, common_windows(windows, training))
-        while True:
-            lost = Frequencies.of(windows, (self._decide(number, held_out).lost for number in sharing))
-            common = still_common(held_out.common, training, lost)
-            if (common == held_out.common).all():
-                break
-            held_out = HeldOutText(windows, common)
         self.common = write_common(self.directory, held_out, training.documents)
         return held_out
 
-    def _counted(self, kept: Sequence[int], windows: Windows, sharing: list[int]) -> Iterator[NDArray[np.int64]]:
-        """Windows that each document has; those that have any are noted in `sharing`."""
+    def _found(self, kept: Sequence[int], windows: Windows) -> Iterator[NDArray[np.int64]]:
         for done, number in enumerate(kept):
             self.report(Progress("counting what the holdouts share", done, len(kept), "documents"))
-            found = windows.found(self.store.words(number))
-            if found.size:
-                sharing.append(number)
-            yield found
+            yield windows.found(self.store.words(number))
 
     def _write(self, pieces: DocumentStore, sets: Sequence[HeldOutSet], made_from: str) -> Manifest:
         tokenizer = self._tokenizer(pieces)

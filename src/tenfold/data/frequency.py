@@ -7,15 +7,13 @@ A window is common when more than MANY training documents have it (Brown et al.,
 13-grams alone that more than 10 training documents have: phrases, legal text, boilerplate). Two things are harder to
 call common:
 
-- A run of a *given* evaluation set: a question that was copied to eleven places is a leak. It must stand in more than
+- A window of a *given* evaluation set: a question that was copied to eleven places is a leak. It must stand in more than
   MANY of the held-out documents too, as the frame of all questions does, or in a hundredth of the training documents,
   as a licence does.
 - A *shingle*: in a large corpus most runs of five words stand in some documents, so a thousandth of them must have it.
 
-In a small corpus, or set, half of the documents are many.
-
-Documents that are dropped take their windows with them. A window that was common and that few documents still have is
-no longer, so what is taken from documents is decided again (`still_common`) until no window changes sides.
+In a small corpus, or set, half of the documents are many. What counts is what the training documents have before
+anything is taken out of them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +28,7 @@ SHINGLE = 5  # words, whatever they count for
 FEWEST = 5  # words
 MANY = 10  # documents
 FEW = 3
-COMMON_RUN = 0.01
+COMMON_GIVEN = 0.01
 COMMON_SHINGLE = 0.001
 
 Hashes = NDArray[np.uint64]
@@ -66,7 +64,7 @@ class Windows:
         self.ngram = ngram
         self.documents = [document.words for document in documents]
         self.given = np.asarray([document.given for document in documents], dtype=bool)
-        self.whole = {words.tobytes() for words in self.documents if 0 < words.size and _length(words) < FEWEST}
+        self.whole = {words.tobytes() for words in self.documents if words.size > 0 and _length(words) < FEWEST}
         """Word hashes of documents too short for a run."""
         self._sets = list(_runs_by_length(self.documents, ngram))
         shingles = [np.empty(0, dtype=np.uint64), *(hash_runs(words, SHINGLE) for words in self.documents)]
@@ -101,7 +99,7 @@ class Windows:
         return sorted_unique(np.concatenate([hit.numbers for hit in self.hits(words)]))
 
     def places_of(self, chosen: Mask) -> Numbers:
-        """(length, 0 for shingles; held-out document; first word) where each chosen window stands first, [chosen, 3]."""
+        """Where each chosen window stands first: (length, 0 for shingles; document; first word), [chosen, 3]."""
         rows = [np.empty((0, 4), dtype=np.int64)]
         for document, words in enumerate(self.documents):
             for hit in self.hits(words):
@@ -165,15 +163,5 @@ def common_windows(windows: Windows, training: Frequencies) -> NDArray[np.bool_]
     common[first:] &= counts[first:] > COMMON_SHINGLE * documents
     sets = [windows.documents[number] for number in np.flatnonzero(windows.given)]
     given = Frequencies.of(windows, (windows.found(words) for words in sets))
-    frame = (given.counts > many(given.documents)) | (counts > COMMON_RUN * documents)
-    common[:first] &= frame[:first] | (given.counts[:first] == 0)
-    return common
-
-
-def still_common(common: Mask, training: Frequencies, lost: Frequencies) -> Mask:
-    """Which windows stay common after documents lost some; `lost` counts for each window the documents that lost it.
-
-    Half of what makes a window common is enough to stay: else each round would find a few that just fall short.
-    """
-    kept: Mask = common & (training.counts - lost.counts > many(training.documents) // 2)
-    return kept
+    frame = (given.counts > many(given.documents)) | (counts > COMMON_GIVEN * documents)
+    return common & (frame | (given.counts == 0))

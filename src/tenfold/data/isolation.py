@@ -24,7 +24,7 @@ that would be shredded. Lee et al., arXiv 2107.06499, use runs of 50 tokens.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +64,6 @@ class Decontaminated:
 
     pieces: list[str]
     touched: bool
-    lost: Numbers = field(default_factory=lambda: NOTHING)
-    """Windows of the held-out text that the document had and its pieces have not; for `Frequencies`."""
 
 
 @dataclass(frozen=True)
@@ -200,13 +198,9 @@ def decontaminate(text: str, words: Hashes, held_out: HeldOutText, min_bytes: in
     A pure function of the document and of `held_out`, so documents may be taken in any order and anywhere.
     """
     pieces = _kept(text, words, held_out, max(min_bytes, PIECE_BYTES))
-    if pieces == [text]:
-        return Decontaminated(pieces, touched=False)
     if len(pieces) > MOST_PIECES and sum(len(piece.encode()) for piece in pieces) < MEAN_PIECE_BYTES * len(pieces):
         pieces = []
-    found = held_out.windows.found
-    left = [NOTHING, *(found(hash_words(piece)) for piece in pieces)]
-    return Decontaminated(pieces, True, np.setdiff1d(found(words), np.concatenate(left), assume_unique=False))
+    return Decontaminated(pieces, touched=pieces != [text])
 
 
 def _kept(text: str, words: Hashes, held_out: HeldOutText, min_bytes: int) -> list[str]:

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _IDEOGRAPHS = (
-    "\u2e80-\u2fdf\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00017000-\U00018d7f\U00020000-\U0003ffff"
+    "\u2e80-\u2fdf\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00017000-\U00018d7f\U00020000-\U0003ffff"  # Tangut, ideographs beyond the first plane
 )
 _SYLLABLES = (
     "\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff\uff66-\uff9f\U0001aff0-\U0001b16f"  # kana, bopomofo
