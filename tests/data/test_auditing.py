@@ -94,3 +94,33 @@ def test_a_wrong_count_is_found(corpus: tuple[Path, Manifest]) -> None:
     value["sources"][0]["documents"] += 1
     (directory / "manifest.json").write_text(json.dumps(value))
     assert failed(directory) == {"counts of source files"}
+
+
+@pytest.mark.parametrize("frame", ["prompt", "json"])
+def test_framed_dialogues_are_trained_on_with_their_frame(frame: str, tmp_path: Path) -> None:
+    from tests.data.test_build import training_texts
+    from tests.data.test_isolation import FRAMES, dialogues
+
+    texts = dialogues(100, FRAMES[frame])
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    holdouts = [{"name": "iid", "kind": "split", "fraction": 0.1}]
+    sources = [{"kind": "jsonl", "paths": [str(tmp_path / "texts.jsonl")]}]
+    data = small_data(tmp_path, sources=sources, holdouts=holdouts)
+    manifest = build_corpus(data, 1, tmp_path / "data", tmp_path, lambda _: None)
+    assert len(training_texts(tmp_path / "data", manifest)) == 90
+    assert set(training_texts(tmp_path / "data", manifest)) < set(texts)
+    checks = {check.name: check for check in audit(tmp_path / "data").checks}
+    assert all(check.passed and not check.doubtful for check in checks.values())
+    assert "training lacks 0.0% of the former, the holdout 0.0% of the latter" in checks["bias of iid"].detail
+
+
+def test_a_false_claim_that_something_is_common_is_found(corpus: tuple[Path, Manifest]) -> None:
+    """A build that calls everything common would let everything through."""
+    directory, manifest = corpus
+    append_to_shard(directory, manifest, load_holdout(directory, manifest, "iid")[0].tokens.tolist())
+    path = directory / "holdouts/common.bin"
+    path.write_bytes(np.asarray([[13, 0, first] for first in range(400)], dtype="<i4").tobytes())
+    value = json.loads((directory / "manifest.json").read_text())
+    value["common"]["sha256"] = digest_of_file(path)
+    (directory / "manifest.json").write_text(json.dumps(value))
+    assert "common runs" in failed(directory)

@@ -8,6 +8,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -163,8 +164,8 @@ def audit(directory: Path) -> AuditReport:
     meters = {name: BiasMeter([_decoded(document.text) for document in documents]) for name, documents in splits}
     counts = [_check_held_out_counts(texts)]
     tokenizer = load_tokenizer(directory, manifest)
-    for source in manifest.sources:
-        counts.append(_look_at_source(directory, manifest, source, tokenizer, found, list(meters.values())))
+    look = partial(_look_at_source, directory, manifest, tokenizer, found, list(meters.values()))
+    counts += map(look, manifest.sources)
     return AuditReport([files, *counts, *found.checks(), *(_check_of_bias(*each) for each in meters.items())])
 
 
@@ -196,10 +197,10 @@ def _common_text(directory: Path, manifest: Manifest) -> tuple[Numbers, int]:
 def _look_at_source(
     directory: Path,
     manifest: Manifest,
-    source: SourceText,
     tokenizer: Tokenizer,
     found: "_Findings",
     meters: Sequence[BiasMeter],
+    source: SourceText,
 ) -> Check:
     """Compare every document of a source with the held-out text; the check is of its counts."""
     documents = tokens = size = 0

@@ -7,9 +7,9 @@ A window is common when more than MANY training documents have it (Brown et al.,
 13-grams alone that more than 10 training documents have: phrases, legal text, boilerplate). Two things are harder to
 call common:
 
-- A window of a *given* evaluation set: a question that was copied to eleven places is a leak. It must stand in more than
-  MANY of the held-out documents too, as the frame of all questions does, or in a hundredth of the training documents,
-  as a licence does.
+- A window of a *given* evaluation set: a question that was copied to eleven places is a leak. It must stand in more
+  than MANY of the held-out documents too, as the frame of all questions does, or in a hundredth of the training
+  documents, as a licence does.
 - A *shingle*: in a large corpus most runs of five words stand in some documents, so a thousandth of them must have it.
 
 In a small corpus, or set, half of the documents are many. What counts is what the training documents have before
@@ -155,7 +155,7 @@ def many(documents: int) -> int:
     return max(FEW, min(MANY, documents // 2))
 
 
-def common_windows(windows: Windows, training: Frequencies) -> NDArray[np.bool_]:
+def common_windows(windows: Windows, training: Frequencies) -> Mask:
     """Which windows are common, by what all training documents have, [windows]."""
     counts, documents = training.counts, training.documents
     common: Mask = counts > many(documents)
@@ -164,4 +164,5 @@ def common_windows(windows: Windows, training: Frequencies) -> NDArray[np.bool_]
     sets = [windows.documents[number] for number in np.flatnonzero(windows.given)]
     given = Frequencies.of(windows, (windows.found(words) for words in sets))
     frame = (given.counts > many(given.documents)) | (counts > COMMON_GIVEN * documents)
-    return common & (frame | (given.counts == 0))
+    common &= frame | (given.counts == 0)
+    return common
