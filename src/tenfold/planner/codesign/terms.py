@@ -148,7 +148,7 @@ class Terms:
         if self.serving is None:
             return None
         constants = self.calibrated.constants(
-            accelerator=self.serving.accelerator.name, experts=float(shape.experts) > 0
+            chip=self.serving.accelerator, experts=float(shape.experts) > 0
         )
         return decode_seconds(shape, self.serving, constants)
 
