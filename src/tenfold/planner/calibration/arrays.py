@@ -154,12 +154,18 @@ def levels_of(runs: Sequence[MeasuredRun]) -> RunLevels:
     return RunLevels(
         {
             "framework": [run.framework for run in runs],
-            "site": [f"{run.group}/{run.hardware}" for run in runs],
+            "site": [site_of(run) for run in runs],
             "accelerator": [accelerator(run.hardware).name for run in runs],
             "release": [f"{run.group}/{run.release}" for run in runs],
             "experts": ["with" if run.experts else "without" for run in runs],
         }
     )
+
+
+def site_of(run: MeasuredRun) -> str:
+    """The group, its accelerator and the network of one device, however the hardware's name is written."""
+    chip = accelerator(run.hardware)
+    return f"{run.group}/{chip.name}, {chip.nic_bandwidth / 1e9:g} GB/s"
 
 
 def family_of(run: MeasuredRun) -> str:

@@ -154,7 +154,7 @@ def _point(run: FleetRun, replicas: int, seed: int) -> CurvePoint:
 MOST_EVENTS = 1_500_000
 """Failures of one replica beyond which a size is left out: about a second."""
 EVENTS_OF_A_POINT, FEWEST_REPLICAS = 500_000, 4
-"""Failures of all replicas of a point together, and how few replicas may be: the more failures, the less they differ."""
+"""Failures of all replicas of a point, and how few replicas may be: the more failures, the less they differ."""
 LARGEST_FLEET = 10_000_000
 STEADY = 0.97
 FEW_REPLICAS = 10

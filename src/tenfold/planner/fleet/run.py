@@ -333,7 +333,7 @@ def _wrong_mode(run: FleetRun) -> Iterator[str]:
         yield f"quorum = {run.quorum}: must be from 1 to learners = {run.learners}"
     unit_devices = run.unit_nodes * run.node_devices
     if run.elastic and not 1 <= run.replica_devices <= unit_devices:
-        yield f"replica_devices = {run.replica_devices}: must be from 1 to the {unit_devices} devices of a job or learner"
+        yield f"replica_devices = {run.replica_devices}: must be from 1 to the {unit_devices} of a job or learner"
     if run.mode == "semi-synchronous" and run.merge_s <= 0:
         yield f"merge_s = {run.merge_s}: must be above 0"
 

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from tenfold.core import InputError
-from tenfold.planner.fleet.events import EVENTS_LIMIT, Causes, Events, FloatArray, bounded_events, draw_events, unit_weights
+from tenfold.planner.fleet.events import (
+    EVENTS_LIMIT,
+    Causes,
+    Events,
+    FloatArray,
+    bounded_events,
+    draw_events,
+    unit_weights,
+)
 from tenfold.planner.fleet.result import KINDS, FleetResult, Kind
 from tenfold.planner.fleet.run import FleetRun
 from tenfold.planner.fleet.timeline import Segments, away_share, lay_out

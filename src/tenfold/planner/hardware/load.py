@@ -285,7 +285,7 @@ def _whole(sites: tuple[Site, ...], unit: int) -> tuple[Site, ...]:
 def _fewest_idle(device: Accelerator, sizes: Sequence[int], node: int) -> int:
     """The domain that suits all sites: one that divides each, if it has half the devices that one may have."""
     common = whole_domains(device, math.gcd(*sizes), node)
-    return common if 2 * common > min(device.domain_devices, min(sizes)) else whole_domains(device, min(sizes), node)
+    return common if 2 * common > min(device.domain_devices, *sizes) else whole_domains(device, min(sizes), node)
 
 
 def _host(section: ClusterSection) -> Host:

@@ -8,11 +8,12 @@ import re
 from dataclasses import dataclass
 
 FAMILY = re.compile(
-    r"(?<![a-z])(gh\d{3}|g?b\d{3}|[ahlpv]\d{2,3}(?:g|s(?!xm))?|[lt]4|tpu ?v5 ?lite(?:pod)?|rtx ?(?:pro ?)?a?\d{4}(?: ?ti| ?super| ?ada)*|mi ?\d{3}[axz]?"
-    r"|tpu ?v?\d+[a-z]?|v\d+(?:lite(?:pod)?|e|p|x)|trn\d|trainium ?\d|gaudi ?\d|ironwood|trillium|rubin)(?!\d)"
+    r"(?<![a-z])(gh\d{3}|g?b\d{3}|[ahlpv]\d{2,3}(?:g|s(?!xm))?|[lt]4|tpu ?v5 ?lite(?:pod)?"
+    r"|rtx ?(?:pro ?)?a?\d{4}(?: ?ti| ?super| ?ada)*|mi ?\d{3}[axz]?|tpu ?v?\d+[a-z]?|v\d+(?:lite(?:pod)?|e|p|x)"
+    r"|trn\d|trainium ?\d|gaudi ?\d|ironwood|trillium|rubin)(?!\d)"
 )
 _COUNT = re.compile(r"(?<![a-z0-9])\d+ ?[x×*] ?(?=[a-z])")  # 8x, as in 8xH100
-_MEMORY = re.compile(r"(?<![a-z0-9.])(\d{2,3}) ?gi?b?(?![a-z0-9]*/s|ps|bps|bit|[ -]?(?:hdr|ndr|edr|roce|ib|eth|infini))")
+_MEMORY = re.compile(r"(?<![a-z0-9.])(\d{2,3}) ?gi?b?\b(?! ?(?:/s|s\b|hdr|ndr|edr|roce|ib|eth|infini))")
 _FORMS = (("nvl", r"nvl(?!ink)(?!\d)"), ("pcie", r"pci-?e?\b"), ("sxm", r"sxm|hgx|dgx"), ("500w", r"500 ?w\b|hbm2e"))
 _CARDS = re.compile(
     r"(\d+) ?[x×*] ?(?:(hdr|ndr|edr|xdr|opa|roce|ib|efa|cx\d?|gbe|ethernet|infiniband)[ -]?)?(\d{2,4})"
