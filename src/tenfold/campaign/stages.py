@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tenfold.core import ProgressLines, TenfoldError, write_json
-from tenfold.data import Manifest, Workspace, asked_for, audit, audit_passed, build_corpus
+from tenfold.data import Manifest, Workspace, asked_for, audit, audit_passed, build_corpus, funnel_line, loss_warnings
 from tenfold.evaluate import HoldoutScorer, HoldoutScores, holdout_scorer
 from tenfold.experiments import open_watcher
 from tenfold.learners import train_with_learners
@@ -46,9 +46,18 @@ def prepare_data(workspace: Workspace, *, keep_trained: bool = False) -> Manifes
     if manifest is None:
         progress = ProgressLines(workspace.console)
         manifest = build_corpus(campaign.data, campaign.seed, files.data, files.directory, progress)
+    _say_losses(workspace, manifest)
     if not audit_passed(files, manifest):
         audit_data(workspace)
     return manifest
+
+
+def _say_losses(workspace: Workspace, manifest: Manifest) -> None:
+    """What was read, kept and lost; a warning where much was lost."""
+    data, console = workspace.campaign.data, workspace.console
+    console.say(f"data: {funnel_line(manifest.funnel)}")
+    for line in loss_warnings(manifest.funnel, data.read.warn_lost, data.clean.min_bytes):
+        console.warn(line)
 
 
 def _trained_corpus(workspace: Workspace) -> Manifest | None:

@@ -25,7 +25,9 @@ from tenfold.data.ingest import DocumentStore, RejectLog, Report, ingest_sources
 from tenfold.data.isolation import HeldOutText, decontaminate
 from tenfold.data.manifest import MANIFEST, HoldoutText, IsolatedText, Manifest, SourceText, asked_for
 from tenfold.data.paths import REJECTS, TOKENIZER, foreign_entry
+from tenfold.data.reading.inputs import InputFile
 from tenfold.data.sources import LICENCES, source_files
+from tenfold.data.survey import survey
 from tenfold.data.tokenizer import Tokenizer
 
 ENCODE_BATCH = 256  # documents
@@ -179,16 +181,16 @@ def _made_from(data: Data, seed: int, base: Path) -> str:
     it stands: else every change of tenfold would cost a build.
     """
     libraries = [(name, version(name)) for name in LIBRARIES] + [("unicode", unicodedata.unidata_version)]
-    inputs = [(name, [_fingerprint(path, base) for path in paths]) for name, paths in _inputs(data, base).items()]
+    inputs = [(name, [file.fingerprint(base) for file in files]) for name, files in _inputs(data, base).items()]
     return f"{FORMAT}:{digest_of([digestible(data), seed, libraries, inputs])}"
 
 
-def _inputs(data: Data, base: Path) -> dict[str, list[Path]]:
+def _inputs(data: Data, base: Path) -> dict[str, list[InputFile]]:
     """Every file that is read, by what for."""
     files = {name: source_files(source, base) for name, source in name_sources(data.sources)}
     files |= {f"holdout {holdout.name}": holdout_files(holdout, base) for holdout in data.holdouts}
     if data.tokenizer.path:
-        files["tokenizer"] = [_tokenizer_file(base / data.tokenizer.path)]
+        files["tokenizer"] = [InputFile.local(_tokenizer_file(base / data.tokenizer.path))]
     return files
 
 
@@ -200,14 +202,7 @@ def _is_of_before(manifest: Manifest, directory: Path, data: Data, seed: int, ba
     if ":" in manifest.made_from or FORMAT != 1 or manifest.asked_for != asked_for(data, seed):
         return False
     built = (directory / MANIFEST).stat().st_mtime_ns
-    return all(path.stat().st_mtime_ns <= built for paths in _inputs(data, base).values() for path in paths)
-
-
-def _fingerprint(path: Path, base: Path) -> tuple[str, int, int]:
-    """Name, size and time of a file; the name relative to the campaign, from wherever the command was given."""
-    stat, real, root = path.stat(), path.absolute().resolve(), base.resolve()
-    name = real.relative_to(root) if real.is_relative_to(root) else real
-    return str(name), stat.st_size, stat.st_mtime_ns
+    return all(int(file.stamp) <= built for files in _inputs(data, base).values() for file in files)
 
 
 def _tokenizer_file(path: Path) -> Path:
@@ -236,9 +231,12 @@ class _Build:
 
     def run(self, made_from: str) -> Manifest:
         """All stages in order; returns the manifest, not yet written."""
+        for file in survey(self.sources, self.base):
+            self.funnel.count(file)
+            self.rejects.add(file)
         sets = read_sets(self.data.holdouts, self.base, self.seed, self.store, self._reject_holdout)
         first_training = len(self.store)
-        ingest_sources(self.sources, self.data.clean, self.base, self.store, self.funnel, self.rejects, self.report)
+        ingest_sources(self.sources, self.data, self.base, self.store, self.funnel, self.rejects, self.report)
         clusters = self._cluster()
         sets = split_sets(self.data.holdouts, sets, self.store, clusters, self.seed)
         kept = self._drop_copies(clusters, sets, first_training)

@@ -16,7 +16,7 @@ BLOCK = 1 << 20
 MEMORY = 256 << 20
 """Bytes that the decompressor itself may take."""
 ZSTD_STEP = 1 << 10
-"""A block of zstd is at least four bytes and at most 128 KiB of text: so much is fed at once that no answer is large."""
+"""Bytes fed at once. A block of zstd is four bytes or more, 128 KiB of text or less: so no answer is large."""
 MAGIC = (
     (b"\x1f\x8b\x08", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),

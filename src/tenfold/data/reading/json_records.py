@@ -196,7 +196,9 @@ def _items(texts: Iterator[str], limit: int) -> Iterator[JsonItem]:
         return
     window.place += 1
     if window.skip():
-        yield BadJson(number + 1, "invalid-json", "something follows the end of the list", len(window.text) - window.place)
+        yield BadJson(
+            number + 1, "invalid-json", "something follows the end of the list", len(window.text) - window.place
+        )
 
 
 def _objects(texts: Iterator[str], limit: int) -> Iterator[JsonItem]:

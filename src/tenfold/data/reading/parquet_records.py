@@ -54,7 +54,7 @@ def _opened(file: InputFile) -> Iterator[tuple[Any, IO[bytes]]]:
         yield opened, raw
 
 
-def parquet_cells(file: InputFile, column: str) -> Iterator[tuple[int, bytes | None | UnreadableParquet]]:
+def parquet_cells(file: InputFile, column: str) -> Iterator[tuple[int, bytes | UnreadableParquet | None]]:
     """(row, its text as stored) from row 1 on; None for a null. A row group that cannot be read is one item.
 
     Raises UnreadableParquet, OSError.
