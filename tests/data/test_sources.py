@@ -18,6 +18,7 @@ from tenfold.data.ingest import name_sources
 from tenfold.data.listing import expand_paths
 from tenfold.data.paths import walk
 from tenfold.data.reading.cutting import cut_text
+from tenfold.data.reading.inputs import InputFile
 from tenfold.data.sources import read_source
 from tests.data.test_build import build, training_texts
 from tests.data.texts import library_texts, small_data, write_texts
@@ -112,7 +113,7 @@ def test_init_picks_the_kind_of_what_it_finds(tmp_path: Path) -> None:
     sources = load_campaign(tmp_path / "my").data.sources
     assert [source.kind for source in sources] == ["files", "jsonl", "parquet"]
     found = [expand_paths(s.paths, tmp_path, s.kind, "k") for s in sources]
-    assert [[path.name for path in paths] for paths in found] == [
+    assert [[Path(file.name).name for file in files] for files in found] == [
         ["0000.txt", "0001.txt"],
         ["a.jsonl.gz"],
         ["a.parquet"],
@@ -145,7 +146,7 @@ def test_a_second_run_over_the_parent_folder_reads_what_the_first_read(tmp_path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("generated " * 50)
     assert walk(tmp_path) == sorted(folder.iterdir())
-    assert expand_paths(["**/*"], tmp_path, "files", "k") == sorted(folder.iterdir())
+    assert expand_paths(["**/*"], tmp_path, "files", "k") == list(map(InputFile.local, sorted(folder.iterdir())))
     assert build(small_data(tmp_path), tmp_path) == first
 
 

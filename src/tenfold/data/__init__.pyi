@@ -5,6 +5,7 @@ from .build import build_corpus as build_corpus
 from .corpus import HoldoutDocument as HoldoutDocument
 from .corpus import load_holdout as load_holdout
 from .corpus import token_byte_lengths as token_byte_lengths
+from .inputs import Inputs as Inputs
 from .listing import sources_of as sources_of
 from .losses import funnel_line as funnel_line
 from .losses import loss_warnings as loss_warnings

@@ -8,7 +8,7 @@ from typing import Any
 
 from tenfold.core import LOGGER, InputError
 from tenfold.data.paths import glob_files, walk
-from tenfold.data.reading.formats import KINDS, LINE_SUFFIXES, TEXT_KEYS, Form, Look, look_at
+from tenfold.data.reading.formats import KINDS, LINE_SUFFIXES, TEXT_KEYS, FileForm, Look, look_at
 from tenfold.data.reading.inputs import InputFile, is_url, list_url, special_file
 
 SOURCE_PATHS = "data.sources.paths"
@@ -127,7 +127,7 @@ def _kinds_and_keys(files: Sequence[InputFile], data: str) -> set[tuple[str, str
         look = look_quietly(file)
         if look is not None and look.reason:
             no_text.append(f"{Path(file.name).name}: {look.detail}")
-        if look is None or look.form != Form.OTHER:
+        if look is None or look.form != FileForm.OTHER:
             kind = kind_of(file, look)
             found.add((kind, None if kind == "files" else _text_key(file, look)))
     if not found:

@@ -10,7 +10,7 @@ from tenfold.core import LOGGER, InputError, count
 from tenfold.data.clean import Reject
 from tenfold.data.listing import SOURCE_PATHS, expand_paths, kind_of, list_files, look_quietly
 from tenfold.data.paths import no_files
-from tenfold.data.reading.formats import KINDS, Form, Look
+from tenfold.data.reading.formats import KINDS, FileForm, Look
 from tenfold.data.reading.inputs import InputFile, is_url
 
 NAMED = 3
@@ -60,11 +60,11 @@ class _Survey:
 
     def _refuse_other_kinds(self, looks: Mapping[InputFile, Look]) -> None:
         for file, look in looks.items():
-            if look.form == Form.PARQUET:
+            if look.form == FileForm.PARQUET:
                 raise InputError(f'{file.name}: a parquet file; a source of kind "parquet" reads it')
 
     def _say_raw_json(self, looks: Mapping[InputFile, Look]) -> None:
-        records = [file.shown(self.base) for file, look in looks.items() if look.form == Form.JSON]
+        records = [file.shown(self.base) for file, look in looks.items() if look.form == FileForm.JSON]
         if records:
             _warn(
                 f"{_some(records)}: JSON records, read as they stand, with keys and braces; a source of kind "
@@ -104,11 +104,11 @@ def survey(sources: Sequence[tuple[str, Source]], base: Path) -> list[Reject]:
 
 def _wrong(look: Look, source: Source) -> str | None:
     """Why a file gives this source nothing."""
-    if look.form in KINDS and KINDS[look.form] != source.kind and look.form == Form.PARQUET:
+    if look.form in KINDS and KINDS[look.form] != source.kind and look.form == FileForm.PARQUET:
         return 'a parquet file; a source of kind "parquet" reads it'
-    if look.form == Form.OTHER:
+    if look.form == FileForm.OTHER:
         return look.detail
-    if source.kind == "parquet" and look.form != Form.PARQUET:
+    if source.kind == "parquet" and look.form != FileForm.PARQUET:
         return "not a parquet file"
     if look.lacks(source.text_key):
         return f"no text under {source.text_key!r}; keys: {', '.join(look.keys)}"

@@ -13,7 +13,7 @@ from tenfold.data.clean import Document, Found, Mended, Reject, within_limits
 from tenfold.data.reading.cutting import cut_stream, cut_text, normalise
 from tenfold.data.reading.decompress import BrokenStream, CannotExpand, expand
 from tenfold.data.reading.encodings import BAD, INVALID_UTF8, NotText, TextDecoder, allowed
-from tenfold.data.reading.formats import Form, Look, look_at
+from tenfold.data.reading.formats import FileForm, Look, look_at
 from tenfold.data.reading.inputs import InputFile
 from tenfold.data.reading.json_records import LIMIT_KEY, BadJson, json_values
 from tenfold.data.reading.parquet_records import UnreadableParquet, parquet_cells
@@ -56,7 +56,7 @@ class Reader:
         match self.kind:
             case "parquet":
                 yield from self._of_parquet(file, look, where)
-            case _ if look.form in (Form.OTHER, Form.PARQUET):
+            case _ if look.form in (FileForm.OTHER, FileForm.PARQUET):
                 yield Reject(self.name, where, look.reason or "binary", look.detail or look.form, file.size)
             case "jsonl":
                 yield from self._of_json(file, look, where)
@@ -160,7 +160,7 @@ class Reader:
             yield Reject(self.name, where, *_why(error))
 
     def _column_is_wrong(self, file: InputFile, look: Look, where: str) -> Reject | None:
-        if look.form != Form.PARQUET:
+        if look.form != FileForm.PARQUET:
             detail = look.detail or "not a parquet file: no PAR1 at its beginning"
             return Reject(self.name, where, look.reason or UNREADABLE, detail, file.size)
         if self.text_key in look.text_keys:

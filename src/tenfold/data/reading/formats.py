@@ -34,7 +34,6 @@ BINARY = (
     (b"Rar!\x1a\x07", "a RAR archive; unpack it"),
     (b"\x1f\x9d", "compressed with compress (.Z); decompress it"),
     (b"ARROW1\x00\x00", "an Arrow file; write it as parquet"),
-    (b"\xff\xff\xff\xff", "an Arrow stream, as datasets saves it; write it as parquet"),
     (b"Obj\x01", "an Avro file; write it as parquet"),
     (b"\x89HDF\r\n", "an HDF5 file"),
     (b"\x93NUMPY", "a NumPy array"),
@@ -46,7 +45,7 @@ BINARY = (
 MANY_FILES = 200_000
 
 
-class Form(StrEnum):
+class FileForm(StrEnum):
     """How the text in a file is laid out."""
 
     TEXT = "text"
@@ -55,7 +54,7 @@ class Form(StrEnum):
     OTHER = "no text"
 
 
-KINDS = {Form.TEXT: "files", Form.JSON: "jsonl", Form.PARQUET: "parquet"}
+KINDS = {FileForm.TEXT: "files", FileForm.JSON: "jsonl", FileForm.PARQUET: "parquet"}
 """The kind of source that reads each form."""
 
 
@@ -63,7 +62,7 @@ KINDS = {Form.TEXT: "files", Form.JSON: "jsonl", Form.PARQUET: "parquet"}
 class Look:
     """What a first look at a file gives."""
 
-    form: Form
+    form: FileForm
     method: str | None = None
     """How it is compressed."""
     reason: str = ""
@@ -94,12 +93,12 @@ def look_at(file: InputFile) -> Look:
     if head.startswith(b"PAR1") or file.has_suffix(".parquet"):
         return _look_at_parquet(file, head, method)
     if (what := _binary(head)) is not None:
-        return Look(Form.OTHER, method, "archive" if "unpack" in what else "binary", what)
+        return Look(FileForm.OTHER, method, "archive" if "unpack" in what else "binary", what)
     try:
         text = "".join(TextDecoder(max_replaced=0.01).decode(iter([head])))
     except NotText as error:
-        return Look(Form.TEXT, method, error.reason, str(error))
-    return _look_at_json(text, file, method, ended=ended) or Look(Form.TEXT, method)
+        return Look(FileForm.TEXT, method, error.reason, str(error))
+    return _look_at_json(text, file, method, ended=ended) or Look(FileForm.TEXT, method)
 
 
 def _head(raw: IO[bytes], method: str | None) -> tuple[bytes | Look, bool]:
@@ -114,7 +113,7 @@ def _head(raw: IO[bytes], method: str | None) -> tuple[bytes | Look, bool]:
     except BrokenStream:
         return b"".join(parts), False
     except CannotExpand as error:
-        return Look(Form.OTHER, method, error.reason, str(error)), False
+        return Look(FileForm.OTHER, method, error.reason, str(error)), False
     return b"".join(parts), True
 
 
@@ -124,6 +123,8 @@ def _binary(head: bytes) -> str | None:
         return "a tar archive; unpack it"
     if b"\0" not in head and head[:5] != b"%PDF-" and _is_utf8(head):
         return None
+    if head.startswith(b"\xff\xff\xff\xff") and head[6:8] == b"\0\0":
+        return "an Arrow stream, as datasets saves it; write it as parquet"
     return next((what for magic, what in BINARY if head.startswith(magic)), None)
 
 
@@ -137,17 +138,17 @@ def _is_utf8(head: bytes) -> bool:
 
 def _look_at_parquet(file: InputFile, head: bytes, method: str | None) -> Look:
     if method is not None:
-        return Look(Form.OTHER, method, "compressed", f"parquet inside of {method}; decompress it")
+        return Look(FileForm.OTHER, method, "compressed", f"parquet inside of {method}; decompress it")
     if not head.startswith(b"PAR1"):
         what = "encrypted" if head.startswith(b"PARE") else "no PAR1 at its beginning"
-        return Look(Form.OTHER, None, "unreadable", f"not a parquet file: {what}")
+        return Look(FileForm.OTHER, None, "unreadable", f"not a parquet file: {what}")
     try:
         columns = columns_of(file)
     except UnreadableParquet as error:
-        return Look(Form.OTHER, None, "unreadable", f"not a whole parquet file: {error}")
+        return Look(FileForm.OTHER, None, "unreadable", f"not a whole parquet file: {error}")
     text = [name for name, kind in columns.items() if kind is None]
     keys = tuple(name if kind is None else f"{name} ({kind})" for name, kind in columns.items())
-    return Look(Form.PARQUET, None, "", "", keys, tuple(sorted(text, key=_rank)), whole=True)
+    return Look(FileForm.PARQUET, None, "", "", keys, tuple(sorted(text, key=_rank)), whole=True)
 
 
 def _rank(key: str) -> int:
@@ -184,4 +185,4 @@ def _look_at_records(records: list[dict[str, Any]], method: str | None, *, whole
             sizes[key] = sizes.get(key, 0) + (len(value) if isinstance(value, str) else 0)
     text = [key for key, size in sizes.items() if size]
     order = sorted(text, key=lambda key: (_rank(key), -sizes[key]))
-    return Look(Form.JSON, method, "", "", tuple(sizes), tuple(order), whole=whole and bool(records))
+    return Look(FileForm.JSON, method, "", "", tuple(sizes), tuple(order), whole=whole and bool(records))
