@@ -43,8 +43,8 @@ ISO_2022_JP = re.compile(rb"\x1b\$[@B][!-~]+\x1b\([BJ]")
 CONTROLS = [bytes([code]) for code in range(32) if code not in b"\a\b\t\n\v\f\r\x1a\x1b"]
 FEW = 1e-4
 """Share of bytes below which control characters are damage, and a handful of bad bytes no sign of an encoding."""
-ONE_LETTER = re.compile(r"([^\W\d_a-zA-Z])\1{7}")
-"""No language has the same letter eight times in a row; bytes that are no text may."""
+REPEATED = re.compile(r"([^\x00-\x7f\u00b7\u2010-\u2027\u2500-\u259f])\1{7}")
+"""Dots, dashes and frames are repeated in texts, nothing else is eight times in a row; bytes that are no text may be."""
 INVALID_UTF8 = "invalid-utf8"
 BAD = "\ufffd"
 
@@ -175,7 +175,7 @@ def _evidence(head: bytes) -> bytes:
 def _detected(sample: bytes, encodings: list[str]) -> str | None:
     """What the detector makes of a sample; None where nothing fits."""
     best = from_bytes(sample, cp_isolation=encodings).best()
-    if best is None or ONE_LETTER.search(str(best)):
+    if best is None or REPEATED.search(str(best)):
         return None
     return next((name for name in PREFERRED if name in best.could_be_from_charset), str(best.encoding))
 
