@@ -38,6 +38,7 @@ from tenfold.data.manifest import (
 )
 from tenfold.data.paths import REJECTS, TOKENIZER, foreign_entry
 from tenfold.data.sources import LICENCES
+from tenfold.data.survey import survey
 from tenfold.data.tokenizer import Tokenizer
 
 ENCODE_BATCH = 256  # documents
@@ -225,9 +226,12 @@ class _Build:
 
     def run(self, made_from: str) -> Manifest:
         """All stages in order; returns the manifest, not yet written."""
+        for file in survey(self.sources, self.base):
+            self.funnel.count(file)
+            self.rejects.add(file)
         sets = read_sets(self.data.holdouts, self.base, self.seed, self.store, self._reject_holdout)
         first_training = len(self.store)
-        ingest_sources(self.sources, self.data.clean, self.base, self.store, self.funnel, self.rejects, self.report)
+        ingest_sources(self.sources, self.data, self.base, self.store, self.funnel, self.rejects, self.report)
         clusters = self._cluster()
         sets = split_sets(self.data.holdouts, sets, self.store, clusters, self.seed)
         kept = self._drop_copies(clusters, sets, first_training)

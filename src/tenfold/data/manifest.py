@@ -15,6 +15,8 @@ from tenfold.core import CampaignFiles, InputError, digest_of, digest_of_file, r
 MANIFEST = "manifest.json"
 COMMON = "holdouts/common.bin"
 COMMON_DTYPE = np.dtype("<i4")
+LATER_COUNTS = {"mended", "replaced", "by_source"}
+"""Counts of the funnel that the digest of a corpus is without, as it was before there were any."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,8 @@ class Manifest:
         """sha256 over everything that is trained on or scored: the same text from elsewhere is the same corpus, and so
         is it beside another version of tenfold's own source."""
         content = self.to_dict() | {"made_from": None, "asked_for": None, "isolated": None}
-        del content["inputs"], content["common"]  # came later
+        del content["inputs"], content["common"]  # came later, as did some counts
+        content["funnel"] = {name: value for name, value in self.funnel.items() if name not in LATER_COUNTS}
         return digest_of(content)
 
     @property
