@@ -67,7 +67,7 @@ class Decontaminated:
 
 
 @dataclass(frozen=True)
-class Look:
+class SharedWords:
     """What a document has of the held-out text: which of its words are taken, which stand in something common."""
 
     shared: Mask
@@ -87,10 +87,10 @@ class HeldOutText:
         self.windows, self.common = windows, common
         self._passages = _Passages(windows, common)
 
-    def look(self, words: Hashes) -> Look:
+    def look(self, words: Hashes) -> SharedWords:
         """What is to be taken of a document, given by its words."""
         if words.tobytes() in self.windows.whole:
-            return Look(np.ones(words.size, dtype=bool), np.zeros(words.size, dtype=bool))
+            return SharedWords(np.ones(words.size, dtype=bool), np.zeros(words.size, dtype=bool))
         hits = self.windows.hits(words)
         common = covered(hits, self.common, words.size)
         marks = np.zeros(words.size + 1, dtype=np.int32)
@@ -99,7 +99,7 @@ class HeldOutText:
             shared = ~self.common[hit.numbers] & (own[hit.ends] - own[hit.starts] >= own_words(hit.length))
             _mark(marks, hit.starts[shared], hit.ends[shared])
         _mark(marks, *self._passages.find(hits[-1], common))
-        return Look(_without_common_ends(np.cumsum(marks[:-1]) > 0, common), common)
+        return SharedWords(_without_common_ends(np.cumsum(marks[:-1]) > 0, common), common)
 
 
 def covered(hits: Sequence[Hits], common: Mask, words: int) -> Mask:
@@ -217,7 +217,7 @@ def _kept(text: str, words: Hashes, held_out: HeldOutText, min_bytes: int) -> li
     return pieces
 
 
-def _cut(text: str, look: Look, counted: Numbers) -> Iterator[tuple[str, int]]:
+def _cut(text: str, look: SharedWords, counted: Numbers) -> Iterator[tuple[str, int]]:
     """The text between what is shared, and what the words in it count for that are not common."""
     spans = word_spans(text)
     own = np.concatenate([[0], np.cumsum(np.where(look.common, 0, counted))])
