@@ -20,6 +20,8 @@ from .files import write_user_cache as write_user_cache
 from .folder import CampaignFiles as CampaignFiles
 from .fork_server import ForkServer as ForkServer
 from .fork_server import serve_forks as serve_forks
+from .limits import file_limit as file_limit
+from .limits import raise_file_limit as raise_file_limit
 from .locks import exclusive_if_free as exclusive_if_free
 from .processes import Child as Child
 from .processes import Children as Children

@@ -27,7 +27,7 @@ from tenfold.learners.messages import Done, EndRequest, LeaveRequest
 from tenfold.learners.outer import Fragment, local_part
 from tenfold.learners.settings import batch_of, fragments_of, sharing_machine
 from tenfold.learners.threads import WatchedThread, join_threads
-from tenfold.learners.wire import BlobServer, Link, LinkMeasure, Security
+from tenfold.learners.wire import BlobServer, Channels, Link, LinkMeasure, Security, parse_address
 from tenfold.train import Checkpointer, CheckpointState, Learner, Ranks, RunPlan, build_learner, joined_ranks
 
 IDLE_S = 0.05
@@ -243,11 +243,13 @@ class _Connections(AbstractContextManager["_Connections"]):
     def __init__(self, owner: DecoupledLearner, joined: JoinedIncarnation) -> None:
         site, settings, replica = owner.site, owner.learner.campaign.learners, joined.replica
 
+        shared = {address: Channels(parse_address(address)[0], site.security) for address in joined.shards}
+
         def link() -> Link:
-            return Link(site.syncer, site.security, streams=1)
+            return Link(site.syncer, site.security, channels=shared[site.syncer])
 
         def links(measure: LinkMeasure) -> list[Link]:
-            return [Link(address, site.security, streams=4, measure=measure) for address in joined.shards]
+            return [Link(each, site.security, measure=measure, channels=shared[each]) for each in joined.shards]
 
         at_a_time = min(SENT_AT_A_TIME, len(replica.fragments))
         part = (replica.rank, replica.ranks)
