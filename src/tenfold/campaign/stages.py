@@ -45,7 +45,13 @@ def prepare_data(workspace: Workspace, *, keep_trained: bool = False) -> Manifes
     manifest = _trained_corpus(workspace) if keep_trained else None
     if manifest is None:
         progress = ProgressLines(workspace.console)
-        manifest = build_corpus(campaign.data, campaign.seed, files.data, files.directory, progress)
+        try:
+            manifest = build_corpus(campaign.data, campaign.seed, files.data, files.directory, progress)
+        except MemoryError as error:
+            raise TenfoldError(
+                f"{files.directory}: out of memory while the corpus was built; name fewer or smaller [data] sources, "
+                "or give it more memory. No setting of training changes that"
+            ) from error
     if not audit_passed(files, manifest):
         audit_data(workspace)
     return manifest
@@ -92,7 +98,6 @@ def train(workspace: Workspace, ranks: Ranks) -> TrainResult:
             return finished
         scorer = holdout_scorer(campaign, files, manifest)
         if campaign.learners.count and ranks.world_size == 1:
-            checkpointer.prepare()
             every = campaign.train.log_every
             result, identity = train_with_learners(
                 workspace, checkpointer, scorer, lambda identity, plan: open_watcher(files, identity, plan, every)

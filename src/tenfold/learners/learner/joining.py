@@ -138,6 +138,9 @@ class Joiner:
             address=self.site.address,
             batch=self.batch,
             recipe=self.learner.identity.recipe,
+            code=self.learner.identity.code,
+            config=self.learner.identity.config,
+            manifest=self.learner.identity.manifest,
             abandoned=abandoned,
         )
         try:

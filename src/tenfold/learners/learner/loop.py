@@ -1,15 +1,17 @@
 """A learner's process and its loop: take what has arrived, step, send what is due. It waits for nobody."""
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from tenfold.config import Campaign
-from tenfold.core import InputError, Interrupted, StopRequest, TenfoldError, stop_on_signal
+from tenfold.core import InputError, Interrupted, StopRequest, TenfoldError, raise_file_limit, stop_on_signal
 from tenfold.data import Manifest
 from tenfold.learners.faults.inject import InjectedFaults, allow_faults_from_signals
 from tenfold.learners.learner.coordination import Agreement, HeartbeatSender, LearnerStatus, LeaseQueue, NextAction
@@ -28,7 +30,17 @@ from tenfold.learners.outer import Fragment, local_part
 from tenfold.learners.settings import batch_of, fragments_of, sharing_machine
 from tenfold.learners.threads import WatchedThread, join_threads
 from tenfold.learners.wire import BlobServer, Channels, Link, LinkMeasure, Security, parse_address
-from tenfold.train import Checkpointer, CheckpointState, Learner, Ranks, RunPlan, build_learner, joined_ranks
+from tenfold.train import (
+    NOBODY,
+    Checkpointer,
+    CheckpointState,
+    Learner,
+    Observers,
+    Ranks,
+    RunPlan,
+    build_learner,
+    joined_ranks,
+)
 
 IDLE_S = 0.05
 THREAD_S = 60.0  # far longer than any call of theirs, also on a machine that others use
@@ -52,6 +64,8 @@ class DecoupledLearner:
     peers: PeerService
     stop: StopRequest
     faults: InjectedFaults = field(default_factory=InjectedFaults)
+    observers: Observers = NOBODY
+    """What watches its inner steps, as in the plain loop."""
     status: LearnerStatus = field(default_factory=LearnerStatus)
 
     def __post_init__(self) -> None:
@@ -122,7 +136,7 @@ class DecoupledLearner:
         """One inner step, then whatever fragments are due."""
         began = time.perf_counter()
         self.status.idle = self.status.flushed = False
-        measure = inner_step(self.learner, step)
+        measure = inner_step(self.learner, step, self.observers)
         if self.faults.make_nan:
             self.faults.make_nan = False
             local_part(next(self.learner.model.parameters())).fill_(math.nan)
@@ -262,7 +276,8 @@ class _Connections(AbstractContextManager["_Connections"]):
         self.heartbeat: HeartbeatSender | None = None
         self.leases: LeaseQueue | None = None
         if owner.learner.ranks.is_first:
-            self.heartbeat = self._closing(HeartbeatSender(link(), replica.number, owner.status, up, down))
+            say = partial(print, f"{site.name}:", file=sys.stderr, flush=True)
+            self.heartbeat = self._closing(HeartbeatSender(link(), replica.number, owner.status, up, down, say))
             first = settings.inner_steps * owner.batch
             self.leases = self._closing(LeaseQueue(link(), replica.number, owner.batch, first))
 
@@ -304,6 +319,7 @@ def train_as_learner(
 
     Raises Interrupted when asked to stop, Refused when kept out.
     """
+    raise_file_limit()
     with joined_ranks(campaign.train.device) as alone, stop_on_signal() as stop:
         ranks = sharing_machine(campaign, alone)
         learner = build_learner(campaign, data, manifest, ranks)

@@ -20,7 +20,8 @@ import grpc
 from pydantic import Field
 
 from tenfold.core import InputError, TenfoldError, digest_of_bytes, file_limit
-from tenfold.learners.messages import Digest, Message, Refused, Whole, parse
+from tenfold.learners.fields import Digest, Whole
+from tenfold.learners.messages import Message, Refused, parse
 from tenfold.learners.wire.framing import CONTROL, GET, PUT, framed, unframed
 from tenfold.learners.wire.security import CallCheck, Security, check_security, server_credentials
 
