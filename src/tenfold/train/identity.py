@@ -100,9 +100,12 @@ def code_version(*, with_learners: bool, package: Path = Path(__file__).parents[
     return digest_of_files([*files, *(package / name for name in FILES_OF_LEARNERS if with_learners)], package)
 
 
-def owner_of(campaign: Campaign, identity: RunIdentity) -> str:
-    """Whose checkpoints those of a run are: a campaign of this name and corpus, wherever its folder lies."""
-    return f"{campaign.name} ({identity.manifest[:12]})"
+def owner_of(campaign: Campaign) -> str | None:
+    """Whose checkpoints those at a checkpoint.url are; None where they lie in the campaign's own folder.
+
+    Of two campaigns of one name the configuration, kept in every checkpoint, tells them apart.
+    """
+    return campaign.name if campaign.checkpoint.url else None
 
 
 def check_resumable(saved: Mapping[str, Any], identity: RunIdentity, where: str) -> list[str]:

@@ -70,7 +70,7 @@ class Loop:
             raise
 
     def _run(self) -> TrainResult:
-        self.checkpointer.prepare(owner_of(self.learner.campaign, self.learner.identity))
+        self.checkpointer.prepare(owner_of(self.learner.campaign))
         self.resume()
         self.observers.started(self.step)
         with stop_on_signal() as stop:

@@ -127,7 +127,7 @@ def train_with_learners(
     check_security(campaign.learners.bind, server_security(campaign, make_token(files.learners / "token")))
     for shard in range(campaign.learners.syncer_shards):
         address_file(files.learners, shard).unlink(missing_ok=True)
-    checkpointer.prepare(owner_of(campaign, identity))
+    checkpointer.prepare(owner_of(campaign))
     kept = checkpointer.latest()
     if kept.checkpoint:
         check_same_run(kept.checkpoint, identity)

@@ -27,7 +27,7 @@ from tenfold.train.checkpoint.format import (
     box_of,
     fill,
 )
-from tenfold.train.checkpoint.stores import open_store, wait_for_ranks
+from tenfold.train.checkpoint.stores import OWNER_FILE, open_store, wait_for_ranks
 
 PART = ".part.json"  # what a rank says about its own file
 
@@ -106,7 +106,7 @@ class Checkpointer:
         elif found is not None:
             raise InputError(
                 f"{self.url}: campaign {found!r} keeps its checkpoints here; set checkpoint.url to a place that is "
-                f"{self._owner!r}'s alone"
+                f"{self._owner!r}'s alone. If {found!r} is its former name, delete {OWNER_FILE} there"
             )
 
     def save(self, state: CheckpointState) -> None:
