@@ -192,7 +192,7 @@ class Coordinator:
             if earlier is not None and earlier.number == lived:
                 self.end_incarnation(earlier, EndCause.REJOINED, "joined again")
             elif earlier is not None:
-                self.end_incarnation(earlier, EndCause.REPLACED, TAKEN)
+                self.end_incarnation(earlier, EndCause.REPLACED, "joined again")
             try:
                 number = self.membership.join(r.name, r.address, r.batch).number
             except TenfoldError as error:
