@@ -30,5 +30,6 @@ def test_a_fork_ends_with_its_own_status(tmp_path: Path, word: str, status: int)
             assert time.monotonic() < until
             time.sleep(0.02)
         assert process.wait() == status
+        process.stdin.close()
     finally:
         server.close()

@@ -22,6 +22,7 @@ from .identity import ELASTIC as ELASTIC
 from .identity import RunIdentity as RunIdentity
 from .identity import check_resumable as check_resumable
 from .identity import check_same_recipe as check_same_recipe
+from .identity import code_of_exchange as code_of_exchange
 from .identity import differences as differences
 from .identity import identify as identify
 from .identity import is_same_recipe as is_same_recipe

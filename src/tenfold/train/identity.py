@@ -108,6 +108,12 @@ def owner_of(campaign: Campaign) -> str | None:
     return campaign.name if campaign.checkpoint.url else None
 
 
+@cache
+def code_of_exchange(package: Path = Path(__file__).parents[1]) -> str:
+    """sha256 over the source of the outer step alone: what learners of other loops have in common."""
+    return digest_of_files([package / name for name in FILES_OF_LEARNERS], package)
+
+
 def check_resumable(saved: Mapping[str, Any], identity: RunIdentity, where: str) -> list[str]:
     """Compare a checkpoint's identity with the run about to resume from it.
 

@@ -241,7 +241,7 @@ def test_a_malformed_contribution_is_refused_with_the_reason(
     ("method", "request_", "reason"),
     [
         ("join", {"name": "x"}, "malformed"),
-        ("join", {"name": "x", "address": None, "batch": 8, "recipe": "other", "code": "c"}, "another recipe"),
+        ("join", {"name": "x", "address": None, "batch": 8, "recipe": "other", "code": "c"}, "another configuration"),
         ("join", {"name": "x" * 500, "address": None, "batch": 8, "recipe": "r"}, "malformed"),
         ("lease", {"incarnation": 5, "samples": 8, "backlog": 0, "received": 0}, "no incarnation 5"),
         ("heartbeat", {"incarnation": "one", "step": 0}, "malformed message .incarnation: .* not 'one'"),

@@ -1,6 +1,7 @@
 """The threads that talk to the syncer during one incarnation, and what they share."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any, Self
@@ -8,6 +9,7 @@ from typing import Any, Self
 from tenfold.learners.learner.coordination import HeartbeatSender, LearnerStatus, LeaseQueue
 from tenfold.learners.learner.exchange import Downlink, Uplink
 from tenfold.learners.learner.joining import JoinedIncarnation, LearnerSite
+from tenfold.learners.learner.replica import Replica
 from tenfold.learners.threads import WatchedThread
 from tenfold.learners.wire import Channels, Link, LinkMeasure, parse_address
 
@@ -70,6 +72,19 @@ class Connections(AbstractContextManager["Connections"]):
         """All that talk to the syncer."""
         of_first = [*self.heartbeat.threads, *self.leases.threads] if self.heartbeat and self.leases else []
         return [*self.uplink.threads, *self.downlink.threads, *of_first]
+
+    def send(self, replica: Replica, indices: Sequence[int]) -> None:
+        """Contribute those fragments of which no contribution is under way. For a learner of one rank."""
+        for acknowledged in self.uplink.take_acknowledged():
+            replica.acknowledged(acknowledged)
+        for index in set(indices) - self.uplink.busy():
+            self.uplink.send(*replica.contribute(index))
+
+    def merge_arrived(self, replica: Replica) -> None:
+        """Go on from every version that has come. For a learner of one rank."""
+        for index, arrived in self.downlink.ready().items():
+            replica.merge(index, arrived.version, arrived.values, arrived.contained, arrived.published)
+            self.downlink.taken(index, arrived)
 
     def __enter__(self) -> Self:
         return self

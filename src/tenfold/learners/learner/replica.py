@@ -59,6 +59,10 @@ class FragmentReplica:
         self.version, self.base = version, values.to(self.base.device)
         self._write(self.base + self._sum_pending() + unsent)
 
+    def drop_unsent(self) -> None:
+        """Forget what was trained and is not sent."""
+        self._write(self.base + self._sum_pending())
+
     @property
     def is_finite(self) -> bool:
         """Whether every parameter is a number."""

@@ -111,7 +111,7 @@ def serve(
     try:
         ready(server)
         recorder.say(SyncerServing(), "the syncer serves")
-        _work(coordinator, shard, stop, FileWatch(recorder.say))
+        work_until_done(coordinator, shard, stop, FileWatch(recorder.say))
         return coordinator.finished
     finally:
         server.close()
@@ -210,7 +210,7 @@ class FileWatch:
         self._is_short = is_short
 
 
-def _work(coordinator: Coordinator, shard: SyncerShard, stop: StopRequest, files: FileWatch) -> None:
+def work_until_done(coordinator: Coordinator, shard: SyncerShard, stop: StopRequest, files: FileWatch) -> None:
     """Merging in a thread, the watch over learners here."""
     stopping, linger = threading.Event(), threading.Event()
     merging = WatchedThread("merging", lambda: shard.run(stopping))
