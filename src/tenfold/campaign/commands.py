@@ -34,7 +34,10 @@ def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
         workspace = on_corpus_of_run(opened)
         stages.prepare_data(workspace, keep_trained=True)
         stages.refuse_other_run(workspace)
-        predict_before_training(workspace)
+        if stages.tell_repetition(workspace).is_excessive and workspace.campaign.ladder.sizes:
+            workspace.console.warn("no ladder and no forecast: no small run says where so much repetition ends")
+        else:
+            predict_before_training(workspace)
         with joined_ranks(workspace.campaign.train.device) as ranks:
             result = stages.train(workspace, ranks)
         evaluation = _scored_and_settled(workspace)
@@ -109,10 +112,12 @@ def run_train(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | Non
     """Train; None on every rank but the first."""
     first = os.environ.get("RANK", "0") == "0"
     with (
-        open_workspace(directory, overrides, alone=first, quiet=not first, hashes=first) as workspace,
-        joined_ranks(workspace.campaign.train.device) as ranks,
+        open_workspace(directory, overrides, alone=first, quiet=not first, hashes=first) as opened,
+        joined_ranks(opened.campaign.train.device) as ranks,
     ):
-        result = stages.train(on_corpus_of_run(workspace), ranks)
+        workspace = on_corpus_of_run(opened)
+        stages.tell_repetition(workspace)
+        result = stages.train(workspace, ranks)
     return asdict(result) if ranks.is_first else None
 
 
@@ -162,10 +167,11 @@ def run_fork_server(main: Callable[[], object]) -> None:
     serve_forks(main)
 
 
-def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Score the trained model on the holdouts, and what was forecast about it."""
-    with open_workspace(directory, overrides) as workspace:
-        evaluation = _scored_and_settled(as_trained(workspace))
+def run_evaluate(directory: Path, overrides: Sequence[str], *, best: bool = False) -> dict[str, Any]:
+    """Score the trained model on the holdouts, and what was forecast about it; or the best checkpoint alone."""
+    with open_workspace(directory, overrides) as opened:
+        workspace = as_trained(opened)
+        evaluation = evaluate_trained(workspace, best=True) if best else _scored_and_settled(workspace)
     return _bits_per_byte(evaluation) | evaluation
 
 
@@ -175,10 +181,12 @@ def run_report(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
         return write_report(as_trained(workspace))
 
 
-def run_export(directory: Path, destination: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
-    """Write the trained model in Hugging Face format, into `export` of the campaign unless told otherwise."""
+def run_export(
+    directory: Path, destination: Path | None, overrides: Sequence[str], *, best: bool = False
+) -> dict[str, Any]:
+    """Write the trained model, or its best checkpoint, in Hugging Face format: into `export` unless told otherwise."""
     with open_workspace(directory, overrides) as opened:
         workspace = as_trained(opened)
         where = destination or workspace.files.export
-        stages.export(workspace, where)
+        stages.export(workspace, where, best=best)
     return {"export": str(where)}

@@ -12,13 +12,26 @@ import torch
 
 from tenfold.config import with_new_names
 from tenfold.core import InputError, ProgressLines, TenfoldError, write_json
-from tenfold.data import Inputs, Manifest, Workspace, asked_for, audit, audit_passed, build_corpus
-from tenfold.evaluate import HoldoutScorer, HoldoutScores, holdout_scorer
-from tenfold.experiments import open_watcher, target_identity
+from tenfold.data import (
+    Inputs,
+    Manifest,
+    Repetition,
+    Stream,
+    Tokenizer,
+    Workspace,
+    asked_for,
+    audit,
+    audit_passed,
+    build_corpus,
+    load_tokenizer,
+)
+from tenfold.evaluate import BestKept, HoldoutScores, holdout_scorer
+from tenfold.experiments import open_watcher, target_identity, target_plan
 from tenfold.learners import train_with_learners
 from tenfold.model import save_huggingface
 from tenfold.train import (
     ELASTIC,
+    Best,
     ConsoleLines,
     Journal,
     Learner,
@@ -63,7 +76,21 @@ def prepare_data(workspace: Workspace, *, keep_trained: bool = False) -> Manifes
             )
     if not audit_passed(files, manifest):
         audit_data(workspace)
+    _say_what_was_not_given(workspace, manifest)
     return manifest
+
+
+def _say_what_was_not_given(workspace: Workspace, manifest: Manifest) -> None:
+    """A vocabulary that the text was too small for; what a given tokenizer does that training does not."""
+    asked = workspace.campaign.data.tokenizer
+    if asked.path is not None:
+        for what in Tokenizer.load(workspace.files.directory / asked.path).left_out:
+            workspace.console.say(f"data.tokenizer.path: {what} is left out, since training never sees it")
+    elif manifest.vocab_size < asked.vocab_size:
+        workspace.console.warn(
+            f"data.tokenizer.vocab_size = {asked.vocab_size:,}: this text gives {manifest.vocab_size:,} tokens, "
+            "no pair of them occurring twice any more; the model has so many"
+        )
 
 
 def _trained_corpus(workspace: Workspace) -> tuple[Manifest | None, set[str]]:
@@ -141,6 +168,27 @@ def audit_data(workspace: Workspace) -> Mapping[str, Any]:
     return record
 
 
+def tell_repetition(workspace: Workspace) -> Repetition:
+    """Say how often the run will see its text, and what that means, before anything is trained.
+
+    Raises InputError when the corpus does not fill one sample.
+    """
+    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
+    plan = target_plan(campaign, manifest)
+    stream = Stream(files.data, manifest, campaign.seed, plan.context)
+    repetition = Repetition(
+        tokens=plan.steps * plan.tokens_per_step,
+        distinct=manifest.tokens,
+        epochs=stream.epochs(plan.steps * plan.sequences),
+    )
+    first, *more = repetition.lines()
+    workspace.console.say(f"data: {first}")
+    for line in more:
+        tell = workspace.console.warn if repetition.is_excessive else workspace.console.say
+        tell(f"data: {line}")
+    return repetition
+
+
 def train(workspace: Workspace, ranks: Ranks) -> TrainResult:
     """Train the target, going on from where it stopped. Does nothing when it is done already.
 
@@ -162,28 +210,43 @@ def train(workspace: Workspace, ranks: Ranks) -> TrainResult:
             record_training(workspace, result, identity)
             return result
         learner = build_learner(campaign, files.data, manifest, ranks)
+        kept = campaign.checkpoint.keep_best and BestKept(campaign.checkpoint.keep_best, checkpointer.keep)
         with journal_of(learner, files) as journal:
-            result = Loop(learner, checkpointer, _observers(workspace, learner, journal, scorer)).run()
+            throughput = Throughput(learner, journal)
+            scores = HoldoutScores(learner, scorer, journal, throughput, workspace.console, kept or None)
+            observers = _observers(workspace, learner, journal, throughput)
+            result = Loop(learner, checkpointer, [*observers, scores]).run()
     if ranks.is_first:
-        record_training(workspace, result, learner.identity)
+        record_training(workspace, result, learner.identity, _best_of(scores, workspace))
     return result
 
 
-def _observers(workspace: Workspace, learner: Learner, journal: Journal, scorer: HoldoutScorer) -> list[Observer]:
-    """What watches the target's run: ledger, the forecast's band if one is registered, console, holdouts."""
-    console, throughput = workspace.console, Throughput(learner, journal)
+def _best_of(scores: HoldoutScores, workspace: Workspace) -> Best | None:
+    """The best checkpoint, if one is kept; says which it is."""
+    name = workspace.campaign.checkpoint.keep_best
+    lowest = scores.watch.lowest.get(name or "")
+    if name is None or lowest is None:
+        return None
+    workspace.console.say(
+        f"best checkpoint by {name}: step {lowest.step}, {lowest.bits_per_byte:.3f} bits per byte; it is kept for "
+        "`tenfold export --best` and `tenfold eval --best`"
+    )
+    return Best(name, lowest.step, lowest.bits_per_byte)
+
+
+def _observers(workspace: Workspace, learner: Learner, journal: Journal, throughput: Throughput) -> list[Observer]:
+    """What watches the target's run beside the holdouts: ledger, the forecast's band if one is registered, console."""
     band = None
     if learner.ranks.is_first:
         every, recorded = learner.train.log_every, journal.recorded
         band = open_watcher(workspace.files, learner.identity, learner.plan, every, recorded)
-    observers: list[Observer] = [throughput, journal, *([band] if band else [])]
-    observers += [ConsoleLines(console, learner, throughput, beside=lambda: str(band or ""))]
-    return [*observers, HoldoutScores(learner, scorer, journal, throughput, console)]
+    lines = ConsoleLines(workspace.console, learner, throughput, beside=lambda: str(band or ""))
+    return [throughput, journal, *([band] if band else []), lines]
 
 
-def export(workspace: Workspace, destination: Path) -> None:
-    """Write the trained model in Hugging Face format."""
+def export(workspace: Workspace, destination: Path, *, best: bool = False) -> None:
+    """Write the trained model, or its best checkpoint, in Hugging Face format."""
     manifest = workspace.manifest
-    model = load_trained(workspace, trained_as(workspace), torch.device("cpu"))
-    tokenizer = (workspace.files.data / manifest.tokenizer_file).read_text(encoding="utf-8")
-    save_huggingface(model, tokenizer, manifest.end_of_document, destination)
+    model = load_trained(workspace, trained_as(workspace), torch.device("cpu"), best=best)
+    tokenizer = load_tokenizer(workspace.files.data, manifest)
+    save_huggingface(model, tokenizer.to_json(), manifest.end_of_document, destination)
