@@ -1,32 +1,21 @@
-"""Corpus, training and export: the stages that each read what lies in the directory, and do nothing when it is done.
+"""Training and export: the stages that each read what lies in the directory, and do nothing when it is done.
 
-The stages between them are in rooms of their own: `experiments` forecasts and settles, `evaluate` scores.
+The corpus before them is in data.py; the stages between are in rooms of their own: `experiments` forecasts and settles,
+`evaluate` scores.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tenfold.campaign.data import another_campaign
 from tenfold.config import with_new_names
-from tenfold.core import InputError, ProgressLines, TenfoldError, write_json
-from tenfold.data import (
-    Inputs,
-    Manifest,
-    Repetition,
-    Stream,
-    Tokenizer,
-    Workspace,
-    asked_for,
-    audit,
-    audit_passed,
-    build_corpus,
-    load_tokenizer,
-)
+from tenfold.core import InputError
+from tenfold.data import Workspace, load_tokenizer
 from tenfold.evaluate import BestKept, HoldoutScores, holdout_scorer
-from tenfold.experiments import open_watcher, target_identity, target_plan
+from tenfold.experiments import open_watcher, target_identity
 from tenfold.learners import train_with_learners
 from tenfold.model import save_huggingface
 from tenfold.train import (
@@ -53,77 +42,6 @@ from tenfold.train import (
 )
 
 
-def prepare_data(workspace: Workspace, *, keep_trained: bool = False) -> Manifest:
-    """Build the corpus if its inputs changed, and prove its isolation.
-
-    With `keep_trained`, a corpus of the same [data] and seed that a run was trained on stays even if files it was
-    built from changed since, and that is said. Without it such a corpus makes way for the new one: it is kept beside
-    it, and what was trained on it goes on using it.
-    """
-    campaign, files = workspace.campaign, workspace.files
-    trained, kinds = _trained_corpus(workspace)
-    if trained and keep_trained and trained.asked_for == asked_for(campaign.data, campaign.seed):
-        manifest = trained
-        _say_what_changed(workspace, manifest, "train" in kinds)
-    else:
-        keep = files.corpora / trained.digest[:12] if trained and "train" in kinds else None
-        progress = ProgressLines(workspace.console)
-        manifest = build_corpus(campaign.data, campaign.seed, files.data, files.directory, progress, keep)
-        if trained and keep and manifest.digest != trained.digest:
-            workspace.console.warn(
-                f"{files.data} is another corpus now; what was trained here goes on using the one before, kept as "
-                f"{keep}. To train on the new one, begin another campaign: {_begin_another(files.directory)}"
-            )
-    if not audit_passed(files, manifest):
-        audit_data(workspace)
-    _say_what_was_not_given(workspace, manifest)
-    return manifest
-
-
-def _say_what_was_not_given(workspace: Workspace, manifest: Manifest) -> None:
-    """A vocabulary that the text was too small for; what a given tokenizer does that training does not."""
-    asked = workspace.campaign.data.tokenizer
-    if asked.path is not None:
-        for what in Tokenizer.load(workspace.files.directory / asked.path).left_out:
-            workspace.console.say(f"data.tokenizer.path: {what} is left out, since training never sees it")
-    elif manifest.vocab_size < asked.vocab_size:
-        workspace.console.warn(
-            f"data.tokenizer.vocab_size = {asked.vocab_size:,}: this text gives {manifest.vocab_size:,} tokens, "
-            "no pair of them occurring twice any more; the model has so many"
-        )
-
-
-def _trained_corpus(workspace: Workspace) -> tuple[Manifest | None, set[str]]:
-    """The corpus that lies here, if the ledger knows a run on it; and the kinds of those runs."""
-    files = workspace.files
-    if not ((files.data / "manifest.json").exists() and files.ledger.exists()):
-        return None, set()
-    manifest = Manifest.load(files.data)
-    with workspace.ledger(read_only=True) as ledger:
-        kinds = {run.kind for run in ledger.runs() if run.description["manifest"] == manifest.digest}
-    return (manifest if kinds else None), kinds
-
-
-def _say_what_changed(workspace: Workspace, manifest: Manifest, has_begun: bool) -> None:
-    """A corpus that is kept although its files changed would else be taken for one of today's files."""
-    campaign, directory = workspace.campaign, workspace.files.directory
-    try:
-        now = Inputs.of(campaign.data, directory)
-    except InputError as error:
-        workspace.console.warn(f"{error}; going on with the corpus as it was built")
-        return
-    if now.differs(manifest):
-        anew = _begin_another(directory) if has_begun else f"`tenfold data {directory}` first"
-        workspace.console.warn(
-            f"the text has changed since the corpus was built, {Inputs(**manifest.inputs)} then, {now} now. This run "
-            f"goes on with the corpus as it is; to train on the text of now: {anew}"
-        )
-
-
-def _begin_another(directory: Path) -> str:
-    return f"`tenfold init NEW --like {directory}`, then `tenfold run NEW`"
-
-
 def refuse_other_run(workspace: Workspace) -> None:
     """Raises InputError where what was begun here is of another configuration or corpus, before the ladder is trained.
 
@@ -140,7 +58,7 @@ def refuse_other_run(workspace: Workspace) -> None:
         directory = workspace.files.directory
         raise InputError(
             f"{where}: trained on another corpus than {workspace.files.data}; to train on this one, begin another "
-            f"campaign: {_begin_another(directory)}; or set [data] and seed back"
+            f"campaign: {another_campaign(directory)}; or set [data] and seed back"
         )
 
 
@@ -151,42 +69,6 @@ def _elastic(saved: Mapping[str, Any], mine: RunIdentity) -> dict[str, Any]:
     if learners.get("count") and now["count"]:
         config = {**config, "learners": {**learners, **{key: now[key] for key in ELASTIC}}}
     return config
-
-
-def audit_data(workspace: Workspace) -> Mapping[str, Any]:
-    """Check the corpus again from its shards alone. Raises TenfoldError naming the check that failed."""
-    files, console = workspace.files, workspace.console
-    manifest = Manifest.load(files.data)
-    report = audit(files.data)
-    for check in report.checks:
-        console.say(f"audit: {check.name}: {check.checked} {'passed' if check.passed else 'FAILED'}  {check.detail}")
-    record = {"manifest": manifest.to_dict(), **asdict(report), "ok": report.ok}
-    write_json(files.audit, record)
-    if not report.ok:
-        failed = next(check for check in report.checks if not check.passed)
-        raise TenfoldError(f"{files.data}: audit failed: {failed.name}: {failed.detail}")
-    return record
-
-
-def tell_repetition(workspace: Workspace) -> Repetition:
-    """Say how often the run will see its text, and what that means, before anything is trained.
-
-    Raises InputError when the corpus does not fill one sample.
-    """
-    campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
-    plan = target_plan(campaign, manifest)
-    stream = Stream(files.data, manifest, campaign.seed, plan.context)
-    repetition = Repetition(
-        tokens=plan.steps * plan.tokens_per_step,
-        distinct=manifest.tokens,
-        epochs=stream.epochs(plan.steps * plan.sequences),
-    )
-    first, *more = repetition.lines()
-    workspace.console.say(f"data: {first}")
-    for line in more:
-        tell = workspace.console.warn if repetition.is_excessive else workspace.console.say
-        tell(f"data: {line}")
-    return repetition
 
 
 def train(workspace: Workspace, ranks: Ranks) -> TrainResult:

@@ -12,9 +12,9 @@ OfBest = Annotated[bool, typer.Option("--best", help="Take the checkpoint that c
 
 data_app = typer.Typer(
     name="data",
-    help="Build the corpus: documents, holdouts, tokenizer, shards; or check its isolation again.",
+    help="Build the corpus: documents, holdouts, tokenizer, shards; or check its isolation again; or show samples.",
     cls=verbs("build"),
-    subcommand_metavar="[build|audit] ...",
+    subcommand_metavar="[build|audit|show] ...",
 )
 
 
@@ -32,6 +32,25 @@ def audit_data(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_js
     from tenfold.campaign import run_audit
 
     show(run_audit(campaign, set_ or ()), as_json)
+
+
+@data_app.command(name="show")
+def show_data(
+    samples: Annotated[str, typer.Argument(metavar="N[-M]", help="Samples of the training order, from 0.")],
+    campaign: CampaignDirectory = HERE,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the text of training samples, as a run's messages number them."""
+    from tenfold.campaign import run_show
+
+    result = run_show(campaign, samples, set_ or ())
+    lines = [
+        line
+        for s in result["samples"]
+        for line in (f"sample {s['sample']}: window {s['window']} of {s['sources']}, epoch {s['epoch']}", s["text"], "")
+    ]
+    show_lines(result, lines, as_json)
 
 
 def init(

@@ -16,6 +16,7 @@ from .repetition import Repetition as Repetition
 from .repetition import epochs_in_words as epochs_in_words
 from .stream import Place as Place
 from .stream import Stream as Stream
+from .tokenizer import END_OF_DOCUMENT as END_OF_DOCUMENT
 from .tokenizer import Tokenizer as Tokenizer
 from .workspace import Workspace as Workspace
 from .workspace import open_workspace as open_workspace

@@ -202,7 +202,7 @@ class Loop:
         message = (
             f"step {measure.step}: loss {measure.nats}, gradient norm {measure.grad_norm}: not finite. The batch is "
             f"samples {first}–{last}; last good checkpoint: {last_good}. Lower train.optimizer.learning_rate, or look "
-            "at these samples"
+            f"at these samples with `tenfold data show {first}-{last}`"
         )
         self._failure = LossNotFinite(measure.step, first, last)
         raise NotFinite(message)
