@@ -20,7 +20,9 @@ from tenfold.data import (
     audit,
     audit_passed,
     build_corpus,
+    funnel_line,
     load_tokenizer,
+    loss_warnings,
 )
 from tenfold.experiments import target_plan
 
@@ -46,10 +48,19 @@ def prepare_data(workspace: Workspace, *, keep_trained: bool = False) -> Manifes
                 f"{files.data} is another corpus now; what was trained here goes on using the one before, kept as "
                 f"{keep}. To train on the new one, begin another campaign: {another_campaign(files.directory)}"
             )
+    _say_losses(workspace, manifest)
     if not audit_passed(files, manifest):
         audit_data(workspace)
     _say_what_was_not_given(workspace, manifest)
     return manifest
+
+
+def _say_losses(workspace: Workspace, manifest: Manifest) -> None:
+    """What was read, kept and lost; a warning where much was lost."""
+    data, console = workspace.campaign.data, workspace.console
+    console.say(f"data: {funnel_line(manifest.funnel)}")
+    for line in loss_warnings(manifest.funnel, data.read.warn_lost, data.clean.min_bytes):
+        console.warn(line)
 
 
 def _say_what_was_not_given(workspace: Workspace, manifest: Manifest) -> None:

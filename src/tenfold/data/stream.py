@@ -96,7 +96,7 @@ class _Row:
 
 
 @dataclass(frozen=True)
-class Place:
+class SamplePlace:
     """Where a sample is read: which window of which sources, and in which epoch of theirs, counted from 0."""
 
     sources: str
@@ -141,12 +141,12 @@ class Stream:
         shown = blocks * of_block + np.bincount(begun, minlength=len(self._pools))
         return {self._rows[p.number].names: float(shown[p.number]) / p.samples for p in self._pools}
 
-    def place(self, number: int) -> Place:
+    def place(self, number: int) -> SamplePlace:
         """Where sample `number` is read."""
         rows, windows = self.locate(np.asarray([number]))
         pools, places = self._pool_of(np.asarray([number]))
         pool = self._pools[int(pools[0])]
-        return Place(self._rows[int(rows[0])].names, int(windows[0]), int(places[0]) // pool.samples)
+        return SamplePlace(self._rows[int(rows[0])].names, int(windows[0]), int(places[0]) // pool.samples)
 
     def sample(self, number: int) -> NDArray[np.unsignedinteger]:
         """Tokens of sample `number`, [context + 1]."""
