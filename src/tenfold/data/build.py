@@ -27,6 +27,7 @@ from tenfold.data.isolation import HeldOutText, decontaminate
 from tenfold.data.manifest import MANIFEST, HoldoutText, IsolatedText, Manifest, SourceText, asked_for
 from tenfold.data.paths import REJECTS, TOKENIZER, foreign_entry
 from tenfold.data.sources import LICENCES
+from tenfold.data.survey import survey
 from tenfold.data.tokenizer import Tokenizer
 
 ENCODE_BATCH = 256  # documents
@@ -198,7 +199,7 @@ def _is_of_before(manifest: Manifest, directory: Path, data: Data, seed: int, ba
     if ":" in manifest.made_from or FORMAT != 1 or manifest.asked_for != asked_for(data, seed):
         return False
     built = (directory / MANIFEST).stat().st_mtime_ns
-    return all(path.stat().st_mtime_ns <= built for paths in input_files(data, base).values() for path in paths)
+    return all(int(file.stamp) <= built for files in input_files(data, base).values() for file in files)
 
 
 class _Build:
@@ -221,9 +222,12 @@ class _Build:
 
     def run(self, made_from: str) -> Manifest:
         """All stages in order; returns the manifest, not yet written."""
+        for file in survey(self.sources, self.base):
+            self.funnel.count(file)
+            self.rejects.add(file)
         sets = read_sets(self.data.holdouts, self.base, self.seed, self.store, self._reject_holdout)
         first_training = len(self.store)
-        ingest_sources(self.sources, self.data.clean, self.base, self.store, self.funnel, self.rejects, self.report)
+        ingest_sources(self.sources, self.data, self.base, self.store, self.funnel, self.rejects, self.report)
         clusters = self._cluster()
         sets = split_sets(self.data.holdouts, sets, self.store, clusters, self.seed)
         kept = self._drop_copies(clusters, sets, first_training)
@@ -315,8 +319,7 @@ class _Build:
             return Tokenizer.load(self.base / settings.path)
         if not len(pieces):
             raise InputError("no training text is left after removing duplicates and held-out text; give more text")
-        self.report(Progress("training the tokenizer", 0, None, "bytes"))
-        return Tokenizer.train(self._sample(pieces), settings.vocab_size)
+        return Tokenizer.train(self._sample(pieces), settings.vocab_size, self.report)
 
     def _sample(self, pieces: DocumentStore) -> Iterator[str]:
         """Text to train the tokenizer on: all of it, or documents chosen by the seed."""

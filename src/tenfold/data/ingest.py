@@ -15,10 +15,10 @@ from typing import Self, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tenfold.config import Clean, Source
+from tenfold.config import Data, Source
 from tenfold.core import InputError, Progress
-from tenfold.data.clean import Document, Funnel, RawRecord, Reject, clean, part_size
-from tenfold.data.sources import read_source, source_files
+from tenfold.data.clean import Document, Funnel, Mended, Reject
+from tenfold.data.sources import read_source
 from tenfold.data.words import hash_words
 
 Hashes = NDArray[np.uint64]
@@ -89,14 +89,14 @@ SECONDS_BETWEEN_REPORTS = 0.5
 
 
 class RejectLog:
-    """rejects.jsonl: every record that was not kept, where it stood and why."""
+    """rejects.jsonl: every record that was not kept, where it stood and why; and texts that were mended."""
 
     def __init__(self, handle: TextIO) -> None:
         self._handle = handle
 
-    def add(self, reject: Reject) -> None:
-        """Write one reject as a line of JSON."""
-        self._handle.write(json.dumps(reject.to_dict(), ensure_ascii=True) + "\n")
+    def add(self, found: Reject | Mended) -> None:
+        """Write one as a line of JSON."""
+        self._handle.write(json.dumps(found.to_dict(), ensure_ascii=True) + "\n")
 
 
 def name_sources(sources: Sequence[Source]) -> list[tuple[str, Source]]:
@@ -114,7 +114,7 @@ def name_sources(sources: Sequence[Source]) -> list[tuple[str, Source]]:
 
 def ingest_sources(
     sources: Sequence[tuple[str, Source]],
-    limits: Clean,
+    data: Data,
     base: Path,
     store: DocumentStore,
     funnel: Funnel,
@@ -125,7 +125,7 @@ def ingest_sources(
     seen = {_digest(store.text(number)): store.where[number] for number in range(len(store))}
     for name, source in sources:
         before, copies, rejected_before = len(store), 0, Counter(funnel.rejected)
-        documents = _documents(source, name, limits, base, funnel, rejects, _Pulse(name, report))
+        documents = _documents(source, name, data, base, funnel, rejects, _Pulse(name, report))
         for document in islice(documents, source.max_documents):
             digest = _digest(document.text)
             if digest in seen:
@@ -142,22 +142,15 @@ def ingest_sources(
 
 
 def _documents(
-    source: Source, name: str, limits: Clean, base: Path, funnel: Funnel, rejects: RejectLog, pulse: "_Pulse"
+    source: Source, name: str, data: Data, base: Path, funnel: Funnel, rejects: RejectLog, pulse: "_Pulse"
 ) -> Iterator[Document]:
-    size = limits.split_bytes
-    if source.kind == "files":
-        size = part_size([path.stat().st_size for path in source_files(source, base)], size)
-    for record in read_source(source, name, base):
+    for found in read_source(source, name, base, data.read, data.clean):
         pulse.beat()
-        funnel.bytes_in += len(record.content) if isinstance(record, RawRecord) else record.bytes
-        for result in clean(record, limits, size) if isinstance(record, RawRecord) else (record,):
-            funnel.documents_in += 1
-            if isinstance(result, Document):
-                yield result
-                continue
-            rejects.add(result)
-            funnel.rejected[result.reason] = funnel.rejected.get(result.reason, 0) + 1
-            funnel.rejected_bytes[result.reason] = funnel.rejected_bytes.get(result.reason, 0) + result.bytes
+        funnel.count(found)
+        if isinstance(found, Document):
+            yield found
+        else:
+            rejects.add(found)
 
 
 class _Pulse:
