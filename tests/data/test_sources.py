@@ -121,7 +121,21 @@ def test_init_picks_the_kind_of_what_it_finds(tmp_path: Path) -> None:
 def test_a_second_run_over_the_parent_folder_reads_what_the_first_read(tmp_path: Path) -> None:
     folder = write_texts(tmp_path / "texts", library_texts(25))
     first = build(small_data(tmp_path), tmp_path)
-    for name in ("campaign.toml", "report.json", "ledger.sqlite-wal", "checkpoints/step-1/state.txt"):
+    for name in (
+        "campaign.toml",
+        "report.json",
+        "plan.json",
+        "ledger.sqlite-wal",
+        "checkpoints/step-1/state.txt",
+        "ladder/w16-d2-0123456789ab/rung-00000080-00000056.json",
+        "learners/identity.json",
+        "cluster/identity.json",
+        "corpora/0123456789ab/manifest.json",
+        "kept-elsewhere/step-00000040/manifest.json",
+        "exported-elsewhere/config.json",
+        "exported-elsewhere/tokenizer.json",
+        "exported-elsewhere/model.safetensors",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("generated " * 50)
     assert walk(tmp_path) == sorted(folder.iterdir())

@@ -18,6 +18,7 @@ from .data import Holdout as Holdout
 from .data import Isolation as Isolation
 from .data import Source as Source
 from .data import TokenizerSettings as TokenizerSettings
+from .data import digestible as digestible
 from .describe import example_names as example_names
 from .describe import example_values as example_values
 from .describe import render_campaign as render_campaign

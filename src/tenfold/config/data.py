@@ -1,7 +1,7 @@
 """[data]: where text comes from, what is kept, what is held out, how it is tokenised."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -164,3 +164,35 @@ class Data(Section):
         if 0 < len(without) < len(self.sources):
             raise ValueError(f"sources: give all of them a weight or none; without one: {', '.join(without)}")
         return self
+
+
+FIRST_KEYS: Mapping[str, frozenset[str]] = {
+    "Data": frozenset({"sources", "holdouts", "clean", "isolation", "tokenizer", "shard_tokens"}),
+    "Source": frozenset({"kind", "name", "paths", "weight", "text_key", "dataset", "subset", "split", "max_documents"})
+    | {"licence"},
+    "Holdout": frozenset({"name", "kind", "fraction", "paths", "text_key", "max_bytes"}),
+    "Clean": frozenset({"min_bytes", "split_bytes", "max_bytes"}),
+    "Isolation": frozenset({"near_duplicate", "ngram"}),
+    "TokenizerSettings": frozenset({"vocab_size", "path", "train_bytes"}),
+}
+"""Keys of [data] when corpora were first given digests of it."""
+
+
+def digestible(section: Section) -> dict[str, Any]:
+    """JSON values of a section for a digest: a key that came after the first digests is left out at its default.
+
+    So a new key changes no digest of a campaign that does not set it.
+    """
+    first = FIRST_KEYS.get(type(section).__name__, frozenset())
+    values: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if name in first or value != field.get_default(call_default_factory=True):
+            values[name] = _digestible_value(value)
+    return values
+
+
+def _digestible_value(value: Any) -> Any:
+    if isinstance(value, Section):
+        return digestible(value)
+    return [_digestible_value(item) for item in value] if isinstance(value, list) else value

@@ -164,10 +164,17 @@ class Evaluate(Section):
 
     every: Annotated[int, Field(gt=0)] | None = None
     """Steps between evaluations during training. Default: five times in the run."""
-    stride: Annotated[int, Field(gt=0)] | None = None
-    """Tokens scored per window; the rest of the window is context. Default: half the context."""
+    stride: Annotated[float, Field(gt=0)] | None = None
+    """Tokens scored per window, the rest of the window is context; below 1, such as 0.75, their share of the context.
+    Default: half the context."""
     during_bytes: Annotated[int, Field(gt=0)] = 50_000
     """Bytes of each holdout scored during training; the final evaluation scores all of it."""
+
+    @model_validator(mode="after")
+    def _whole_tokens(self) -> "Evaluate":
+        if self.stride is not None and self.stride >= 1 and self.stride != int(self.stride):
+            raise ValueError(f"stride {self.stride}: give whole tokens, or a share of the context below 1")
+        return self
 
 
 FEWEST_SIZES = 3  # a curve forecast tests itself on the third

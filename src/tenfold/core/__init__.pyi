@@ -17,6 +17,8 @@ from .files import write_bytes as write_bytes
 from .files import write_json as write_json
 from .files import write_text as write_text
 from .files import write_user_cache as write_user_cache
+from .folder import OWN_FILES as OWN_FILES
+from .folder import OWN_FOLDERS as OWN_FOLDERS
 from .folder import CampaignFiles as CampaignFiles
 from .fork_server import ForkServer as ForkServer
 from .fork_server import serve_forks as serve_forks

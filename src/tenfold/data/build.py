@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tenfold.config import Data, Source
+from tenfold.config import Data, Source, digestible
 from tenfold.core import InputError, Progress, TenfoldError, digest_of
 from tenfold.data.clean import Funnel, Reject
 from tenfold.data.corpus import ShardWriter, token_dtype, write_synced
@@ -180,7 +180,7 @@ def _made_from(data: Data, seed: int, base: Path) -> str:
     """
     libraries = [(name, version(name)) for name in LIBRARIES] + [("unicode", unicodedata.unidata_version)]
     inputs = [(name, [_fingerprint(path, base) for path in paths]) for name, paths in _inputs(data, base).items()]
-    return f"{FORMAT}:{digest_of([data.model_dump(mode='json'), seed, libraries, inputs])}"
+    return f"{FORMAT}:{digest_of([digestible(data), seed, libraries, inputs])}"
 
 
 def _inputs(data: Data, base: Path) -> dict[str, list[Path]]:

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tenfold.config import Data
+from tenfold.config import Data, digestible
 from tenfold.core import CampaignFiles, InputError, digest_of, digest_of_file, read_json
 
 MANIFEST = "manifest.json"
@@ -140,7 +140,7 @@ class Manifest:
 
 def asked_for(data: Data, seed: int) -> str:
     """Hash of what the user asked for: [data] and the seed."""
-    return digest_of([data.model_dump(mode="json"), seed])
+    return digest_of([digestible(data), seed])
 
 
 def audit_passed(files: CampaignFiles, manifest: Manifest) -> bool:

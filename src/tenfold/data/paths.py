@@ -3,17 +3,17 @@
 import glob
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tenfold.core import InputError
+from tenfold.core import OWN_FILES, OWN_FOLDERS, InputError
 
 SKIPPED_FOLDERS = {"__pycache__", "site-packages", "dist-packages", "node_modules"}
 SUFFIXES = {"jsonl": (".jsonl", ".jsonl.gz", ".jsonl.zst"), "parquet": (".parquet",)}
 CAMPAIGN = "campaign.toml"
-CAMPAIGN_FOLDERS = {"checkpoints", "export"}
-CAMPAIGN_FILES = {CAMPAIGN, "train.json", "evaluation.json", "report.json", "report.html"}
+EXPORTED = ("config.json", "model.safetensors", "tokenizer.json")
 LEDGER = "ledger.sqlite"
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
@@ -29,6 +29,12 @@ def is_corpus(directory: Path) -> bool:
     except (OSError, ValueError):
         pass
     return (directory / TOKENIZER).is_file() and (directory / REJECTS).is_file() and (directory / "shards").is_dir()
+
+
+def is_saved_model(directory: Path) -> bool:
+    """Whether a folder is a checkpoint or an export, wherever `checkpoint.url` or `export --to` put it."""
+    checkpoint = re.fullmatch(r"step-\d{8}", directory.name) is not None and (directory / MANIFEST).is_file()
+    return checkpoint or all((directory / name).is_file() for name in EXPORTED)
 
 
 def foreign_entry(directory: Path) -> str | None:
@@ -97,7 +103,7 @@ def walk(root: Path, *, follow_links: bool = True) -> list[Path]:
     for folder, folders, names in os.walk(root, onerror=_refuse(root), followlinks=follow_links):
         here = Path(folder)
         real = os.path.realpath(folder)
-        if real in visited or is_corpus(here):
+        if real in visited or is_corpus(here) or is_saved_model(here):
             folders.clear()
             continue
         visited.add(real)
@@ -105,9 +111,7 @@ def walk(root: Path, *, follow_links: bool = True) -> list[Path]:
         folders[:] = sorted(
             name
             for name in folders
-            if name not in SKIPPED_FOLDERS
-            and not name.startswith(".")
-            and not (is_campaign and name in CAMPAIGN_FOLDERS)
+            if name not in SKIPPED_FOLDERS and not name.startswith(".") and not (is_campaign and name in OWN_FOLDERS)
         )
         found += (here / name for name in names if not name.startswith(".") and not (is_campaign and _generated(name)))
     return sorted(path for path in found if path.is_file())
@@ -115,7 +119,7 @@ def walk(root: Path, *, follow_links: bool = True) -> list[Path]:
 
 def _generated(name: str) -> bool:
     """Whether a file beside a campaign.toml is one that tenfold writes there."""
-    return name in CAMPAIGN_FILES or name.startswith(LEDGER)
+    return name in OWN_FILES or name.startswith(LEDGER)
 
 
 def _refuse(root: Path) -> Callable[[OSError], None]:
@@ -139,7 +143,11 @@ def _own_text(paths: Iterator[Path]) -> Iterator[Path]:
 
     def written_by_tenfold(folder: Path) -> bool:
         if folder not in verdicts:
-            own = is_corpus(folder) or (folder.name in CAMPAIGN_FOLDERS and (folder.parent / CAMPAIGN).is_file())
+            own = (
+                is_corpus(folder)
+                or is_saved_model(folder)
+                or (folder.name in OWN_FOLDERS and (folder.parent / CAMPAIGN).is_file())
+            )
             verdicts[folder] = own or (folder != folder.parent and written_by_tenfold(folder.parent))
         return verdicts[folder]
 

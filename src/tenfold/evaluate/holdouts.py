@@ -104,7 +104,7 @@ def score(
             [(document.tokens, len(document.text)) for document in documents],
             manifest.end_of_document,
             context,
-            campaign.evaluate.stride or context // 2,
+            campaign.stride,
             EVALUATION_BATCH,
             device,
         )
@@ -115,7 +115,7 @@ def evaluate_trained(workspace: Workspace) -> dict[str, Any]:
     campaign, files, manifest = workspace.campaign, workspace.files, workspace.manifest
     trained = trained_as(workspace)
     made_from = digest_of(
-        [trained.result.weights_digest, manifest.digest, campaign.evaluate.stride, scoring_code_version()]
+        [trained.result.weights_digest, manifest.digest, campaign.digested_stride, scoring_code_version()]
     )
     evaluation = read_json(files.evaluation) or {}
     if evaluation.get("made_from") != made_from:
