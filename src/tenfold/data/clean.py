@@ -1,7 +1,9 @@
 """From a raw record to documents, or to the reason it is none; counts of both."""
 
+import builtins
+import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -37,8 +39,12 @@ class Reject:
     bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """As a line of rejects.jsonl."""
+        """As in rejects.jsonl."""
         return asdict(self)
+
+    def to_line(self) -> "builtins.bytes":
+        """As a line of rejects.jsonl."""
+        return json.dumps(self.to_dict(), ensure_ascii=True).encode() + b"\n"
 
 
 @dataclass
@@ -69,6 +75,24 @@ class Funnel:
     dropped_after_decontamination: int = 0
     documents_kept: int = 0
     bytes_kept: int = 0
+
+    def note_reject(self, reject: Reject) -> None:
+        """Count a record that cleaning rejected."""
+        self.rejected[reject.reason] = self.rejected.get(reject.reason, 0) + 1
+        self.rejected_bytes[reject.reason] = self.rejected_bytes.get(reject.reason, 0) + reject.bytes
+
+    def add(self, other: Mapping[str, Any]) -> None:
+        """Add what `to_dict` of another one says."""
+        for name, value in other.items():
+            before = getattr(self, name)
+            if isinstance(value, dict):
+                setattr(self, name, before | {key: before.get(key, 0) + more for key, more in value.items()})
+            else:
+                setattr(self, name, before + value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in the manifest."""
+        return asdict(self)
 
 
 FEWEST_PARTS = 20

@@ -149,4 +149,5 @@ def representatives(pairs: Integers) -> Integers:
     _, labels = connected_components(edges, directed=False)
     _, first, of_label = np.unique(labels, return_index=True, return_inverse=True)
     least = numbers[first[of_label]]  # numbers are sorted, so the first of a label is its smallest
-    return np.column_stack([numbers, least])[least != numbers]
+    found: Integers = np.column_stack([numbers, least])[least != numbers]
+    return found

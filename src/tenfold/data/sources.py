@@ -8,6 +8,7 @@ import sysconfig
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -139,20 +140,23 @@ def source_files(source: Source, base: Path, key: str = SOURCE_PATHS) -> list[Pa
 
 def read_source(source: Source, name: str, base: Path, key: str = SOURCE_PATHS) -> Records:
     """Records of one source. Raises InputError when it is missing or holds nothing of its kind."""
-    files = source_files(source, base, key)
+    records = read_some(source, name, base, source_files(source, base, key))
+    return records if source.kind in ("python-stdlib", "files") else _with_any_key(records, source.text_key)
+
+
+def read_some(source: Source, name: str, base: Path, files: Sequence[Path]) -> Records:
+    """Records of some of a source's files, in order; of a remote data set all."""
     match source.kind:
         case "python-stdlib":
             return read_files(name, files, Path(sysconfig.get_path("stdlib")))
         case "files":
             return read_files(name, files, base)
         case "jsonl":
-            each = (read_jsonl(name, path, source.text_key) for path in files)
-            return _with_any_key((record for records in each for record in records), source.text_key)
+            return chain.from_iterable(read_jsonl(name, path, source.text_key) for path in files)
         case "parquet":
-            each = (read_parquet(name, path, source.text_key) for path in files)
-            return _with_any_key((record for records in each for record in records), source.text_key)
+            return chain.from_iterable(read_parquet(name, path, source.text_key) for path in files)
         case "hf":
-            return _with_any_key(read_hugging_face(source, name), source.text_key)
+            return read_hugging_face(source, name)
 
 
 def stdlib_files() -> list[Path]:
@@ -182,14 +186,18 @@ def _with_any_key(records: Iterable[RawRecord | Reject], text_key: str) -> Recor
         if isinstance(record, Reject) and record.reason in (MISSING_KEY, UNREADABLE):
             first_bad = first_bad or record
         yield record
-    if good or first_bad is None:
-        return
+    if not good and first_bad is not None:
+        raise nothing_of(text_key, first_bad, keys)
+
+
+def nothing_of(text_key: str, first_bad: Reject, keys: Iterable[str]) -> InputError:
+    """What to say of a source without one good record, by the first bad one."""
     if first_bad.reason == MISSING_KEY:
-        raise InputError(
+        return InputError(
             f"{first_bad.where}: no record of this source has the key {text_key!r}; keys there are: "
             f"{', '.join(sorted(keys))}"
         )
-    raise InputError(f"{first_bad.where}: cannot be read ({first_bad.detail})")
+    return InputError(f"{first_bad.where}: cannot be read ({first_bad.detail})")
 
 
 def read_parquet(name: str, path: Path, text_key: str) -> Records:

@@ -28,7 +28,7 @@ class _Pulse:
             self._beat(self._bytes)
 
 
-_pulse: ContextVar[_Pulse] = ContextVar("pulse", default=_Pulse(no_beat))
+_pulse: ContextVar[_Pulse] = ContextVar("pulse")
 
 
 @contextmanager
@@ -43,4 +43,5 @@ def beating(beat: Beat) -> Iterator[None]:
 
 def worked_off(size: int) -> None:
     """Note that the task in hand has done with so many more bytes."""
-    _pulse.get().add(size)
+    if (pulse := _pulse.get(None)) is not None:
+        pulse.add(size)

@@ -10,7 +10,6 @@ from tenfold.config import Data
 from tenfold.data.tasks.stages import run_task
 
 
-
 class Watch(Protocol):
     """Who is told how far the tasks of a stage are."""
 

@@ -22,10 +22,10 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Reading:
-    """What one task reads: files of one source, or all of a source where `files` is None."""
+    """What one task reads: files of one source, none where it is no matter of files."""
 
     source: int
-    files: list[str] | None
+    files: list[str]
     bytes: int
     split_bytes: int
     """Longer texts are cut into documents of at most this size."""
@@ -44,6 +44,8 @@ class Plan:
     """Text in one part, about."""
     buckets: int
     """Ranges of hashes; each is merged alone, in memory."""
+    durable: bool
+    """Whether what tasks write is to survive a power cut. Syncing a small build would take longer than the build."""
     readings: list[Reading]
 
 
@@ -68,6 +70,7 @@ class Job:
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self.store, self.plan = store, plan
+        store.durable = plan.durable
         self.data, self.base = Data.model_validate(plan.data), Path(plan.base)
         self.sources: list[tuple[str, Source]] = name_sources(self.data.sources)
 
@@ -125,6 +128,10 @@ class Job:
         """What all tasks of a stage came to."""
         return [self.result(stage, number) for number in range(count)]
 
+    def training_results(self, stage: str) -> dict[int, Result]:
+        """What the tasks of a stage came to that has one for each part but the held-out one, by part."""
+        return {number: self.result(stage, number) for number in range(1, len(self.parts))}
+
     def finish(self, stage: str, number: int, result: Result) -> None:
         """Note that a task is done; written after all that it names."""
         self.store.write(result_name(stage, number), json.dumps(result).encode())
@@ -139,16 +146,18 @@ def result_name(stage: str, number: int) -> str:
     return f"{stage}.done/{number:06d}.json"
 
 
-def start_job(store: Store, plan: Plan) -> Job:
-    """Go on with the build that lies in `store` if it is this one, else begin it."""
+def start_job(store: Store, plan: Plan) -> tuple[Job, bool]:
+    """The build that lies in `store` if it is this one, else a new one; whether it is new."""
     try:
         before = json.loads(store.read(PLAN))
     except (FileNotFoundError, ValueError):
         before = None
-    if before != asdict(plan):
+    is_new = before != asdict(plan)
+    if is_new:
+        open_job.cache_clear()
         store.clear()
         store.write(PLAN, json.dumps(asdict(plan)).encode())
-    return open_job(store.address, plan.token)
+    return open_job(store.address, plan.token), is_new
 
 
 @lru_cache(maxsize=2)

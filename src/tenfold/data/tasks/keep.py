@@ -8,15 +8,15 @@ import numpy as np
 from tenfold.config import Holdout
 from tenfold.core import InputError
 from tenfold.data.clean import Funnel, Reject
-from tenfold.data.holdouts import HeldOutSet, draw_number
+from tenfold.data.holdouts import HeldOutSet
 from tenfold.data.isolation import HeldOutText, decontaminate
+from tenfold.data.tasks.beat import worked_off
 from tenfold.data.tasks.job import Job, Part, Result
 from tenfold.data.tasks.near import copies_in, members_in
+from tenfold.data.tasks.read import DRAW_COLUMNS, draw_rows
 from tenfold.data.tasks.tables import Integers, Keys, Rows, read_bucket, write_rows, write_run
 from tenfold.data.words import hash_words
 
-DRAW_COLUMNS = 3
-"""Number drawn, bytes, number of the document."""
 HELD_OUT = "held_out"
 
 
@@ -54,9 +54,10 @@ def _choose_split(job: Job, holdout: Holdout, taken: Sequence[int]) -> list[int]
 
     Raises InputError when the corpus is too small to hold out anything.
     """
-    count = sum(int(((_draws(job, bucket, taken))[:, 0] >= 0).sum()) for bucket in range(job.plan.buckets))
+    count = sum(len(_draws(job, bucket, taken)) for bucket in range(job.plan.buckets))
     wanted = max(1, round(holdout.fraction * count))
-    chosen, left, first = [], holdout.max_bytes, -1
+    chosen: list[int] = []
+    left, first = holdout.max_bytes, -1
     for bucket in range(job.plan.buckets):
         rows = _draws(job, bucket, taken)
         if rows.size and first < 0:
@@ -139,13 +140,15 @@ class _Keeper:
         """All documents in order."""
         for place, content in enumerate(self._job.texts(self._part)):
             number = self._part.first + place
+            worked_off(len(content))
             if number not in self._copies and self._is_wanted(number, place, len(content)):
                 self._decontaminate(place, content)
         job, name = self._job, f"pieces/{self._number:06d}"
         write_rows(job.store, name, self._pieces)
         write_rows(job.store, f"rejects/keep-{self._number:06d}", self._rejects)
         if job.data.tokenizer.path is None:
-            write_run(job.store, f"{name}.draws", draw_rows(job, self._pieces, range(len(self._pieces))), job.bounds)
+            draws = draw_rows(job.plan.seed, self._pieces, range(len(self._pieces)))
+            write_run(job.store, f"{name}.draws", draws, job.bounds)
         return {"funnel": self._funnel.to_dict(), "pieces": len(self._pieces), "bytes": sum(map(len, self._pieces))}
 
     def _is_wanted(self, number: int, place: int, size: int) -> bool:
@@ -179,9 +182,3 @@ class _Keeper:
         funnel.documents_kept += 1
         funnel.bytes_kept += left
         self._pieces += pieces
-
-
-def draw_rows(job: Job, texts: Sequence[bytes], numbers: Sequence[int]) -> Keys:
-    """(number drawn, bytes, number) of each text, [texts, 3]."""
-    rows = [(draw_number(job.plan.seed, text), len(text), n) for text, n in zip(texts, numbers, strict=True)]
-    return np.asarray(rows, dtype=np.uint64).reshape(-1, DRAW_COLUMNS)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from tenfold.data.tasks.engine import ThisProcess, Watch
 
 TRIES = 3
 """How often a task is given to a worker that dies of it."""
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 ENVIRONMENT = ONE_THREAD | {"TOKENIZERS_PARALLELISM": "false"}
 Message = tuple[int, int | BaseException | None]
 """Number of a task, and bytes worked off, what went wrong, or None when it is done."""
@@ -77,11 +78,9 @@ def _collect(count: int, messages: SimpleQueue[Message], watch: Watch) -> None:
 
 
 def _drain(waiting: SimpleQueue[int]) -> None:
-    try:
+    with suppress(Empty):
         while True:
             waiting.get_nowait()
-    except Empty:
-        pass
 
 
 def _serve(
@@ -129,10 +128,8 @@ class _Worker:
         code = self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream and not stream.closed:
-                try:
+                with suppress(OSError):  # what was not flushed reaches nobody any more
                     stream.close()
-                except OSError:  # what was not flushed reaches nobody any more
-                    pass
         return code
 
     def do(self, task: list[Any], beat: Callable[[int], None]) -> None:

@@ -1,13 +1,20 @@
 """Stages that find near-duplicates: a signature for each document, bands merged over all parts, clusters."""
 
-import json
-
 import numpy as np
 
 from tenfold.data.clean import Funnel, Reject
-from tenfold.data.duplicates import PERMUTATIONS, Signatures, band_hashes, representatives, shingles_of, signature, similar_pairs
+from tenfold.data.duplicates import (
+    PERMUTATIONS,
+    Signatures,
+    band_hashes,
+    representatives,
+    shingles_of,
+    signature,
+    similar_pairs,
+)
+from tenfold.data.tasks.beat import worked_off
 from tenfold.data.tasks.job import Job, Part, Result
-from tenfold.data.tasks.read import COPY_COLUMNS
+from tenfold.data.tasks.read import COPY_COLUMNS, draw_rows
 from tenfold.data.tasks.tables import (
     Integers,
     Keys,
@@ -36,10 +43,13 @@ def signatures(job: Job, number: int) -> Result:
     copied = set(pairs[:, 0].tolist())
     if number:  # part 0 is held out
         _note_copies(job, part, number, pairs, funnel)
+    if number and any(holdout.kind == "split" for holdout in job.data.holdouts):
+        _write_draws(job, part, number, copied)
     if (threshold := job.data.isolation.near_duplicate) < 1:
         values = np.zeros((part.count, PERMUTATIONS), dtype=np.uint32)
         signed = np.zeros(part.count, dtype=bool)
         for place, text in enumerate(job.texts(part)):
+            worked_off(len(text))
             if part.first + place not in copied:
                 shingles = shingles_of(hash_words(text.decode()))
                 signed[place] = shingles.size > 0
@@ -49,6 +59,16 @@ def signatures(job: Job, number: int) -> Result:
         numbers = np.repeat(np.flatnonzero(signed) + part.first, hashes.shape[1]).astype(np.uint64)
         write_run(job.store, f"signatures/{number:06d}.bands", np.column_stack([hashes.ravel(), numbers]), job.bounds)
     return {"funnel": funnel.to_dict()}
+
+
+def _write_draws(job: Job, part: Part, number: int, copied: set[int]) -> None:
+    """What the split holdouts are chosen by."""
+    texts, numbers = [], []
+    for own, text in enumerate(job.texts(part), start=part.first):
+        if own not in copied:
+            texts.append(text)
+            numbers.append(own)
+    write_run(job.store, f"signatures/{number:06d}.draws", draw_rows(job.plan.seed, texts, numbers), job.bounds)
 
 
 def _note_copies(job: Job, part: Part, number: int, pairs: Keys, funnel: Funnel) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,17 @@ import numpy as np
 
 from tenfold.config import Source
 from tenfold.data.clean import Document, Funnel, RawRecord, Reject, clean
+from tenfold.data.holdouts import draw_number
 from tenfold.data.sources import MISSING_KEY, UNREADABLE, read_some
+from tenfold.data.tasks.beat import worked_off
 from tenfold.data.tasks.job import Job, Reading, Result
 from tenfold.data.tasks.store import Store
 from tenfold.data.tasks.tables import Keys, group_starts, read_bucket, write_rows, write_run
 
 DIGEST_COLUMNS = 3
 """First and second half of the hash, number in its part."""
+DRAW_COLUMNS = 3
+"""Number drawn, bytes, number of the document."""
 COPY_COLUMNS = 2
 """Number of a document, number of the first one that is the same."""
 
@@ -25,36 +28,41 @@ COPY_COLUMNS = 2
 class PartWriter:
     """Collects documents and writes them as parts of about `part_bytes` of text each."""
 
-    def __init__(self, store: Store, prefix: str, seed: int, part_bytes: int, bounds: Keys) -> None:
-        self._store, self._prefix, self._seed = store, prefix, seed
+    def __init__(self, store: Store, prefix: str, part_bytes: int, bounds: Keys) -> None:
+        self._store, self._prefix = store, prefix
         self._part_bytes, self._bounds = part_bytes, bounds
-        self._bytes = 0
+        self._bytes = self._count = 0
         self._texts: list[bytes] = []
         self._where: list[bytes] = []
         self.parts: list[dict[str, int | str]] = []
 
-    def append(self, where: str, text: str) -> None:
-        """Add a document."""
+    def append(self, where: str, text: str) -> int:
+        """Add a document; returns its number, counted from this writer's first on."""
         content = text.encode()
         self._texts.append(content)
         self._where.append(where.encode("utf-8", errors="backslashreplace"))
         self._bytes += len(content)
+        worked_off(len(content))
+        self._count += 1
         if self._bytes >= self._part_bytes:
-            self._flush()
+            self.flush()
+        return self._count - 1
 
     def close(self) -> list[dict[str, int | str]]:
         """Write what is left; returns name, documents and bytes of every part."""
         if self._texts:
-            self._flush()
+            self.flush()
         return self.parts
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write a part."""
         name = f"{self._prefix}-{len(self.parts):06d}"
         write_rows(self._store, f"{name}.text", self._texts)
         write_rows(self._store, f"{name}.where", self._where)
         write_run(self._store, f"{name}.digests", digest_rows(self._texts), self._bounds)
         self.parts.append({"name": name, "count": len(self._texts), "bytes": self._bytes})
-        self._bytes, self._texts, self._where = 0, [], []
+        self._bytes = 0
+        self._texts, self._where = [], []
 
 
 def digest_rows(texts: list[bytes]) -> Keys:
@@ -62,6 +70,12 @@ def digest_rows(texts: list[bytes]) -> Keys:
     hashes = b"".join(hashlib.sha256(text).digest()[:16] for text in texts)
     halves = np.frombuffer(hashes, dtype=np.uint64).reshape(-1, 2)
     return np.column_stack([halves, np.arange(len(texts), dtype=np.uint64)])
+
+
+def draw_rows(seed: int, texts: Sequence[bytes], numbers: Sequence[int]) -> Keys:
+    """(number drawn, bytes, number) of each text, [texts, 3]."""
+    rows = [(draw_number(seed, text), len(text), number) for text, number in zip(texts, numbers, strict=True)]
+    return np.asarray(rows, dtype=np.uint64).reshape(-1, DRAW_COLUMNS)
 
 
 def group_files(files: Sequence[Path], source: int, part_bytes: int, split_bytes: int) -> Iterator[Reading]:
@@ -87,7 +101,7 @@ def read(job: Job, number: int) -> Result:
     for document in islice(reader.documents(), source.max_documents):
         writer.append(document.where, document.text)
     write_rows(job.store, f"rejects/read-{number:06d}", [reject.to_line() for reject in reader.rejects])
-    return {"parts": writer.close(), "funnel": asdict(reader.funnel), "seen": reader.seen()}
+    return {"parts": writer.close(), "funnel": reader.funnel.to_dict(), "seen": reader.seen()}
 
 
 class _Reader:
@@ -101,7 +115,7 @@ class _Reader:
     def documents(self) -> Iterator[Document]:
         """All documents in order."""
         limits, size = self._job.data.clean, self._reading.split_bytes
-        files = None if self._reading.files is None else [Path(file) for file in self._reading.files]
+        files = [Path(file) for file in self._reading.files]
         for record in read_some(self._source, self._name, self._job.base, files):
             self._note(record)
             for result in clean(record, limits, size) if isinstance(record, RawRecord) else (record,):
@@ -132,11 +146,11 @@ class _Reader:
 def copies(job: Job, bucket: int) -> Result:
     """Find the documents that are the same, byte for byte, as an earlier one. Those held out are nobody's copies."""
     names = [f"{part.name}.digests" for part in job.parts]
-    firsts = [part.first for part in job.parts]
-    rows = read_bucket(job.store, names, bucket, job.plan.buckets, DIGEST_COLUMNS, firsts)
+    begins = [part.first for part in job.parts]
+    rows = read_bucket(job.store, names, bucket, job.plan.buckets, DIGEST_COLUMNS, begins)
     order = np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))
-    first_half, second_half, numbers = rows[order].T
-    starts = group_starts(first_half, second_half)
+    numbers = rows[order, 2]
+    starts = group_starts(rows[order, 0], rows[order, 1])
     firsts = np.repeat(numbers[starts[:-1]], np.diff(starts))
     again = (firsts != numbers) & (numbers >= job.parts[0].count)
     found = np.column_stack([numbers[again], firsts[again]])

@@ -14,7 +14,10 @@ class Store(Protocol):
     address: str
     """What `open_store` opens again, also in another process."""
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
+    durable: bool
+    """Whether what is written survives a power cut, and not only the end of this process."""
+
+    def write(self, name: str, data: bytes | memoryview, *, durable: bool = False) -> None:
         """Write a file; a reader sees all of it or none. Raises TenfoldError when it cannot be written."""
 
     def read(self, name: str) -> bytes:
@@ -42,13 +45,13 @@ class FolderStore:
     """A folder of this machine, or one that machines share."""
 
     def __init__(self, folder: Path) -> None:
-        self.address, self._folder = str(folder), folder
+        self.address, self._folder, self.durable = str(folder), folder, True
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
-        """Write a file, synced, so that it counts after a power cut too."""
+    def write(self, name: str, data: bytes | memoryview, *, durable: bool = False) -> None:
+        """Write a file."""
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, data)
+        write_bytes(path, data, durable=durable or self.durable)
 
     def read(self, name: str) -> bytes:
         """A file's content."""
@@ -67,7 +70,9 @@ class FolderStore:
     def fetch(self, name: str, path: Path) -> None:
         """Move the file to `path`; across file systems it is copied."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(self._folder / name, path)
+        temporary = path.with_name(f".{path.name}.tmp")
+        shutil.move(self._folder / name, temporary)
+        temporary.replace(path)
 
     def clear(self) -> None:
         """Delete the folder."""
@@ -80,18 +85,20 @@ class RemoteStore:
     def __init__(self, address: str) -> None:
         import fsspec
 
-        self.address = address
+        self.address, self.durable = address, True
         try:
             self._files, self._root = fsspec.core.url_to_fs(address, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise InputError(f"data.work: {address} cannot be opened ({error})") from error
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
-        """Put an object."""
+    def write(self, name: str, data: bytes | memoryview, *, durable: bool = False) -> None:
+        """Put an object; it is durable in any case."""
         try:
             self._files.pipe_file(self._at(name), bytes(data))
         except Exception as error:  # each file system has errors of its own
-            raise TenfoldError(f"{self.address}/{name}: cannot be written ({error}); look at the store, run again") from error
+            raise TenfoldError(
+                f"{self.address}/{name}: cannot be written ({error}); make that possible, then run again"
+            ) from error
 
     def read(self, name: str) -> bytes:
         """An object's content."""
@@ -112,7 +119,9 @@ class RemoteStore:
     def fetch(self, name: str, path: Path) -> None:
         """Copy an object to a file of this machine."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._files.get_file(self._at(name), str(path))
+        temporary = path.with_name(f".{path.name}.tmp")
+        self._files.get_file(self._at(name), str(temporary))
+        temporary.replace(path)
 
     def clear(self) -> None:
         """Delete everything below the address."""

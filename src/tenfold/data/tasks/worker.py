@@ -39,7 +39,8 @@ def _listen(waiting: "queue.Queue[str]") -> None:
 def _do(task: list[Any], beat: Beat) -> dict[str, str]:
     """Empty, or what went wrong."""
     try:
-        run_task(*task, beat)
+        address, token, stage, number = task
+        run_task(address, token, stage, number, beat)
     except TenfoldError as error:
         return {"error": "input" if isinstance(error, InputError) else "run", "message": str(error)}
     except OSError as error:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from tenfold.core import InputError, digest_of_bytes
 from tenfold.data.corpus import token_dtype
+from tenfold.data.tasks.beat import worked_off
 from tenfold.data.tasks.job import Job, Result
-from tenfold.data.tasks.keep import DRAW_COLUMNS
+from tenfold.data.tasks.read import DRAW_COLUMNS
 from tenfold.data.tasks.tables import Rows, read_bucket
 from tenfold.data.tokenizer import Tokenizer
 
@@ -33,16 +34,16 @@ def train_tokenizer(job: Job, _: int) -> Result:
 
 def _sample(job: Job) -> Iterator[str]:
     """Text to train the tokenizer on, in order: all of it, or documents chosen by the seed."""
-    kept, limit = job.results("keep", len(job.parts)), job.data.tokenizer.train_bytes
-    highest = None if sum(each["bytes"] for each in kept) <= limit else _highest_draw(job, limit)
-    for number, each in enumerate(kept):
+    kept, limit = job.training_results("keep"), job.data.tokenizer.train_bytes
+    highest = None if sum(each["bytes"] for each in kept.values()) <= limit else _highest_draw(job, limit)
+    for number, each in kept.items():
         if each["pieces"]:
             yield from _chosen_pieces(job, number, highest)
 
 
 def _highest_draw(job: Job, limit: int) -> int:
     """Draws up to this one give texts of about `limit` bytes, one text at least."""
-    names = [f"pieces/{number:06d}.draws" for number in range(len(job.parts))]
+    names = [f"pieces/{number:06d}.draws" for number in range(1, len(job.parts))]
     total, highest = 0, 0
     for bucket in range(job.plan.buckets):
         rows = read_bucket(job.store, names, bucket, job.plan.buckets, DRAW_COLUMNS)
@@ -80,7 +81,9 @@ def tokenise(job: Job, number: int) -> Result:
     texts = [piece.decode() for piece in Rows(job.store, f"pieces/{number:06d}")]
     rows = [np.empty(0, dtype=token_dtype(tokenizer.vocab_size))]
     for start in range(0, len(texts), ENCODE_BATCH):
-        rows += encode_exactly(tokenizer, texts[start : start + ENCODE_BATCH])
+        batch = texts[start : start + ENCODE_BATCH]
+        rows += encode_exactly(tokenizer, batch)
+        worked_off(sum(map(len, batch)))
     tokens = np.concatenate(rows)
     job.store.write(f"tokens/{number:06d}", tokens.tobytes())
     return {"tokens": int(tokens.size)}
@@ -107,10 +110,10 @@ def encode_exactly(tokenizer: Tokenizer, texts: list[str]) -> list[Tokens]:
 
 def plan_shards(job: Job, _: int) -> Result:
     """Which tokens make which shard: those of a source one after the other, cut into files of equal length."""
-    counts = [result["tokens"] for result in job.results("tokenise", len(job.parts))]
+    counts = {number: result["tokens"] for number, result in job.training_results("tokenise").items()}
     shards = []
     for name, _source in job.sources:
-        own = [number for number, part in enumerate(job.parts) if part.source == name]
+        own = [number for number in counts if job.parts[number].source == name]
         shards += list(_shards_of(name, own, [counts[number] for number in own], job.data.shard_tokens))
     job.store.write(SHARDS, json.dumps(shards).encode())
     return {"shards": len(shards)}
@@ -139,7 +142,7 @@ def write_shard(job: Job, number: int) -> Result:
         for part, start, count in shard["slices"]
     )
     file = f"shards/{shard['source']}-{shard['number']:05d}.bin"
-    job.store.write(file, content)
+    job.store.write(file, content, durable=True)
     return {"file": file, "sha256": digest_of_bytes(content), "tokens": len(content) // width}
 
 
