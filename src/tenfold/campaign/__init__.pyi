@@ -1,5 +1,5 @@
 # What other rooms may use of this one. The package loads each name when it is first asked for.
-from .commands import init_campaign as init_campaign
+from .begin import init_campaign as init_campaign
 from .commands import run_audit as run_audit
 from .commands import run_campaign as run_campaign
 from .commands import run_data as run_data

@@ -1,7 +1,6 @@
 """What each command of the command line does, on one campaign directory."""
 
 import os
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,9 +8,8 @@ from typing import Any
 
 from tenfold.campaign import stages
 from tenfold.campaign.report.stage import report as write_report
-from tenfold.config import FILE_NAME, example_values, render_campaign
 from tenfold.core import InputError, TenfoldError, serve_forks
-from tenfold.data import Workspace, open_workspace, sources_of
+from tenfold.data import Workspace, open_workspace
 from tenfold.evaluate import evaluate_trained
 from tenfold.experiments import (
     derisk,
@@ -25,49 +23,17 @@ from tenfold.experiments import (
 )
 from tenfold.experiments import run_ladder as train_ladder
 from tenfold.learners import learn, replay, serve_as_syncer
-from tenfold.train import joined_ranks, make_deterministic, trained_as
-
-
-def init_campaign(directory: Path, example: str, data: str | None) -> Path:
-    """Write `directory/campaign.toml`. Raises InputError when one is there, or when `data` does not exist."""
-    path = directory / FILE_NAME
-    if path.exists():
-        raise InputError(f"{path}: exists already; choose another directory or delete it")
-    _refuse_unwritable("directory", directory.resolve().name)
-    values = example_values(example)
-    values["name"] = directory.resolve().name
-    if data is not None:
-        _refuse_unwritable("--data", data)
-        if Path(data).resolve() == (directory / "data").resolve():
-            raise InputError(f"--data {data}: the corpus will be written there; rename your folder, then name it so")
-        values["data"] |= {"sources": sources_of(data), "holdouts": _holdouts_for_own_data(values)}
-        for demonstration in ("learners", "chaos"):  # learners of which one is killed: not what own data is for
-            values.pop(demonstration, None)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(render_campaign(values, f"{values['name']}: made by tenfold init"), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{directory}: cannot write here ({error.strerror})") from error
-    return path
-
-
-def _refuse_unwritable(what: str, name: str) -> None:
-    """A file of text cannot hold every name that a file system allows."""
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        raise InputError(f"{what} {name!r}: control characters or bytes that are not UTF-8 in the name; rename it")
-
-
-def _holdouts_for_own_data(values: dict[str, Any]) -> list[dict[str, Any]]:
-    """A larger share than the example's: a small folder must still leave something to judge on."""
-    return [h | {"fraction": 0.05} if h["kind"] == "split" else h for h in values["data"]["holdouts"]]
+from tenfold.train import as_trained, joined_ranks, make_deterministic, on_corpus_of_run, trained_as
 
 
 def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """All stages in order. Raises InputError under torchrun, where each rank would build the corpus."""
     if "RANK" in os.environ:
         raise InputError("`tenfold run` is one process: under torchrun use `tenfold data` first, then `tenfold train`")
-    with open_workspace(directory, overrides, alone=True) as workspace:
+    with open_workspace(directory, overrides, alone=True) as opened:
+        workspace = on_corpus_of_run(opened)
         stages.prepare_data(workspace, keep_trained=True)
+        stages.refuse_other_run(workspace)
         predict_before_training(workspace)
         with joined_ranks(workspace.campaign.train.device) as ranks:
             result = stages.train(workspace, ranks)
@@ -146,13 +112,14 @@ def run_train(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | Non
         open_workspace(directory, overrides, alone=first, quiet=not first, hashes=first) as workspace,
         joined_ranks(workspace.campaign.train.device) as ranks,
     ):
-        result = stages.train(workspace, ranks)
+        result = stages.train(on_corpus_of_run(workspace), ranks)
     return asdict(result) if ranks.is_first else None
 
 
 def run_replay(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Execute a finished run of several learners again from its merge log; raises TenfoldError where it differs."""
-    with open_workspace(directory, overrides) as workspace:
+    with open_workspace(directory, overrides) as opened:
+        workspace = as_trained(opened)
         trained = trained_as(workspace)
         replayed = replay(workspace)
         same = replayed.weights_digest == trained.result.weights_digest
@@ -165,7 +132,8 @@ def run_syncer(
     directory: Path, overrides: Sequence[str], shard: int, port: int | None, bulk_port: int, *, child: bool
 ) -> dict[str, Any]:
     """Hold the global fragments of a run, or those of one shard, until it is finished."""
-    with open_workspace(directory, overrides, hashes=not child) as workspace:
+    with open_workspace(directory, overrides, hashes=not child) as opened:
+        workspace = on_corpus_of_run(opened)
         if port is None:
             first = workspace.campaign.learners.port
             port = first and first + 2 * shard
@@ -184,7 +152,7 @@ def run_learner(
 ) -> dict[str, Any]:
     """Train as one learner of a run until it is finished."""
     with open_workspace(directory, overrides, hashes=not child) as workspace:
-        learn(workspace, name, syncer, token_file, tls_root, child=child)
+        learn(on_corpus_of_run(workspace), name, syncer, token_file, tls_root, child=child)
     return {"learner": name, "finished": True}
 
 
@@ -197,19 +165,20 @@ def run_fork_server(main: Callable[[], object]) -> None:
 def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Score the trained model on the holdouts, and what was forecast about it."""
     with open_workspace(directory, overrides) as workspace:
-        evaluation = _scored_and_settled(workspace)
+        evaluation = _scored_and_settled(as_trained(workspace))
     return _bits_per_byte(evaluation) | evaluation
 
 
 def run_report(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Write report.html and report.json from what lies in the directory."""
     with open_workspace(directory, overrides, hashes=False) as workspace:
-        return write_report(workspace)
+        return write_report(as_trained(workspace))
 
 
 def run_export(directory: Path, destination: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
     """Write the trained model in Hugging Face format, into `export` of the campaign unless told otherwise."""
-    with open_workspace(directory, overrides) as workspace:
+    with open_workspace(directory, overrides) as opened:
+        workspace = as_trained(opened)
         where = destination or workspace.files.export
         stages.export(workspace, where)
     return {"export": str(where)}

@@ -36,12 +36,15 @@ def init(
     directory: Annotated[Path, typer.Argument(help="Directory to make.")],
     example: Annotated[str, typer.Option(help="What to start from: quickstart, gpu.")] = "quickstart",
     data: Annotated[str | None, typer.Option(help="Your text: a folder, a file or a glob.")] = None,
+    like: Annotated[
+        Path | None, typer.Option(metavar="CAMPAIGN", help="Take the settings of this campaign instead.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a commented campaign.toml."""
     from tenfold.campaign import init_campaign
 
-    path = init_campaign(directory, example, data)
+    path = init_campaign(directory, example, data, like)
     show({"wrote": str(path), "next": f"tenfold run {directory}"}, as_json)
 
 

@@ -5,6 +5,7 @@ from .build import build_corpus as build_corpus
 from .corpus import HoldoutDocument as HoldoutDocument
 from .corpus import load_holdout as load_holdout
 from .corpus import token_byte_lengths as token_byte_lengths
+from .inputs import Inputs as Inputs
 from .manifest import Manifest as Manifest
 from .manifest import asked_for as asked_for
 from .manifest import audit_passed as audit_passed

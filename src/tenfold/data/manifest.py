@@ -1,6 +1,7 @@
 """The corpus on disk, described: every file with its hash, every count. Written last; what it names exists."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -79,24 +80,30 @@ class Manifest:
     isolated: list[IsolatedText] = field(default_factory=list)
     asked_for: str = ""
     """Hash of [data] and seed alone: what the corpus is of, whatever the files say today."""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    """The files it was built from, counted; empty in a corpus of before they were."""
 
     @classmethod
     def load(cls, directory: Path) -> "Manifest":
         """Read the manifest of a corpus. Raises InputError when it is missing or broken."""
         path = directory / MANIFEST
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-            sources = [
-                SourceText(**{**source, "shards": [Shard(**shard) for shard in source["shards"]]})
-                for source in value.pop("sources")
-            ]
-            holdouts = [HoldoutText(**holdout) for holdout in value.pop("holdouts")]
-            isolated = [IsolatedText(**text) for text in value.pop("isolated")]
-            return cls(**value, sources=sources, holdouts=holdouts, isolated=isolated)
+            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise InputError(f"{path}: no corpus here; build it with `tenfold data {directory.parent}`") from None
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise InputError(f"{path}: not a whole manifest ({error}); delete it and build again") from None
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Manifest":
+        """From what `to_dict` gives, keys that came later at their defaults. Raises KeyError or TypeError."""
+        sources = [
+            SourceText(**{**source, "shards": [Shard(**shard) for shard in source["shards"]]})
+            for source in record["sources"]
+        ]
+        holdouts = [HoldoutText(**holdout) for holdout in record["holdouts"]]
+        isolated = [IsolatedText(**text) for text in record["isolated"]]
+        return cls(**{**record, "sources": sources, "holdouts": holdouts, "isolated": isolated})
 
     @property
     def held_out(self) -> list[HoldoutText | IsolatedText]:
@@ -112,6 +119,7 @@ class Manifest:
         """sha256 over everything that is trained on or scored: the same text from elsewhere is the same corpus, and so
         is it beside another version of tenfold's own source."""
         content = self.to_dict() | {"made_from": None, "asked_for": None, "isolated": None}
+        del content["inputs"]  # came later
         return digest_of(content)
 
     @property
@@ -146,4 +154,8 @@ def asked_for(data: Data, seed: int) -> str:
 def audit_passed(files: CampaignFiles, manifest: Manifest) -> bool:
     """Whether the audit that lies beside the corpus is of this corpus and passed."""
     recorded = read_json(files.audit) or {}
-    return recorded.get("manifest") == manifest.to_dict() and recorded.get("ok") is True
+    try:
+        of_this = Manifest.from_dict(recorded["manifest"]) == manifest
+    except (KeyError, TypeError):
+        return False
+    return of_this and recorded.get("ok") is True

@@ -1,5 +1,8 @@
 # What other rooms may use of this one. The package loads each name when it is first asked for.
 from .batching import batches as batches
+from .begun import as_trained as as_trained
+from .begun import on_corpus_of_run as on_corpus_of_run
+from .begun import saved_run as saved_run
 from .checkpoint.checkpointer import Checkpointer as Checkpointer
 from .checkpoint.checkpointer import CheckpointState as CheckpointState
 from .checkpoint.format import Checkpoint as Checkpoint

@@ -38,6 +38,8 @@ class Trained:
 
     result: TrainResult
     identity: Mapping[str, Any]
+    overrides: tuple[str, ...] = ()
+    """The `--set` options it was trained with; none are known of a run that an older tenfold finished."""
 
 
 def start_run(ledger: Ledger, campaign: Campaign, identity: RunIdentity) -> int:
@@ -45,17 +47,19 @@ def start_run(ledger: Ledger, campaign: Campaign, identity: RunIdentity) -> int:
     return ledger.start_run("train", identity.fingerprint, identity.describe(campaign.name))
 
 
-def record_training(files: CampaignFiles, result: TrainResult, identity: RunIdentity) -> None:
+def record_training(workspace: Workspace, result: TrainResult, identity: RunIdentity) -> None:
     """Write train.json."""
-    write_json(files.train_result, {**asdict(result), "identity": asdict(identity)})
+    record = {**asdict(result), "identity": asdict(identity), "overrides": list(workspace.overrides)}
+    write_json(workspace.files.train_result, record)
 
 
 def read_training(files: CampaignFiles) -> Trained | None:
     """What training ended with; None when it has not, or when train.json is not whole."""
     recorded = read_json(files.train_result) or {}
     try:
-        return Trained(TrainResult(**{f.name: recorded[f.name] for f in fields(TrainResult)}), recorded["identity"])
-    except KeyError:
+        result = TrainResult(**{f.name: recorded[f.name] for f in fields(TrainResult)})
+        return Trained(result, recorded["identity"], tuple(recorded.get("overrides", ())))
+    except (KeyError, TypeError):
         return None
 
 

@@ -109,14 +109,18 @@ def check_resumable(saved: Mapping[str, Any], identity: RunIdentity, where: str)
 
 def check_same_recipe(saved: Mapping[str, Any], identity: RunIdentity, where: str) -> None:
     """Raises InputError when config or data are not those of `saved`, naming the keys."""
-    changed = list(differences(_with_new_defaults(saved["config"]), identity.config))
-    if changed:
+    if changed := changes_since(saved, identity):
         raise InputError(
             f"{where}: trained with another configuration ({'; '.join(changed[:3])}); "
             "set it back, or train in another directory"
         )
     if saved["manifest"] != identity.manifest:
         raise InputError(f"{where}: trained on other data; train in another directory, or set [data] and seed back")
+
+
+def changes_since(saved: Mapping[str, Any], identity: RunIdentity) -> list[str]:
+    """`key: old → new` for every setting in which a run differs from a saved one."""
+    return list(differences(_with_new_defaults(saved["config"]), identity.config))
 
 
 def is_same_recipe(saved: Mapping[str, Any], identity: RunIdentity) -> bool:

@@ -155,7 +155,7 @@ def start_job(store: Store, plan: Plan) -> tuple[Job, bool]:
     is_new = before != asdict(plan)
     if is_new:
         open_job.cache_clear()
-        store.clear()
+        store.clear(first=PLAN)
         store.write(PLAN, json.dumps(asdict(plan)).encode())
     return open_job(store.address, plan.token), is_new
 

@@ -32,8 +32,8 @@ class Store(Protocol):
     def fetch(self, name: str, path: Path) -> None:
         """Move or copy a file to a place on this machine."""
 
-    def clear(self) -> None:
-        """Delete everything."""
+    def clear(self, first: str) -> None:
+        """Delete everything, one file before all others."""
 
 
 def open_store(address: str) -> Store:
@@ -74,8 +74,9 @@ class FolderStore:
         shutil.move(self._folder / name, temporary)
         temporary.replace(path)
 
-    def clear(self) -> None:
+    def clear(self, first: str) -> None:
         """Delete the folder."""
+        (self._folder / first).unlink(missing_ok=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -123,8 +124,10 @@ class RemoteStore:
         self._files.get_file(self._at(name), str(temporary))
         temporary.replace(path)
 
-    def clear(self) -> None:
+    def clear(self, first: str) -> None:
         """Delete everything below the address."""
+        if self._files.exists(self._at(first)):
+            self._files.rm_file(self._at(first))
         if self._files.exists(self._root):
             self._files.rm(self._root, recursive=True)
 

@@ -27,7 +27,10 @@ def main() -> None:
 
 
 def _say(answers: TextIO, message: dict[str, Any]) -> None:
-    answers.write(json.dumps(message) + "\n")
+    try:
+        answers.write(json.dumps(message) + "\n")
+    except BrokenPipeError:  # nobody waits for it any more
+        os._exit(0)
 
 
 def _listen(waiting: "queue.Queue[str]") -> None:

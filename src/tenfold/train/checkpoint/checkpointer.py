@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -187,6 +188,20 @@ class Checkpointer:
             except (ValueError, OSError) as error:
                 damaged.append(Damaged(self._store.describe(name), str(error)))
         return Found(None, damaged)
+
+    def newest_manifest(self) -> tuple[str, CheckpointManifest] | None:
+        """Path and manifest of the newest checkpoint that has a whole one; its tensors are not looked at.
+
+        Raises InputError if none can be listed.
+        """
+        try:
+            names = self._store.names()
+        except OSError as error:
+            raise InputError(f"{self.url}: checkpoints cannot be read here ({_reason(error)})") from error
+        for name in reversed(names):
+            with suppress(ValueError, OSError):
+                return self._store.describe(name), CheckpointManifest.from_json(self._store.manifest(name))
+        return None
 
     def _verified(self, name: str) -> Checkpoint:
         """The checkpoint of this name. Raises ValueError or OSError when it is not whole."""

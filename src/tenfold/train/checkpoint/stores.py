@@ -58,6 +58,10 @@ class Store(Protocol):
         """A local folder with the checkpoint's files."""
         ...
 
+    def manifest(self, name: str) -> bytes:
+        """The checkpoint's manifest alone. Raises OSError."""
+        ...
+
     def remove(self, name: str) -> None:
         """Delete a checkpoint."""
         ...
@@ -161,6 +165,9 @@ class FolderStore:
     def fetch(self, name: str) -> Path:
         return self.root / name
 
+    def manifest(self, name: str) -> bytes:
+        return (self.root / name / MANIFEST).read_bytes()
+
     def remove(self, name: str) -> None:
         path = self.root / name
         hidden = self.root / f".tmp-old-{name}"
@@ -255,6 +262,10 @@ class UrlStore:
         for file in self._list(self._remote(name)):
             self._fs.get_file(file, str(local / file.rsplit("/", 1)[-1]))
         return local
+
+    @_as_os_errors()
+    def manifest(self, name: str) -> bytes:
+        return bytes(self._fs.cat_file(self._remote(name, MANIFEST)))
 
     @_as_os_errors()
     def remove(self, name: str) -> None:

@@ -1,0 +1,70 @@
+"""The files that a corpus is built from: how many, how large, and whether they are the same as when it was built."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tenfold.config import Data
+from tenfold.core import InputError, byte_size, digest_of
+from tenfold.data.holdouts import holdout_files
+from tenfold.data.ingest import name_sources
+from tenfold.data.manifest import Manifest
+from tenfold.data.sources import source_files
+
+TOKENIZER_KEY = "data.tokenizer.path"
+Fingerprints = dict[str, list[tuple[str, int, int]]]
+"""(name, bytes, time of the last change) of every file, by what it is read for."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All files at one moment, told apart by name, size and time."""
+
+    files: int
+    bytes: int
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.files:,} files of {byte_size(self.bytes)}"
+
+    @classmethod
+    def of(cls, data: Data, base: Path) -> Self:
+        """As they are now. Raises InputError where one that is named is not there."""
+        found = fingerprints(data, base)
+        every = {each for files in found.values() for each in files}
+        return cls(len(every), sum(size for _, size, _ in every), digest_of(found))
+
+    def differs(self, manifest: Manifest) -> bool:
+        """Whether a corpus was built from other files, as far as its manifest knows."""
+        return bool(manifest.inputs) and manifest.inputs.get("digest") != self.digest
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a manifest keeps them."""
+        return asdict(self)
+
+
+def fingerprints(data: Data, base: Path) -> Fingerprints:
+    """Every file that is read, by what for; paths in `data` are relative to `base`."""
+    return {name: [_fingerprint(path, base) for path in paths] for name, paths in input_files(data, base).items()}
+
+
+def input_files(data: Data, base: Path) -> dict[str, list[Path]]:
+    """Every file that is read, by what for."""
+    files = {name: source_files(source, base) for name, source in name_sources(data.sources)}
+    files |= {f"holdout {holdout.name}": holdout_files(holdout, base) for holdout in data.holdouts}
+    if data.tokenizer.path:
+        files["tokenizer"] = [_tokenizer_file(base / data.tokenizer.path)]
+    return files
+
+
+def _fingerprint(path: Path, base: Path) -> tuple[str, int, int]:
+    """Name, size and time of a file; the name relative to the campaign, from wherever the command was given."""
+    stat, real, root = path.stat(), path.absolute().resolve(), base.resolve()
+    name = real.relative_to(root) if real.is_relative_to(root) else real
+    return str(name), stat.st_size, stat.st_mtime_ns
+
+
+def _tokenizer_file(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {TOKENIZER_KEY} takes a tokenizer.json")
+    return path
