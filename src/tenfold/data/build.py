@@ -22,7 +22,7 @@ from tenfold.data.paths import foreign_entry
 from tenfold.data.tasks.engine import open_engine
 from tenfold.data.tasks.graph import Build, plan_build
 from tenfold.data.tasks.job import PLAN, start_job
-from tenfold.data.tasks.store import Store, open_store
+from tenfold.data.tasks.store import WorkFiles, open_work
 
 FORMAT = 1
 """Raised by whoever changes which corpus a configuration gives: then older corpora are built again. Else the code may
@@ -43,7 +43,7 @@ def build_corpus(
     TenfoldError when the disk refuses.
     """
     building, old = directory.with_name(f".{directory.name}.building"), _old(directory)
-    work = open_store(data.work if data.work and "://" in data.work else str(_work_folder(data, directory, base)))
+    work = open_work(data.work if data.work and "://" in data.work else str(_work_folder(data, directory, base)))
     if old.exists() and directory.exists():  # killed just after the last build
         shutil.rmtree(old, ignore_errors=True)
     try:
@@ -74,7 +74,9 @@ def _work_folder(data: Data, directory: Path, base: Path) -> Path:
     return base / data.work / ".tenfold-work" if data.work else directory.with_name(f".{directory.name}.work")
 
 
-def _build(data: Data, seed: int, base: Path, building: Path, work: Store, made_from: str, report: Report) -> Manifest:
+def _build(
+    data: Data, seed: int, base: Path, building: Path, work: WorkFiles, made_from: str, report: Report
+) -> Manifest:
     """The corpus in `building`, whole."""
     job, is_new = start_job(work, plan_build(data, seed, base, made_from))
     if is_new:

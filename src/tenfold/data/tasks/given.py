@@ -4,12 +4,12 @@ import sys
 
 from tenfold.data.clean import Funnel, Reject
 from tenfold.data.holdouts import read_sets
-from tenfold.data.tasks.job import Job, Result
+from tenfold.data.tasks.job import BuildJob, Result
 from tenfold.data.tasks.read import PartWriter
 from tenfold.data.tasks.tables import write_rows
 
 
-def read_given(job: Job, _: int) -> Result:
+def read_given(job: BuildJob, _: int) -> Result:
     """Lay them down as one part, numbered from 0 on, before any training text."""
     funnel, rejects = Funnel(), list[bytes]()
 

@@ -20,7 +20,7 @@ from tenfold.data.manifest import HoldoutText, IsolatedText, Manifest, Shard, So
 from tenfold.data.paths import REJECTS, TOKENIZER
 from tenfold.data.sources import LICENCES, nothing_of, source_files
 from tenfold.data.tasks.engine import Engine
-from tenfold.data.tasks.job import PARTS, Job, Part, Plan, Reading
+from tenfold.data.tasks.job import PARTS, BuildJob, BuildPlan, DocumentPart, Reading
 from tenfold.data.tasks.keep import texts_of
 from tenfold.data.tasks.read import group_files
 from tenfold.data.tasks.tables import Rows
@@ -50,7 +50,7 @@ LABELS = {
 }
 
 
-def plan_build(data: Data, seed: int, base: Path, made_from: str) -> Plan:
+def plan_build(data: Data, seed: int, base: Path, made_from: str) -> BuildPlan:
     """How the work is cut. It depends on the sources alone, so that a build goes on under another engine."""
     files = [source_files(source, base) for source in data.sources]
     sizes = [[path.stat().st_size for path in own] for own in files]
@@ -67,7 +67,7 @@ def plan_build(data: Data, seed: int, base: Path, made_from: str) -> Plan:
             readings += group_files(own, number, part_bytes, split_bytes)
     cut = [part_bytes, total // BUCKET_BYTES + 1, [asdict(each) for each in readings]]
     durable = total > DURABLE_BYTES
-    return Plan(
+    return BuildPlan(
         token=digest_of([made_from, version("tenfold"), cut, None if durable else _boot()]),
         data=data.model_dump(mode="json", exclude_unset=True, exclude=set(HOW_KEYS["Data"])),
         seed=seed,
@@ -113,7 +113,7 @@ class _StageProgress:
 class Build:
     """One build while it goes on: its stages in order."""
 
-    def __init__(self, job: Job, engine: Engine, directory: Path, report: Report) -> None:
+    def __init__(self, job: BuildJob, engine: Engine, directory: Path, report: Report) -> None:
         self._job, self._engine, self._directory, self._report = job, engine, directory, report
 
     def run(self, made_from: str) -> Manifest:
@@ -164,7 +164,7 @@ class Build:
         for reading, result in zip(readings, results, strict=True):
             found += [(job.sources[reading.source][0], part) for part in result["parts"]]
         for source, part in found:
-            parts.append(Part(part["name"], source, first, part["count"], part["bytes"]))
+            parts.append(DocumentPart(part["name"], source, first, part["count"], part["bytes"]))
             first += part["count"]
         job.store.write(PARTS, json.dumps([asdict(part) for part in parts]).encode())
 

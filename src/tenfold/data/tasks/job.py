@@ -12,7 +12,7 @@ import numpy as np
 from tenfold.config import Data, Source
 from tenfold.core import TenfoldError
 from tenfold.data.ingest import name_sources
-from tenfold.data.tasks.store import Store, open_store
+from tenfold.data.tasks.store import WorkFiles, open_work
 from tenfold.data.tasks.tables import Integers, Keys, Rows, key_bounds
 
 PLAN = "plan.json"
@@ -32,7 +32,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """What a build is made from and how it is cut into tasks. The cut changes no byte of the corpus."""
 
     token: str
@@ -50,7 +50,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Part:
+class DocumentPart:
     """Documents one after the other, numbered from `first` on over the whole build; part 0 holds the holdouts."""
 
     name: str
@@ -65,19 +65,19 @@ class Part:
         return self.first + self.count
 
 
-class Job:
+class BuildJob:
     """A build in its work folder. What is cached here was written once and does not change any more."""
 
-    def __init__(self, store: Store, plan: Plan) -> None:
+    def __init__(self, store: WorkFiles, plan: BuildPlan) -> None:
         self.store, self.plan = store, plan
         store.durable = plan.durable
         self.data, self.base = Data.model_validate(plan.data), Path(plan.base)
         self.sources: list[tuple[str, Source]] = name_sources(self.data.sources)
 
     @cached_property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[DocumentPart]:
         """All parts in order, once all is read."""
-        return [Part(**part) for part in json.loads(self.store.read(PARTS))]
+        return [DocumentPart(**part) for part in json.loads(self.store.read(PARTS))]
 
     @cached_property
     def part_starts(self) -> Integers:
@@ -99,11 +99,11 @@ class Job:
         """Documents of the build, held-out ones included."""
         return self.parts[-1].after
 
-    def texts(self, part: Part) -> Rows:
+    def texts(self, part: DocumentPart) -> Rows:
         """Text of each document of a part."""
         return Rows(self.store, f"{part.name}.text")
 
-    def where(self, part: Part) -> Rows:
+    def where(self, part: DocumentPart) -> Rows:
         """Where each document of a part stood."""
         return Rows(self.store, f"{part.name}.where")
 
@@ -146,7 +146,7 @@ def result_name(stage: str, number: int) -> str:
     return f"{stage}.done/{number:06d}.json"
 
 
-def start_job(store: Store, plan: Plan) -> tuple[Job, bool]:
+def start_job(store: WorkFiles, plan: BuildPlan) -> tuple[BuildJob, bool]:
     """The build that lies in `store` if it is this one, else a new one; whether it is new."""
     try:
         before = json.loads(store.read(PLAN))
@@ -161,10 +161,10 @@ def start_job(store: Store, plan: Plan) -> tuple[Job, bool]:
 
 
 @lru_cache(maxsize=2)
-def open_job(address: str, token: str) -> Job:
+def open_job(address: str, token: str) -> BuildJob:
     """The build that lies at an address. Raises TenfoldError when another one does by now."""
-    store = open_store(address)
+    store = open_work(address)
     value = json.loads(store.read(PLAN))
     if value["token"] != token:
         raise TenfoldError(f"{address}: another build works here by now; run again")
-    return Job(store, Plan(**{**value, "readings": [Reading(**each) for each in value["readings"]]}))
+    return BuildJob(store, BuildPlan(**{**value, "readings": [Reading(**each) for each in value["readings"]]}))

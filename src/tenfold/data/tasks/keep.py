@@ -11,7 +11,7 @@ from tenfold.data.clean import Funnel, Reject
 from tenfold.data.holdouts import HeldOutSet
 from tenfold.data.isolation import HeldOutText, decontaminate
 from tenfold.data.tasks.beat import worked_off
-from tenfold.data.tasks.job import Job, Part, Result
+from tenfold.data.tasks.job import BuildJob, DocumentPart, Result
 from tenfold.data.tasks.near import copies_in, members_in
 from tenfold.data.tasks.read import DRAW_COLUMNS, draw_rows
 from tenfold.data.tasks.tables import Integers, Keys, Rows, read_bucket, write_rows, write_run
@@ -20,7 +20,7 @@ from tenfold.data.words import hash_words
 HELD_OUT = "held_out"
 
 
-def choose_sets(job: Job, _: int) -> Result:
+def choose_sets(job: BuildJob, _: int) -> Result:
     """All holdouts in the order of the configuration, the splits chosen; what is no holdout comes last."""
     given = [HeldOutSet(**each) for each in job.result("given", 0)["sets"]]
     by_name = {each.name: each for each in given if each.kind}
@@ -38,7 +38,7 @@ def choose_sets(job: Job, _: int) -> Result:
     return {"sets": [each.to_dict() for each in sets]}
 
 
-def texts_of(job: Job, numbers: Sequence[int]) -> Iterator[str]:
+def texts_of(job: BuildJob, numbers: Sequence[int]) -> Iterator[str]:
     """Text of any documents, in the order asked for."""
     opened: dict[int, Rows] = {}
     for number in numbers:
@@ -49,7 +49,7 @@ def texts_of(job: Job, numbers: Sequence[int]) -> Iterator[str]:
         yield opened[owner][number - job.parts[owner].first].decode()
 
 
-def _choose_split(job: Job, holdout: Holdout, taken: Sequence[int]) -> list[int]:
+def _choose_split(job: BuildJob, holdout: Holdout, taken: Sequence[int]) -> list[int]:
     """First documents of the clusters to hold out, `fraction` of all, at most `max_bytes` but at least one.
 
     Raises InputError when the corpus is too small to hold out anything.
@@ -75,7 +75,7 @@ def _choose_split(job: Job, holdout: Holdout, taken: Sequence[int]) -> list[int]
     return sorted(chosen)
 
 
-def _draws(job: Job, bucket: int, taken: Sequence[int]) -> Keys:
+def _draws(job: BuildJob, bucket: int, taken: Sequence[int]) -> Keys:
     """Rows of (draw, bytes, number) of documents that could be held out, in the order of their draw."""
     names = [f"signatures/{number:06d}.draws" for number in range(1, len(job.parts))]
     rows = read_bucket(job.store, names, bucket, job.plan.buckets, DRAW_COLUMNS)
@@ -83,7 +83,7 @@ def _draws(job: Job, bucket: int, taken: Sequence[int]) -> Keys:
 
 
 @lru_cache(maxsize=1)
-def _members(job: Job) -> Keys:
+def _members(job: BuildJob) -> Keys:
     """Numbers of all documents that are near-duplicates of an earlier one."""
     found = [members_in(job, number)[:, 0] for number in range(len(job.parts))]
     return np.concatenate(found)
@@ -106,13 +106,13 @@ def up_to(sizes: Integers, limit: int) -> Integers:
 
 
 @lru_cache(maxsize=1)
-def _held_out(job: Job) -> HeldOutText:
+def _held_out(job: BuildJob) -> HeldOutText:
     """All held-out text, as this process looks for it."""
     words = [hash_words(text.decode()) for text in Rows(job.store, HELD_OUT)]
     return HeldOutText(words, job.data.isolation.ngram)
 
 
-def keep(job: Job, number: int) -> Result:
+def keep(job: BuildJob, number: int) -> Result:
     """Of one part's documents: one of each cluster, none of a cluster that is held out, and of these what the holdouts
     do not have."""
     part = job.parts[number]
@@ -122,7 +122,7 @@ def keep(job: Job, number: int) -> Result:
 class _Keeper:
     """One part while it is gone through."""
 
-    def __init__(self, job: Job, part: Part, number: int) -> None:
+    def __init__(self, job: BuildJob, part: DocumentPart, number: int) -> None:
         self._job, self._part, self._number = job, part, number
         sets = [HeldOutSet(**each) for each in job.result("sets", 0)["sets"]]
         self._holdout_of = {held: each.name for each in sets for held in each.numbers}

@@ -13,7 +13,7 @@ from tenfold.data.duplicates import (
     similar_pairs,
 )
 from tenfold.data.tasks.beat import worked_off
-from tenfold.data.tasks.job import Job, Part, Result
+from tenfold.data.tasks.job import BuildJob, DocumentPart, Result
 from tenfold.data.tasks.read import COPY_COLUMNS, draw_rows
 from tenfold.data.tasks.tables import (
     Integers,
@@ -30,13 +30,13 @@ from tenfold.data.words import hash_words
 ROW_BYTES = 4 * PERMUTATIONS
 
 
-def copies_in(job: Job, number: int) -> Keys:
+def copies_in(job: BuildJob, number: int) -> Keys:
     """(number, number of the first) of each document of a part that is the copy of another one."""
     names = [f"copies/{bucket:06d}" for bucket in range(job.plan.buckets)]
     return read_bucket(job.store, names, number, len(job.parts), COPY_COLUMNS)
 
 
-def signatures(job: Job, number: int) -> Result:
+def signatures(job: BuildJob, number: int) -> Result:
     """Signatures of one part's documents and a run of their bands; exact copies are left out and noted."""
     part, funnel = job.parts[number], Funnel()
     pairs = copies_in(job, number)
@@ -61,7 +61,7 @@ def signatures(job: Job, number: int) -> Result:
     return {"funnel": funnel.to_dict()}
 
 
-def _write_draws(job: Job, part: Part, number: int, copied: set[int]) -> None:
+def _write_draws(job: BuildJob, part: DocumentPart, number: int, copied: set[int]) -> None:
     """What the split holdouts are chosen by."""
     texts, numbers = [], []
     for own, text in enumerate(job.texts(part), start=part.first):
@@ -71,7 +71,7 @@ def _write_draws(job: Job, part: Part, number: int, copied: set[int]) -> None:
     write_run(job.store, f"signatures/{number:06d}.draws", draw_rows(job.plan.seed, texts, numbers), job.bounds)
 
 
-def _note_copies(job: Job, part: Part, number: int, pairs: Keys, funnel: Funnel) -> None:
+def _note_copies(job: BuildJob, part: DocumentPart, number: int, pairs: Keys, funnel: Funnel) -> None:
     sizes, where, firsts = job.texts(part).sizes, job.where(part), job.wheres(pairs[:, 1].tolist())
     rejects = []
     for own, first in pairs.tolist():
@@ -83,7 +83,7 @@ def _note_copies(job: Job, part: Part, number: int, pairs: Keys, funnel: Funnel)
     write_rows(job.store, f"rejects/copies-{number:06d}", rejects)
 
 
-def bands(job: Job, bucket: int) -> Result:
+def bands(job: BuildJob, bucket: int) -> Result:
     """Pairs of near-duplicates among the documents that share a band of this bucket."""
     names = [f"signatures/{number:06d}.bands" for number in range(len(job.parts))]
     rows = read_bucket(job.store, names, bucket, job.plan.buckets, 2)
@@ -97,7 +97,7 @@ def bands(job: Job, bucket: int) -> Result:
     return {"pairs": len(pairs)}
 
 
-def _signatures_of(job: Job, numbers: Integers) -> Signatures:
+def _signatures_of(job: BuildJob, numbers: Integers) -> Signatures:
     """Signatures of any documents, [documents, PERMUTATIONS]; of each part only the stretch that is needed is read."""
     found = np.empty((numbers.size, PERMUTATIONS), dtype=np.uint32)
     owners = np.searchsorted(job.part_starts, numbers, side="right") - 1
@@ -110,7 +110,7 @@ def _signatures_of(job: Job, numbers: Integers) -> Signatures:
     return found
 
 
-def clusters(job: Job, _: int) -> Result:
+def clusters(job: BuildJob, _: int) -> Result:
     """Which documents are near-duplicates of an earlier one, directly or through others.
 
     Memory grows with the number of near-duplicates, by about 100 bytes each; with other documents not at all.
@@ -125,6 +125,6 @@ def clusters(job: Job, _: int) -> Result:
     return {"members": len(found)}
 
 
-def members_in(job: Job, number: int) -> Keys:
+def members_in(job: BuildJob, number: int) -> Keys:
     """(number, number of the first of its cluster) of each document of a part that is not that first one."""
     return read_bucket(job.store, ["clusters/members"], number, len(job.parts), 2)

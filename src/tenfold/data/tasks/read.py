@@ -13,8 +13,8 @@ from tenfold.data.clean import Document, Funnel, RawRecord, Reject, clean
 from tenfold.data.holdouts import draw_number
 from tenfold.data.sources import MISSING_KEY, UNREADABLE, read_some
 from tenfold.data.tasks.beat import worked_off
-from tenfold.data.tasks.job import Job, Reading, Result
-from tenfold.data.tasks.store import Store
+from tenfold.data.tasks.job import BuildJob, Reading, Result
+from tenfold.data.tasks.store import WorkFiles
 from tenfold.data.tasks.tables import Keys, group_starts, read_bucket, write_rows, write_run
 
 DIGEST_COLUMNS = 3
@@ -28,7 +28,7 @@ COPY_COLUMNS = 2
 class PartWriter:
     """Collects documents and writes them as parts of about `part_bytes` of text each."""
 
-    def __init__(self, store: Store, prefix: str, part_bytes: int, bounds: Keys) -> None:
+    def __init__(self, store: WorkFiles, prefix: str, part_bytes: int, bounds: Keys) -> None:
         self._store, self._prefix = store, prefix
         self._part_bytes, self._bounds = part_bytes, bounds
         self._bytes = self._count = 0
@@ -92,7 +92,7 @@ def group_files(files: Sequence[Path], source: int, part_bytes: int, split_bytes
         yield Reading(source, group, size, split_bytes)
 
 
-def read(job: Job, number: int) -> Result:
+def read(job: BuildJob, number: int) -> Result:
     """Read and clean some files of one source; the documents lie in one part or more afterwards."""
     reading = job.plan.readings[number]
     name, source = job.sources[reading.source]
@@ -107,7 +107,7 @@ def read(job: Job, number: int) -> Result:
 class _Reader:
     """Records to documents, and what was lost on the way."""
 
-    def __init__(self, job: Job, source: Source, name: str, reading: Reading) -> None:
+    def __init__(self, job: BuildJob, source: Source, name: str, reading: Reading) -> None:
         self._job, self._source, self._name, self._reading = job, source, name, reading
         self.funnel, self.rejects = Funnel(), list[Reject]()
         self._good, self._keys, self._bad = 0, dict[str, None](), dict[str, Reject]()
@@ -143,7 +143,7 @@ class _Reader:
         return {"good": self._good, "keys": list(self._keys), "bad": bad.to_dict() if bad else None}
 
 
-def copies(job: Job, bucket: int) -> Result:
+def copies(job: BuildJob, bucket: int) -> Result:
     """Find the documents that are the same, byte for byte, as an earlier one. Those held out are nobody's copies."""
     names = [f"{part.name}.digests" for part in job.parts]
     begins = [part.first for part in job.parts]

@@ -5,13 +5,13 @@ from typing import Any
 
 from tenfold.data.tasks.beat import Beat, beating, no_beat
 from tenfold.data.tasks.given import read_given
-from tenfold.data.tasks.job import Job, open_job
+from tenfold.data.tasks.job import BuildJob, open_job
 from tenfold.data.tasks.keep import choose_sets, keep
 from tenfold.data.tasks.near import bands, clusters, signatures
 from tenfold.data.tasks.read import copies, read
 from tenfold.data.tasks.write import plan_shards, tokenise, train_tokenizer, write_shard
 
-STAGES: dict[str, Callable[[Job, int], dict[str, Any]]] = {
+STAGES: dict[str, Callable[[BuildJob, int], dict[str, Any]]] = {
     "given": read_given,
     "read": read,
     "copies": copies,

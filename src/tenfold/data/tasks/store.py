@@ -8,11 +8,11 @@ from typing import Protocol
 from tenfold.core import InputError, TenfoldError, write_bytes
 
 
-class Store(Protocol):
+class WorkFiles(Protocol):
     """Named files, each written once and whole. Names have `/` between their parts."""
 
     address: str
-    """What `open_store` opens again, also in another process."""
+    """What `open_work` opens again, also in another process."""
 
     durable: bool
     """Whether what is written survives a power cut, and not only the end of this process."""
@@ -36,12 +36,12 @@ class Store(Protocol):
         """Delete everything, one file before all others."""
 
 
-def open_store(address: str) -> Store:
+def open_work(address: str) -> WorkFiles:
     """The store at a path or URL. Raises InputError when fsspec cannot reach it."""
-    return RemoteStore(address) if "://" in address else FolderStore(Path(address))
+    return RemoteWork(address) if "://" in address else LocalWork(Path(address))
 
 
-class FolderStore:
+class LocalWork:
     """A folder of this machine, or one that machines share."""
 
     def __init__(self, folder: Path) -> None:
@@ -80,7 +80,7 @@ class FolderStore:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class RemoteStore:
+class RemoteWork:
     """What fsspec reaches: s3://bucket/prefix, memory://prefix and others. An object appears there whole or not."""
 
     def __init__(self, address: str) -> None:

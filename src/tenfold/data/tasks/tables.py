@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tenfold.data.tasks.store import Store
+from tenfold.data.tasks.store import WorkFiles
 
 Integers = NDArray[np.int64]
 Keys = NDArray[np.uint64]
 KEYS = 1 << 64
 
 
-def write_rows(store: Store, name: str, rows: Sequence[bytes]) -> None:
+def write_rows(store: WorkFiles, name: str, rows: Sequence[bytes]) -> None:
     """Rows of bytes, one after the other, and where each ends."""
     store.write(f"{name}.rows", b"".join(rows))
     write_array(store, f"{name}.ends.npy", np.cumsum([0, *map(len, rows)], dtype=np.int64))
@@ -24,7 +24,7 @@ def write_rows(store: Store, name: str, rows: Sequence[bytes]) -> None:
 class Rows:
     """Rows that `write_rows` wrote; read one by one, or all in order."""
 
-    def __init__(self, store: Store, name: str) -> None:
+    def __init__(self, store: WorkFiles, name: str) -> None:
         self._store, self._file = store, f"{name}.rows"
         self._ends: Integers = read_array(store, f"{name}.ends.npy")
 
@@ -45,14 +45,14 @@ class Rows:
         return (bytes(content[start:end]) for start, end in pairwise(self._ends.tolist()))
 
 
-def write_array(store: Store, name: str, values: NDArray[Any]) -> None:
+def write_array(store: WorkFiles, name: str, values: NDArray[Any]) -> None:
     """An array as .npy."""
     buffer = io.BytesIO()
     np.save(buffer, values, allow_pickle=False)
     store.write(name, buffer.getbuffer())
 
 
-def read_array(store: Store, name: str) -> NDArray[Any]:
+def read_array(store: WorkFiles, name: str) -> NDArray[Any]:
     """An array that `write_array` wrote."""
     values: NDArray[Any] = np.load(io.BytesIO(store.read(name)), allow_pickle=False)
     return values
@@ -63,7 +63,7 @@ def key_bounds(buckets: int, size: int = KEYS) -> Keys:
     return np.asarray([size * number // buckets for number in range(1, buckets)], dtype=np.uint64)
 
 
-def write_run(store: Store, name: str, rows: Keys, bounds: Keys) -> None:
+def write_run(store: WorkFiles, name: str, rows: Keys, bounds: Keys) -> None:
     """Rows of 64-bit numbers [rows, columns], sorted by their first, equal ones in the order given.
 
     Before them stands where each bucket begins, so that a task of one bucket reads its own rows alone.
@@ -75,7 +75,7 @@ def write_run(store: Store, name: str, rows: Keys, bounds: Keys) -> None:
 
 
 def read_bucket(
-    store: Store, names: Sequence[str], bucket: int, buckets: int, columns: int, firsts: Sequence[int] = ()
+    store: WorkFiles, names: Sequence[str], bucket: int, buckets: int, columns: int, firsts: Sequence[int] = ()
 ) -> Keys:
     """Rows of one bucket out of several runs, sorted by key; equal ones in the order of the runs.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tenfold.core import InputError, digest_of_bytes
 from tenfold.data.corpus import token_dtype
 from tenfold.data.tasks.beat import worked_off
-from tenfold.data.tasks.job import Job, Result
+from tenfold.data.tasks.job import BuildJob, Result
 from tenfold.data.tasks.read import DRAW_COLUMNS
 from tenfold.data.tasks.tables import Rows, read_bucket
 from tenfold.data.tokenizer import Tokenizer
@@ -21,7 +21,7 @@ ENCODE_BATCH = 256  # documents
 Tokens = NDArray[np.unsignedinteger]
 
 
-def train_tokenizer(job: Job, _: int) -> Result:
+def train_tokenizer(job: BuildJob, _: int) -> Result:
     """Train the tokenizer, or take the given one."""
     settings = job.data.tokenizer
     if settings.path:
@@ -32,7 +32,7 @@ def train_tokenizer(job: Job, _: int) -> Result:
     return {"vocab_size": tokenizer.vocab_size}
 
 
-def _sample(job: Job) -> Iterator[str]:
+def _sample(job: BuildJob) -> Iterator[str]:
     """Text to train the tokenizer on, in order: all of it, or documents chosen by the seed."""
     kept, limit = job.training_results("keep"), job.data.tokenizer.train_bytes
     highest = None if sum(each["bytes"] for each in kept.values()) <= limit else _highest_draw(job, limit)
@@ -41,7 +41,7 @@ def _sample(job: Job) -> Iterator[str]:
             yield from _chosen_pieces(job, number, highest)
 
 
-def _highest_draw(job: Job, limit: int) -> int:
+def _highest_draw(job: BuildJob, limit: int) -> int:
     """Draws up to this one give texts of about `limit` bytes, one text at least."""
     names = [f"pieces/{number:06d}.draws" for number in range(1, len(job.parts))]
     total, highest = 0, 0
@@ -57,7 +57,7 @@ def _highest_draw(job: Job, limit: int) -> int:
     return highest
 
 
-def _chosen_pieces(job: Job, number: int, highest: int | None) -> Iterator[str]:
+def _chosen_pieces(job: BuildJob, number: int, highest: int | None) -> Iterator[str]:
     pieces = Rows(job.store, f"pieces/{number:06d}")
     if highest is None:
         yield from (piece.decode() for piece in pieces)
@@ -70,12 +70,12 @@ def _chosen_pieces(job: Job, number: int, highest: int | None) -> Iterator[str]:
 
 
 @lru_cache(maxsize=1)
-def tokenizer_of(job: Job) -> Tokenizer:
+def tokenizer_of(job: BuildJob) -> Tokenizer:
     """The corpus's tokenizer."""
     return Tokenizer.from_json(job.store.read(TOKENIZER).decode())
 
 
-def tokenise(job: Job, number: int) -> Result:
+def tokenise(job: BuildJob, number: int) -> Result:
     """Tokens of one part's text, each document ended by end-of-document."""
     tokenizer = tokenizer_of(job)
     texts = [piece.decode() for piece in Rows(job.store, f"pieces/{number:06d}")]
@@ -108,7 +108,7 @@ def encode_exactly(tokenizer: Tokenizer, texts: list[str]) -> list[Tokens]:
     return rows
 
 
-def plan_shards(job: Job, _: int) -> Result:
+def plan_shards(job: BuildJob, _: int) -> Result:
     """Which tokens make which shard: those of a source one after the other, cut into files of equal length."""
     counts = {number: result["tokens"] for number, result in job.training_results("tokenise").items()}
     shards = []
@@ -133,7 +133,7 @@ def _shards_of(name: str, parts: list[int], counts: list[int], size: int) -> Ite
         yield {"source": name, "number": number, "slices": slices}
 
 
-def write_shard(job: Job, number: int) -> Result:
+def write_shard(job: BuildJob, number: int) -> Result:
     """One shard out of the tokens of several parts."""
     shard = shards_of(job)[number]
     width = token_dtype(tokenizer_of(job).vocab_size).itemsize
@@ -147,7 +147,7 @@ def write_shard(job: Job, number: int) -> Result:
 
 
 @lru_cache(maxsize=1)
-def shards_of(job: Job) -> list[Result]:
+def shards_of(job: BuildJob) -> list[Result]:
     """All shards, as `plan_shards` laid them out."""
     shards: list[Result] = json.loads(job.store.read(SHARDS))
     return shards
