@@ -116,8 +116,8 @@ def test_what_a_killed_build_left_is_no_hindrance(tmp_path: Path, texts: list[st
 
 def test_broken_records_are_listed_with_place_and_reason(tmp_path: Path, texts: list[str]) -> None:
     folder = write_texts(tmp_path / "texts", texts[:30])
-    (folder / "bad.txt").write_bytes(b"ok " * 50 + b"\xff")
-    (folder / "null.txt").write_bytes(b"text " * 50 + b"\0")
+    (folder / "bad.txt").write_bytes("schön ".encode() * 50 + b"\xff" * 9)
+    (folder / "null.txt").write_bytes(b"text " * 50 + b"\0" * 9)
     (folder / "tiny.txt").write_bytes(b"tiny")
     manifest = build(small_data(folder), tmp_path)
     assert manifest.funnel["rejected"] == {"invalid-utf8": 1, "binary": 1, "too-short": 1}

@@ -12,7 +12,17 @@ import torch
 
 from tenfold.config import with_new_names
 from tenfold.core import InputError, ProgressLines, TenfoldError, write_json
-from tenfold.data import Inputs, Manifest, Workspace, asked_for, audit, audit_passed, build_corpus
+from tenfold.data import (
+    Inputs,
+    Manifest,
+    Workspace,
+    asked_for,
+    audit,
+    audit_passed,
+    build_corpus,
+    funnel_line,
+    loss_warnings,
+)
 from tenfold.evaluate import HoldoutScorer, HoldoutScores, holdout_scorer
 from tenfold.experiments import open_watcher, target_identity
 from tenfold.learners import train_with_learners
@@ -61,9 +71,18 @@ def prepare_data(workspace: Workspace, *, keep_trained: bool = False) -> Manifes
                 f"{files.data} is another corpus now; what was trained here goes on using the one before, kept as "
                 f"{keep}. To train on the new one, begin another campaign: {_begin_another(files.directory)}"
             )
+    _say_losses(workspace, manifest)
     if not audit_passed(files, manifest):
         audit_data(workspace)
     return manifest
+
+
+def _say_losses(workspace: Workspace, manifest: Manifest) -> None:
+    """What was read, kept and lost; a warning where much was lost."""
+    data, console = workspace.campaign.data, workspace.console
+    console.say(f"data: {funnel_line(manifest.funnel)}")
+    for line in loss_warnings(manifest.funnel, data.read.warn_lost, data.clean.min_bytes):
+        console.warn(line)
 
 
 def _trained_corpus(workspace: Workspace) -> tuple[Manifest | None, set[str]]:

@@ -17,6 +17,7 @@ from .data import Clean as Clean
 from .data import Data as Data
 from .data import Holdout as Holdout
 from .data import Isolation as Isolation
+from .data import Read as Read
 from .data import Source as Source
 from .data import TokenizerSettings as TokenizerSettings
 from .data import digestible as digestible

@@ -6,10 +6,12 @@ from .corpus import HoldoutDocument as HoldoutDocument
 from .corpus import load_holdout as load_holdout
 from .corpus import token_byte_lengths as token_byte_lengths
 from .inputs import Inputs as Inputs
+from .listing import sources_of as sources_of
+from .losses import funnel_line as funnel_line
+from .losses import loss_warnings as loss_warnings
 from .manifest import Manifest as Manifest
 from .manifest import asked_for as asked_for
 from .manifest import audit_passed as audit_passed
-from .paths import sources_of as sources_of
 from .stream import Stream as Stream
 from .workspace import Workspace as Workspace
 from .workspace import open_workspace as open_workspace

@@ -145,4 +145,4 @@ def _is_of_before(manifest: Manifest, directory: Path, data: Data, seed: int, ba
     if ":" in manifest.made_from or FORMAT != 1 or manifest.asked_for != asked_for(data, seed):
         return False
     built = (directory / MANIFEST).stat().st_mtime_ns
-    return all(path.stat().st_mtime_ns <= built for paths in input_files(data, base).values() for path in paths)
+    return all(int(file.stamp) <= built for files in input_files(data, base).values() for file in files)

@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tenfold.config import Holdout, Source
+from tenfold.config import Holdout, Read, Source
 from tenfold.core import InputError
-from tenfold.data.clean import RawRecord, Reject, decode
-from tenfold.data.paths import expand_paths, walk
-from tenfold.data.sources import read_files, read_source, source_files
+from tenfold.data.clean import Document, Found, Mended, Reject
+from tenfold.data.listing import expand_paths
+from tenfold.data.paths import walk
+from tenfold.data.reading.inputs import InputFile
+from tenfold.data.sources import read_source, read_texts, source_files
 
 # Prose and C headers most machines have; what only some have is simply not there on the others.
 SYSTEM_PROSE = (
@@ -52,10 +54,11 @@ class EvaluationSet:
 def read_holdout(holdout: Holdout, base: Path, seed: int, reject: Callable[[Reject], None]) -> EvaluationSet:
     """A given evaluation set, whole; records that cannot be used go to `reject`. Raises InputError when none can."""
     documents: dict[str, HeldOut] = {}
-    for record in _raw_records(holdout, base):
-        result = decode(record) if isinstance(record, RawRecord) else record
+    for result in _found(holdout, base):
         if isinstance(result, Reject):
             reject(result)
+        elif isinstance(result, Mended):
+            continue
         elif not result.text.strip():
             reject(Reject(result.source, result.where, "empty"))
         elif result.text in documents:
@@ -67,28 +70,28 @@ def read_holdout(holdout: Holdout, base: Path, seed: int, reject: Callable[[Reje
     return _limit_bytes(list(documents.values()), holdout.max_bytes, seed)
 
 
-def holdout_files(holdout: Holdout, base: Path) -> list[Path]:
+def holdout_files(holdout: Holdout, base: Path) -> list[InputFile]:
     """Every file a holdout is read from."""
     match holdout.kind:
         case "split":
             return []
         case "system-prose":
-            return _system_prose()
+            return [InputFile.local(path) for path in _system_prose()]
         case "tenfold-source":
-            return project_files()
+            return [InputFile.local(path) for path in project_files()]
         case _:
             return source_files(_as_source(holdout), base, HOLDOUT_PATHS)
 
 
-def _raw_records(holdout: Holdout, base: Path) -> Iterator[RawRecord | Reject]:
+def _found(holdout: Holdout, base: Path) -> Iterator[Found]:
     name = f"holdout {holdout.name}"
     match holdout.kind:
         case "system-prose":
-            return read_files(name, _system_prose(), Path("/"))
+            return read_texts(name, _system_prose(), Path("/"))
         case "tenfold-source":
-            return read_files(name, project_files(), PACKAGE_ROOT.parent)
+            return read_texts(name, project_files(), PACKAGE_ROOT.parent)
         case _:
-            return read_source(_as_source(holdout), name, base, HOLDOUT_PATHS)
+            return read_source(_as_source(holdout), name, base, Read(), None, HOLDOUT_PATHS)
 
 
 def _as_source(holdout: Holdout) -> Source:
@@ -98,9 +101,8 @@ def _as_source(holdout: Holdout) -> Source:
 
 def project_texts() -> list[HeldOut]:
     """tenfold's own text, document by document."""
-    raw = read_files("", project_files(), PACKAGE_ROOT.parent)
-    decoded = (decode(record) for record in raw if isinstance(record, RawRecord))
-    texts = [HeldOut(record.where, record.text) for record in decoded if not isinstance(record, Reject)]
+    found = read_texts("", project_files(), PACKAGE_ROOT.parent)
+    texts = [HeldOut(each.where, each.text) for each in found if isinstance(each, Document)]
     return list({document.text: document for document in texts if document.text.strip()}.values())
 
 
@@ -124,7 +126,7 @@ def _system_prose() -> list[Path]:
         found: list[Path] = []
         for pattern in patterns:
             try:
-                found += expand_paths([pattern], Path("/"), "files", HOLDOUT_PATHS)
+                found += [Path(file.name) for file in expand_paths([pattern], Path("/"), "files", HOLDOUT_PATHS)]
             except InputError:
                 continue  # this machine lacks that kind
         if found:
@@ -196,8 +198,10 @@ def read_sets(
     append: Callable[[str, str], int],
     reject: Callable[[Reject], None],
 ) -> list[HeldOutSet]:
-    """The given evaluation sets, and tenfold's own source; `append` takes where each document stood and its text, and
-    gives its number."""
+    """The given evaluation sets, and tenfold's own source.
+
+    `append` takes where each document stood and its text, and gives its number.
+    """
 
     def lay(documents: Sequence[HeldOut]) -> list[int]:
         return [append(document.where, document.text) for document in documents]

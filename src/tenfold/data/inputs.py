@@ -9,11 +9,12 @@ from tenfold.core import InputError, byte_size, digest_of
 from tenfold.data.holdouts import holdout_files
 from tenfold.data.ingest import name_sources
 from tenfold.data.manifest import Manifest
+from tenfold.data.reading.inputs import InputFile
 from tenfold.data.sources import source_files
 
 TOKENIZER_KEY = "data.tokenizer.path"
-Fingerprints = dict[str, list[tuple[str, int, int]]]
-"""(name, bytes, time of the last change) of every file, by what it is read for."""
+Fingerprints = dict[str, list[tuple[str, int, int | str]]]
+"""(name, bytes, time of the last change or version at its store) of every file, by what it is read for."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +46,16 @@ class Inputs:
 
 def fingerprints(data: Data, base: Path) -> Fingerprints:
     """Every file that is read, by what for; paths in `data` are relative to `base`."""
-    return {name: [_fingerprint(path, base) for path in paths] for name, paths in input_files(data, base).items()}
+    return {name: [file.fingerprint(base) for file in files] for name, files in input_files(data, base).items()}
 
 
-def input_files(data: Data, base: Path) -> dict[str, list[Path]]:
+def input_files(data: Data, base: Path) -> dict[str, list[InputFile]]:
     """Every file that is read, by what for."""
     files = {name: source_files(source, base) for name, source in name_sources(data.sources)}
     files |= {f"holdout {holdout.name}": holdout_files(holdout, base) for holdout in data.holdouts}
     if data.tokenizer.path:
-        files["tokenizer"] = [_tokenizer_file(base / data.tokenizer.path)]
+        files["tokenizer"] = [InputFile.local(_tokenizer_file(base / data.tokenizer.path))]
     return files
-
-
-def _fingerprint(path: Path, base: Path) -> tuple[str, int, int]:
-    """Name, size and time of a file; the name relative to the campaign, from wherever the command was given."""
-    stat, real, root = path.stat(), path.absolute().resolve(), base.resolve()
-    name = real.relative_to(root) if real.is_relative_to(root) else real
-    return str(name), stat.st_size, stat.st_mtime_ns
 
 
 def _tokenizer_file(path: Path) -> Path:

@@ -11,6 +11,8 @@ from tenfold.config import Data, digestible
 from tenfold.core import CampaignFiles, InputError, digest_of, digest_of_file, read_json
 
 MANIFEST = "manifest.json"
+LATER_COUNTS = {"mended", "replaced", "by_source"}
+"""Counts of the funnel that the digest of a corpus is without, as it was before there were any."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ class Manifest:
         """sha256 over everything that is trained on or scored: the same text from elsewhere is the same corpus, and so
         is it beside another version of tenfold's own source."""
         content = self.to_dict() | {"made_from": None, "asked_for": None, "isolated": None}
-        del content["inputs"]  # came later
+        del content["inputs"]  # came later, as did some counts
+        content["funnel"] = {name: value for name, value in self.funnel.items() if name not in LATER_COUNTS}
         return digest_of(content)
 
     @property

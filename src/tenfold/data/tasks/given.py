@@ -1,9 +1,10 @@
-"""First of all: the evaluation sets that are given, and tenfold's own source, as part 0 of the documents."""
+"""First of all: a look at the sources; then the evaluation sets that are given, and tenfold's own source, as part 0."""
 
 import sys
 
-from tenfold.data.clean import Funnel, Reject
+from tenfold.data.clean import Funnel, Reject, reject_line
 from tenfold.data.holdouts import read_sets
+from tenfold.data.survey import survey
 from tenfold.data.tasks.job import BuildJob, Result
 from tenfold.data.tasks.read import PartWriter
 from tenfold.data.tasks.tables import write_rows
@@ -12,9 +13,12 @@ from tenfold.data.tasks.tables import write_rows
 def read_given(job: BuildJob, _: int) -> Result:
     """Lay them down as one part, numbered from 0 on, before any training text."""
     funnel, rejects = Funnel(), list[bytes]()
+    for file in survey(job.sources, job.base):
+        funnel.count(file)
+        rejects.append(reject_line(file))
 
     def reject(found: Reject) -> None:
-        rejects.append(found.to_line())
+        rejects.append(reject_line(found))
         funnel.holdout_rejected[found.reason] = funnel.holdout_rejected.get(found.reason, 0) + 1
 
     writer = PartWriter(job.store, "documents/given", sys.maxsize, job.bounds)

@@ -12,13 +12,13 @@ import numpy as np
 
 from tenfold.config import HOW_KEYS, Data
 from tenfold.core import InputError, Progress, digest_of
-from tenfold.data.clean import Funnel, Reject, part_size
+from tenfold.data.clean import Funnel, Reject
 from tenfold.data.corpus import token_dtype, write_synced
 from tenfold.data.holdouts import HeldOutSet
 from tenfold.data.ingest import Report, why
 from tenfold.data.manifest import HoldoutText, IsolatedText, Manifest, Shard, SourceText
 from tenfold.data.paths import REJECTS, TOKENIZER
-from tenfold.data.sources import LICENCES, nothing_of, source_files
+from tenfold.data.sources import LICENCES, source_files, source_reader, unusable
 from tenfold.data.tasks.engine import Engine
 from tenfold.data.tasks.job import PARTS, BuildJob, BuildPlan, DocumentPart, Reading
 from tenfold.data.tasks.keep import texts_of
@@ -53,16 +53,13 @@ LABELS = {
 def plan_build(data: Data, seed: int, base: Path, made_from: str) -> BuildPlan:
     """How the work is cut. It depends on the sources alone, so that a build goes on under another engine."""
     files = [source_files(source, base) for source in data.sources]
-    sizes = [[path.stat().st_size for path in own] for own in files]
-    total = sum(map(sum, sizes))
+    total = sum(file.size for own in files for file in own)
     part_bytes = min(LARGEST_PART, max(PART_BYTES, total // MOST_PARTS))
     readings: list[Reading] = []
     for number, (source, own) in enumerate(zip(data.sources, files, strict=True)):
-        split_bytes = data.clean.split_bytes
-        if source.kind == "files":
-            split_bytes = part_size(sizes[number], split_bytes)
+        split_bytes = source_reader(source, "", base, data.read, data.clean, own).split_bytes
         if source.max_documents or source.kind == "hf":  # one after the other: where to stop depends on all before
-            readings.append(Reading(number, [str(path) for path in own], sum(sizes[number]), split_bytes))
+            readings.append(Reading(number, own, split_bytes))
         else:
             readings += group_files(own, number, part_bytes, split_bytes)
     cut = [part_bytes, total // BUCKET_BYTES + 1, [asdict(each) for each in readings]]
@@ -174,7 +171,8 @@ class Build:
         if source.kind in ("jsonl", "parquet", "hf") and not any(result["seen"]["good"] for result in results):
             bad = next((result["seen"]["bad"] for result in results if result["seen"]["bad"]), None)
             if bad:
-                raise nothing_of(source.text_key, Reject(**bad), {key for r in results for key in r["seen"]["keys"]})
+                keys = sorted({key for result in results for key in result["seen"]["keys"]})
+                raise InputError(unusable(Reject(**bad), source.text_key, keys))
         if not any(result["parts"] for result in results):
             reasons = sum((Counter(result["funnel"]["rejected"]) for result in results), Counter[str]())
             raise InputError(f"source {name!r}: no usable text ({why(reasons)})")
@@ -234,7 +232,7 @@ class Build:
         results = [job.result("given", 0), *job.results("read", len(job.plan.readings))]
         results += [*job.results("signatures", len(job.parts)), *job.training_results("keep").values()]
         for result in results:
-            funnel.add(result["funnel"])
+            funnel.add(Funnel(**result["funnel"]))
         return funnel
 
     def _write_rejects(self) -> None:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from tenfold.config import Data, Source
 from tenfold.core import TenfoldError
 from tenfold.data.ingest import name_sources
+from tenfold.data.reading.inputs import InputFile
 from tenfold.data.tasks.store import WorkFiles, open_work
 from tenfold.data.tasks.tables import Integers, Keys, Rows, key_bounds
 
@@ -25,10 +26,19 @@ class Reading:
     """What one task reads: files of one source, none where it is no matter of files."""
 
     source: int
-    files: list[str]
-    bytes: int
+    files: list[InputFile]
     split_bytes: int
     """Longer texts are cut into documents of at most this size."""
+
+    @classmethod
+    def of(cls, value: dict[str, Any]) -> Self:
+        """From what `asdict` gave."""
+        return cls(value["source"], [InputFile(**file) for file in value["files"]], value["split_bytes"])
+
+    @property
+    def bytes(self) -> int:
+        """Bytes to read, as they are stored."""
+        return sum(file.size for file in self.files)
 
 
 @dataclass(frozen=True)
@@ -167,4 +177,4 @@ def open_job(address: str, token: str) -> BuildJob:
     value = json.loads(store.read(PLAN))
     if value["token"] != token:
         raise TenfoldError(f"{address}: another build works here by now; run again")
-    return BuildJob(store, BuildPlan(**{**value, "readings": [Reading(**each) for each in value["readings"]]}))
+    return BuildJob(store, BuildPlan(**{**value, "readings": [Reading.of(each) for each in value["readings"]]}))

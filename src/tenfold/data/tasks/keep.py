@@ -7,7 +7,7 @@ import numpy as np
 
 from tenfold.config import Holdout
 from tenfold.core import InputError
-from tenfold.data.clean import Funnel, Reject
+from tenfold.data.clean import Funnel, Reject, reject_line
 from tenfold.data.holdouts import HeldOutSet
 from tenfold.data.isolation import HeldOutText, decontaminate
 from tenfold.data.tasks.beat import worked_off
@@ -165,7 +165,7 @@ class _Keeper:
         return first == number and first not in self._holdout_of
 
     def _reject(self, place: int, size: int, reason: str, detail: str = "") -> None:
-        self._rejects.append(Reject(self._part.source, self._where[place], reason, detail, size).to_line())
+        self._rejects.append(reject_line(Reject(self._part.source, self._where[place], reason, detail, size)))
 
     def _decontaminate(self, place: int, content: bytes) -> None:
         """Keep what the holdouts leave of a document."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tenfold.data.clean import Funnel, Reject
+from tenfold.data.clean import Funnel, Reject, reject_line
 from tenfold.data.duplicates import (
     PERMUTATIONS,
     Signatures,
@@ -79,7 +79,7 @@ def _note_copies(job: BuildJob, part: DocumentPart, number: int, pairs: Keys, fu
         size = int(sizes[place])
         funnel.exact_duplicates += 1
         funnel.exact_duplicates_bytes += size
-        rejects.append(Reject(part.source, where[place].decode(), "exact-duplicate", firsts[first], size).to_line())
+        rejects.append(reject_line(Reject(part.source, where[place].decode(), "exact-duplicate", firsts[first], size)))
     write_rows(job.store, f"rejects/copies-{number:06d}", rejects)
 
 

@@ -2,16 +2,17 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tenfold.config import Source
-from tenfold.data.clean import Document, Funnel, RawRecord, Reject, clean
+from tenfold.data.clean import Document, Found, Funnel, Reject, reject_line
 from tenfold.data.holdouts import draw_number
-from tenfold.data.sources import MISSING_KEY, UNREADABLE, read_some
+from tenfold.data.reading.files import MISSING_KEY, UNREADABLE, read_each
+from tenfold.data.reading.inputs import InputFile
+from tenfold.data.sources import each_is_of_key, read_hugging_face, source_reader
 from tenfold.data.tasks.beat import worked_off
 from tenfold.data.tasks.job import BuildJob, Reading, Result
 from tenfold.data.tasks.store import WorkFiles
@@ -78,69 +79,63 @@ def draw_rows(seed: int, texts: Sequence[bytes], numbers: Sequence[int]) -> Keys
     return np.asarray(rows, dtype=np.uint64).reshape(-1, DRAW_COLUMNS)
 
 
-def group_files(files: Sequence[Path], source: int, part_bytes: int, split_bytes: int) -> Iterator[Reading]:
+def group_files(files: Sequence[InputFile], source: int, part_bytes: int, split_bytes: int) -> Iterator[Reading]:
     """Files one after the other, as many as make about a part."""
-    group: list[str] = []
+    group: list[InputFile] = []
     size = 0
-    for path in files:
-        group.append(str(path))
-        size += path.stat().st_size
+    for file in files:
+        group.append(file)
+        size += file.size
         if size >= part_bytes:
-            yield Reading(source, group, size, split_bytes)
+            yield Reading(source, group, split_bytes)
             group, size = [], 0
     if group:
-        yield Reading(source, group, size, split_bytes)
+        yield Reading(source, group, split_bytes)
 
 
 def read(job: BuildJob, number: int) -> Result:
     """Read and clean some files of one source; the documents lie in one part or more afterwards."""
     reading = job.plan.readings[number]
-    name, source = job.sources[reading.source]
+    source = job.sources[reading.source][1]
     writer = PartWriter(job.store, f"documents/{number:06d}", job.plan.part_bytes, job.bounds)
-    reader = _Reader(job, source, name, reading)
-    for document in islice(reader.documents(), source.max_documents):
+    sieve = _Sieve()
+    for document in islice(sieve.documents(_found(job, reading)), source.max_documents):
         writer.append(document.where, document.text)
-    write_rows(job.store, f"rejects/read-{number:06d}", [reject.to_line() for reject in reader.rejects])
-    return {"parts": writer.close(), "funnel": reader.funnel.to_dict(), "seen": reader.seen()}
+    write_rows(job.store, f"rejects/read-{number:06d}", sieve.lost)
+    return {"parts": writer.close(), "funnel": sieve.funnel.to_dict(), "seen": sieve.seen()}
 
 
-class _Reader:
-    """Records to documents, and what was lost on the way."""
+def _found(job: BuildJob, reading: Reading) -> Iterator[Found]:
+    name, source = job.sources[reading.source]
+    whole = source_reader(source, name, job.base, job.data.read, job.data.clean, reading.files)
+    reader = replace(whole, split_bytes=reading.split_bytes)
+    return read_hugging_face(source, reader) if source.kind == "hf" else read_each(reader, reading.files)
 
-    def __init__(self, job: BuildJob, source: Source, name: str, reading: Reading) -> None:
-        self._job, self._source, self._name, self._reading = job, source, name, reading
-        self.funnel, self.rejects = Funnel(), list[Reject]()
-        self._good, self._keys, self._bad = 0, dict[str, None](), dict[str, Reject]()
 
-    def documents(self) -> Iterator[Document]:
+class _Sieve:
+    """Lets documents through, and keeps what was lost on the way."""
+
+    def __init__(self) -> None:
+        self.funnel, self.lost = Funnel(), list[bytes]()
+        self._good, self._keys, self._bad = False, dict[str, None](), list[Reject]()
+
+    def documents(self, found: Iterator[Found]) -> Iterator[Document]:
         """All documents in order."""
-        limits, size = self._job.data.clean, self._reading.split_bytes
-        files = [Path(file) for file in self._reading.files]
-        for record in read_some(self._source, self._name, self._job.base, files):
-            self._note(record)
-            for result in clean(record, limits, size) if isinstance(record, RawRecord) else (record,):
-                self.funnel.documents_in += 1
-                if isinstance(result, Document):
-                    yield result
-                else:
-                    self.rejects.append(result)
-                    self.funnel.note_reject(result)
-
-    def _note(self, record: RawRecord | Reject) -> None:
-        if isinstance(record, RawRecord):
-            self.funnel.bytes_in += len(record.content)
-            self._good += 1
-            return
-        self.funnel.bytes_in += record.bytes
-        if record.reason == MISSING_KEY:
-            self._keys |= dict.fromkeys(record.detail.split(", "))
-        if record.reason in (MISSING_KEY, UNREADABLE):
-            self._bad.setdefault("first", record)
+        for each in found:
+            self.funnel.count(each)
+            if isinstance(each, Document):
+                self._good = True
+                yield each
+                continue
+            self.lost.append(reject_line(each))
+            self._good = self._good or each_is_of_key(each)
+            if isinstance(each, Reject) and each.reason in (MISSING_KEY, UNREADABLE):
+                self._bad = self._bad or [each]
+                self._keys |= dict.fromkeys(each.detail.split(", ") if each.reason == MISSING_KEY else ())
 
     def seen(self) -> dict[str, Any]:
         """Whether any record was good; else what there was instead, for one line."""
-        bad = self._bad.get("first")
-        return {"good": self._good, "keys": list(self._keys), "bad": bad.to_dict() if bad else None}
+        return {"good": self._good, "keys": list(self._keys), "bad": self._bad[0].to_dict() if self._bad else None}
 
 
 def copies(job: BuildJob, bucket: int) -> Result:
