@@ -19,7 +19,7 @@ from tenfold.data.ingest import Report, why
 from tenfold.data.manifest import HoldoutText, IsolatedText, Manifest, Shard, SourceText
 from tenfold.data.paths import REJECTS, TOKENIZER
 from tenfold.data.sources import LICENCES, source_files, source_reader, unusable
-from tenfold.data.tasks.engine import Engine
+from tenfold.data.tasks.engine import Engine, ThisProcess
 from tenfold.data.tasks.job import PARTS, BuildJob, BuildPlan, DocumentPart, Reading
 from tenfold.data.tasks.keep import texts_of
 from tenfold.data.tasks.read import group_files
@@ -34,6 +34,8 @@ BUCKET_BYTES = 512 << 20
 """Text whose hashes are merged at once: about a tenth of that in memory for documents of 4 kB."""
 DURABLE_BYTES = 64 << 20
 """Text whose build goes on after a power cut too, and not only after a kill."""
+SHARED = {"read", "copies", "signatures", "bands", "keep", "tokenise", "shards"}
+"""Stages of many tasks; those of one are done by the process that leads, which alone reads what lies beside the text."""
 LABELS = {
     "given": "reading the holdouts",
     "read": "reading",
@@ -112,6 +114,7 @@ class Build:
 
     def __init__(self, job: BuildJob, engine: Engine, directory: Path, report: Report) -> None:
         self._job, self._engine, self._directory, self._report = job, engine, directory, report
+        job.report = report
 
     def run(self, made_from: str) -> Manifest:
         """All stages in order; returns the manifest, not yet written."""
@@ -145,7 +148,8 @@ class Build:
         for number in sorted(finished & set(sizes)):
             progress.done(number)
         left = [number for number in sizes if number not in finished]
-        self._engine.run(self._job.store.address, self._job.plan.token, name, left, progress)
+        engine = self._engine if name in SHARED else ThisProcess()
+        engine.run(self._job.store.address, self._job.plan.token, name, left, progress)
 
     def _read(self) -> None:
         """Read everything, and number the documents once it is known how many there are."""

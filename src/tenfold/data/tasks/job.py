@@ -11,7 +11,7 @@ import numpy as np
 
 from tenfold.config import Data, Source
 from tenfold.core import TenfoldError
-from tenfold.data.ingest import name_sources
+from tenfold.data.ingest import Report, name_sources
 from tenfold.data.reading.inputs import InputFile
 from tenfold.data.tasks.store import WorkFiles, open_work
 from tenfold.data.tasks.tables import Integers, Keys, Rows, key_bounds
@@ -81,6 +81,7 @@ class BuildJob:
     def __init__(self, store: WorkFiles, plan: BuildPlan) -> None:
         self.store, self.plan = store, plan
         store.durable = plan.durable
+        self.report: Report = lambda _: None
         self.data, self.base = Data.model_validate(plan.data), Path(plan.base)
         self.sources: list[tuple[str, Source]] = name_sources(self.data.sources)
 

@@ -27,7 +27,7 @@ def train_tokenizer(job: BuildJob, _: int) -> Result:
     if settings.path:
         tokenizer = Tokenizer.load(job.base / settings.path)
     else:
-        tokenizer = Tokenizer.train(_sample(job), settings.vocab_size)
+        tokenizer = Tokenizer.train(_sample(job), settings.vocab_size, job.report)
     job.store.write(TOKENIZER, tokenizer.to_json().encode())
     return {"vocab_size": tokenizer.vocab_size}
 
