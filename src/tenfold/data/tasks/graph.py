@@ -35,7 +35,7 @@ BUCKET_BYTES = 512 << 20
 DURABLE_BYTES = 64 << 20
 """Text whose build goes on after a power cut too, and not only after a kill."""
 SHARED = {"read", "copies", "signatures", "bands", "keep", "tokenise", "shards"}
-"""Stages of many tasks; those of one are done by the process that leads, which alone reads what lies beside the text."""
+"""Stages of many tasks; those of one are done by the process that leads, which alone reads the holdouts."""
 LABELS = {
     "given": "reading the holdouts",
     "read": "reading",
