@@ -40,7 +40,8 @@ from tenfold.learners.messages import (
 )
 from tenfold.learners.outer import digest_of_values, encode, shard_of
 from tenfold.learners.record.log import RunLog
-from tenfold.learners.syncer.coordinator import Coordinator, RunFacts
+from tenfold.learners.syncer.coordinator import Coordinator
+from tenfold.learners.syncer.facts import RunFacts
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.syncer.remote import RemoteMembership
 from tenfold.learners.syncer.service import SyncerHandler, make_shard, remote_shards
@@ -71,7 +72,7 @@ class Coordinating:
     def __post_init__(self) -> None:
         self.stack = ExitStack()
         recorder = _recorder(self.folder, self.said, self.stack)
-        self.coordinator = Coordinator(self.folder, RunFacts("r", self.total, 8, 2, 5.0, 0), recorder)
+        self.coordinator = Coordinator(self.folder, RunFacts("r", "c", {}, "", self.total, 8, 2, 5.0, 0), recorder)
         self.stack.callback(self.coordinator.close)
         self.shard = make_shard(CAMPAIGN, VOCABULARY, self.folder / "shard-0", self.coordinator, recorder)
         self.stack.callback(self.shard.store.close)
@@ -99,7 +100,7 @@ class FurtherShard:
     def __post_init__(self) -> None:
         self.stack = ExitStack()
         recorder = _recorder(self.folder, [], self.stack)
-        self.members = RemoteMembership(lambda: f"127.0.0.1:{self.coordinator_port}", SECURITY, 1, "r")
+        self.members = RemoteMembership(lambda: f"127.0.0.1:{self.coordinator_port}", SECURITY, 1, "r", "c")
         self.shard = make_shard(CAMPAIGN, VOCABULARY, self.folder / "shard-1", self.members, recorder, 1)
         self.stack.callback(self.shard.store.close)
         self.server = BlobServer(ShardHandler(self.shard, recorder.rejected), SECURITY, control_port=self.port)
@@ -164,7 +165,7 @@ class FakeLearner:
 
     def __init__(self, syncer: Syncer, name: str, patience: float = 10.0) -> None:
         self.link = Link(syncer.first.server.address, SECURITY, streams=1, patience=patience)
-        request = JoinRequest(name=name, address=None, batch=8, recipe="r")
+        request = JoinRequest(name=name, address=None, batch=8, recipe="r", code="c")
         self.incarnation = self.link.ask(request, JoinReply).incarnation or 0
         (further,) = self.link.ask(ShardsRequest(), ShardsReply).shards
         self.links = [self.link, Link(further, SECURITY, streams=1, patience=patience)]
@@ -252,7 +253,7 @@ def test_an_incarnation_is_settled_only_when_the_shard_that_was_away_has_fenced_
     assert two.first_sample() == 64, "samples of an incarnation that is being ended are nobody's"
     syncer.restart_coordinator()
     assert not syncer.first.ended(one.incarnation)
-    request = JoinRequest(name="one", address=None, batch=8, recipe="r")
+    request = JoinRequest(name="one", address=None, batch=8, recipe="r", code="c")
     again = two.link.ask(request, JoinReply).incarnation
     assert again and again > two.incarnation, "its learner may join again meanwhile"
     syncer.start_shard()
@@ -449,7 +450,7 @@ def test_a_shard_that_was_taken_over_is_sent_away(syncer: Syncer) -> None:
 
 
 def test_a_shard_of_another_configuration_is_refused(syncer: Syncer) -> None:
-    stranger = ShardReport(shard=1, recipe="other", generation=9, address="127.0.0.1:1", versions={})
+    stranger = ShardReport(shard=1, recipe="other", code="c", generation=9, address="127.0.0.1:1", versions={})
     link = Link(syncer.first.server.address, SECURITY, streams=1, patience=5.0)
     with pytest.raises(Refused, match="another configuration"):
         link.ask(stranger, MembershipView)
@@ -466,6 +467,7 @@ def test_messages_survive_the_wire() -> None:
     report = ShardReport(
         shard=1,
         recipe="r",
+        code="c",
         generation=3,
         address="h:1",
         versions={1: 2},
