@@ -9,7 +9,7 @@ from tenfold.core import InputError, byte_size, count, digest_of
 from tenfold.data.holdouts import holdout_files
 from tenfold.data.ingest import name_sources
 from tenfold.data.manifest import Manifest
-from tenfold.data.reading..py import COMPRESSED
+from tenfold.data.reading.decompress import SUFFIXES
 from tenfold.data.reading.inputs import InputFile
 from tenfold.data.sources import source_files
 
@@ -72,7 +72,7 @@ def estimated_text_bytes(data: Data, base: Path) -> int:
 def _expansion(kind: str, file: InputFile) -> float:
     if kind == "parquet":
         return EXPANSION["parquet"]
-    return EXPANSION["compressed"] if file.name.lower().endswith(COMPRESSED) else 1.0
+    return EXPANSION["compressed"] if file.name.lower().endswith(tuple(SUFFIXES)) else 1.0
 
 
 def _tokenizer_file(path: Path) -> Path:
