@@ -125,7 +125,7 @@ def test_one_wild_run_hardly_moves_the_fit() -> None:
     runs = made(grid())
     wild = runs.log_loss.copy()
     wild[20] += 0.5
-    spoiled = RunTable(runs.points, wild, runs.run)
+    spoiled = RunTable(runs.points, wild, runs.run, runs.line)
     assert HOFFMANN.fit(spoiled, ones(runs)) == pytest.approx(HOFFMANN.fit(runs, ones(runs)), rel=0.02)
 
 

@@ -19,7 +19,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 from tenfold.scaling.backtest import Backtest, BacktestOrigin, Candidate, CandidateScore, distance_from
 from tenfold.scaling.table import FloatArray, Points, RunTable
 
-CLOSE = 1.5  # times the best backtest error, up to which a candidate has a say
+CLOSE = 2.0  # times the best backtest error, up to which a candidate has a say
 CENTRAL = tuple(round(100 * float(ndtr(side)), 2) for side in (-1, 1))
 """Percentiles one standard deviation either side of a normal's middle; to two digits, see STUDENT."""
 LEVELS = (0.5, 0.8, 0.95)
@@ -193,10 +193,10 @@ def _trials(backtest: Backtest, seed: int) -> list[_Trial]:
     """Forecast every origin as if its outcome had no part in the choice of laws."""
     trials = []
     for index, origin in enumerate(backtest.origins):
-        ranking = backtest.ranking(without=index) or backtest.ranking()
         fits = {candidate: found for (candidate, at), found in backtest.coefficients.items() if at == index}
         if not fits:
             continue
+        ranking = backtest.ranking(fits, without=index)
         committee = form_committee(origin.below, ranking, fits, ORIGIN_REPLICATES, seed)
         errors = committee.log_loss(origin.scored.points) - origin.scored.log_loss
         trials.append(_Trial(origin, committee, errors))
