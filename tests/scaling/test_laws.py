@@ -32,7 +32,7 @@ def test_derivatives_are_those_of_the_forecast(law) -> None:
     for index in range(at.shape[1]):
         step = np.zeros_like(at)
         step[0, index] = 1e-6
-        numeric = (law.log_loss(at + step, runs.points) - law.log_loss(at - step, runs.points)) / 2e-6
+        numeric = (law.evaluate(at + step, runs.points)[0] - law.evaluate(at - step, runs.points)[0]) / 2e-6
         assert np.allclose(slopes[:, :, index], numeric, atol=1e-6)
 
 

@@ -9,7 +9,7 @@ the reason.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -122,6 +122,8 @@ class Backtest:
     origins: tuple[BacktestOrigin, ...]
     coefficients: Mapping[tuple[Candidate, int], FloatArray]
     errors: Mapping[tuple[Candidate, int], FloatArray]
+    handicaps: Mapping[Candidate, float] = field(default_factory=dict)
+    """Handicaps in place of the candidates' own, for measuring what these are worth."""
 
     def ranking(self, candidates: Iterable[Candidate], without: int | None = None) -> list[CandidateScore]:
         """Candidates by the error expected of them, best first, judged on all origins but `without`.
@@ -133,13 +135,13 @@ class Backtest:
         listed = list(candidates)
         used = [index for index in range(len(self.origins)) if index != without]
         if not used:
-            scores = [CandidateScore(each, UNTESTED * math.exp(each.handicap), 0) for each in listed]
+            scores = [CandidateScore(each, UNTESTED * math.exp(self._handicap(each)), 0) for each in listed]
             return sorted(scores, key=lambda score: score.error)
         errors = np.array([[self._log_error(each, index) for index in used] for each in listed])
         weights = np.array([float(self.origins[index].distance.mean()) for index in used])
         weights /= weights.mean()
         own, hard, scored = _own_errors(errors, weights)
-        handicaps = np.array([each.handicap for each in listed])
+        handicaps = np.array([self._handicap(each) for each in listed])
         drawn = (own * scored + USUAL_WEIGHT * handicaps) / (scored + USUAL_WEIGHT)
         counts = np.isfinite(errors).sum(axis=1)
         scores = [
@@ -147,6 +149,9 @@ class Backtest:
             for each, part, count in zip(listed, drawn, counts, strict=True)
         ]
         return sorted(scores, key=lambda score: score.error)
+
+    def _handicap(self, candidate: Candidate) -> float:
+        return self.handicaps.get(candidate, candidate.handicap)
 
     def _log_error(self, candidate: Candidate, index: int) -> float:
         """ln of the mean absolute error at an origin; not a number where the candidate could not be fitted."""

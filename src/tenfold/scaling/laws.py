@@ -229,9 +229,9 @@ N' = U_N (1 + r_N (1 - e^(-R_N / r_N))), R_N = N / U_N - 1, with U_N = min(N, be
 """
 
 
-# Exponents and floors of language models lie in a narrow range (table A9 of arXiv 2403.08540, arXiv 2404.10102,
-# 2406.19146), which a short table does not know. Held near its middle, as strongly as one more run would, a law forecasts
-# better from short tables and further from all. Handicaps: docs/scaling.md says how they were measured.
+# Exponents and floors of language models lie in a narrow range (arXiv 2404.10102, 2406.19146), which a short table does
+# not know. Held near its middle, as strongly as one more run would, a law forecasts better from short tables, and
+# further from all. Handicaps: docs/scaling.md says how they were measured.
 TYPICAL_FLOOR, TYPICAL_FLOOR_SPREAD = 0.55, 0.5  # of the lowest loss; one standard deviation of its logarithm
 TYPICAL_NOISE = 0.006
 BY_COMPUTE, BY_ONE, ALONG_BOTH = (0.15, 0.07), (0.35, 0.15), ((2, 0.1, 0.06), (3, 0.15, 0.06))

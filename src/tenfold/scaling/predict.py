@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tenfold.core import InputError
+from tenfold.core import InputError, count
 from tenfold.scaling.backtest import (
-    REACH,
-    CandidateScore,
     Candidate,
+    CandidateScore,
     check_finite,
     check_identifiable,
     distance_from,
@@ -21,7 +20,16 @@ from tenfold.scaling.backtest import (
     obstacles,
     run_backtest,
 )
-from tenfold.scaling.committee import LEVELS, Committee, IntervalCalibration, calibrate, form_committee
+from tenfold.scaling.committee import (
+    CLOSE,
+    LEVELS,
+    MEASURED,
+    STUDENT,
+    Committee,
+    IntervalCalibration,
+    calibrate,
+    form_committee,
+)
 from tenfold.scaling.laws import LAWS, SPLITLESS
 from tenfold.scaling.outliers import OddRow, without_odd_rows
 from tenfold.scaling.table import LN10, FloatArray, Points, RunTable, read_runs
@@ -31,6 +39,7 @@ REPLICATES = 300
 BUDGET_SLACK = 0.05  # decades: runs come in whole steps, so a budget of a tenth is never met exactly
 RATIO_SLACK = 1.5  # tokens per parameter this far outside the runs' range is worth a word
 RATIO_GRID = 401
+MEASURED_REACH = 2.0  # decades
 DISCOUNT_DOUBT = 0.5  # share of what a published discount for repeated tokens takes off that is uncertain
 MOST_DECADES = 10
 RATIO_BEYOND = math.log(10.0)  # tokens per parameter are sought this far outside the runs' range, in ln
@@ -102,10 +111,16 @@ class ScalingLaw:
         """What the interval cannot know."""
         notes = [str(row) for row in self.odd]
         notes += [note for note in (self._ratio_note(point), self._repeat_note(point)) if note]
-        if beyond > REACH + BUDGET_SLACK:
-            notes.append(f"{beyond:.1f} decades beyond the largest run: backtests reach {REACH:g}")
+        if beyond > MEASURED_REACH + BUDGET_SLACK:
+            notes.append(
+                f"{beyond:.1f} decades beyond the largest run: intervals were measured up to {MEASURED_REACH:g}"
+            )
+        if self.calibration.cut(self.committee, self.runs, point)[0]:
+            notes.append("the runs hardly determine this forecast: its interval is cut at the widest of any use")
         if not self.calibration.origins:
-            notes.append("too few runs to backtest: the interval rests on what other tables' errors were, not on this one's")
+            notes.append(
+                "too few runs to backtest: the interval rests on what other tables' errors were, not on this one's"
+            )
         return tuple(notes)
 
     def _ratio_note(self, point: Points) -> str | None:
@@ -120,7 +135,9 @@ class ScalingLaw:
             return None
         told = f"{math.exp(ratio):.3g} tokens per parameter: the runs have {math.exp(seen.min()):.3g} to "
         fixed = [name for name, values in (("N", self.runs.points.n), ("D", self.runs.points.d)) if levels(values) == 1]
-        return f"{told}{math.exp(seen.max()):.3g}" + "".join(f"; all have one {name}, its effect is not seen" for name in fixed)
+        return f"{told}{math.exp(seen.max()):.3g}" + "".join(
+            f"; all have one {name}, its effect is not seen" for name in fixed
+        )
 
     def _repeat_note(self, point: Points) -> str | None:
         """Data seen more often than any run saw it."""
@@ -154,7 +171,7 @@ def fit_scaling_law(
     fits = fit_candidates(runs, laws)
     ranking = backtest.ranking(fits)
     committee = form_committee(runs, ranking, fits, replicates, seed)
-    calibration = calibrate(runs, committee, backtest, seed)
+    calibration = calibrate(runs, committee, backtest, seed, MEASURED if laws is LAWS else STUDENT)
     return ScalingLaw(runs, tuple(ranking), committee, calibration, obstacles(runs, laws), odd)
 
 
@@ -329,12 +346,13 @@ def prediction_lines(result: dict[str, Any]) -> list[str]:
 
 def _law_lines(law: dict[str, Any]) -> list[str]:
     errors = ", ".join(f"{name} {error:.2%}" for name, error in law["backtest_error"].items())
-    why = f"it forecasts the table's own larger runs best, from {law['origins']} origins: {errors}"
+    tested = f"backtests from {law['origins']} origins and usual errors" if law["origins"] else "its usual error"
     lines = [
         f"law: {law['form']}, {law['formula']}, on {law['fitted_on']}",
-        f"why: {why if errors else 'too few runs to backtest; this is the simplest form'}",
+        f"why: lowest error expected on larger runs, by {tested}: {errors}",
+        f"forecast: median of {count(len(law['members']), 'candidate')} (form and view) expected to err at most "
+        f"{CLOSE:g}x that",
     ]
-    lines.append(f"forecast: median of {len(law['members'])} forms and views that backtest within 1.5x of the best")
     lines += [f"not used: {name} ({reason})" for name, reason in law["not_identified"].items()]
     return lines
 
@@ -348,7 +366,10 @@ def _target_lines(forecast: dict[str, Any]) -> list[str]:
         f"  10x the compute: loss {_with_interval(forecast['ten_times_compute'])}",
         f"  10x the data: loss {_with_interval(forecast['ten_times_data'])}",
     ]
-    return lines + [f"  note: {note}" for note in target["notes"]]
+    more = [note for note in forecast["ten_times_data"]["notes"] if note not in target["notes"]]
+    return (
+        lines + [f"  note: {note}" for note in target["notes"]] + [f"  note on 10x the data: {note}" for note in more]
+    )
 
 
 def _with_interval(forecast: dict[str, Any]) -> str:

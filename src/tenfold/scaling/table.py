@@ -65,7 +65,9 @@ class Points:
     def moved(self, n: float, d: float, c: float) -> "Points":
         """The same points with these numbers taken off ln N, off ln D and ln U, and off ln C."""
         shifts = (n, d, c, d)
-        return Points(*(np.round(getattr(self, f.name) - by, DIGITS) for f, by in zip(fields(self), shifts, strict=True)))
+        return Points(
+            *(np.round(getattr(self, f.name) - by, DIGITS) for f, by in zip(fields(self), shifts, strict=True))
+        )
 
     @property
     def repeats(self) -> bool:
@@ -129,7 +131,7 @@ class RunTable:
         """Loss in nats per token (or the table's own unit), shape (n,)."""
         return np.exp(self.log_loss)
 
-    def take(self, index: BoolArray | IntArray) -> "RunTable":
+    def take(self, index: BoolArray | IntArray) -> Self:
         """The rows at `index`."""
         columns = {name: getattr(self, name)[index] for name in ("log_loss", "run", "line")}
         return replace(self, points=self.points.take(index), **columns)
