@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from tenfold.config import (
+    HOW_KEYS,
     Campaign,
+    Data,
+    Isolation,
     Learners,
+    digestible,
     example_names,
     example_values,
     load_campaign,
@@ -39,9 +43,17 @@ MISTAKES = [
     ("seed=abc", "--set: seed = 'abc': input should be a valid integer"),
     (
         "train.batch_tokens=1000",
-        "campaign.toml: train.batch_tokens 1000 must be a multiple of model.context 256",
+        "campaign.toml: train.batch_tokens 1000 must be a multiple of model.context 256, such as 768 or 1024",
     ),
-    ("evaluate.stride=512", "campaign.toml: evaluate.stride 512 must not exceed model.context 256"),
+    (
+        "evaluate.stride=512",
+        "campaign.toml: evaluate.stride 512 must not exceed model.context 256; set fewer tokens, or a share of the "
+        "context such as 0.75",
+    ),
+    (
+        "evaluate.stride=1.5",
+        "campaign.toml: evaluate: stride 1.5: give whole tokens, or a share of the context below 1",
+    ),
     (
         "train.optimizer.learning_rate=inf",
         "--set: train.optimizer.learning_rate = inf: input should be a finite number",
@@ -62,6 +74,31 @@ def test_a_mistake_is_one_clear_line(override: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_campaign(QUICKSTART, "campaign.toml", [override])
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("context", "stride"), [(64, 48), (256, 192), (2048, 1536)])
+def test_the_quickstart_goes_with_any_context_that_divides_its_batch(context: int, stride: int) -> None:
+    assert parse_campaign(QUICKSTART, "campaign.toml", [f"model.context={context}"]).stride == stride
+
+
+def test_a_stride_in_tokens_is_as_it_was_and_none_is_half_the_context() -> None:
+    eight = parse_campaign(QUICKSTART, "campaign.toml", ["evaluate.stride=8"])
+    assert (eight.stride, eight.digested_stride) == (8, 8)
+    default = Campaign()
+    assert (default.stride, default.digested_stride) == (default.model.context // 2, None)
+
+
+def test_a_new_key_of_data_changes_no_digest_until_it_is_set() -> None:
+    class NewIsolation(Isolation):
+        newer: int = 3
+
+    NewIsolation.__name__ = "Isolation"
+    old, new = Data(), Data.model_construct(**dict(Data()) | {"isolation": NewIsolation()})
+    later = {"read", *HOW_KEYS["Data"]}
+    values = old.model_dump(mode="json", exclude=dict.fromkeys(later, True) | {"sources": {0: {"encoding"}}})
+    assert digestible(new) == digestible(old) == values
+    assert digestible(NewIsolation(newer=4))["newer"] == 4
+    assert digestible(Data(workers=3, engine="dask", scheduler="tcp://there:1", work="s3://there")) == digestible(old)
 
 
 def test_an_unknown_key_lists_the_allowed_ones_when_none_is_near() -> None:

@@ -127,7 +127,10 @@ UNFIT = [
     ("train.optimizer.beta1 = 2.0", "[set]: train.optimizer.beta1 = 2.0: input should be less than 1"),
     ('seed = "7"', "[set]: seed = '7': input should be a valid integer"),
     ("seed.x = 7", "[set] seed.x: 'seed' is not a section"),
-    ("model.context = 24", "[set]: train.batch_tokens 8192 must be a multiple of model.context 24"),
+    (
+        "model.context = 24",
+        "[set]: train.batch_tokens 8192 must be a multiple of model.context 24, such as 8184 or 8208",
+    ),
     ("model.tied_embeddings = false", "[set] model.tied_embeddings: the campaign has these values already"),
 ]
 

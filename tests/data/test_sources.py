@@ -11,11 +11,14 @@ import zstandard
 from pyarrow import parquet
 
 from tenfold.campaign import init_campaign
-from tenfold.config import Source, load_campaign
+from tenfold.config import Read, Source, load_campaign
 from tenfold.core.errors import InputError
-from tenfold.data.clean import RawRecord, Reject, cut_text, part_size
+from tenfold.data.clean import Document, Found, Reject, part_size
 from tenfold.data.ingest import name_sources
-from tenfold.data.paths import expand_paths, walk
+from tenfold.data.listing import expand_paths
+from tenfold.data.paths import walk
+from tenfold.data.reading.cutting import cut_text
+from tenfold.data.reading.inputs import InputFile
 from tenfold.data.sources import read_source
 from tests.data.test_build import build, training_texts
 from tests.data.texts import library_texts, small_data, write_texts
@@ -23,15 +26,16 @@ from tests.data.texts import library_texts, small_data, write_texts
 TEXTS = [f"text number {n}, of some words " * 9 for n in range(30)]
 
 
-def records(kind: str, path: Path, **more: str) -> list[RawRecord | Reject]:
-    return list(read_source(Source(kind=kind, paths=[str(path)], **more), "s", path.parent))  # type: ignore[arg-type]
+def records(kind: str, path: Path, **more: str) -> list[Found]:
+    source = Source(kind=kind, paths=[str(path)], **more)  # type: ignore[arg-type]
+    return list(read_source(source, "s", path.parent, Read(), None))
 
 
-def texts_in(found: list[RawRecord | Reject]) -> list[str]:
-    return [record.content.decode() for record in found if isinstance(record, RawRecord)]
+def texts_in(found: list[Found]) -> list[str]:
+    return [record.text for record in found if isinstance(record, Document)]
 
 
-def reasons_in(found: list[RawRecord | Reject]) -> list[str]:
+def reasons_in(found: list[Found]) -> list[str]:
     return [record.reason for record in found if isinstance(record, Reject)]
 
 
@@ -51,9 +55,10 @@ def test_parquet_gives_its_texts_and_names_broken_rows(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"text": [*TEXTS, None], "id": range(31)}), path, row_group_size=7)
     found = records("parquet", path)
     assert texts_in(found) == TEXTS and reasons_in(found) == ["not-text"]
-    wrong = pyarrow.array([b"good", b"\xff\xfe"], type=pyarrow.binary()).view(pyarrow.string())
-    parquet.write_table(pyarrow.table({"text": wrong}), path)
-    assert [record.content for record in records("parquet", path) if isinstance(record, RawRecord)][1] == b"\xff\xfe"
+    wrong = pyarrow.array([b"good", "mañana".encode() * 9 + b"\xff\xfe\xff"], type=pyarrow.binary())
+    parquet.write_table(pyarrow.table({"text": wrong.view(pyarrow.string())}), path)
+    found = records("parquet", path)
+    assert texts_in(found) == ["good"] and reasons_in(found) == ["invalid-utf8"]
 
 
 def test_a_damaged_page_costs_its_row_group_only(tmp_path: Path) -> None:
@@ -76,15 +81,17 @@ def test_a_local_hugging_face_data_set_is_streamed(tmp_path: Path, monkeypatch: 
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "train.jsonl").write_bytes(lines("body"))
     source = Source(kind="hf", dataset=str(tmp_path / "set"), text_key="body", max_documents=12)
-    assert texts_in(list(read_source(source, "s", tmp_path))) == TEXTS
+    assert texts_in(list(read_source(source, "s", tmp_path, Read(), None))) == TEXTS
     with pytest.raises(InputError, match="no record of this source has the key 'text'; keys there are: body"):
-        list(read_source(Source(kind="hf", dataset=str(tmp_path / "set")), "s", tmp_path))
+        list(read_source(Source(kind="hf", dataset=str(tmp_path / "set")), "s", tmp_path, Read(), None))
 
 
 def test_one_file_without_the_key_does_not_stop_the_others(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines("other"))
     (tmp_path / "b.jsonl").write_bytes(lines())
     found = records("jsonl", tmp_path)
+    assert texts_in(found) == TEXTS and reasons_in(found) == []
+    found = records("jsonl", tmp_path / "*.jsonl")
     assert texts_in(found) == TEXTS and set(reasons_in(found)) == {"missing-key"}
     parquet.write_table(pyarrow.table({"body": TEXTS}), tmp_path / "a.parquet")
     parquet.write_table(pyarrow.table({"text": TEXTS}), tmp_path / "b.parquet")
@@ -106,7 +113,7 @@ def test_init_picks_the_kind_of_what_it_finds(tmp_path: Path) -> None:
     sources = load_campaign(tmp_path / "my").data.sources
     assert [source.kind for source in sources] == ["files", "jsonl", "parquet"]
     found = [expand_paths(s.paths, tmp_path, s.kind, "k") for s in sources]
-    assert [[path.name for path in paths] for paths in found] == [
+    assert [[Path(file.name).name for file in files] for files in found] == [
         ["0000.txt", "0001.txt"],
         ["a.jsonl.gz"],
         ["a.parquet"],
@@ -121,11 +128,25 @@ def test_init_picks_the_kind_of_what_it_finds(tmp_path: Path) -> None:
 def test_a_second_run_over_the_parent_folder_reads_what_the_first_read(tmp_path: Path) -> None:
     folder = write_texts(tmp_path / "texts", library_texts(25))
     first = build(small_data(tmp_path), tmp_path)
-    for name in ("campaign.toml", "report.json", "ledger.sqlite-wal", "checkpoints/step-1/state.txt"):
+    for name in (
+        "campaign.toml",
+        "report.json",
+        "plan.json",
+        "ledger.sqlite-wal",
+        "checkpoints/step-1/state.txt",
+        "ladder/w16-d2-0123456789ab/rung-00000080-00000056.json",
+        "learners/identity.json",
+        "cluster/identity.json",
+        "corpora/0123456789ab/manifest.json",
+        "kept-elsewhere/step-00000040/manifest.json",
+        "exported-elsewhere/config.json",
+        "exported-elsewhere/tokenizer.json",
+        "exported-elsewhere/model.safetensors",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("generated " * 50)
     assert walk(tmp_path) == sorted(folder.iterdir())
-    assert expand_paths(["**/*"], tmp_path, "files", "k") == sorted(folder.iterdir())
+    assert expand_paths(["**/*"], tmp_path, "files", "k") == list(map(InputFile.local, sorted(folder.iterdir())))
     assert build(small_data(tmp_path), tmp_path) == first
 
 

@@ -1,17 +1,17 @@
 """What each command of the command line does, on one campaign directory."""
 
 import os
-import unicodedata
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tenfold.campaign import stages
+from tenfold.campaign.data import audit_data, prepare_data, show_samples, tell_repetition
 from tenfold.campaign.report.stage import report as write_report
-from tenfold.config import FILE_NAME, example_values, render_campaign
 from tenfold.core import InputError, TenfoldError, serve_forks
-from tenfold.data import Workspace, open_workspace, sources_of
+from tenfold.data import Workspace, open_workspace
 from tenfold.evaluate import evaluate_trained
 from tenfold.experiments import (
     derisk,
@@ -24,51 +24,22 @@ from tenfold.experiments import (
     work_for_parent,
 )
 from tenfold.experiments import run_ladder as train_ladder
-from tenfold.learners import learn, replay, serve_as_syncer
-from tenfold.train import joined_ranks, make_deterministic, trained_as
-
-
-def init_campaign(directory: Path, example: str, data: str | None) -> Path:
-    """Write `directory/campaign.toml`. Raises InputError when one is there, or when `data` does not exist."""
-    path = directory / FILE_NAME
-    if path.exists():
-        raise InputError(f"{path}: exists already; choose another directory or delete it")
-    _refuse_unwritable("directory", directory.resolve().name)
-    values = example_values(example)
-    values["name"] = directory.resolve().name
-    if data is not None:
-        _refuse_unwritable("--data", data)
-        if Path(data).resolve() == (directory / "data").resolve():
-            raise InputError(f"--data {data}: the corpus will be written there; rename your folder, then name it so")
-        values["data"] |= {"sources": sources_of(data), "holdouts": _holdouts_for_own_data(values)}
-        for demonstration in ("learners", "chaos"):  # learners of which one is killed: not what own data is for
-            values.pop(demonstration, None)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(render_campaign(values, f"{values['name']}: made by tenfold init"), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{directory}: cannot write here ({error.strerror})") from error
-    return path
-
-
-def _refuse_unwritable(what: str, name: str) -> None:
-    """A file of text cannot hold every name that a file system allows."""
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        raise InputError(f"{what} {name!r}: control characters or bytes that are not UTF-8 in the name; rename it")
-
-
-def _holdouts_for_own_data(values: dict[str, Any]) -> list[dict[str, Any]]:
-    """A larger share than the example's: a small folder must still leave something to judge on."""
-    return [h | {"fraction": 0.05} if h["kind"] == "split" else h for h in values["data"]["holdouts"]]
+from tenfold.learners import learn, replay, serve_as_syncer, syncer_of_own_loops
+from tenfold.train import as_trained, joined_ranks, make_deterministic, on_corpus_of_run, trained_as
 
 
 def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """All stages in order. Raises InputError under torchrun, where each rank would build the corpus."""
     if "RANK" in os.environ:
         raise InputError("`tenfold run` is one process: under torchrun use `tenfold data` first, then `tenfold train`")
-    with open_workspace(directory, overrides, alone=True) as workspace:
-        stages.prepare_data(workspace, keep_trained=True)
-        predict_before_training(workspace)
+    with open_workspace(directory, overrides, alone=True) as opened:
+        workspace = on_corpus_of_run(opened)
+        prepare_data(workspace, keep_trained=True)
+        stages.refuse_other_run(workspace)
+        if tell_repetition(workspace).is_excessive and workspace.campaign.ladder.sizes:
+            workspace.console.warn("no ladder and no forecast: no small run says where so much repetition ends")
+        else:
+            predict_before_training(workspace)
         with joined_ranks(workspace.campaign.train.device) as ranks:
             result = stages.train(workspace, ranks)
         evaluation = _scored_and_settled(workspace)
@@ -91,10 +62,11 @@ def _bits_per_byte(evaluation: Mapping[str, Any]) -> dict[str, float]:
 def run_data(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Build the corpus where its inputs changed, and prove its isolation."""
     with open_workspace(directory, overrides, alone=True) as workspace:
-        manifest = stages.prepare_data(workspace)
+        manifest = prepare_data(workspace)
     return {
         "corpus": str(workspace.files.data),
-        "documents": sum(source.documents for source in manifest.sources),
+        "documents": manifest.funnel["documents_kept"],
+        "pieces": sum(source.documents for source in manifest.sources),
         "bytes": sum(source.bytes for source in manifest.sources),
         "tokens": manifest.tokens,
         "manifest": manifest.digest,
@@ -105,7 +77,29 @@ def run_data(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
 def run_audit(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Re-check the isolation of the corpus."""
     with open_workspace(directory, overrides) as workspace:
-        return dict(stages.audit_data(workspace))
+        return dict(audit_data(workspace))
+
+
+def run_show(directory: Path, samples: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The text of samples of the training order, as `N` or `N-M`, and where it comes from."""
+    numbers = _sample_numbers(samples)
+    with open_workspace(directory, overrides) as opened:
+        workspace = as_trained(on_corpus_of_run(opened))
+        return {"samples": show_samples(workspace, numbers)}
+
+
+MOST_SHOWN = 256
+
+
+def _sample_numbers(samples: str) -> range:
+    """`640` or `640-703`, as a message of a run names them."""
+    found = re.fullmatch(r"(\d{1,18})(?:[-–](\d{1,18}))?", samples.strip())
+    if found is None:
+        raise InputError(f"{samples!r}: give a sample's number, or two as in 640-703")
+    first, last = int(found[1]), int(found[2] or found[1])
+    if not first <= last < first + MOST_SHOWN:
+        raise InputError(f"{samples!r}: give the smaller number first, and at most {MOST_SHOWN} samples at once")
+    return range(first, last + 1)
 
 
 def run_ladder(directory: Path, overrides: Sequence[str], *, join: bool = False) -> dict[str, Any]:
@@ -143,16 +137,19 @@ def run_train(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | Non
     """Train; None on every rank but the first."""
     first = os.environ.get("RANK", "0") == "0"
     with (
-        open_workspace(directory, overrides, alone=first, quiet=not first, hashes=first) as workspace,
-        joined_ranks(workspace.campaign.train.device) as ranks,
+        open_workspace(directory, overrides, alone=first, quiet=not first, hashes=first) as opened,
+        joined_ranks(opened.campaign.train.device) as ranks,
     ):
+        workspace = on_corpus_of_run(opened)
+        tell_repetition(workspace)
         result = stages.train(workspace, ranks)
     return asdict(result) if ranks.is_first else None
 
 
 def run_replay(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Execute a finished run of several learners again from its merge log; raises TenfoldError where it differs."""
-    with open_workspace(directory, overrides) as workspace:
+    with open_workspace(directory, overrides) as opened:
+        workspace = as_trained(opened)
         trained = trained_as(workspace)
         replayed = replay(workspace)
         same = replayed.weights_digest == trained.result.weights_digest
@@ -165,11 +162,19 @@ def run_syncer(
     directory: Path, overrides: Sequence[str], shard: int, port: int | None, bulk_port: int, *, child: bool
 ) -> dict[str, Any]:
     """Hold the global fragments of a run, or those of one shard, until it is finished."""
-    with open_workspace(directory, overrides, hashes=not child) as workspace:
+    with open_workspace(directory, overrides, hashes=not child) as opened:
+        workspace = on_corpus_of_run(opened)
         if port is None:
             first = workspace.campaign.learners.port
             port = first and first + 2 * shard
         return {"finished": serve_as_syncer(workspace, shard, port, bulk_port, child=child)}
+
+
+def run_syncer_of_own_loops(
+    directory: Path, overrides: Sequence[str], total: int, port: int | None, bulk_port: int
+) -> dict[str, Any]:
+    """Lead a run whose learners are loops of their own, until it is finished."""
+    return {"finished": syncer_of_own_loops(directory, overrides, total, port or 0, bulk_port)}
 
 
 def run_learner(
@@ -184,7 +189,7 @@ def run_learner(
 ) -> dict[str, Any]:
     """Train as one learner of a run until it is finished."""
     with open_workspace(directory, overrides, hashes=not child) as workspace:
-        learn(workspace, name, syncer, token_file, tls_root, child=child)
+        learn(on_corpus_of_run(workspace), name, syncer, token_file, tls_root, child=child)
     return {"learner": name, "finished": True}
 
 
@@ -194,22 +199,26 @@ def run_fork_server(main: Callable[[], object]) -> None:
     serve_forks(main)
 
 
-def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Score the trained model on the holdouts, and what was forecast about it."""
-    with open_workspace(directory, overrides) as workspace:
-        evaluation = _scored_and_settled(workspace)
+def run_evaluate(directory: Path, overrides: Sequence[str], *, best: bool = False) -> dict[str, Any]:
+    """Score the trained model on the holdouts, and what was forecast about it; or the best checkpoint alone."""
+    with open_workspace(directory, overrides) as opened:
+        workspace = as_trained(opened)
+        evaluation = evaluate_trained(workspace, best=True) if best else _scored_and_settled(workspace)
     return _bits_per_byte(evaluation) | evaluation
 
 
 def run_report(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Write report.html and report.json from what lies in the directory."""
     with open_workspace(directory, overrides, hashes=False) as workspace:
-        return write_report(workspace)
+        return write_report(as_trained(workspace))
 
 
-def run_export(directory: Path, destination: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
-    """Write the trained model in Hugging Face format, into `export` of the campaign unless told otherwise."""
-    with open_workspace(directory, overrides) as workspace:
+def run_export(
+    directory: Path, destination: Path | None, overrides: Sequence[str], *, best: bool = False
+) -> dict[str, Any]:
+    """Write the trained model, or its best checkpoint, in Hugging Face format: into `export` unless told otherwise."""
+    with open_workspace(directory, overrides) as opened:
+        workspace = as_trained(opened)
         where = destination or workspace.files.export
-        stages.export(workspace, where)
+        stages.export(workspace, where, best=best)
     return {"export": str(where)}

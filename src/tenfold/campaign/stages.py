@@ -1,82 +1,74 @@
-"""Corpus, training and export: the stages that each read what lies in the directory, and do nothing when it is done.
+"""Training and export: the stages that each read what lies in the directory, and do nothing when it is done.
 
-The stages between them are in rooms of their own: `experiments` forecasts and settles, `evaluate` scores.
+The corpus before them is in data.py; the stages between are in rooms of their own: `experiments` forecasts and settles,
+`evaluate` scores.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tenfold.core import ProgressLines, TenfoldError, write_json
-from tenfold.data import Manifest, Workspace, asked_for, audit, audit_passed, build_corpus
-from tenfold.evaluate import HoldoutScorer, HoldoutScores, holdout_scorer
-from tenfold.experiments import open_watcher
+from tenfold.campaign.data import another_campaign
+from tenfold.config import with_new_names
+from tenfold.core import InputError
+from tenfold.data import Workspace, load_tokenizer
+from tenfold.evaluate import BestKept, HoldoutScores, holdout_scorer
+from tenfold.experiments import open_watcher, target_identity
 from tenfold.learners import train_with_learners
 from tenfold.model import save_huggingface
 from tenfold.train import (
+    ELASTIC,
+    Best,
     ConsoleLines,
     Journal,
     Learner,
     Loop,
     Observer,
     Ranks,
+    RunIdentity,
     Throughput,
     TrainResult,
     build_learner,
+    check_same_recipe,
     checkpointer_of,
     finished_training,
     journal_of,
     load_trained,
     record_training,
+    saved_run,
     trained_as,
 )
 
 
-def prepare_data(workspace: Workspace, *, keep_trained: bool = False) -> Manifest:
-    """Build the corpus if its inputs changed, and prove its isolation.
+def refuse_other_run(workspace: Workspace) -> None:
+    """Raises InputError where what was begun here is of another configuration or corpus, before the ladder is trained.
 
-    With `keep_trained`, a corpus of the same [data] and seed that a run was trained on stays even if files it was
-    built from changed since: replacing it would leave that run without its corpus.
+    A finished run of this recipe may have lost its checkpoints: it is trained again.
     """
-    campaign, files = workspace.campaign, workspace.files
-    manifest = _trained_corpus(workspace) if keep_trained else None
-    if manifest is None:
-        progress = ProgressLines(workspace.console)
-        manifest = build_corpus(campaign.data, campaign.seed, files.data, files.directory, progress)
-    if not audit_passed(files, manifest):
-        audit_data(workspace)
-    return manifest
+    saved = saved_run(workspace)
+    if saved is None:
+        return
+    where, identity = saved
+    mine = target_identity(workspace.campaign, workspace.manifest)
+    config = _elastic(identity["config"], mine)
+    check_same_recipe({**identity, "config": config, "manifest": mine.manifest}, mine, where)
+    if identity["manifest"] != mine.manifest:
+        directory = workspace.files.directory
+        raise InputError(
+            f"{where}: trained on another corpus than {workspace.files.data}; to train on this one, begin another "
+            f"campaign: {another_campaign(directory)}; or set [data] and seed back"
+        )
 
 
-def _trained_corpus(workspace: Workspace) -> Manifest | None:
-    """The corpus that lies here, if it is what was asked for and the ledger knows a run on it."""
-    campaign, files = workspace.campaign, workspace.files
-    if not ((files.data / "manifest.json").exists() and files.ledger.exists()):
-        return None
-    manifest = Manifest.load(files.data)
-    if manifest.asked_for != asked_for(campaign.data, campaign.seed):
-        return None
-    with workspace.ledger(read_only=True) as ledger:
-        trained_on = {run.description["manifest"] for run in ledger.runs()}
-    return manifest if manifest.digest in trained_on else None
-
-
-def audit_data(workspace: Workspace) -> Mapping[str, Any]:
-    """Check the corpus again from its shards alone. Raises TenfoldError naming the check that failed."""
-    files, console = workspace.files, workspace.console
-    manifest = Manifest.load(files.data)
-    report = audit(files.data)
-    for check in report.checks:
-        console.say(f"audit: {check.name}: {check.checked} {'passed' if check.passed else 'FAILED'}  {check.detail}")
-    record = {"manifest": manifest.to_dict(), **asdict(report), "ok": report.ok}
-    write_json(files.audit, record)
-    if not report.ok:
-        failed = next(check for check in report.checks if not check.passed)
-        raise TenfoldError(f"{files.data}: audit failed: {failed.name}: {failed.detail}")
-    return record
+def _elastic(saved: Mapping[str, Any], mine: RunIdentity) -> dict[str, Any]:
+    """A saved configuration with as many learners as there are now, where it has any: their number may change."""
+    config = with_new_names(saved)
+    learners, now = config.get("learners", {}), mine.config["learners"]
+    if learners.get("count") and now["count"]:
+        config = {**config, "learners": {**learners, **{key: now[key] for key in ELASTIC}}}
+    return config
 
 
 def train(workspace: Workspace, ranks: Ranks) -> TrainResult:
@@ -92,36 +84,50 @@ def train(workspace: Workspace, ranks: Ranks) -> TrainResult:
             return finished
         scorer = holdout_scorer(campaign, files, manifest)
         if campaign.learners.count and ranks.world_size == 1:
-            checkpointer.prepare()
             every = campaign.train.log_every
             result, identity = train_with_learners(
                 workspace, checkpointer, scorer, lambda identity, plan: open_watcher(files, identity, plan, every)
             )
-            record_training(files, result, identity)
+            record_training(workspace, result, identity)
             return result
         learner = build_learner(campaign, files.data, manifest, ranks)
+        kept = campaign.checkpoint.keep_best and BestKept(campaign.checkpoint.keep_best, checkpointer.keep)
         with journal_of(learner, files) as journal:
-            result = Loop(learner, checkpointer, _observers(workspace, learner, journal, scorer)).run()
+            throughput = Throughput(learner, journal)
+            scores = HoldoutScores(learner, scorer, journal, throughput, workspace.console, kept or None)
+            observers = _observers(workspace, learner, journal, throughput)
+            result = Loop(learner, checkpointer, [*observers, scores]).run()
     if ranks.is_first:
-        record_training(files, result, learner.identity)
+        record_training(workspace, result, learner.identity, _best_of(scores, workspace))
     return result
 
 
-def _observers(workspace: Workspace, learner: Learner, journal: Journal, scorer: HoldoutScorer) -> list[Observer]:
-    """What watches the target's run: ledger, the forecast's band if one is registered, console, holdouts."""
-    console, throughput = workspace.console, Throughput(learner, journal)
+def _best_of(scores: HoldoutScores, workspace: Workspace) -> Best | None:
+    """The best checkpoint, if one is kept; says which it is."""
+    name = workspace.campaign.checkpoint.keep_best
+    lowest = scores.watch.lowest.get(name or "")
+    if name is None or lowest is None:
+        return None
+    workspace.console.say(
+        f"best checkpoint by {name}: step {lowest.step}, {lowest.bits_per_byte:.3f} bits per byte; it is kept for "
+        "`tenfold export --best` and `tenfold eval --best`"
+    )
+    return Best(name, lowest.step, lowest.bits_per_byte)
+
+
+def _observers(workspace: Workspace, learner: Learner, journal: Journal, throughput: Throughput) -> list[Observer]:
+    """What watches the target's run beside the holdouts: ledger, the forecast's band if one is registered, console."""
     band = None
     if learner.ranks.is_first:
         every, recorded = learner.train.log_every, journal.recorded
         band = open_watcher(workspace.files, learner.identity, learner.plan, every, recorded)
-    observers: list[Observer] = [throughput, journal, *([band] if band else [])]
-    observers += [ConsoleLines(console, learner, throughput, beside=lambda: str(band or ""))]
-    return [*observers, HoldoutScores(learner, scorer, journal, throughput, console)]
+    lines = ConsoleLines(workspace.console, learner, throughput, beside=lambda: str(band or ""))
+    return [throughput, journal, *([band] if band else []), lines]
 
 
-def export(workspace: Workspace, destination: Path) -> None:
-    """Write the trained model in Hugging Face format."""
+def export(workspace: Workspace, destination: Path, *, best: bool = False) -> None:
+    """Write the trained model, or its best checkpoint, in Hugging Face format."""
     manifest = workspace.manifest
-    model = load_trained(workspace, trained_as(workspace), torch.device("cpu"))
-    tokenizer = (workspace.files.data / manifest.tokenizer_file).read_text(encoding="utf-8")
-    save_huggingface(model, tokenizer, manifest.end_of_document, destination)
+    model = load_trained(workspace, trained_as(workspace), torch.device("cpu"), best=best)
+    tokenizer = load_tokenizer(workspace.files.data, manifest)
+    save_huggingface(model, tokenizer.to_json(), manifest.end_of_document, destination)

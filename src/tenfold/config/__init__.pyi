@@ -12,12 +12,15 @@ from .campaign import parse_campaign as parse_campaign
 from .change import Change as Change
 from .change import changed_campaign as changed_campaign
 from .change import load_change as load_change
+from .data import HOW_KEYS as HOW_KEYS
 from .data import Clean as Clean
 from .data import Data as Data
 from .data import Holdout as Holdout
 from .data import Isolation as Isolation
+from .data import Read as Read
 from .data import Source as Source
 from .data import TokenizerSettings as TokenizerSettings
+from .data import digestible as digestible
 from .describe import example_names as example_names
 from .describe import example_values as example_values
 from .describe import render_campaign as render_campaign

@@ -40,12 +40,37 @@ class Campaign(Section):
     @model_validator(mode="after")
     def _batch_is_whole_sequences(self) -> "Campaign":
         if self.train.batch_tokens % self.model.context:
+            below = self.train.batch_tokens // self.model.context * self.model.context
+            nearest = " or ".join(str(n) for n in (below, below + self.model.context) if n)
             raise ValueError(
-                f"train.batch_tokens {self.train.batch_tokens} must be a multiple of model.context {self.model.context}"
+                f"train.batch_tokens {self.train.batch_tokens} must be a multiple of model.context "
+                f"{self.model.context}, such as {nearest}"
             )
-        stride = self.evaluate.stride
-        if stride is not None and stride > self.model.context:
-            raise ValueError(f"evaluate.stride {stride} must not exceed model.context {self.model.context}")
+        if self.stride > self.model.context:
+            raise ValueError(
+                f"evaluate.stride {self.stride} must not exceed model.context {self.model.context}; set fewer tokens, "
+                "or a share of the context such as 0.75"
+            )
+        return self
+
+    @property
+    def stride(self) -> int:
+        """Tokens scored per window, in tokens whatever `evaluate.stride` says them in."""
+        stride, context = self.evaluate.stride or 0.5, self.model.context
+        return max(1, int(stride * context)) if stride < 1 else int(stride)
+
+    @property
+    def digested_stride(self) -> int | None:
+        """What digests have of it: None where none is set, as in those of earlier campaigns."""
+        return None if self.evaluate.stride is None else self.stride
+
+    @model_validator(mode="after")
+    def _best_can_be_told(self) -> "Campaign":
+        best, names = self.checkpoint.keep_best, [holdout.name for holdout in self.data.holdouts]
+        if best is not None and best not in names:
+            raise ValueError(f"checkpoint.keep_best {best!r}: no such holdout; there are {', '.join(names) or 'none'}")
+        if best is not None and self.learners.count:
+            raise ValueError("checkpoint.keep_best: not with [learners], whose syncer keeps one state; leave one out")
         return self
 
     @model_validator(mode="after")

@@ -153,6 +153,9 @@ class CheckpointSettings(Section):
     """Newest checkpoints kept."""
     keep_every: Annotated[int, Field(gt=0)] | None = None
     """Also keep every checkpoint whose step is a multiple of this."""
+    keep_best: str | None = None
+    """Name of a holdout: the checkpoint with its lowest score during training is kept too; `tenfold export --best`
+    and `tenfold eval --best` take it. It is looked for at every evaluation (`evaluate.every`)."""
     url: str | None = None
     """Where to save: a folder or any fsspec URL (s3://bucket/run). Default: the campaign directory."""
     endpoint_url: str | None = None
@@ -164,10 +167,17 @@ class Evaluate(Section):
 
     every: Annotated[int, Field(gt=0)] | None = None
     """Steps between evaluations during training. Default: five times in the run."""
-    stride: Annotated[int, Field(gt=0)] | None = None
-    """Tokens scored per window; the rest of the window is context. Default: half the context."""
+    stride: Annotated[float, Field(gt=0)] | None = None
+    """Tokens scored per window, the rest of the window is context; below 1, such as 0.75, their share of the context.
+    Default: half the context."""
     during_bytes: Annotated[int, Field(gt=0)] = 50_000
     """Bytes of each holdout scored during training; the final evaluation scores all of it."""
+
+    @model_validator(mode="after")
+    def _whole_tokens(self) -> "Evaluate":
+        if self.stride is not None and self.stride >= 1 and self.stride != int(self.stride):
+            raise ValueError(f"stride {self.stride}: give whole tokens, or a share of the context below 1")
+        return self
 
 
 FEWEST_SIZES = 3  # a curve forecast tests itself on the third

@@ -6,17 +6,39 @@ from pathlib import Path
 
 from tenfold.core.locks import exclusive
 
+OWN_FOLDERS = frozenset({"corpora", "ladder", "learners", "cluster", "checkpoints", "export"})
+"""Folders of a campaign that tenfold writes, beside its corpus; `cluster` is what `learners` was called before."""
+OWN_FILES = frozenset(
+    {
+        "campaign.toml",
+        "train.json",
+        "evaluation.json",
+        "evaluation-best.json",
+        "plan.json",
+        "report.json",
+        "report.html",
+    }
+)
+"""Files of a campaign that are no text to train on, hidden ones and those of the ledger aside."""
+
 
 @dataclass(frozen=True)
 class CampaignFiles:
     """The campaign directory."""
 
     directory: Path
+    corpus: str = "data"
+    """Where the corpus lies in it: `data`, or one of `corpora` that a finished model was trained on."""
 
     @property
     def data(self) -> Path:
         """Corpus: shards, holdouts, tokenizer, manifest."""
-        return self.directory / "data"
+        return self.directory / self.corpus
+
+    @property
+    def corpora(self) -> Path:
+        """Corpora that runs here were trained on and that are not the newest any more, each under its digest."""
+        return self.directory / "corpora"
 
     @property
     def ledger(self) -> Path:
@@ -32,6 +54,11 @@ class CampaignFiles:
     def evaluation(self) -> Path:
         """Scores on the holdouts."""
         return self.directory / "evaluation.json"
+
+    @property
+    def evaluation_of_best(self) -> Path:
+        """Scores of the best checkpoint, where `checkpoint.keep_best` keeps one."""
+        return self.directory / "evaluation-best.json"
 
     @property
     def audit(self) -> Path:

@@ -1,6 +1,6 @@
-"""From a raw record to documents, or to the reason it is none; counts of both."""
+"""What a record comes to: documents, or the reason it is none; counts of both."""
 
-import unicodedata
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,15 +18,6 @@ class Document:
 
 
 @dataclass(frozen=True)
-class RawRecord:
-    """One record as a source gives it, before cleaning."""
-
-    source: str
-    where: str
-    content: bytes
-
-
-@dataclass(frozen=True)
 class Reject:
     """A record that was not kept: where it stood, why, and how many bytes it had, as far as they could be read."""
 
@@ -37,16 +28,44 @@ class Reject:
     bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """As a line of rejects.jsonl."""
+        """As in rejects.jsonl."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Mended:
+    """Text that was kept, but not byte for byte: in another encoding than UTF-8, or with bad bytes replaced."""
+
+    source: str
+    where: str
+    encoding: str
+    replaced: int
+    """Bad bytes, NULs and halves of surrogate pairs that became U+FFFD."""
+    is_guess: bool = False
+    """Whether a detector named the encoding."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in rejects.jsonl, which says that it was kept."""
+        detail = f"read as {self.encoding}" + (", a guess" if self.is_guess else "")
+        detail += f", {self.replaced:,} bad bytes replaced" if self.replaced else ""
+        return {"source": self.source, "where": self.where, "reason": "mended", "detail": detail, "kept": True}
+
+
+def reject_line(found: Reject | Mended) -> bytes:
+    """A line of rejects.jsonl."""
+    return json.dumps(found.to_dict(), ensure_ascii=True).encode() + b"\n"
+
+
+Found = Document | Reject | Mended
+"""What reading gives."""
 
 
 @dataclass
 class Funnel:
     """Documents and bytes that entered the build, and where each of them went.
 
-    A text that was cut counts as the documents it was cut into. Bytes in are those of the records as read; NFC, a byte
-    order mark taken off and separators of cut-out text account for what does not add up to the byte.
+    A text that was cut counts as the documents it was cut into. Bytes are those of the text in UTF-8; what was not
+    decoded counts as it is stored. Separators of cut-out text account for what does not add up to the byte.
     """
 
     documents_in: int = 0
@@ -54,6 +73,12 @@ class Funnel:
     rejected: dict[str, int] = field(default_factory=dict)
     """Records rejected by cleaning, by reason."""
     rejected_bytes: dict[str, int] = field(default_factory=dict)
+    mended: dict[str, int] = field(default_factory=dict)
+    """Texts read in another encoding than UTF-8, by encoding; those that a detector named end in `?`."""
+    replaced: dict[str, int] = field(default_factory=dict)
+    """Bad bytes replaced by U+FFFD, by source."""
+    by_source: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Of each source: `documents` and `bytes` read, and bytes lost by reason, `documents REASON` and `bytes REASON`."""
     holdout_rejected: dict[str, int] = field(default_factory=dict)
     """Records of evaluation sets that could not be used, by reason; not among `documents_in`."""
     exact_duplicates: int = 0
@@ -70,39 +95,67 @@ class Funnel:
     documents_kept: int = 0
     bytes_kept: int = 0
 
+    def count(self, found: Found) -> None:
+        """Count what reading gave."""
+        if isinstance(found, Mended):
+            if found.encoding != "utf-8":
+                _add(self.mended, found.encoding + ("?" if found.is_guess else ""), 1)
+            if found.replaced:
+                _add(self.replaced, found.source, found.replaced)
+            return
+        size = len(found.text.encode()) if isinstance(found, Document) else found.bytes
+        self.documents_in += 1
+        self.bytes_in += size
+        mine = self.by_source.setdefault(found.source, {})
+        _add(mine, "documents", 1)
+        _add(mine, "bytes", size)
+        if isinstance(found, Reject):
+            for counts, what in ((self.rejected, found.reason), (mine, f"documents {found.reason}")):
+                _add(counts, what, 1)
+            for counts, what in ((self.rejected_bytes, found.reason), (mine, f"bytes {found.reason}")):
+                _add(counts, what, size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in the manifest."""
+        return asdict(self)
+
+    def add(self, other: "Funnel") -> None:
+        """Count what another one counted."""
+        for name, value in vars(other).items():
+            mine = getattr(self, name)
+            setattr(self, name, _sum(mine, value))
+
+
+def _add(counts: dict[str, int], name: str, number: int) -> None:
+    counts[name] = counts.get(name, 0) + number
+
+
+def _sum(one: Any, other: Any) -> Any:
+    if not isinstance(one, dict):
+        return one + other
+    return {
+        name: _sum(one[name], other[name]) if name in one and name in other else (one | other)[name]
+        for name in one | other
+    }
+
 
 FEWEST_PARTS = 20
 SMALLEST_PART = 1024  # bytes
 
 
-def decode(record: RawRecord) -> Document | Reject:
-    """Strict UTF-8, no NUL, no byte order mark, NFC."""
-    size = len(record.content)
-    try:
-        text = record.content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return Reject(record.source, record.where, "invalid-utf8", f"byte {error.start}: {error.reason}", size)
-    if "\0" in text:
-        return Reject(record.source, record.where, "binary", f"NUL at character {text.index(chr(0))}", size)
-    return Document(record.source, record.where, unicodedata.normalize("NFC", text.removeprefix("\ufeff")))
-
-
-def clean(record: RawRecord, limits: Clean, split_bytes: int) -> Iterator[Document | Reject]:
-    """The documents of a record: decoded, cut to `split_bytes` (0: never), within the length limits (in bytes)."""
-    whole = decode(record)
-    if isinstance(whole, Reject):
-        yield whole
-        return
-    parts = cut_text(whole.text, split_bytes)
-    for number, text in enumerate(parts, start=1):
-        where = whole.where if len(parts) == 1 else f"{whole.where}#{number}"
-        size = len(text.encode())
+def within_limits(found: Iterator[Found], limits: Clean) -> Iterator[Found]:
+    """What was found; documents that are too short or too long as rejects."""
+    for each in found:
+        if not isinstance(each, Document):
+            yield each
+            continue
+        size = len(each.text.encode())
         if size < limits.min_bytes:
-            yield Reject(whole.source, where, "too-short", f"{size} bytes, at least {limits.min_bytes}", size)
+            yield Reject(each.source, each.where, "too-short", f"{size} bytes, at least {limits.min_bytes}", size)
         elif size > limits.max_bytes:
-            yield Reject(whole.source, where, "too-long", f"{size} bytes, at most {limits.max_bytes}", size)
+            yield Reject(each.source, each.where, "too-long", f"{size} bytes, at most {limits.max_bytes}", size)
         else:
-            yield Document(whole.source, where, text)
+            yield each
 
 
 def part_size(sizes: list[int], split_bytes: int) -> int:
@@ -110,33 +163,3 @@ def part_size(sizes: list[int], split_bytes: int) -> int:
     if not split_bytes or len(sizes) >= FEWEST_PARTS:
         return split_bytes
     return min(split_bytes, max(SMALLEST_PART, sum(sizes) // FEWEST_PARTS))
-
-
-def cut_text(text: str, size: int) -> list[str]:
-    """The text in parts of at most `size` bytes (0: whole), few below half of it; joined they are the text.
-
-    Cut after a blank line, else after a line, else after a space, else between characters.
-    """
-    content = text.encode()
-    if not size or len(content) <= size:
-        return [text]
-    parts, start = [], 0
-    while len(content) - start > size:
-        left = len(content) - start
-        # the last two parts share what is left, so that no crumb remains
-        ideal = size if left >= 2 * size else (left + 1) // 2
-        end = _boundary(content, start + max(ideal // 2, left - size if left < 2 * size else 0), start + ideal)
-        parts.append(content[start:end].decode())
-        start = end
-    return [*parts, content[start:].decode()]
-
-
-def _boundary(content: bytes, low: int, high: int) -> int:
-    """The best place to cut in (low, high]."""
-    for mark in (b"\n\n", b"\n", b" "):
-        place = content.rfind(mark, low, high)
-        if place >= 0 and place + len(mark) > low:
-            return place + len(mark)
-    while high > low + 1 and content[high] & 0xC0 == 0x80:  # never inside a character
-        high -= 1
-    return high

@@ -8,17 +8,17 @@ import hashlib
 import sysconfig
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from tenfold.config import Holdout, Source
+from tenfold.config import Holdout, Read, Source
 from tenfold.core import InputError
-from tenfold.data.clean import RawRecord, Reject, decode
-from tenfold.data.duplicates import Clusters
-from tenfold.data.ingest import DocumentStore
-from tenfold.data.paths import expand_paths, walk
-from tenfold.data.sources import read_files, read_source, source_files
+from tenfold.data.clean import Document, Found, Mended, Reject
+from tenfold.data.listing import expand_paths
+from tenfold.data.paths import walk
+from tenfold.data.reading.inputs import InputFile
+from tenfold.data.sources import read_source, read_texts, source_files
 
 # Prose and C headers most machines have; what only some have is simply not there on the others.
 SYSTEM_PROSE = (
@@ -54,10 +54,11 @@ class EvaluationSet:
 def read_holdout(holdout: Holdout, base: Path, seed: int, reject: Callable[[Reject], None]) -> EvaluationSet:
     """A given evaluation set, whole; records that cannot be used go to `reject`. Raises InputError when none can."""
     documents: dict[str, HeldOut] = {}
-    for record in _raw_records(holdout, base):
-        result = decode(record) if isinstance(record, RawRecord) else record
+    for result in _found(holdout, base):
         if isinstance(result, Reject):
             reject(result)
+        elif isinstance(result, Mended):
+            continue
         elif not result.text.strip():
             reject(Reject(result.source, result.where, "empty"))
         elif result.text in documents:
@@ -69,28 +70,28 @@ def read_holdout(holdout: Holdout, base: Path, seed: int, reject: Callable[[Reje
     return _limit_bytes(list(documents.values()), holdout.max_bytes, seed)
 
 
-def holdout_files(holdout: Holdout, base: Path) -> list[Path]:
+def holdout_files(holdout: Holdout, base: Path) -> list[InputFile]:
     """Every file a holdout is read from."""
     match holdout.kind:
         case "split":
             return []
         case "system-prose":
-            return _system_prose()
+            return [InputFile.local(path) for path in _system_prose()]
         case "tenfold-source":
-            return project_files()
+            return [InputFile.local(path) for path in project_files()]
         case _:
             return source_files(_as_source(holdout), base, HOLDOUT_PATHS)
 
 
-def _raw_records(holdout: Holdout, base: Path) -> Iterator[RawRecord | Reject]:
+def _found(holdout: Holdout, base: Path) -> Iterator[Found]:
     name = f"holdout {holdout.name}"
     match holdout.kind:
         case "system-prose":
-            return read_files(name, _system_prose(), Path("/"))
+            return read_texts(name, _system_prose(), Path("/"))
         case "tenfold-source":
-            return read_files(name, project_files(), PACKAGE_ROOT.parent)
+            return read_texts(name, project_files(), PACKAGE_ROOT.parent)
         case _:
-            return read_source(_as_source(holdout), name, base, HOLDOUT_PATHS)
+            return read_source(_as_source(holdout), name, base, Read(), None, HOLDOUT_PATHS)
 
 
 def _as_source(holdout: Holdout) -> Source:
@@ -100,9 +101,8 @@ def _as_source(holdout: Holdout) -> Source:
 
 def project_texts() -> list[HeldOut]:
     """tenfold's own text, document by document."""
-    raw = read_files("", project_files(), PACKAGE_ROOT.parent)
-    decoded = (decode(record) for record in raw if isinstance(record, RawRecord))
-    texts = [HeldOut(record.where, record.text) for record in decoded if not isinstance(record, Reject)]
+    found = read_texts("", project_files(), PACKAGE_ROOT.parent)
+    texts = [HeldOut(each.where, each.text) for each in found if isinstance(each, Document)]
     return list({document.text: document for document in texts if document.text.strip()}.values())
 
 
@@ -126,7 +126,7 @@ def _system_prose() -> list[Path]:
         found: list[Path] = []
         for pattern in patterns:
             try:
-                found += expand_paths([pattern], Path("/"), "files", HOLDOUT_PATHS)
+                found += [Path(file.name) for file in expand_paths([pattern], Path("/"), "files", HOLDOUT_PATHS)]
             except InputError:
                 continue  # this machine lacks that kind
         if found:
@@ -159,22 +159,9 @@ def draw(seed: int, text: str) -> bytes:
     return hashlib.sha256(f"{seed}:".encode() + text.encode()).digest()
 
 
-def choose_split(holdout: Holdout, store: DocumentStore, clusters: Clusters, taken: set[int], seed: int) -> list[int]:
-    """Representatives of the clusters to hold out, `fraction` of all documents, at most `max_bytes` but at least one.
-
-    Raises InputError when the corpus is too small to hold out anything.
-    """
-    representatives = [n for n in range(len(store)) if clusters.find(n) == n and n not in taken]
-    wanted = max(1, round(holdout.fraction * len(representatives)))
-    order = sorted(representatives, key=lambda number: draw(seed, store.text(number)))
-    sizes = {number: store.size(number) for number in order}
-    chosen = list(islice(_up_to(order, sizes, holdout.max_bytes), wanted))
-    if not chosen or len(chosen) == len(representatives):
-        raise InputError(
-            f"holdout {holdout.name!r}: {len(representatives)} distinct documents are too few to hold out "
-            f"{holdout.fraction:.1%}; give more text"
-        )
-    return sorted(chosen)
+def draw_number(seed: int, content: bytes) -> int:
+    """The first 64 bits of `draw`."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:".encode() + content).digest()[:8], "big")
 
 
 OWN_SOURCE = "tenfold's own source"
@@ -199,38 +186,31 @@ class HeldOutSet:
         """Where the rest is stored; a holdout's name has no dot, so these are nobody else's."""
         return f"holdouts/{self.name}.rest.bin" if self.kind else "holdouts/tenfold.source.bin"
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
 
 def read_sets(
-    holdouts: Sequence[Holdout], base: Path, seed: int, store: DocumentStore, reject: Callable[[Reject], None]
+    holdouts: Sequence[Holdout],
+    base: Path,
+    seed: int,
+    append: Callable[[str, str], int],
+    reject: Callable[[Reject], None],
 ) -> list[HeldOutSet]:
-    """Lay the given evaluation sets, and tenfold's own source, into the store, before any training text."""
+    """The given evaluation sets, and tenfold's own source.
 
-    def lay(name: str, documents: Sequence[HeldOut]) -> list[int]:
-        return [store.append(name, document.where, document.text) for document in documents]
+    `append` takes where each document stood and its text, and gives its number.
+    """
+
+    def lay(documents: Sequence[HeldOut]) -> list[int]:
+        return [append(document.where, document.text) for document in documents]
 
     sets = []
     for holdout in holdouts:
         if holdout.kind != "split":
             given = read_holdout(holdout, base, seed, reject)
-            sets.append(
-                HeldOutSet(holdout.name, holdout.kind, lay(holdout.name, given.scored), lay(holdout.name, given.rest))
-            )
+            sets.append(HeldOutSet(holdout.name, holdout.kind, lay(given.scored), lay(given.rest)))
     if not any(holdout.kind == "tenfold-source" for holdout in holdouts):
-        sets.append(HeldOutSet(OWN_SOURCE, None, [], lay(OWN_SOURCE, project_texts())))
+        sets.append(HeldOutSet(OWN_SOURCE, None, [], lay(project_texts())))
     return sets
-
-
-def split_sets(
-    holdouts: Sequence[Holdout], given: Sequence[HeldOutSet], store: DocumentStore, clusters: Clusters, seed: int
-) -> list[HeldOutSet]:
-    """All holdouts in the order of the configuration, the splits chosen; what is no holdout comes last."""
-    by_name = {each.name: each for each in given if each.kind}
-    taken = {number for each in given for number in each.numbers}
-    sets = []
-    for holdout in holdouts:
-        if holdout.kind == "split":
-            chosen = choose_split(holdout, store, clusters, taken, seed)
-            taken.update(chosen)
-            by_name[holdout.name] = HeldOutSet(holdout.name, holdout.kind, chosen, [])
-        sets.append(by_name[holdout.name])
-    return [*sets, *(each for each in given if not each.kind)]

@@ -1,15 +1,22 @@
 """The corpus on disk, described: every file with its hash, every count. Written last; what it names exists."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tenfold.config import Data
+import numpy as np
+
+from tenfold.config import Data, digestible
 from tenfold.core import CampaignFiles, InputError, digest_of, digest_of_file, read_json
 
 MANIFEST = "manifest.json"
+COMMON = "holdouts/common.bin"
+COMMON_DTYPE = np.dtype("<i4")
+LATER_COUNTS = {"mended", "replaced", "by_source"}
+"""Counts of the funnel that the digest of a corpus is without, as it was before there were any."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,20 @@ class IsolatedText:
 
 
 @dataclass(frozen=True)
+class CommonText:
+    """What the holdouts have in common with many training documents, and so is no leak of one (`frequency`).
+
+    The file has three int32 for each window: the length of the run in words (0: a shingle), the held-out document, in
+    the order of `Manifest.held_out`, and its first word. `documents` is how many training documents were counted.
+    """
+
+    file: str
+    sha256: str
+    windows: int
+    documents: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What manifest.json holds: every file of the corpus with its hash, every count."""
 
@@ -79,24 +100,33 @@ class Manifest:
     isolated: list[IsolatedText] = field(default_factory=list)
     asked_for: str = ""
     """Hash of [data] and seed alone: what the corpus is of, whatever the files say today."""
+    common: CommonText | None = None
+    """None in a corpus of before: nothing was common."""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    """The files it was built from, counted; empty in a corpus of before they were."""
 
     @classmethod
     def load(cls, directory: Path) -> "Manifest":
         """Read the manifest of a corpus. Raises InputError when it is missing or broken."""
         path = directory / MANIFEST
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-            sources = [
-                SourceText(**{**source, "shards": [Shard(**shard) for shard in source["shards"]]})
-                for source in value.pop("sources")
-            ]
-            holdouts = [HoldoutText(**holdout) for holdout in value.pop("holdouts")]
-            isolated = [IsolatedText(**text) for text in value.pop("isolated")]
-            return cls(**value, sources=sources, holdouts=holdouts, isolated=isolated)
+            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise InputError(f"{path}: no corpus here; build it with `tenfold data {directory.parent}`") from None
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise InputError(f"{path}: not a whole manifest ({error}); delete it and build again") from None
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Manifest":
+        """From what `to_dict` gives, keys that came later at their defaults. Raises KeyError or TypeError."""
+        sources = [
+            SourceText(**{**source, "shards": [Shard(**shard) for shard in source["shards"]]})
+            for source in record["sources"]
+        ]
+        holdouts = [HoldoutText(**holdout) for holdout in record["holdouts"]]
+        isolated = [IsolatedText(**text) for text in record["isolated"]]
+        common = CommonText(**found) if (found := record.get("common")) else None
+        return cls(**{**record, "sources": sources, "holdouts": holdouts, "isolated": isolated, "common": common})
 
     @property
     def held_out(self) -> list[HoldoutText | IsolatedText]:
@@ -112,6 +142,8 @@ class Manifest:
         """sha256 over everything that is trained on or scored: the same text from elsewhere is the same corpus, and so
         is it beside another version of tenfold's own source."""
         content = self.to_dict() | {"made_from": None, "asked_for": None, "isolated": None}
+        del content["inputs"], content["common"]  # came later, as did some counts
+        content["funnel"] = {name: value for name, value in self.funnel.items() if name not in LATER_COUNTS}
         return digest_of(content)
 
     @property
@@ -124,6 +156,8 @@ class Manifest:
         files = {shard.file: shard.sha256 for source in self.sources for shard in source.shards}
         files |= {text.file: text.sha256 for text in self.held_out}
         files[self.tokenizer_file] = self.tokenizer_sha256
+        if self.common:
+            files[self.common.file] = self.common.sha256
         for name, expected in files.items():
             path = directory / name
             try:
@@ -140,10 +174,14 @@ class Manifest:
 
 def asked_for(data: Data, seed: int) -> str:
     """Hash of what the user asked for: [data] and the seed."""
-    return digest_of([data.model_dump(mode="json"), seed])
+    return digest_of([digestible(data), seed])
 
 
 def audit_passed(files: CampaignFiles, manifest: Manifest) -> bool:
     """Whether the audit that lies beside the corpus is of this corpus and passed."""
     recorded = read_json(files.audit) or {}
-    return recorded.get("manifest") == manifest.to_dict() and recorded.get("ok") is True
+    try:
+        of_this = Manifest.from_dict(recorded["manifest"]) == manifest
+    except (KeyError, TypeError):
+        return False
+    return of_this and recorded.get("ok") is True

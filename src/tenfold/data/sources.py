@@ -1,158 +1,69 @@
-"""Where text comes from: each source yields raw records in a fixed order, or rejects that say where they stood."""
+"""Where text comes from: which files a source reads, and its documents in a fixed order."""
 
-import gzip
 import importlib.util
-import io
-import json
 import sysconfig
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import IO, Any
 
-import zstandard
-
-from tenfold.config import Source
+from tenfold.config import Clean, Read, Source
 from tenfold.core import InputError
-from tenfold.data.clean import RawRecord, Reject
-from tenfold.data.paths import expand_paths, walk
-
-MISSING_KEY = "missing-key"
-UNREADABLE = "unreadable"
-
-
-def read_jsonl(name: str, path: Path, text_key: str) -> Iterator[RawRecord | Reject]:
-    """One record a line of `.jsonl`, `.jsonl.gz` or `.jsonl.zst`. A stream that breaks off ends in one reject."""
-    for number, line in enumerate(_lines(path), start=1):
-        where = f"{path}:{number}"
-        if isinstance(line, Reject):
-            yield Reject(name, where, line.reason, line.detail)
-        elif line.strip():
-            text = _text_of(line, text_key)
-            if isinstance(text, str):
-                yield RawRecord(name, where, text.encode("utf-8", errors="surrogatepass"))
-            else:
-                yield Reject(name, where, text.reason, text.detail, len(line))
-
-
-def _text_of(line: bytes, text_key: str) -> str | Reject:
-    try:
-        value = json.loads(line)
-    except RecursionError:
-        return Reject("", "", "invalid-json", "nested too deeply")
-    except ValueError as error:
-        return Reject("", "", "invalid-json", str(error))
-    if not isinstance(value, dict):
-        return Reject("", "", "not-an-object", type(value).__name__)
-    if text_key not in value:
-        return Reject("", "", MISSING_KEY, ", ".join(map(str, value)))
-    text = value[text_key]
-    return text if isinstance(text, str) else Reject("", "", "not-text", f"{text_key} is {type(text).__name__}")
-
-
-def _lines(path: Path) -> Iterator[bytes | Reject]:
-    """Lines of a plain or compressed file; where it cannot be read on, one reject ends it."""
-    try:
-        stream = _open(path)
-    except OSError as error:
-        yield Reject("", "", UNREADABLE, error.strerror or str(error))
-        return
-    with closing(stream):
-        while True:
-            try:
-                line = stream.readline()
-            except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-                yield Reject("", "", "truncated-stream", str(error))
-                return
-            except OSError as error:
-                yield Reject("", "", UNREADABLE, error.strerror or str(error))
-                return
-            if not line:
-                return
-            yield line
-
-
-def _open(path: Path) -> IO[bytes]:
-    suffix = path.suffix.lower()
-    if suffix == ".gz":
-        return gzip.open(path)  # type: ignore[return-value]
-    raw = path.open("rb")
-    return io.BufferedReader(_StrictZstd(raw)) if suffix == ".zst" else raw
-
-
-class _StrictZstd(io.RawIOBase):
-    """A zstd stream that says so when it ends in the middle of a frame; the library's reader ends silently."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
-        self._decompressor = zstandard.ZstdDecompressor().decompressobj()
-        self._waiting = memoryview(b"")
-        self._open_frame = False
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._waiting:
-            block = self._raw.read(1 << 16)
-            if not block:
-                if self._open_frame:
-                    self._open_frame = False
-                    raise zstandard.ZstdError("ends in the middle of a frame")
-                return 0
-            self._feed(block)
-        size = min(len(buffer), len(self._waiting))
-        buffer[:size], self._waiting = self._waiting[:size], self._waiting[size:]  # a view: nothing is copied twice
-        return size
-
-    def _feed(self, block: bytes) -> None:
-        parts = []
-        while block:
-            if self._decompressor.eof:
-                self._decompressor = zstandard.ZstdDecompressor().decompressobj()
-            parts.append(self._decompressor.decompress(block))
-            block = self._decompressor.unused_data
-            self._open_frame = not self._decompressor.eof
-        self._waiting = memoryview(b"".join(parts))
-
+from tenfold.data.clean import Document, Found, Reject, part_size
+from tenfold.data.listing import SOURCE_PATHS, expand_paths
+from tenfold.data.paths import walk
+from tenfold.data.reading.files import MISSING_KEY, UNREADABLE, Reader, read_each
+from tenfold.data.reading.inputs import InputFile
+from tenfold.data.reading.parquet_records import first_line
 
 TEXT_SUFFIXES = {".py", ".txt", ".rst", ".md"}
 LICENCES = {"python-stdlib": "PSF-2.0"}
-SOURCE_PATHS = "data.sources.paths"
-Records = Iterator[RawRecord | Reject]
 
 
-def source_files(source: Source, base: Path, key: str = SOURCE_PATHS) -> list[Path]:
+def source_files(source: Source, base: Path, key: str = SOURCE_PATHS) -> list[InputFile]:
     """Every file a source reads, sorted; `key` is blamed for a path that names none."""
     match source.kind:
         case "python-stdlib":
-            return stdlib_files()
+            return [InputFile.local(path) for path in stdlib_files()]
         case "hf":
             return []  # a remote data set is taken to stay as it is
-    return expand_paths(source.paths, base, source.kind, key)
+    return expand_paths(source.paths, base, source.kind, key, source.text_key)
 
 
-def read_source(source: Source, name: str, base: Path, key: str = SOURCE_PATHS) -> Records:
-    """Records of one source. Raises InputError when it is missing or holds nothing of its kind."""
+def source_reader(
+    source: Source, name: str, base: Path, read: Read, clean: Clean | None, files: Sequence[InputFile]
+) -> Reader:
+    """What reads any one of the `files` of a source; how finely texts are cut depends on all of them.
+
+    Without `clean` (an evaluation set) no text is cut or too short.
+    """
+    own_library = source.kind == "python-stdlib"
+    split = clean.split_bytes if clean else 0
+    return Reader(
+        name,
+        "files" if own_library else source.kind,
+        Path(sysconfig.get_path("stdlib")) if own_library else base,
+        source.text_key,
+        source.encoding,
+        read,
+        clean,
+        part_size([file.size for file in files], split) if source.kind == "files" else split,
+    )
+
+
+def read_source(
+    source: Source, name: str, base: Path, read: Read, clean: Clean | None, key: str = SOURCE_PATHS
+) -> Iterator[Found]:
+    """Everything in one source, in order. Raises InputError when it is missing or holds nothing of its kind."""
     files = source_files(source, base, key)
-    match source.kind:
-        case "python-stdlib":
-            return read_files(name, files, Path(sysconfig.get_path("stdlib")))
-        case "files":
-            return read_files(name, files, base)
-        case "jsonl":
-            each = (read_jsonl(name, path, source.text_key) for path in files)
-            return _with_any_key((record for records in each for record in records), source.text_key)
-        case "parquet":
-            each = (read_parquet(name, path, source.text_key) for path in files)
-            return _with_any_key((record for records in each for record in records), source.text_key)
-        case "hf":
-            return _with_any_key(read_hugging_face(source, name), source.text_key)
+    reader = source_reader(source, name, base, read, clean, files)
+    if source.kind == "hf":
+        return with_any_key(read_hugging_face(source, reader), source.text_key)
+    found = read_each(reader, files)
+    return found if reader.kind == "files" else with_any_key(found, source.text_key)
+
+
+def read_texts(name: str, paths: Iterable[Path], base: Path) -> Iterator[Found]:
+    """Files of text, each whole; named relative to `base`."""
+    return read_each(Reader(name, "files", base), map(InputFile.local, paths))
 
 
 def stdlib_files() -> list[Path]:
@@ -161,83 +72,35 @@ def stdlib_files() -> list[Path]:
     return [path for path in walk(root, follow_links=False) if path.suffix in TEXT_SUFFIXES]
 
 
-def read_files(name: str, paths: Sequence[Path], base: Path) -> Records:
-    """One record a file."""
-    for path in paths:
-        where = str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
-        try:
-            yield RawRecord(name, where, path.read_bytes())
-        except OSError as error:
-            yield Reject(name, where, UNREADABLE, error.strerror or str(error))
+def with_any_key(found: Iterable[Found], text_key: str) -> Iterator[Found]:
+    """What was found; InputError at its end when no record has the key, or no file could be read at all."""
+    good, keys, first_bad = False, set[str](), None
+    for each in found:
+        if isinstance(each, Reject) and each.reason in (MISSING_KEY, UNREADABLE):
+            first_bad = first_bad or each
+            keys.update(each.detail.split(", ") if each.reason == MISSING_KEY else ())
+        else:
+            good = good or isinstance(each, Document) or each_is_of_key(each)
+        yield each
+    if not good and first_bad is not None:
+        raise InputError(unusable(first_bad, text_key, sorted(keys)))
 
 
-def _with_any_key(records: Iterable[RawRecord | Reject], text_key: str) -> Records:
-    """The records; InputError when none of them has the key, or no file could be read at all."""
-    good, keys, first_bad = 0, set[str](), None
-    for record in records:
-        if isinstance(record, RawRecord):
-            good += 1
-        elif record.reason == MISSING_KEY:
-            keys.update(record.detail.split(", "))
-        if isinstance(record, Reject) and record.reason in (MISSING_KEY, UNREADABLE):
-            first_bad = first_bad or record
-        yield record
-    if good or first_bad is None:
-        return
+def each_is_of_key(found: Found) -> bool:
+    """Whether a reject is of a text: its key was there."""
+    return isinstance(found, Reject) and found.reason in ("too-short", "too-long")
+
+
+def unusable(first_bad: Reject, text_key: str, keys: Sequence[str]) -> str:
+    """The one line for a source of which nothing could be read."""
     if first_bad.reason == MISSING_KEY:
-        raise InputError(
-            f"{first_bad.where}: no record of this source has the key {text_key!r}; keys there are: "
-            f"{', '.join(sorted(keys))}"
+        return (
+            f"{first_bad.where}: no record of this source has the key {text_key!r}; keys there are: {', '.join(keys)}"
         )
-    raise InputError(f"{first_bad.where}: cannot be read ({first_bad.detail})")
+    return f"{first_bad.where}: cannot be read ({first_bad.detail})"
 
 
-def read_parquet(name: str, path: Path, text_key: str) -> Records:
-    """One record a row. A file or row group that cannot be read, or lacks the column, is one reject."""
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        file = parquet.ParquetFile(path, page_checksum_verification=True)
-    except (pyarrow.ArrowException, OSError) as error:
-        yield Reject(name, str(path), UNREADABLE, f"not a parquet file: {_first_line(error)}", path.stat().st_size)
-        return
-    columns = file.schema_arrow.names
-    if text_key not in columns:
-        yield Reject(name, str(path), MISSING_KEY, ", ".join(columns), path.stat().st_size)
-        return
-    number = 0
-    for group in range(file.num_row_groups):
-        first = number
-        try:
-            for batch in file.iter_batches(row_groups=[group], columns=[text_key]):
-                for value in _cells(batch.column(0)):
-                    number += 1
-                    where = f"{path}:{number}"
-                    is_text = isinstance(value, bytes)
-                    yield RawRecord(name, where, value) if is_text else Reject(name, where, "not-text", str(value))
-        except (pyarrow.ArrowException, OSError) as error:
-            yield Reject(name, f"{path}: row group {group}", UNREADABLE, _first_line(error))
-            number = first + file.metadata.row_group(group).num_rows
-
-
-def _cells(column: Any) -> list[Any]:
-    """Text as the bytes it is stored in, so that one broken cell costs one record; else the name of its type."""
-    from pyarrow import types
-
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if types.is_string(column.type) or types.is_large_string(column.type):
-        binary = "large_binary" if types.is_large_string(column.type) else "binary"
-        return [value if value is not None else "null" for value in column.cast(binary).to_pylist()]
-    return [str(column.type)] * len(column)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def read_hugging_face(source: Source, name: str) -> Records:
+def read_hugging_face(source: Source, reader: Reader) -> Iterator[Found]:
     """Rows of a Hugging Face data set, streamed. Raises InputError when `datasets` is missing or the set is."""
     if importlib.util.find_spec("datasets") is None:
         raise InputError("a source of kind \"hf\" needs the package datasets; install it: pip install 'tenfold[hf]'")
@@ -247,12 +110,6 @@ def read_hugging_face(source: Source, name: str) -> Records:
     try:
         rows = datasets.load_dataset(source.dataset, source.subset, split=source.split, streaming=True)
         for number, row in enumerate(rows, start=1):
-            text = row.get(source.text_key)
-            if isinstance(text, str):
-                yield RawRecord(name, f"{where}:{number}", text.encode("utf-8", errors="surrogatepass"))
-            elif source.text_key in row:
-                yield Reject(name, f"{where}:{number}", "not-text", type(text).__name__)
-            else:
-                yield Reject(name, f"{where}:{number}", MISSING_KEY, ", ".join(row))
+            yield from reader.row(row, f"{where}:{number}")
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise InputError(f"data set {where}: cannot be read ({_first_line(error)})") from error
+        raise InputError(f"data set {where}: cannot be read ({first_line(error)})") from error

@@ -26,11 +26,15 @@ class Workspace:
     """A manifest checked already; where it is None, `manifest` checks the corpus when it is first asked for."""
     check_hashes: bool = True
     """Whether that check reads every file of the corpus again. One process of several does."""
+    corpus_digest: str | None = None
+    """The corpus that is wanted, whatever campaign.toml says of [data] now: that of a finished model."""
 
     @cached_property
     def manifest(self) -> Manifest:
         """The corpus, checked once. Raises InputError where it is missing, damaged or built from other settings."""
-        return self.known_manifest or verified_manifest(self.campaign, self.files, hashes=self.check_hashes)
+        return self.known_manifest or verified_manifest(
+            self.campaign, self.files, hashes=self.check_hashes, digest=self.corpus_digest
+        )
 
     @contextmanager
     def ledger(self, *, read_only: bool = False) -> Iterator[Ledger]:
@@ -42,14 +46,35 @@ class Workspace:
         """The same corpus, directory and console under another configuration, such as that of a small run."""
         return replace(self, campaign=campaign, known_manifest=self.manifest)
 
+    def on_corpus(self, digest: str) -> Self | None:
+        """The same on the corpus of this digest, be it the newest here or one that was kept; None where it is gone."""
+        names = ["data", *(f"{self.files.corpora.name}/{path.name}" for path in sorted(self.files.corpora.glob("*")))]
+        for name in names:
+            files = replace(self.files, corpus=name)
+            if _digest_in(files.data) == digest:
+                return replace(self, files=files, corpus_digest=digest, known_manifest=None)
+        return None
 
-def verified_manifest(campaign: Campaign, files: CampaignFiles, *, hashes: bool = True) -> Manifest:
+
+def _digest_in(corpus: Path) -> str | None:
+    try:
+        return Manifest.load(corpus).digest
+    except InputError:
+        return None
+
+
+def verified_manifest(
+    campaign: Campaign, files: CampaignFiles, *, hashes: bool = True, digest: str | None = None
+) -> Manifest:
     """The manifest, after its files' hashes and its audit have been checked.
 
-    Raises InputError when one fails, or when the corpus was built from another [data] or seed.
+    Raises InputError when one fails, or when the corpus was built from another [data] or seed; with `digest`, when it
+    is another corpus.
     """
     manifest = Manifest.load(files.data)
-    if manifest.asked_for != asked_for(campaign.data, campaign.seed):
+    if digest is not None and manifest.digest != digest:
+        raise InputError(f"{files.data}: another corpus than the one wanted here ({digest[:12]}…); run again")
+    if digest is None and manifest.asked_for != asked_for(campaign.data, campaign.seed):
         raise InputError(
             f"{files.data}: built from another [data] or seed than campaign.toml and --set say now; set them back, or "
             f"build anew with `tenfold data {files.directory}`"

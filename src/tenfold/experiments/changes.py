@@ -195,7 +195,7 @@ def ladder_recipe(campaign: Campaign, manifest: str) -> str:
     `manifest`: digest of the corpus.
     """
     config = identify(campaign, manifest, {}).digested_config
-    ladder = [campaign.ladder.model_dump(mode="json"), campaign.evaluate.stride]
+    ladder = [campaign.ladder.model_dump(mode="json"), campaign.digested_stride]
     return digest_of([config, manifest, ladder])
 
 

@@ -121,8 +121,8 @@ def train_tasks(workspace: Workspace, tasks: Sequence[TrunkTask], name: str) -> 
     files, console = workspace.files, workspace.console
     files.ladder.mkdir(parents=True, exist_ok=True)
     plan = files.ladder / f"{name}-plan.json"
-    record = {"campaign": str(files.directory), "tasks": [task.to_dict() for task in unfinished]}
-    write_json(plan, record)
+    tasks_left = [task.to_dict() for task in unfinished]
+    write_json(plan, {"campaign": str(files.directory), "corpus": files.corpus, "tasks": tasks_left})
     count = min(worker_count(workspace.campaign), len(unfinished))
     console.say(
         f"{name}: {sum(len(task.trunk.rungs) for task in unfinished)} rungs on {len(unfinished)} trunks, "

@@ -64,7 +64,7 @@ class TrunkTask:
         """The task's folder is named by what its results are a function of: the same run is never made twice."""
         scaled = scaled_rates(campaign, rate_factor)
         recipe = identify(trunk_campaign(scaled, trunk), manifest, {}).digested_config
-        cooled = [campaign.train.schedule.final, campaign.evaluate.stride]  # rungs depend on them, the trunk does not
+        cooled = [campaign.train.schedule.final, campaign.digested_stride]  # rungs depend on them, the trunk does not
         key = digest_of([recipe, manifest, cooled])[:12]
         return cls(trunk, scaled, rate_factor, root / f"{trunk.name}-{key}")
 

@@ -167,4 +167,4 @@ def work_for_parent(plan: Path) -> None:
     watch_parent()
     record = json.loads(plan.read_text(encoding="utf-8"))
     tasks = [TrunkTask.from_dict(task) for task in record["tasks"]]
-    work_on(tasks, CampaignFiles(Path(record["campaign"])))
+    work_on(tasks, CampaignFiles(Path(record["campaign"]), record["corpus"]))

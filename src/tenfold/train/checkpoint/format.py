@@ -65,11 +65,19 @@ class CheckpointManifest:
     def read(cls, path: Path) -> "CheckpointManifest":
         """Raises ValueError with the reason when it is missing or damaged."""
         try:
-            value = json.loads(path.read_bytes())
-            body = value["body"]
+            return cls.from_json(path.read_bytes())
         except FileNotFoundError:
             raise ValueError(f"{MANIFEST} is missing") from None
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except OSError as error:
+            raise ValueError(f"{MANIFEST} cannot be read ({error})") from None
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "CheckpointManifest":
+        """From what `to_json` gives. Raises ValueError with the reason when it is damaged."""
+        try:
+            value = json.loads(content)
+            body = value["body"]
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{MANIFEST} cannot be read ({error})") from None
         if value.get("sha256") != digest_of(body):
             raise ValueError(f"{MANIFEST} does not match its hash")

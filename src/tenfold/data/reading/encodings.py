@@ -1,0 +1,199 @@
+"""Text out of bytes, block by block: which encoding they are in, and how many of them had to be replaced.
+
+UTF-8 comes first. Bytes that are not quite UTF-8 are judged by their kind: a text of many well-formed characters and
+few bad bytes is damaged UTF-8 and is rescued, with U+FFFD for what is bad; bytes that never make up a character of
+UTF-8 are in another encoding, which a detector names.
+"""
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from charset_normalizer import from_bytes
+
+from tenfold.core import byte_size, count, percent
+
+JUDGED = 4 << 20
+"""Bytes looked at before anything is yielded; shorter texts are judged as a whole."""
+EVIDENCE = 64 << 10
+"""Bytes shown to the detector: lines that have something else than ASCII."""
+DAMAGE = 0.5
+"""Bad characters among all that are not ASCII, up to which a text is damaged UTF-8 and not in another encoding. Text in
+GB 18030, Shift JIS, EUC or Big5 read as UTF-8 has 0.7 to 0.9, in an encoding of one byte a character nearly 1."""
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+SINGLE_AND_MULTIBYTE = [
+    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258"),
+    *("iso8859_2", "iso8859_5", "iso8859_7", "koi8_r", "koi8_u", "cp866", "cp437", "cp850", "mac_roman"),
+    *("cp932", "euc_jp", "gb18030", "big5", "cp949", "tis_620"),
+]
+"""Encodings that text is really found in. The detector knows more; each more is one more to be wrong with."""
+WIDE = ["utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be"]
+WITHOUT_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+PREFERRED = ("cp1252", "iso8859_2", "cp1251", "gb18030", "cp932", "euc_jp", "big5", "cp949")
+"""Named first where several encodings give the very same text."""
+ISO_2022_JP = re.compile(rb"\x1b\$[@B][!-~]+\x1b\([BJ]")
+CONTROLS = [bytes([code]) for code in range(32) if code not in b"\a\b\t\n\v\f\r\x1a\x1b"]
+FEW = 1e-4
+"""Share of bytes below which control characters are damage, and a handful of bad bytes no sign of an encoding."""
+REPEATED = re.compile(r"([^\x00-\x7f\u00b7\u2010-\u2027\u2500-\u259f])\1{7}")
+"""Dots, dashes and frames are repeated in texts, nothing else eight times in a row; bytes that are no text may be."""
+INVALID_UTF8 = "invalid-utf8"
+BAD = "\ufffd"
+
+
+class NotText(Exception):
+    """Bytes that are no text in any encoding known here, or too damaged. `reason` as in rejects.jsonl."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass
+class TextDecoder:
+    """Decodes one stream of bytes. What it found stands in its fields, for whoever reads to the end."""
+
+    wanted: str | None = None
+    """The encoding, if the user named one."""
+    max_replaced: float = 0.001
+    """Share of the bytes that may be replaced."""
+    encoding: str = ""
+    """The encoding found, as Python names it."""
+    replaced: int = 0
+    """Bad bytes replaced, and NULs."""
+    size: int = 0
+    """Bytes decoded so far."""
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether a detector named the encoding."""
+        return not self.wanted and self.encoding not in ("", "utf-8", "utf-16", "utf-32")
+
+    def decode(self, blocks: Iterator[bytes]) -> Iterator[str]:
+        """The text, block by block, without a byte order mark. Raises NotText, perhaps in the middle."""
+        head = _up_to(blocks, JUDGED)
+        decoder = self._judge(head)
+        is_ascii = True
+        for block in chain((head,), blocks):
+            if is_ascii and block is not head and not self.wanted and self.encoding == "utf-8" and not block.isascii():
+                decoder = self._judge(block)  # all was ASCII up to here, so any encoding can still be it
+            is_ascii = is_ascii and block.isascii()
+            text = decoder.decode(block)
+            yield self._counted(text if self.size else text.removeprefix("\ufeff"), block)
+        yield self._counted(decoder.decode(b"", True), b"")
+
+    def _judge(self, head: bytes) -> codecs.IncrementalDecoder:
+        self.encoding = self.wanted or encoding_of(head, self.max_replaced)
+        return codecs.getincrementaldecoder(self.encoding)(errors="replace")
+
+    def _counted(self, text: str, block: bytes) -> str:
+        """The text with what is bad counted, and NULs replaced."""
+        self.size += len(block)
+        nulls = text.count("\0")
+        if BAD in text or nulls:
+            self.replaced += max(0, text.count(BAD) - _meant(block, self.encoding)) + nulls
+            text = text.replace("\0", BAD)
+            if self.replaced > allowed(self.size, self.max_replaced):
+                raise NotText(
+                    INVALID_UTF8 if self.encoding == "utf-8" else "wrong-encoding",
+                    f"{count(self.replaced, 'bad byte')} in {byte_size(self.size)} read as {self.encoding}",
+                )
+        return text
+
+
+def allowed(size: int, share: float) -> float:
+    """How many bytes of a text may be replaced: one always, unless none may."""
+    return max(1.0, share * size) if share else 0.0
+
+
+def _meant(block: bytes, encoding: str) -> int:
+    """Replacement characters that stood in the bytes already."""
+    try:
+        return block.count(BAD.encode(WITHOUT_MARK.get(encoding, encoding)))
+    except UnicodeEncodeError:
+        return 0
+
+
+def encoding_of(head: bytes, max_replaced: float) -> str:
+    """The encoding of a text by its beginning. Raises NotText where it is none, or none that can be told."""
+    if (marked := next((encoding for mark, encoding in MARKS if head.startswith(mark)), None)) is not None:
+        return marked
+    if sum(map(head.count, CONTROLS)) > allowed(len(head), max(max_replaced, FEW)):
+        return _wide_encoding(head)
+    text = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(head)
+    bad = text.count(BAD) - _meant(head, "utf-8")
+    if not bad:
+        return "iso2022_jp" if _is_iso_2022_jp(head) else "utf-8"
+    good = sum(not character.isascii() for character in text) - bad
+    damaged = bad <= DAMAGE * (bad + good) or (bad <= 3 and bad < FEW * len(head))
+    if not damaged and (found := _detected(_evidence(head), SINGLE_AND_MULTIBYTE)) is not None:
+        return found
+    if bad <= allowed(len(head), max_replaced):
+        return "utf-8"
+    raise NotText(INVALID_UTF8, f"{_first_bad(head)}; {bad:,} bad bytes in {byte_size(len(head))}")
+
+
+def _wide_encoding(head: bytes) -> str:
+    """UTF-16 or UTF-32 without a mark, or no text: bytes in which control characters are common."""
+    found = _detected(head[: EVIDENCE - EVIDENCE % 4], WIDE) if b"\0" in head else None
+    if found is not None:
+        return found
+    share = sum(map(head.count, CONTROLS)) / len(head)
+    raise NotText("binary", f"{percent(share)} of its bytes are control characters")
+
+
+def _is_iso_2022_jp(head: bytes) -> bool:
+    if ISO_2022_JP.search(head) is None:
+        return False
+    try:
+        codecs.getincrementaldecoder("iso2022_jp")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _evidence(head: bytes) -> bytes:
+    """Lines that have other characters than ASCII, first those of the beginning."""
+    parts, size = [], 0
+    for line in head.split(b"\n"):
+        if not line.isascii():
+            parts.append(line[:EVIDENCE])
+            size += len(parts[-1])
+        if size >= EVIDENCE:
+            break
+    return b"\n".join(parts)
+
+
+def _detected(sample: bytes, encodings: list[str]) -> str | None:
+    """What the detector makes of a sample; None where nothing fits."""
+    best = from_bytes(sample, cp_isolation=encodings).best()
+    if best is None or REPEATED.search(str(best)):
+        return None
+    return next((name for name in PREFERRED if name in best.could_be_from_charset), str(best.encoding))
+
+
+def _first_bad(head: bytes) -> str:
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return f"byte {error.start:,}: {error.reason}"
+    return "bad bytes"
+
+
+def _up_to(blocks: Iterator[bytes], size: int) -> bytes:
+    """The first blocks, until there is that much."""
+    parts, total = [], 0
+    for block in blocks:
+        parts.append(block)
+        total += len(block)
+        if total >= size:
+            break
+    return b"".join(parts)
