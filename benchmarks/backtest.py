@@ -8,8 +8,8 @@ more than a decade beyond the runs). What the package learnt from published tabl
 far the scale of intervals is stretched) is measured anew without the table that is forecast: each table's series are
 left out together. Beside tenfold stand a plain power law of compute by least squares on logs, Hoffmann's law alone on
 all runs, and the loss of the largest run below the cut ("last value"). `--units` counts every table in other units,
-drawn at random, and says how far the forecasts move. Ends with the recovery of the published Chinchilla coefficients and the
-constants that all tables together give. Tables and their public sources: docs/scaling.md.
+drawn at random, and says how far the forecasts move. Ends with the recovery of the published Chinchilla coefficients.
+Tables and their public sources: docs/scaling.md.
 """
 
 import argparse
