@@ -18,4 +18,4 @@ from .commands import run_worker as run_worker
 from .plan.ask import plan_check as plan_check
 from .plan.ask import plan_fleet as plan_fleet
 from .plan.ask import plan_goal as plan_goal
-from .plan.ask import plan_model as plan_model
+from .plan.layouts import plan_model as plan_model

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tenfold.config import parse_campaign
 from tenfold.core.errors import InputError
 from tenfold.planner.calibration.calibrated import shipped_calibration
-from tenfold.planner.codesign.goal import known_model
+from tenfold.planner.codesign.known import known_model
 from tenfold.planner.cost.layout import Layout, Shape
 from tenfold.planner.export.campaign import campaign_sections
 from tenfold.planner.export.job import Job

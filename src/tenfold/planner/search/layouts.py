@@ -204,7 +204,8 @@ class _Ranking:
     def layout(self, place: int) -> Layout:
         """The layout at a place of the ranking."""
         table, row = self.tables[self.owner[place]], self.row[place]
-        return table.grid.one(int(table.bases[row]), int(table.variants[row]))
+        layout: Layout = table.grid.one(int(table.bases[row]), int(table.variants[row]))
+        return layout
 
     def distinct(self, top: int) -> list[int]:
         """Places of the first ones, each the fastest of those that are alike."""

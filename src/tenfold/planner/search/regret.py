@@ -25,8 +25,8 @@ seen)."""
 ENOUGH = 0.01
 """Regret that is as good as none."""
 FARTHEST = 2.0
-"""Layouts that might be the fastest are forecast at no more than twice the time of the first. Those that are alike count
-as one, and are fast or slow together."""
+"""Layouts that might be the fastest are forecast at no more than twice the time of the first. Those that are alike
+count as one, and are fast or slow together."""
 
 
 @dataclass(frozen=True)
