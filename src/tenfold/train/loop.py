@@ -10,7 +10,7 @@ from tenfold.core import Interrupted, NotFinite, StopRequest, TenfoldError, stop
 from tenfold.ledger import CheckpointDamaged, IncidentPayload, LossNotFinite, ObserverFailed, ResumeNotExact, RunFailed
 from tenfold.train.batching import batches
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
-from tenfold.train.identity import check_resumable
+from tenfold.train.identity import check_resumable, owner_of
 from tenfold.train.learner import Learner
 from tenfold.train.observe import Notice, Observer, Observers, Stopping
 from tenfold.train.step import StepMeasure, execute
@@ -70,7 +70,7 @@ class Loop:
             raise
 
     def _run(self) -> TrainResult:
-        self.checkpointer.prepare()
+        self.checkpointer.prepare(owner_of(self.learner.campaign))
         self.resume()
         self.observers.started(self.step)
         with stop_on_signal() as stop:
@@ -133,7 +133,8 @@ class Loop:
 
     def _save_when_due(self, measure: StepMeasure) -> None:
         stopping = measure.stop and not measure.is_last
-        due = self.step % self.learner.campaign.checkpoint.every == 0 or self.step in self.part.save_at
+        asked = self.observers.take_save_request()
+        due = asked or self.step % self.learner.campaign.checkpoint.every == 0 or self.step in self.part.save_at
         if measure.is_last or stopping or due:
             self._save()
         elif self._on_its_way is not None and self.checkpointer.has_saved:
@@ -201,7 +202,7 @@ class Loop:
         message = (
             f"step {measure.step}: loss {measure.nats}, gradient norm {measure.grad_norm}: not finite. The batch is "
             f"samples {first}–{last}; last good checkpoint: {last_good}. Lower train.optimizer.learning_rate, or look "
-            "at these samples"
+            f"at these samples with `tenfold data show {first}-{last}`"
         )
         self._failure = LossNotFinite(measure.step, first, last)
         raise NotFinite(message)

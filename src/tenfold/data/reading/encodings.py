@@ -44,7 +44,7 @@ CONTROLS = [bytes([code]) for code in range(32) if code not in b"\a\b\t\n\v\f\r\
 FEW = 1e-4
 """Share of bytes below which control characters are damage, and a handful of bad bytes no sign of an encoding."""
 REPEATED = re.compile(r"([^\x00-\x7f\u00b7\u2010-\u2027\u2500-\u259f])\1{7}")
-"""Dots, dashes and frames are repeated in texts, nothing else is eight times in a row; bytes that are no text may be."""
+"""Dots, dashes and frames are repeated in texts, nothing else eight times in a row; bytes that are no text may be."""
 INVALID_UTF8 = "invalid-utf8"
 BAD = "\ufffd"
 
