@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tenfold.learners.record.log import RunLog
-from tests.learners.small import wait_until
+from tests.waiting import until
 
 HERE = Path(__file__).parent
 LISTENS = re.compile(r"syncer listens on (\S+);")
@@ -30,7 +30,7 @@ class OwnRun:
         """Start the syncer; where it listens."""
         command = ["-m", "tenfold", "syncer", str(self.folder), "--total", str(self.total), *self.words]
         self._start("syncer", [*command, "--port", str(port)])
-        wait_until(lambda: LISTENS.search(self.said("syncer")) is not None)
+        until(lambda: LISTENS.search(self.said("syncer")) is not None)
         found = LISTENS.findall(self.said("syncer"))
         return str(found[-1])
 
