@@ -7,6 +7,7 @@ UTF-8 are in another encoding, which a detector names.
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -40,11 +41,16 @@ WITHOUT_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 PREFERRED = ("cp1252", "iso8859_2", "cp1251", "gb18030", "cp932", "euc_jp", "big5", "cp949")
 """Named first where several encodings give the very same text."""
 ISO_2022_JP = re.compile(rb"\x1b\$[@B][!-~]+\x1b\([BJ]")
-CONTROLS = [bytes([code]) for code in range(32) if code not in b"\a\b\t\n\v\f\r\x1a\x1b"]
+CONTROLS = bytes(code for code in range(32) if code not in b"\a\b\t\n\v\f\r\x1a\x1b")
 FEW = 1e-4
 """Share of bytes below which control characters are damage, and a handful of bad bytes no sign of an encoding."""
+NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+JOINING = frozenset("’‘–—·‐‑")
+SYMBOLS = frozenset("©®°£€¥™ªº±×÷│─┌┐└┘├┤┬┴┼═║░▒▓█■")
+PLAUSIBLE = 0.8
+"""Share of the characters that are not ASCII which must look written; of random bytes in Latin-1 half do."""
 REPEATED = re.compile(r"([^\x00-\x7f\u00b7\u2010-\u2027\u2500-\u259f])\1{7}")
-"""Dots, dashes and frames are repeated in texts, nothing else is eight times in a row; bytes that are no text may be."""
+"""Dots, dashes and frames are repeated in texts; anything else eight times in a row is a sign of bytes, not of text."""
 INVALID_UTF8 = "invalid-utf8"
 BAD = "\ufffd"
 
@@ -126,13 +132,14 @@ def encoding_of(head: bytes, max_replaced: float) -> str:
     """The encoding of a text by its beginning. Raises NotText where it is none, or none that can be told."""
     if (marked := next((encoding for mark, encoding in MARKS if head.startswith(mark)), None)) is not None:
         return marked
-    if sum(map(head.count, CONTROLS)) > allowed(len(head), max(max_replaced, FEW)):
-        return _wide_encoding(head)
+    controls = len(head) - len(head.translate(None, CONTROLS))
+    if controls > allowed(len(head), max(max_replaced, FEW)):
+        return _wide_encoding(head, controls)
     text = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(head)
     bad = text.count(BAD) - _meant(head, "utf-8")
     if not bad:
         return "iso2022_jp" if _is_iso_2022_jp(head) else "utf-8"
-    good = sum(not character.isascii() for character in text) - bad
+    good = len(text) - len(text.encode("ascii", errors="ignore")) - bad
     damaged = bad <= DAMAGE * (bad + good) or (bad <= 3 and bad < FEW * len(head))
     if not damaged and (found := _detected(_evidence(head), SINGLE_AND_MULTIBYTE)) is not None:
         return found
@@ -141,13 +148,12 @@ def encoding_of(head: bytes, max_replaced: float) -> str:
     raise NotText(INVALID_UTF8, f"{_first_bad(head)}; {bad:,} bad bytes in {byte_size(len(head))}")
 
 
-def _wide_encoding(head: bytes) -> str:
+def _wide_encoding(head: bytes, controls: int) -> str:
     """UTF-16 or UTF-32 without a mark, or no text: bytes in which control characters are common."""
     found = _detected(head[: EVIDENCE - EVIDENCE % 4], WIDE) if b"\0" in head else None
     if found is not None:
         return found
-    share = sum(map(head.count, CONTROLS)) / len(head)
-    raise NotText("binary", f"{percent(share)} of its bytes are control characters")
+    raise NotText("binary", f"{percent(controls / len(head))} of its bytes are control characters")
 
 
 def _is_iso_2022_jp(head: bytes) -> bool:
@@ -174,10 +180,28 @@ def _evidence(head: bytes) -> bytes:
 
 def _detected(sample: bytes, encodings: list[str]) -> str | None:
     """What the detector makes of a sample; None where nothing fits."""
-    best = from_bytes(sample, cp_isolation=encodings).best()
-    if best is None or REPEATED.search(str(best)):
-        return None
-    return next((name for name in PREFERRED if name in best.could_be_from_charset), str(best.encoding))
+    for match in from_bytes(sample, cp_isolation=encodings):  # the best one first
+        if _is_plausible(str(match)):
+            return next((name for name in PREFERRED if name in match.could_be_from_charset), str(match.encoding))
+    return None
+
+
+def _is_plausible(text: str) -> bool:
+    """Whether what is not ASCII looks written: the detector judges by the share of it, and bad bytes can be few."""
+    strange = list(NOT_ASCII.finditer(text))
+    padded = f" {text} "
+    written = sum(_is_written(each[0], padded[each.start()], padded[each.end() + 1]) for each in strange)
+    return written >= PLAUSIBLE * len(strange) and REPEATED.search(text) is None
+
+
+def _is_written(character: str, before: str, after: str) -> bool:
+    """Letters, but no capital inside of a word; marks, digits, punctuation beside words, a few symbols."""
+    kind = unicodedata.category(character)
+    if kind in ("Lu", "Ll", "Lo"):
+        return character != "ÿ" and not (kind == "Lu" and before.islower())
+    if kind[0] == "P" and character not in JOINING:
+        return not (before.isalpha() and after.isalpha() and before.isascii() and after.isascii())
+    return kind[0] in "MNPZ" or character in SYMBOLS
 
 
 def _first_bad(head: bytes) -> str:
