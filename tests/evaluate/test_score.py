@@ -3,7 +3,6 @@
 import gzip
 import lzma
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tenfold.config import Model
-from tenfold.evaluate import compressed_bits_per_byte, limit_documents, score_documents
+from tenfold.evaluate import compressed_bits_per_byte, score_documents
 from tenfold.evaluate.score import windows
 from tenfold.model import Transformer
 
@@ -80,14 +79,3 @@ def test_compressors_are_those_of_the_command_line() -> None:
     assert found["gzip"] == 8 * len(gzip.compress(text, 9)) / len(text)
     assert found["xz"] == 8 * len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)) / len(text)
     assert found["zstd"] == 8 * len(zstandard.compress(text, 22)) / len(text)
-
-
-@dataclass
-class Text:
-    text: bytes
-
-
-def test_limit_keeps_whole_documents_and_at_least_one() -> None:
-    documents = [Text(b"x" * size) for size in (50, 30, 40, 5)]
-    assert [len(d.text) for d in limit_documents(documents, 90)] == [50, 30, 5]
-    assert [len(d.text) for d in limit_documents(documents, 1)] == [50]

@@ -153,7 +153,7 @@ def a_learner(log_every: int = 5, world_size: int = 1, rank: int = 0):  # type: 
         plan=plan,
         train=SimpleNamespace(log_every=log_every),
         ranks=Ranks(rank, world_size, torch.device("cpu")),
-        stream=SimpleNamespace(samples_per_epoch=80),
+        stream=SimpleNamespace(epochs=lambda samples: {"web": samples / 80}),
     )
 
 

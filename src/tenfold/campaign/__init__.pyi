@@ -12,6 +12,7 @@ from .commands import run_learner as run_learner
 from .commands import run_predict as run_predict
 from .commands import run_replay as run_replay
 from .commands import run_report as run_report
+from .commands import run_show as run_show
 from .commands import run_syncer as run_syncer
 from .commands import run_train as run_train
 from .commands import run_worker as run_worker

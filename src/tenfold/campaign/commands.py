@@ -1,12 +1,14 @@
 """What each command of the command line does, on one campaign directory."""
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tenfold.campaign import stages
+from tenfold.campaign.data import audit_data, prepare_data, show_samples, tell_repetition
 from tenfold.campaign.report.stage import report as write_report
 from tenfold.core import InputError, TenfoldError, serve_forks
 from tenfold.data import Workspace, open_workspace
@@ -32,9 +34,12 @@ def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
         raise InputError("`tenfold run` is one process: under torchrun use `tenfold data` first, then `tenfold train`")
     with open_workspace(directory, overrides, alone=True) as opened:
         workspace = on_corpus_of_run(opened)
-        stages.prepare_data(workspace, keep_trained=True)
+        prepare_data(workspace, keep_trained=True)
         stages.refuse_other_run(workspace)
-        predict_before_training(workspace)
+        if tell_repetition(workspace).is_excessive and workspace.campaign.ladder.sizes:
+            workspace.console.warn("no ladder and no forecast: no small run says where so much repetition ends")
+        else:
+            predict_before_training(workspace)
         with joined_ranks(workspace.campaign.train.device) as ranks:
             result = stages.train(workspace, ranks)
         evaluation = _scored_and_settled(workspace)
@@ -57,7 +62,7 @@ def _bits_per_byte(evaluation: Mapping[str, Any]) -> dict[str, float]:
 def run_data(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Build the corpus where its inputs changed, and prove its isolation."""
     with open_workspace(directory, overrides, alone=True) as workspace:
-        manifest = stages.prepare_data(workspace)
+        manifest = prepare_data(workspace)
     return {
         "corpus": str(workspace.files.data),
         "documents": sum(source.documents for source in manifest.sources),
@@ -71,7 +76,29 @@ def run_data(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
 def run_audit(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Re-check the isolation of the corpus."""
     with open_workspace(directory, overrides) as workspace:
-        return dict(stages.audit_data(workspace))
+        return dict(audit_data(workspace))
+
+
+def run_show(directory: Path, samples: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The text of samples of the training order, as `N` or `N-M`, and where it comes from."""
+    numbers = _sample_numbers(samples)
+    with open_workspace(directory, overrides) as opened:
+        workspace = as_trained(on_corpus_of_run(opened))
+        return {"samples": show_samples(workspace, numbers)}
+
+
+MOST_SHOWN = 256
+
+
+def _sample_numbers(samples: str) -> range:
+    """`640` or `640-703`, as a message of a run names them."""
+    found = re.fullmatch(r"(\d{1,18})(?:[-–](\d{1,18}))?", samples.strip())
+    if found is None:
+        raise InputError(f"{samples!r}: give a sample's number, or two as in 640-703")
+    first, last = int(found[1]), int(found[2] or found[1])
+    if not first <= last < first + MOST_SHOWN:
+        raise InputError(f"{samples!r}: give the smaller number first, and at most {MOST_SHOWN} samples at once")
+    return range(first, last + 1)
 
 
 def run_ladder(directory: Path, overrides: Sequence[str], *, join: bool = False) -> dict[str, Any]:
@@ -109,10 +136,12 @@ def run_train(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | Non
     """Train; None on every rank but the first."""
     first = os.environ.get("RANK", "0") == "0"
     with (
-        open_workspace(directory, overrides, alone=first, quiet=not first, hashes=first) as workspace,
-        joined_ranks(workspace.campaign.train.device) as ranks,
+        open_workspace(directory, overrides, alone=first, quiet=not first, hashes=first) as opened,
+        joined_ranks(opened.campaign.train.device) as ranks,
     ):
-        result = stages.train(on_corpus_of_run(workspace), ranks)
+        workspace = on_corpus_of_run(opened)
+        tell_repetition(workspace)
+        result = stages.train(workspace, ranks)
     return asdict(result) if ranks.is_first else None
 
 
@@ -162,10 +191,11 @@ def run_fork_server(main: Callable[[], object]) -> None:
     serve_forks(main)
 
 
-def run_evaluate(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Score the trained model on the holdouts, and what was forecast about it."""
-    with open_workspace(directory, overrides) as workspace:
-        evaluation = _scored_and_settled(as_trained(workspace))
+def run_evaluate(directory: Path, overrides: Sequence[str], *, best: bool = False) -> dict[str, Any]:
+    """Score the trained model on the holdouts, and what was forecast about it; or the best checkpoint alone."""
+    with open_workspace(directory, overrides) as opened:
+        workspace = as_trained(opened)
+        evaluation = evaluate_trained(workspace, best=True) if best else _scored_and_settled(workspace)
     return _bits_per_byte(evaluation) | evaluation
 
 
@@ -175,10 +205,12 @@ def run_report(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
         return write_report(as_trained(workspace))
 
 
-def run_export(directory: Path, destination: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
-    """Write the trained model in Hugging Face format, into `export` of the campaign unless told otherwise."""
+def run_export(
+    directory: Path, destination: Path | None, overrides: Sequence[str], *, best: bool = False
+) -> dict[str, Any]:
+    """Write the trained model, or its best checkpoint, in Hugging Face format: into `export` unless told otherwise."""
     with open_workspace(directory, overrides) as opened:
         workspace = as_trained(opened)
         where = destination or workspace.files.export
-        stages.export(workspace, where)
+        stages.export(workspace, where, best=best)
     return {"export": str(where)}

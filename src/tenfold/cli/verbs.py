@@ -8,11 +8,13 @@ import typer
 from tenfold.cli.options import HERE, AsJson, CampaignDirectory, Overrides, show, show_lines, verbs
 from tenfold.core import InputError
 
+OfBest = Annotated[bool, typer.Option("--best", help="Take the checkpoint that checkpoint.keep_best kept.")]
+
 data_app = typer.Typer(
     name="data",
-    help="Build the corpus: documents, holdouts, tokenizer, shards; or check its isolation again.",
+    help="Build the corpus: documents, holdouts, tokenizer, shards; or check its isolation again; or show samples.",
     cls=verbs("build"),
-    subcommand_metavar="[build|audit] ...",
+    subcommand_metavar="[build|audit|show] ...",
 )
 
 
@@ -30,6 +32,25 @@ def audit_data(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_js
     from tenfold.campaign import run_audit
 
     show(run_audit(campaign, set_ or ()), as_json)
+
+
+@data_app.command(name="show")
+def show_data(
+    samples: Annotated[str, typer.Argument(metavar="N[-M]", help="Samples of the training order, from 0.")],
+    campaign: CampaignDirectory = HERE,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the text of training samples, as a run's messages number them."""
+    from tenfold.campaign import run_show
+
+    result = run_show(campaign, samples, set_ or ())
+    lines = [
+        line
+        for s in result["samples"]
+        for line in (f"sample {s['sample']}: window {s['window']} of {s['sources']}, epoch {s['epoch']}", s["text"], "")
+    ]
+    show_lines(result, lines, as_json)
 
 
 def init(
@@ -122,11 +143,13 @@ def predict(
     show_lines(result, prediction_lines(result), as_json)
 
 
-def evaluate(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: AsJson = False) -> None:
+def evaluate(
+    campaign: CampaignDirectory = HERE, best: OfBest = False, set_: Overrides = None, as_json: AsJson = False
+) -> None:
     """Score the trained model on every holdout, in bits per byte."""
     from tenfold.campaign import run_evaluate
 
-    show(run_evaluate(campaign, set_ or ()), as_json)
+    show(run_evaluate(campaign, set_ or (), best=best), as_json)
 
 
 def report(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: AsJson = False) -> None:
@@ -139,13 +162,14 @@ def report(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: 
 def export(
     campaign: CampaignDirectory = HERE,
     to: Annotated[Path | None, typer.Option(help="Directory to write. Default: CAMPAIGN/export.")] = None,
+    best: OfBest = False,
     set_: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the trained model in Hugging Face format (a stock Qwen3, or Llama without QK-norm)."""
     from tenfold.campaign import run_export
 
-    show(run_export(campaign, to, set_ or ()), as_json)
+    show(run_export(campaign, to, set_ or (), best=best), as_json)
 
 
 def doctor(

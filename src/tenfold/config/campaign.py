@@ -65,6 +65,15 @@ class Campaign(Section):
         return None if self.evaluate.stride is None else self.stride
 
     @model_validator(mode="after")
+    def _best_can_be_told(self) -> "Campaign":
+        best, names = self.checkpoint.keep_best, [holdout.name for holdout in self.data.holdouts]
+        if best is not None and best not in names:
+            raise ValueError(f"checkpoint.keep_best {best!r}: no such holdout; there are {', '.join(names) or 'none'}")
+        if best is not None and self.learners.count:
+            raise ValueError("checkpoint.keep_best: not with [learners], whose syncer keeps one state; leave one out")
+        return self
+
+    @model_validator(mode="after")
     def _faults_reach_learners(self) -> "Campaign":
         if self.learners.launch == "slurm" and (self.chaos.faults or self.chaos.per_hour):
             raise ValueError('[chaos] hits processes of this machine; with learners.launch = "slurm" leave it out')

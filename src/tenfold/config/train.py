@@ -153,6 +153,9 @@ class CheckpointSettings(Section):
     """Newest checkpoints kept."""
     keep_every: Annotated[int, Field(gt=0)] | None = None
     """Also keep every checkpoint whose step is a multiple of this."""
+    keep_best: str | None = None
+    """Name of a holdout: the checkpoint with its lowest score during training is kept too; `tenfold export --best`
+    and `tenfold eval --best` take it. It is looked for at every evaluation (`evaluate.every`)."""
     url: str | None = None
     """Where to save: a folder or any fsspec URL (s3://bucket/run). Default: the campaign directory."""
     endpoint_url: str | None = None

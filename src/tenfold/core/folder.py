@@ -8,7 +8,17 @@ from tenfold.core.locks import exclusive
 
 OWN_FOLDERS = frozenset({"corpora", "ladder", "learners", "cluster", "checkpoints", "export"})
 """Folders of a campaign that tenfold writes, beside its corpus; `cluster` is what `learners` was called before."""
-OWN_FILES = frozenset({"campaign.toml", "train.json", "evaluation.json", "plan.json", "report.json", "report.html"})
+OWN_FILES = frozenset(
+    {
+        "campaign.toml",
+        "train.json",
+        "evaluation.json",
+        "evaluation-best.json",
+        "plan.json",
+        "report.json",
+        "report.html",
+    }
+)
 """Files of a campaign that are no text to train on, hidden ones and those of the ledger aside."""
 
 
@@ -44,6 +54,11 @@ class CampaignFiles:
     def evaluation(self) -> Path:
         """Scores on the holdouts."""
         return self.directory / "evaluation.json"
+
+    @property
+    def evaluation_of_best(self) -> Path:
+        """Scores of the best checkpoint, where `checkpoint.keep_best` keeps one."""
+        return self.directory / "evaluation-best.json"
 
     @property
     def audit(self) -> Path:

@@ -4,6 +4,7 @@ from .auditing import audit as audit
 from .build import build_corpus as build_corpus
 from .corpus import HoldoutDocument as HoldoutDocument
 from .corpus import load_holdout as load_holdout
+from .corpus import load_tokenizer as load_tokenizer
 from .corpus import token_byte_lengths as token_byte_lengths
 from .inputs import Inputs as Inputs
 from .listing import sources_of as sources_of
@@ -12,6 +13,12 @@ from .losses import loss_warnings as loss_warnings
 from .manifest import Manifest as Manifest
 from .manifest import asked_for as asked_for
 from .manifest import audit_passed as audit_passed
+from .repetition import NOTHING_GAINED as NOTHING_GAINED
+from .repetition import Repetition as Repetition
+from .repetition import epochs_in_words as epochs_in_words
+from .stream import SamplePlace as SamplePlace
 from .stream import Stream as Stream
+from .tokenizer import END_OF_DOCUMENT as END_OF_DOCUMENT
+from .tokenizer import Tokenizer as Tokenizer
 from .workspace import Workspace as Workspace
 from .workspace import open_workspace as open_workspace

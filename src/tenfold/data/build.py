@@ -319,8 +319,7 @@ class _Build:
             return Tokenizer.load(self.base / settings.path)
         if not len(pieces):
             raise InputError("no training text is left after removing duplicates and held-out text; give more text")
-        self.report(Progress("training the tokenizer", 0, None, "bytes"))
-        return Tokenizer.train(self._sample(pieces), settings.vocab_size)
+        return Tokenizer.train(self._sample(pieces), settings.vocab_size, self.report)
 
     def _sample(self, pieces: DocumentStore) -> Iterator[str]:
         """Text to train the tokenizer on: all of it, or documents chosen by the seed."""

@@ -2,8 +2,9 @@
 
 Every source is one long row of tokens, documents packed one after the other; sample j of it is the window of
 context + 1 tokens that begins at j · context. Without weights all sources together form one pool, and an epoch is a
-permutation of it. With weights, each block of MIXTURE_BLOCK samples holds every source in its exact share, in an order
-permuted anew each block, and each source runs through epochs of its own.
+permutation of it; sources too short for a sample are packed into one row. With weights, each block of MIXTURE_BLOCK
+samples holds every source in its exact share, in an order permuted anew each block, and each source runs through epochs
+of its own.
 """
 
 from dataclasses import dataclass
@@ -64,16 +65,43 @@ MIXTURE_BLOCK = 4096
 
 @dataclass(frozen=True)
 class _Pool:
-    """Sources that share one permutation: all of them without weights, one of them with."""
+    """Rows that share one permutation: all of them without weights, one of them with."""
 
     number: int
-    sources: list[int]
+    rows: list[int]
     ends: NDArray[np.int64]
-    """Samples up to and including each source."""
+    """Samples up to and including each row."""
 
     @property
     def samples(self) -> int:
         return int(self.ends[-1])
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Sources that are read as one sequence of tokens: one, or several of which some are too short for a sample."""
+
+    sources: list[SourceText]
+
+    @property
+    def names(self) -> str:
+        return " + ".join(source.name for source in self.sources)
+
+    @property
+    def tokens(self) -> int:
+        return sum(source.tokens for source in self.sources)
+
+    def open(self, directory: Path, dtype: str) -> TokenFile:
+        return TokenFile(directory, [shard for source in self.sources for shard in source.shards], dtype)
+
+
+@dataclass(frozen=True)
+class SamplePlace:
+    """Where a sample is read: which window of which sources, and in which epoch of theirs, counted from 0."""
+
+    sources: str
+    window: int
+    epoch: int
 
 
 class Stream:
@@ -88,16 +116,37 @@ class Stream:
                     f"{directory}: source {source.name!r} has a weight but its {source.tokens} tokens do not fill one "
                     f"sample of {context} + 1; give it more text or take it out"
                 )
-        used = [source for source in manifest.sources if source.tokens > context]
-        if not used:
-            raise InputError(f"{directory}: {manifest.tokens} tokens do not fill one sample of {context} + 1; add text")
+        if manifest.tokens <= context:
+            raise InputError(
+                f"{directory}: {manifest.tokens} tokens do not fill one sample of {context} + 1; add text, or lower "
+                "model.context"
+            )
         self._dtype = np.dtype(manifest.dtype)
-        self._files = [TokenFile(directory, source.shards, manifest.dtype) for source in used]
+        self._rows = _packed([source for source in manifest.sources if source.tokens], context)
+        self._files = [row.open(directory, manifest.dtype) for row in self._rows]
         samples = [(len(file) - 1) // context for file in self._files]
         self.samples_per_epoch = sum(samples)
-        self._pools = _pools(used, samples)
-        weights = [source.weight or 0.0 for source in used]
+        self._pools = _pools(self._rows, samples)
+        weights = [row.sources[0].weight or 0.0 for row in self._rows]
         self._mixture_ends = np.cumsum(mixture_counts(weights) if len(self._pools) > 1 else [0])
+
+    def epochs(self, samples: int) -> dict[str, float]:
+        """How often the text of each source has been seen after so many samples; packed sources are named together."""
+        if len(self._pools) == 1:
+            seen = samples / self.samples_per_epoch
+            return {row.names: seen for row in self._rows}
+        blocks, within = divmod(samples, MIXTURE_BLOCK)
+        begun, _ = self._pool_of(np.arange(samples - within, samples, dtype=np.int64))
+        of_block = np.diff(self._mixture_ends, prepend=0)
+        shown = blocks * of_block + np.bincount(begun, minlength=len(self._pools))
+        return {self._rows[p.number].names: float(shown[p.number]) / p.samples for p in self._pools}
+
+    def place(self, number: int) -> SamplePlace:
+        """Where sample `number` is read."""
+        rows, windows = self.locate(np.asarray([number]))
+        pools, places = self._pool_of(np.asarray([number]))
+        pool = self._pools[int(pools[0])]
+        return SamplePlace(self._rows[int(rows[0])].names, int(windows[0]), int(places[0]) // pool.samples)
 
     def sample(self, number: int) -> NDArray[np.unsignedinteger]:
         """Tokens of sample `number`, [context + 1]."""
@@ -117,14 +166,14 @@ class Stream:
         return out
 
     def locate(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(source, window in it) of each sample."""
+        """(row, window in it) of each sample; a row is one source where none is too short for a sample."""
         pools, places = self._pool_of(numbers)
         sources, windows = np.empty_like(numbers), np.empty_like(numbers)
         for pool in self._pools:
             mine = pools == pool.number
             shuffled = self._shuffle(pool, places[mine])
             which = np.searchsorted(pool.ends, shuffled, side="right")
-            sources[mine] = np.asarray(pool.sources)[which]
+            sources[mine] = np.asarray(pool.rows)[which]
             windows[mine] = shuffled - np.concatenate([[0], pool.ends])[which]
         return sources, windows
 
@@ -143,9 +192,21 @@ class Stream:
         return permute(within, pool.samples, derive_keys(self._seed, 2, pool.number, epochs))
 
 
-def _pools(sources: list[SourceText], samples: list[int]) -> list[_Pool]:
-    if all(source.weight is None for source in sources):
-        return [_Pool(0, list(range(len(sources))), np.cumsum(samples))]
+def _packed(sources: list[SourceText], context: int) -> list[_Row]:
+    """A row for each source that fills a sample; the others in one of their own, or after the last where it is short.
+
+    Together they fill at least one sample.
+    """
+    rows = [_Row([source]) for source in sources if source.tokens > context]
+    short = _Row([source for source in sources if source.tokens <= context])
+    if short.tokens > context:
+        return [*rows, short]
+    return [*rows[:-1], _Row([*rows[-1].sources, *short.sources])]
+
+
+def _pools(rows: list[_Row], samples: list[int]) -> list[_Pool]:
+    if all(row.sources[0].weight is None for row in rows):
+        return [_Pool(0, list(range(len(rows))), np.cumsum(samples))]
     return [_Pool(number, [number], np.asarray([count])) for number, count in enumerate(samples)]
 
 

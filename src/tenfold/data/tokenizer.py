@@ -1,19 +1,25 @@
 """Byte-level BPE: trained on the training text, or given. Every token stands for known bytes, so nothing is lost."""
 
 import json
-from collections.abc import Iterable
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as HuggingFaceTokenizer
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+from tokenizers.pre_tokenizers import PreTokenizer
 
-from tenfold.core import InputError
+from tenfold.core import InputError, Progress
 
 END_OF_DOCUMENT = "<|endoftext|>"
+Report = Callable[[Progress], None]
 
 
 class Tokenizer:
@@ -26,10 +32,12 @@ class Tokenizer:
         end_of_document = tokenizer.token_to_id(END_OF_DOCUMENT)
         assert end_of_document is not None  # train and load both see to it
         self.end_of_document: int = end_of_document
+        self.left_out: tuple[str, ...] = ()
+        """What a given tokenizer.json does to text that no training text ever shows, and is therefore left out."""
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-        """Learn merges from `texts` (Sennrich et al., arXiv 1508.07909, on bytes)."""
+    def train(cls, texts: Iterable[str], vocab_size: int, report: Report = lambda _: None) -> "Tokenizer":
+        """Learn merges from `texts` (Sennrich et al., arXiv 1508.07909, on bytes); fewer where no pair occurs twice."""
         tokenizer = HuggingFaceTokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -39,7 +47,7 @@ class Tokenizer:
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(texts, trainer)
+        _train_beside(tokenizer, trainer, texts, report)
         return cls(tokenizer)
 
     @classmethod
@@ -52,12 +60,12 @@ class Tokenizer:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         except Exception as error:  # the library raises bare Exception
             raise InputError(f"{path}: not a tokenizer.json ({error})") from None
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
         if not _is_byte_level(json.loads(text)):
             raise InputError(f"{path}: not a byte-level tokenizer, so bytes could not be counted exactly; use another")
+        left_out = _leave_out_what_is_not_trained(tokenizer)
         tokenizer.add_special_tokens([END_OF_DOCUMENT])  # keeps its number where it has one
         loaded = cls(tokenizer)
+        loaded.left_out = left_out
         try:
             _ = loaded.token_bytes
         except KeyError as error:
@@ -98,6 +106,85 @@ class Tokenizer:
     def to_json(self) -> str:
         """As the text of a tokenizer.json."""
         return str(self._tokenizer.to_str())
+
+
+LONGEST_WORD = 256  # characters; a merge costs as much as the words are long that it occurs in
+_MAY_BE_TOO_LONG = re.compile(rf"\S{{{LONGEST_WORD + 1}}}|\s{{{LONGEST_WORD + 1}}}")
+SECONDS_BETWEEN_REPORTS = 1.0
+
+
+def bounded_words(text: str, words: PreTokenizer) -> list[str]:
+    """The text in parts without a word longer than LONGEST_WORD; joined they are the text. `words` finds the words."""
+    if not _MAY_BE_TOO_LONG.search(text):
+        return [text]
+    cuts = [0]
+    for _, (start, end) in words.pre_tokenize_str(text):
+        cuts += range(start + LONGEST_WORD, end, LONGEST_WORD)
+    return [text[start:end] for start, end in pairwise([*cuts, len(text)])]
+
+
+class _Feed:
+    """Texts on their way into the training of a tokenizer, words bounded and bytes counted."""
+
+    def __init__(self, texts: Iterable[str], words: PreTokenizer) -> None:
+        self._texts, self._words = texts, words
+        self.bytes, self.is_done = 0, False
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for text in self._texts:
+            self.bytes += len(text.encode())
+            yield bounded_words(text, self._words)
+        self.is_done = True
+
+
+def _train_beside(
+    tokenizer: HuggingFaceTokenizer, trainer: trainers.BpeTrainer, texts: Iterable[str], report: Report
+) -> None:
+    """Train in a thread, so that progress is shown and a signal is obeyed at once: the library reports nothing."""
+    feed, failures = _Feed(texts, tokenizer.pre_tokenizer), []
+
+    def work() -> None:
+        try:
+            tokenizer.train_from_iterator(iter(feed), trainer)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work, name="tokenizer", daemon=True)
+    thread.start()
+    merging: float | None = None
+    while thread.is_alive():
+        if feed.is_done:
+            merging = merging or time.monotonic()
+            report(Progress("learning the tokenizer's merges", time.monotonic() - merging, None, "seconds"))
+        else:
+            report(Progress("training the tokenizer", feed.bytes, None, "bytes"))
+        thread.join(SECONDS_BETWEEN_REPORTS)
+    if failures:
+        raise failures[0]
+
+
+def _leave_out_what_is_not_trained(tokenizer: HuggingFaceTokenizer) -> tuple[str, ...]:
+    """Make a given tokenizer do what training does with text, and nothing else; returns what was taken from it.
+
+    Whoever loads an export would else put tokens before the text that the model has never seen there, or cut it.
+    """
+    left_out = []
+    if tokenizer.num_special_tokens_to_add(False):
+        added = tokenizer.encode("").tokens
+        left_out.append(f"its post-processor, which adds {' and '.join(added)}")
+        tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    if tokenizer.truncation:
+        left_out.append("its truncation")
+        tokenizer.no_truncation()
+    if tokenizer.padding:
+        left_out.append("its padding")
+        tokenizer.no_padding()
+    if getattr(tokenizer.model, "dropout", None):
+        left_out.append("the dropout of its merges")
+        tokenizer.model.dropout = None
+    if not isinstance(tokenizer.decoder, decoders.ByteLevel):
+        tokenizer.decoder = decoders.ByteLevel()
+    return tuple(left_out)
 
 
 def _is_byte_level(description: dict[str, Any]) -> bool:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,18 +21,6 @@ from tenfold.core import digest_of_files
 ZSTD_LEVEL = 22  # its strongest
 TokenNats = Callable[[Tensor, Tensor], Tensor]
 """(inputs [B, T], targets [B, T]) → cross-entropy of each target in nats, [B, T]."""
-
-
-class HasText(Protocol):
-    """A held-out document, as far as choosing some of them needs it."""
-
-    @property
-    def text(self) -> bytes:
-        """UTF-8."""
-        ...
-
-
-DocumentType = TypeVar("DocumentType", bound=HasText)
 
 
 @dataclass(frozen=True)
@@ -120,18 +107,6 @@ def scoring_code_version() -> str:
     """sha256 over this room's source: scores made by other code are made again."""
     folder = Path(__file__).parent
     return digest_of_files(folder.glob("*.py"), folder)
-
-
-def limit_documents(documents: Sequence[DocumentType], max_bytes: int) -> list[DocumentType]:
-    """The first whole documents up to `max_bytes`, at least one."""
-    chosen: list[DocumentType] = []
-    total = 0
-    for document in documents:
-        if chosen and total + len(document.text) > max_bytes:
-            continue
-        chosen.append(document)
-        total += len(document.text)
-    return chosen
 
 
 def compressed_bits_per_byte(text: bytes) -> dict[str, float]:

@@ -8,6 +8,7 @@ from .events import EventPayload as EventPayload
 from .events import FaultInjected as FaultInjected
 from .events import FaultOver as FaultOver
 from .events import FaultSkipped as FaultSkipped
+from .events import HoldoutTurned as HoldoutTurned
 from .events import LearnerEnded as LearnerEnded
 from .events import LearnerHealed as LearnerHealed
 from .events import LearnerJoined as LearnerJoined

@@ -20,6 +20,7 @@ class EventKind(StrEnum):
     RESUME_NOT_EXACT = "resume-not-exact"
     LEFT_THE_BAND = "left-the-band"
     TRANSFER = "transfer"
+    HOLDOUT_TURNED = "holdout-turned"
     STARTED = "started"
     SERVING = "serving"
     JOINED = "joined"
@@ -112,6 +113,18 @@ class TransferChecked(EventPayload):
 
     kind = EventKind.TRANSFER
     holds: bool | None = None
+
+
+@dataclass(frozen=True)
+class HoldoutTurned(EventPayload):
+    """A holdout's bits per byte rose at `step`, after they were `lowest` at `lowest_step`."""
+
+    kind = EventKind.HOLDOUT_TURNED
+    step: int
+    holdout: str
+    bits_per_byte: float
+    lowest_step: int
+    lowest: float
 
 
 # Several learners and a syncer. A `life` is the number of one incarnation of a learner in the merge log.
@@ -291,6 +304,7 @@ PAYLOADS: dict[EventKind, type[EventPayload]] = {
         ResumeNotExact,
         BandLeft,
         TransferChecked,
+        HoldoutTurned,
         SessionStarted,
         SyncerServing,
         LearnerJoined,

@@ -11,6 +11,7 @@ from .checkpoint.format import weights_digest as weights_digest
 from .console import ConsoleLines as ConsoleLines
 from .console import ConsoleWarnings as ConsoleWarnings
 from .console import Throughput as Throughput
+from .finished import Best as Best
 from .finished import Trained as Trained
 from .finished import checkpointer_of as checkpointer_of
 from .finished import finished_training as finished_training

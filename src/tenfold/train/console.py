@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tenfold.core import RunConsole, duration
+from tenfold.data import epochs_in_words
 from tenfold.ledger import MFU, OVERHEAD, PEAK_MEMORY, TOKENS_PER_SECOND
 from tenfold.machine import forget_peak, measured_peak, peak_resident_bytes
 from tenfold.train.checkpoint import Checkpoint
@@ -149,10 +150,10 @@ class ConsoleLines(ConsoleWarnings):
             self._console.say(self._line(measure, rate) + (f"  {beside}" if beside else ""))
 
     def _line(self, measure: StepMeasure, rate: TrainingRate) -> str:
-        epochs = (measure.first_sample + measure.samples) / self._learner.stream.samples_per_epoch
+        epochs = epochs_in_words(self._learner.stream.epochs(measure.first_sample + measure.samples))
         return (
             f"step {measure.step:>{len(str(measure.steps))}}/{measure.steps}  loss {measure.nats:.4f}  "
             f"bpb {measure.bits_per_byte:.3f}  lr {measure.learning_rate:.2e}  grad {measure.grad_norm:.2f}  "
-            f"{rate.tokens_per_second:,.0f} tok/s  MFU {rate.mfu:.0%}  data {epochs:.2f} epochs  "
+            f"{rate.tokens_per_second:,.0f} tok/s  MFU {rate.mfu:.0%}  data {epochs}  "
             f"ETA {duration(rate.eta)}"
         )

@@ -33,6 +33,15 @@ def checkpointer_of(workspace: Workspace, ranks: Ranks) -> Checkpointer:
 
 
 @dataclass(frozen=True)
+class Best:
+    """The checkpoint that was kept for its score on a holdout, as measured on `evaluate.during_bytes` of it."""
+
+    holdout: str
+    step: int
+    bits_per_byte: float
+
+
+@dataclass(frozen=True)
 class Trained:
     """A finished run and its identity at the time."""
 
@@ -40,6 +49,8 @@ class Trained:
     identity: Mapping[str, Any]
     overrides: tuple[str, ...] = ()
     """The `--set` options it was trained with; none are known of a run that an older tenfold finished."""
+    best: Best | None = None
+    """Where `checkpoint.keep_best` was set."""
 
 
 def start_run(ledger: Ledger, campaign: Campaign, identity: RunIdentity) -> int:
@@ -47,10 +58,10 @@ def start_run(ledger: Ledger, campaign: Campaign, identity: RunIdentity) -> int:
     return ledger.start_run("train", identity.fingerprint, identity.describe(campaign.name))
 
 
-def record_training(workspace: Workspace, result: TrainResult, identity: RunIdentity) -> None:
+def record_training(workspace: Workspace, result: TrainResult, identity: RunIdentity, best: Best | None = None) -> None:
     """Write train.json."""
     record = {**asdict(result), "identity": asdict(identity), "overrides": list(workspace.overrides)}
-    write_json(workspace.files.train_result, record)
+    write_json(workspace.files.train_result, record | ({"best": asdict(best)} if best else {}))
 
 
 def read_training(files: CampaignFiles) -> Trained | None:
@@ -58,7 +69,8 @@ def read_training(files: CampaignFiles) -> Trained | None:
     recorded = read_json(files.train_result) or {}
     try:
         result = TrainResult(**{f.name: recorded[f.name] for f in fields(TrainResult)})
-        return Trained(result, recorded["identity"], tuple(recorded.get("overrides", ())))
+        best = Best(**recorded["best"]) if "best" in recorded else None
+        return Trained(result, recorded["identity"], tuple(recorded.get("overrides", ())), best)
     except (KeyError, TypeError):
         return None
 
@@ -99,19 +111,34 @@ def final_checkpoint(checkpointer: Checkpointer, trained: Trained, console: RunC
     return found.checkpoint
 
 
-def load_trained(workspace: Workspace, trained: Trained, device: torch.device) -> Transformer:
-    """The trained model. Raises InputError when its checkpoint is gone, damaged, or holds other weights."""
+def load_trained(workspace: Workspace, trained: Trained, device: torch.device, *, best: bool = False) -> Transformer:
+    """The trained model, or its `best` checkpoint.
+
+    Raises InputError when that is gone, damaged, or holds other weights, and when no best one was kept.
+    """
     campaign, vocabulary, alone = workspace.campaign, workspace.manifest.vocab_size, Ranks(0, 1, device)
     model = Transformer(campaign.model, vocabulary, plan_run(campaign, vocabulary, alone).compute_dtype).to(device)
     weights = {f"model/{name}": parameter.detach() for name, parameter in model.named_parameters()}
     with checkpointer_of(workspace, alone) as checkpointer:
-        found = final_checkpoint(checkpointer, trained, workspace.console)
+        found = _best_checkpoint(workspace, checkpointer, trained) if best else None
+        found = found or final_checkpoint(checkpointer, trained, workspace.console)
         if found is None:
             raise InputError(
                 f"{checkpointer.url}: the checkpoint of the last step, {trained.result.steps}, is missing or damaged; "
                 "`tenfold train` makes it again"
             )
         checkpointer.load(found, weights)
-    if weights_digest(weights) != trained.result.weights_digest:
+    if not best and weights_digest(weights) != trained.result.weights_digest:
         raise InputError(f"{found.path}: not the weights that training ended with; `tenfold train` makes them again")
     return model
+
+
+def _best_checkpoint(workspace: Workspace, checkpointer: Checkpointer, trained: Trained) -> Checkpoint:
+    """The checkpoint that was kept for its score. Raises InputError when there is none, or it is of another run."""
+    if trained.best is None:
+        raise InputError(f"{workspace.files.train_result}: no best checkpoint was kept; set checkpoint.keep_best first")
+    found = checkpointer.at(trained.best.step)
+    if found is None:
+        raise InputError(f"{checkpointer.url}: the best checkpoint, step {trained.best.step}, is missing or damaged")
+    check_same_recipe(found.meta["identity"], _identity(workspace), found.path)
+    return found

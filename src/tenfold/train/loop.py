@@ -133,7 +133,8 @@ class Loop:
 
     def _save_when_due(self, measure: StepMeasure) -> None:
         stopping = measure.stop and not measure.is_last
-        due = self.step % self.learner.campaign.checkpoint.every == 0 or self.step in self.part.save_at
+        asked = self.observers.take_save_request()
+        due = asked or self.step % self.learner.campaign.checkpoint.every == 0 or self.step in self.part.save_at
         if measure.is_last or stopping or due:
             self._save()
         elif self._on_its_way is not None and self.checkpointer.has_saved:
@@ -201,7 +202,7 @@ class Loop:
         message = (
             f"step {measure.step}: loss {measure.nats}, gradient norm {measure.grad_norm}: not finite. The batch is "
             f"samples {first}–{last}; last good checkpoint: {last_good}. Lower train.optimizer.learning_rate, or look "
-            "at these samples"
+            f"at these samples with `tenfold data show {first}-{last}`"
         )
         self._failure = LossNotFinite(measure.step, first, last)
         raise NotFinite(message)

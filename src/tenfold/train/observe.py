@@ -45,6 +45,7 @@ class Observer:
     essential: bool = False
     """Whether the run must stop when this observer fails. Others are reported and taken out."""
     _report: Callable[[Notice], None] | None = None
+    _save: Callable[[], None] | None = None
 
     def started(self, step: int) -> None:
         """Training begins, or goes on, after `step` steps."""
@@ -85,6 +86,11 @@ class Observer:
         if self._report:
             self._report(Notice(what, message))
 
+    def save_now(self) -> None:
+        """Ask for a checkpoint after this step. With several ranks all of them must ask at the same step."""
+        if self._save:
+            self._save()
+
 
 HOOKS = (
     "started",
@@ -114,7 +120,8 @@ class Observers:
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two observers are called {twice!r}: give one of them another `name`")
         for observer in self._all:
-            observer._report = self.noticed
+            observer._report, observer._save = self.noticed, self._ask_to_save
+        self._save_asked = False
         self._hooks = {hook: self._overriding(hook) for hook in HOOKS}
         self._failures: list[Notice] = []
 
@@ -151,6 +158,14 @@ class Observers:
         notice = Notice(ObserverFailed(observer=name_of(observer)), message)
         self._failures.append(notice)
         self.noticed(notice)
+
+    def _ask_to_save(self) -> None:
+        self._save_asked = True
+
+    def take_save_request(self) -> bool:
+        """Whether an observer has asked for a checkpoint since the last call."""
+        asked, self._save_asked = self._save_asked, False
+        return asked
 
     def take_failures(self) -> list[Notice]:
         """Observers taken out since the last call: what the other ranks have not heard of."""

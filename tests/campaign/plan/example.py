@@ -38,7 +38,7 @@ def device_of(cluster: Cluster) -> Device:
 def found(layout: Layout, cluster: Cluster, shape: Shape = LLAMA) -> Choice:
     """The cost model's forecast with the shipped calibration."""
     calibrated = shipped_calibration()
-    constants = calibrated.constants(FRAMEWORK, cluster.accelerator.name)
+    constants = calibrated.constants(FRAMEWORK, cluster.accelerator)
     time = step_seconds(shape, layout, device_of(cluster), constants)
     seconds, devices = float(time.total), float(layout.devices)
     width = math.exp(calibrated.half_width(FRAMEWORK, devices))

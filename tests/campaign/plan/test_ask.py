@@ -81,7 +81,7 @@ def small(**options: Any) -> PlanAnswer:
     [
         (partial(small, model="Lama-3-8B"), "did you mean 'Llama-3-8B'"),
         (partial(small, cluster="nowhere"), "no such file and no example"),
-        (partial(small, cluster="H100-SXM:0"), "ACCELERATOR:DEVICES"),
+        (partial(small, cluster="H100-SXM:0"), "at least 1 and at most 100,000,000"),
         (partial(small, cluster="missing.toml"), "missing.toml"),
         (partial(small, batch_tokens=1000), "not a multiple of the context"),
         (partial(small, precision="int3"), "allowed are fp32"),

@@ -237,8 +237,8 @@ def test_plans_are_json_lines_and_exports(name: str, request: pytest.FixtureRequ
         ("aim = 'time'\n[model]\nname = 'Llama-3-405B'\n", default_cluster("H100", 8), "nothing fits: on 8 devices"),
         (
             "aim = 'time'\n[model]\nname = 'Llama-3-8B'\n[batch]\ntokens = 8192\n",
-            default_cluster("H100", 63),
-            "a batch of 1 sequences is too small for 63 devices",
+            default_cluster("H100", 8_388_608),
+            "a batch of 1 sequences is too small for 8,388,608 devices",
         ),
         (
             "aim = 'loss'\n[budget]\ndays = 1\n[serving]\naccelerator = 'H1000'\nmilliseconds_per_token = 5\n",
@@ -263,8 +263,9 @@ def test_parts_halve_whole_hosts_and_keep_the_network() -> None:
 
 @given(st.floats(1e4, 1e9), st.integers(1, 5000))
 def test_batches_share_out_over_the_devices_odd_part(target: float, devices: int) -> None:
-    sizes = batch_sizes(target, 4096.0, default_cluster("RTX 4090" if devices == 1 else "H100", devices), 2)
-    odd = devices // (devices & -devices)
+    cluster = default_cluster("RTX 4090" if devices == 1 else "H100", devices)
+    sizes = batch_sizes(target, 4096.0, cluster, 2)
+    odd = cluster.devices // (cluster.devices & -cluster.devices)
     assert sizes and all(size % odd == 0 for size in sizes)
     assert sizes == sorted(set(sizes))
 

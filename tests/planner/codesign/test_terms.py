@@ -8,8 +8,9 @@ import pytest
 from tenfold.planner.calibration.calibrated import shipped_calibration
 from tenfold.planner.codesign.goal import ServingSection, known_model
 from tenfold.planner.codesign.terms import decode_seconds, serving_of
+from tenfold.planner.hardware.accelerator import accelerator
 
-CONSTANTS = shipped_calibration().constants(accelerator="H100-SXM")
+CONSTANTS = shipped_calibration().constants(chip=accelerator("H100-SXM"))
 
 
 def section(**changes: object) -> ServingSection:

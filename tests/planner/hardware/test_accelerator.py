@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tenfold.core.errors import InputError
 from tenfold.planner import hardware
 from tenfold.planner.hardware.accelerator import accelerator, accelerators
-from tenfold.planner.hardware.cluster import default_cluster, fabric, fabrics
+from tenfold.planner.hardware.cluster import default_cluster, fabric, fabrics, measured_tiers
 
 FOLDER = Path(hardware.__file__).parent
 IN_USE = {  # names that published measurements give: accelerator, devices, of one host, GB/s of one device's network
@@ -95,11 +95,45 @@ def test_a_default_cluster_always_adds_up(name: str, devices: int) -> None:
     except InputError as error:
         assert not accelerator(name).nic_bandwidth and "not published" in str(error)
         return
-    assert devices % cluster.node_devices == 0 and cluster.nodes * cluster.node_devices == devices
+    assert cluster.devices + cluster.idle == devices and cluster.nodes * cluster.node_devices == cluster.devices
     sizes = [tier.devices for tier in cluster.tiers]
-    assert sizes[-1] == devices and sizes[0] <= cluster.accelerator.domain_devices
+    assert sizes[-1] == cluster.devices and sizes[0] <= cluster.accelerator.domain_devices
+    assert 2 * sizes[0] >= min(cluster.accelerator.domain_devices, devices), "half of what the link can join"
+    assert cluster.idle < max(cluster.node_devices, sizes[0]) + cluster.node_devices
     assert all(outside % inside == 0 and outside > inside for inside, outside in itertools.pairwise(sizes))
     assert all(tier.bandwidth > 0 and tier.latency > 0 for tier in cluster.tiers)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "devices", "used", "node", "domain"),
+    [
+        ("H100", 100, 96, 8, 8),
+        ("H100", 97, 96, 8, 8),
+        ("H100", 1000, 1000, 8, 8),
+        ("H100", 5, 5, 5, 5),
+        ("GB200", 256, 256, 4, 64),
+        ("GB200", 388, 384, 4, 64),
+        ("GB200", 7, 4, 4, 4),
+        ("H100-NVL", 7, 6, 6, 2),
+        ("TPU v5p", 10_001, 10_000, 4, 5000),
+    ],
+)
+def test_what_fills_no_host_or_domain_stays_idle(
+    hardware: str, devices: int, used: int, node: int, domain: int
+) -> None:
+    cluster = default_cluster(hardware, devices)
+    assert (cluster.devices, cluster.idle, cluster.node_devices) == (used, devices - used, node)
+    assert cluster.tiers[0].devices == domain
+
+
+@given(name=st.sampled_from([device.name for device in accelerators()]), devices=st.integers(1, 10**6))
+def test_a_measured_run_keeps_all_its_devices(name: str, devices: int) -> None:
+    try:
+        tiers = measured_tiers(name, devices)
+    except InputError as error:
+        assert "not published" in str(error)
+        return
+    assert tiers[-1].devices == devices and 2 * tiers[0].devices >= min(accelerator(name).domain_devices, devices)
 
 
 def test_a_default_cluster_needs_a_device() -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tenfold.planner.cost.layout import Shape
-from tenfold.planner.hardware.cluster import Cluster, Site, Wide, default_cluster
+from tenfold.planner.hardware.cluster import Cluster, Site, Wide, default_cluster, fewer_devices
 from tenfold.planner.search.question import LayoutQuestion
 
 DENSE = Shape(24.0, 2048.0, 16.0, 8.0, 128.0, 8192.0, 3.0, 32000.0, 4096.0)
@@ -12,7 +12,8 @@ LLAMA = Shape(126.0, 16384.0, 128.0, 8.0, 128.0, 53248.0, 3.0, 128256.0, 8192.0)
 
 
 def dense(devices: int = 16, sequences: int = 64) -> LayoutQuestion:
-    return LayoutQuestion(DENSE, default_cluster("H100-SXM", devices), sequences)
+    hosts = default_cluster("H100-SXM", -(-devices // 8) * 8)
+    return LayoutQuestion(DENSE, fewer_devices(hosts, devices), sequences)
 
 
 def routed(devices: int = 16, sequences: int = 64) -> LayoutQuestion:

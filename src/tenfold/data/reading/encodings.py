@@ -47,6 +47,8 @@ FEW = 1e-4
 NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 JOINING = frozenset("’‘–—·‐‑")
 SYMBOLS = frozenset("©®°£€¥™ªº±×÷│─┌┐└┘├┤┬┴┼═║░▒▓█■")
+END_OF_LATIN, END_OF_ALPHABETS = "\u0250", "\u2000"
+"""Letters between them are of alphabets (Greek, Cyrillic, Arabic, Thai …) that are not mixed with Latin in a word."""
 PLAUSIBLE = 0.8
 """Share of the characters that are not ASCII which must look written; of random bytes in Latin-1 half do."""
 REPEATED = re.compile(r"([^\x00-\x7f\u00b7\u2010-\u2027\u2500-\u259f])\1{7}")
@@ -195,12 +197,13 @@ def _is_plausible(text: str) -> bool:
 
 
 def _is_written(character: str, before: str, after: str) -> bool:
-    """Letters, but no capital inside of a word; marks, digits, punctuation beside words, a few symbols."""
-    kind = unicodedata.category(character)
+    """Letters, but no capital inside of a word and no alphabets mixed; marks, digits, punctuation, a few symbols."""
+    kind, among_latin = unicodedata.category(character), (before + after).isascii() and (before + after).isalpha()
     if kind in ("Lu", "Ll", "Lo"):
-        return character != "ÿ" and not (kind == "Lu" and before.islower())
-    if kind[0] == "P" and character not in JOINING:
-        return not (before.isalpha() and after.isalpha() and before.isascii() and after.isascii())
+        own_alphabet = character < END_OF_LATIN or character > END_OF_ALPHABETS
+        return character != "ÿ" and not (kind == "Lu" and before.islower()) and (own_alphabet or not among_latin)
+    if kind[0] in "PZ" and character not in JOINING:
+        return not among_latin
     return kind[0] in "MNPZ" or character in SYMBOLS
 
 

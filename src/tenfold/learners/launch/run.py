@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tenfold.config import Campaign
 from tenfold.core import CampaignFiles, Interrupted, RunConsole, TenfoldError
-from tenfold.data import Workspace
-from tenfold.evaluate import HoldoutScorer
+from tenfold.data import Stream, Workspace, epochs_in_words
+from tenfold.evaluate import HoldoutScorer, TurnWatch, turn_in_words
 from tenfold.learners.launch.processes import (
     Claim,
     address_file,
@@ -140,7 +140,9 @@ def train_with_learners(
         follower = open_follower(identity, plan) if open_follower else None
         run = _local_run(workspace, plan)
         score = partial(_score_published, workspace, scorer, plan)
-        running = RunningScores(plan.evaluate_every, score, partial(_note_scores, recorder, console), console.warn)
+        epochs = Stream(files.data, workspace.manifest, campaign.seed, plan.context).epochs
+        note = partial(_note_scores, recorder, console, TurnWatch(), lambda step: epochs(step * plan.sequences))
+        running = RunningScores(plan.evaluate_every, score, note, console.warn)
         with closing(running) as scores:
             Supervisor(run, console, recorder, _following(follower, recorder, claim, scores, plan.steps)).train()
             result = _keep(workspace, checkpointer, claim, plan)
@@ -225,10 +227,21 @@ def _score_published(workspace: Workspace, scorer: HoldoutScorer, plan: RunPlan)
     return scorer(model.to(device), device)
 
 
-def _note_scores(recorder: Recorder, console: RunConsole, step: int, scores: Mapping[str, float]) -> None:
+def _note_scores(
+    recorder: Recorder,
+    console: RunConsole,
+    watch: TurnWatch,
+    epochs: Callable[[int], Mapping[str, float]],
+    step: int,
+    scores: Mapping[str, float],
+) -> None:
     for name, bits_per_byte in scores.items():
         recorder.metric(step, holdout_metric(name), bits_per_byte)
     console.say(f"step {step}  bits per byte " + "  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+    for turn in watch.observe(step, scores):
+        message = turn_in_words(turn, epochs_in_words(epochs(step)))
+        console.warn(message)
+        recorder.say(turn, message)
 
 
 def _following(

@@ -12,8 +12,8 @@ from tenfold.planner.calibration.runs import MeasuredRun
 from tenfold.planner.cost.device import Constants, Device, Hop
 from tenfold.planner.cost.layout import Array, Layout, Shape
 from tenfold.planner.cost.step import step_seconds
-from tenfold.planner.hardware.accelerator import Precision, accelerator
-from tenfold.planner.hardware.cluster import Cluster, default_cluster
+from tenfold.planner.hardware.accelerator import Accelerator, Precision, accelerator
+from tenfold.planner.hardware.cluster import Tier, measured_tiers
 
 LEVELS: tuple[str, ...] = ("framework", "site", "accelerator", "release", "experts")
 """Deviations that are added up, in natural logarithms."""
@@ -35,17 +35,18 @@ def _columns(kind: type[Shape] | type[Layout], records: Sequence[Shape | Layout]
 
 def devices_of(runs: Sequence[MeasuredRun]) -> Device:
     """Devices of runs, in the clusters that their hardware's name stands for. Raises InputError for an unknown one."""
-    known: dict[tuple[str, float], Cluster] = {}
+    known: dict[tuple[str, float], tuple[Tier, ...]] = {}
     for run in runs:
         key = (run.hardware, run.devices)
         if key not in known:
-            known[key] = default_cluster(run.hardware, round(run.devices))
-    clusters = [known[run.hardware, run.devices] for run in runs]
+            known[key] = measured_tiers(run.hardware, round(run.devices))
+    tiers = [known[run.hardware, run.devices] for run in runs]
+    chips = [accelerator(run.hardware) for run in runs]
     return Device(
-        matmul_flops=np.array([_peak(c, run.precision) for c, run in zip(clusters, runs, strict=True)]),
-        attention_flops=np.array([_peak(c, _sixteen(run.precision)) for c, run in zip(clusters, runs, strict=True)]),
-        memory_bandwidth=np.array([c.accelerator.memory_bandwidth for c in clusters]),
-        hops=tuple(_hop(clusters, number) for number in range(2)),
+        matmul_flops=np.array([_peak(chip, run.precision) for chip, run in zip(chips, runs, strict=True)]),
+        attention_flops=np.array([_peak(chip, _sixteen(run.precision)) for chip, run in zip(chips, runs, strict=True)]),
+        memory_bandwidth=np.array([chip.memory_bandwidth for chip in chips]),
+        hops=tuple(_hop(tiers, number) for number in range(2)),
     )
 
 
@@ -54,19 +55,19 @@ def _sixteen(precision: Precision) -> Precision:
     return "fp32" if precision == "fp32" else "bf16"
 
 
-def _peak(cluster: Cluster, precision: Precision) -> float:
-    """Peak of the cluster's accelerator; bf16 and fp16 stand for each other where one is missing (V100 has no bf16)."""
-    peaks = cluster.accelerator.peak_flops
+def _peak(chip: Accelerator, precision: Precision) -> float:
+    """Peak of the accelerator; bf16 and fp16 stand for each other where one is missing (V100 has no bf16)."""
+    peaks = chip.peak_flops
     either: tuple[Precision, ...] = ("bf16", "fp16") if precision in ("bf16", "fp16") else (precision,)
     found = [peaks[each] for each in sorted(either, key=lambda each: each != precision) if each in peaks]
     if not found:
-        raise InputError(f"{cluster.accelerator.name} has no published peak in {precision}; it has {', '.join(peaks)}")
+        raise InputError(f"{chip.name} has no published peak in {precision}; it has {', '.join(peaks)}")
     return float(found[0])
 
 
-def _hop(clusters: Sequence[Cluster], number: int) -> Hop:
-    """Tier `number` of each cluster; the last tier, which joins all devices, where a cluster has fewer."""
-    tiers = [cluster.tiers[min(number, len(cluster.tiers) - 1)] for cluster in clusters]
+def _hop(networks: Sequence[Sequence[Tier]], number: int) -> Hop:
+    """Tier `number` of each network; the last tier, which joins all devices, where one has fewer."""
+    tiers = [several[min(number, len(several) - 1)] for several in networks]
     return Hop(
         devices=np.array([float(tier.devices) for tier in tiers]),
         bandwidth=np.array([tier.usable_bandwidth for tier in tiers]),
@@ -153,12 +154,18 @@ def levels_of(runs: Sequence[MeasuredRun]) -> RunLevels:
     return RunLevels(
         {
             "framework": [run.framework for run in runs],
-            "site": [f"{run.group}/{run.hardware}" for run in runs],
+            "site": [site_of(run) for run in runs],
             "accelerator": [accelerator(run.hardware).name for run in runs],
             "release": [f"{run.group}/{run.release}" for run in runs],
             "experts": ["with" if run.experts else "without" for run in runs],
         }
     )
+
+
+def site_of(run: MeasuredRun) -> str:
+    """The group, its accelerator and the network of one device, however the hardware's name is written."""
+    chip = accelerator(run.hardware)
+    return f"{run.group}/{chip.name}, {chip.nic_bandwidth / 1e9:g} GB/s"
 
 
 def family_of(run: MeasuredRun) -> str:

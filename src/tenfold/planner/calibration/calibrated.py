@@ -28,7 +28,7 @@ from tenfold.planner.calibration.runs import MeasuredRun
 from tenfold.planner.cost.device import CONSTANT_NAMES, Constants
 from tenfold.planner.cost.layout import Array
 from tenfold.planner.cost.memory import MemoryConstants
-from tenfold.planner.hardware.accelerator import accelerator
+from tenfold.planner.hardware.accelerator import Accelerator, accelerator
 
 COVERAGE = 0.90
 FEWEST = 10  # residuals below which those of all families count as well
@@ -112,13 +112,14 @@ class Calibrated:
     most_devices: int
     """Devices of the largest run in it."""
 
-    def constants(self, framework: str = "", accelerator: str = "", *, experts: bool = False) -> Constants:
-        """Constants of time for one framework on one accelerator, and a model with or without experts."""
+    def constants(self, framework: str = "", chip: Accelerator | None = None, *, experts: bool = False) -> Constants:
+        """Constants of time for one framework on one accelerator, of the table or not; and a model with or without
+        experts."""
         kind = "with" if experts else "without"
-        constants = self.time.one(framework=framework, accelerator=accelerator, experts=kind)
-        if self.knows(accelerator):
+        constants = self.time.one(framework=framework, accelerator=chip.name if chip else "", experts=kind)
+        if chip is None or self.knows(chip.name):
             return constants
-        return replace(constants, matmul_efficiency=constants.matmul_efficiency * _beside_reference(accelerator))
+        return replace(constants, matmul_efficiency=constants.matmul_efficiency * _beside_reference(chip))
 
     def knows(self, accelerator: str) -> bool:
         """Whether runs on this accelerator were calibrated with."""
@@ -145,11 +146,9 @@ class Calibrated:
         return sorted(self.time.deviations.get("framework", {}))
 
 
-def _beside_reference(name: str) -> float:
+def _beside_reference(chip: Accelerator) -> float:
     """Measured share of the peak of a large bf16 product, over that of the reference; 1 where nobody published it."""
-    if not name:
-        return 1.0
-    shares = [dict(accelerator(each).achievable).get("bf16") for each in (name, REFERENCE)]
+    shares = [dict(each.achievable).get("bf16") for each in (chip, accelerator(REFERENCE))]
     return 1.0 if shares[0] is None or shares[1] is None else shares[0] / shares[1]
 
 

@@ -1,5 +1,6 @@
 """A planner against measured runs, beside what it has to beat: constant model FLOP/s utilisation."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tenfold.core import InputError
+from tenfold.core import InputError, count
 from tenfold.planner.calibration.arrays import MeasuredRuns, measured_runs
 from tenfold.planner.calibration.calibrated import (
-    Calibrated,
     Told,
     held_out,
     shipped_calibration,
@@ -24,7 +24,6 @@ from tenfold.planner.calibration.forecasts import (
     RelativeErrors,
     RowForecast,
     family_table,
-    forecast_memory_parts,
     forecast_rows,
     relative_errors,
 )
@@ -60,6 +59,7 @@ def _ideal_seconds(measured: MeasuredRuns) -> Array:
 HeldOut = Literal["shape", "source", "scale"]
 HELD_OUT: tuple[HeldOut, ...] = ("shape", "source", "scale")
 _SHOWN = 40  # rows that are printed one by one
+WIDTH = 120
 _SPAN = 4  # a family whose largest runs are to be told from its smaller ones has at least this range of sizes
 
 
@@ -70,6 +70,8 @@ class Evaluation:
     answers: list[RowForecast]
     skipped: list[SkippedRow]
     families: list[FamilySummary]
+    everything: FamilySummary | None
+    """All rows together; None where no row has a measured step time."""
     held_out: HeldOut | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,6 +81,7 @@ class Evaluation:
             "rows": [each.to_dict() for each in self.answers],
             "skipped": [vars(each) for each in self.skipped],
             "families": [each.to_dict() for each in self.families],
+            "all": self.everything.to_dict() if self.everything else None,
         }
 
     def lines(self) -> list[str]:
@@ -89,15 +92,41 @@ class Evaluation:
             "source": "each source forecast by a calibration that has not seen it",
             "scale": "each family's largest runs forecast by a calibration that has not seen them",
         }[self.held_out]
-        lines = [f"{len(self.answers)} rows, {how}"]
+        rows = len(self.answers) + len(self.skipped)
+        lines = [f"{len(self.answers)} of {rows} rows answered, {how}"]
+        read = sum(each.readings > 1 for each in self.answers)
+        lines += [f"{read} of them leave cells blank: the mean of their usual readings, with wider intervals"] * (
+            read > 0
+        )
         if len(self.answers) <= _SHOWN:
             lines += [row_line(each) for each in self.answers] + [""]
-        lines += family_table(self.families) if self.families else ["no row has a measured step time"]
-        if self.skipped:
-            lines.append(
-                f"{len(self.skipped)} rows left out: row {self.skipped[0].name}: {self.skipped[0].reason}; ..."
-            )
-        return lines
+        together = [self.everything] if self.everything and len(self.families) > 1 else []
+        lines += family_table([*self.families, *together]) if self.families else ["no row has a measured step time"]
+        return lines + _left_out(self.skipped)
+
+
+def _left_out(skipped: Sequence[SkippedRow]) -> list[str]:
+    """Every reason with all of its lines."""
+    if not skipped:
+        return []
+    by_reason: dict[str, list[int]] = {}
+    for row in skipped:
+        by_reason.setdefault(row.reason, []).append(row.line)
+    ranked = sorted(by_reason.items(), key=lambda pair: -len(pair[1]))
+    lines = [f"line{'s' * (len(where) > 1)} {_ranges(where)}: {reason}" for reason, where in ranked]
+    wrapped = [part for line in lines for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ")]
+    return ["", f"{count(len(skipped), 'row')} left out", *wrapped]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """3, 5-7."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def row_line(told: RowForecast) -> str:
@@ -120,12 +149,13 @@ def evaluate_rows(path: Path, out: HeldOut | None = None, told: Told = lambda do
     known = measured_runs(runs)
     if out is None:
         answers = forecast_rows(runs, calibrated)
-        return Evaluation(answers, skipped, _summaries(known, _seen(known, answers, calibrated)), None)
+        told_of = _seen(known, answers)
+        return Evaluation(answers, skipped, _summaries(known, told_of), _together(known, told_of), None)
     chosen = _chosen(known, out, path)
     unseen = _unseen(known, chosen, out, told)
     kept = known.take(chosen)
     answers = forecast_rows(kept.runs, calibrated, unseen.seconds, unseen.widths)
-    return Evaluation(answers, skipped, _summaries(kept, unseen), out)
+    return Evaluation(answers, skipped, _summaries(kept, unseen), _together(kept, unseen), out)
 
 
 @dataclass(frozen=True)
@@ -146,16 +176,14 @@ def key_of(run: MeasuredRun, out: HeldOut | None) -> str:
     return run.source.split(" ")[0] if out == "source" else run.shape_key
 
 
-def _seen(known: MeasuredRuns, answers: Sequence[RowForecast], calibrated: Calibrated) -> _Forecasts:
-    """By the calibration that comes with tenfold."""
-    seconds = np.array([each.step_seconds for each in answers if each.measured_seconds is not None])
+def _seen(known: MeasuredRuns, answers: Sequence[RowForecast]) -> _Forecasts:
+    """By the calibration that comes with tenfold: those of `answers` whose time was measured."""
+    own = [each for each in answers if each.measured_seconds is not None]
     return _Forecasts(
-        seconds,
-        np.array([calibrated.half_width(r.framework, r.devices, experts=r.experts) for r in known.runs]),
+        np.array([each.step_seconds for each in own]),
+        np.array([np.log(each.high / each.step_seconds) for each in own]),
         constant_mfu_seconds(known, [run.name for run in known.runs]),
-        np.asarray(forecast_memory_parts(known.runs, calibrated).total, dtype=np.float64)
-        if len(known)
-        else np.empty(0),
+        np.array([each.memory_bytes for each in own]),
     )
 
 
@@ -187,7 +215,7 @@ def _unseen_memory(known: MeasuredRuns, out: HeldOut) -> Array:
 
 
 def _why(skipped: Sequence[SkippedRow]) -> str:
-    return f"row {skipped[0].name}: {skipped[0].reason}" if skipped else "the table is empty"
+    return f"line {skipped[0].line}: {skipped[0].reason}" if skipped else "the table is empty"
 
 
 def _chosen(known: MeasuredRuns, out: HeldOut, path: Path) -> npt.NDArray[np.bool_]:
@@ -213,6 +241,10 @@ def _summaries(known: MeasuredRuns, told: _Forecasts) -> list[FamilySummary]:
     return [
         _summary(family, known.take(families == family), told, families == family) for family in sorted(set(families))
     ]
+
+
+def _together(known: MeasuredRuns, told: _Forecasts) -> FamilySummary | None:
+    return _summary("all rows", known, told, np.ones(len(known), dtype=bool)) if len(known) else None
 
 
 def _summary(family: str, own: MeasuredRuns, told: _Forecasts, chosen: npt.NDArray[np.bool_]) -> FamilySummary:

@@ -1,14 +1,14 @@
 """Forecasts of a table of runs, each beside what was measured, and their errors by family."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from tenfold.core import MISSING, text_table
 from tenfold.planner.calibration.arrays import devices_of, family_of, layouts_of, levels_of, shapes_of
-from tenfold.planner.calibration.calibrated import MOST_MEASURED, Calibrated
+from tenfold.planner.calibration.calibrated import MOST_MEASURED, NINETY, Calibrated
 from tenfold.planner.calibration.runs import MeasuredRun
 from tenfold.planner.cost.layout import Array
 from tenfold.planner.cost.memory import Memory, MemoryConstants, memory_bytes
@@ -37,6 +37,8 @@ class RowForecast:
     memory_parts: dict[str, float]
     out_of_memory: bool
     """Whether the forecast is more than the device can give."""
+    readings: int
+    """Ways in which the row can be read: 1 where it says all."""
     extrapolation: bool
     """Whether the run is larger than anything that has been measured."""
     measured_seconds: float | None
@@ -74,23 +76,26 @@ def forecast_rows(
     """Forecast each run; `seconds` and half-widths of intervals of another calibration take the place of its own."""
     if not runs:
         return []
-    if seconds is None:
-        seconds = forecast_seconds(runs, calibrated)
     if widths is None:
-        widths = np.array([_width(run, calibrated) for run in runs])
-    parts = {
-        name: np.broadcast_to(part, len(runs)) for name, part in vars(forecast_memory_parts(runs, calibrated)).items()
-    }
+        widths = own_widths(runs, calibrated)
+    read = read_all(runs, calibrated)
+    if seconds is None:
+        seconds = read.seconds
     return [
         _forecast_row(
             run,
             float(seconds[number]),
-            float(widths[number]),
-            {name: float(part[number]) for name, part in parts.items()},
+            float(np.hypot(widths[number], NINETY * read.spread[number])),
+            read.memory[number],
             calibrated,
         )
         for number, run in enumerate(runs)
     ]
+
+
+def own_widths(runs: Sequence[MeasuredRun], calibrated: Calibrated) -> Array:
+    """Half-width of the 90% interval of each run that says all: shape (runs,)."""
+    return np.array([_width(run, calibrated) for run in runs])
 
 
 def _width(run: MeasuredRun, calibrated: Calibrated) -> float:
@@ -98,12 +103,73 @@ def _width(run: MeasuredRun, calibrated: Calibrated) -> float:
     return calibrated.half_width(run.framework, run.devices, experts=run.experts, accelerator=name)
 
 
+LIKED = 2.0
+"""Power of the speed with which a reading that is faster is likelier: who measures has looked for a good layout."""
+TOO_FULL = 1e-3
+"""Likelihood of a reading that does not fit in memory, beside one that does."""
+
+
+@dataclass(frozen=True)
+class ReadMemory:
+    """Memory of a run over its readings: parts in bytes, the spread of their sum, and the chance of being too large."""
+
+    parts: dict[str, float]
+    spread: float
+    too_large: float
+
+
+@dataclass(frozen=True)
+class ReadRuns:
+    """Forecasts of runs over all their readings."""
+
+    seconds: Array
+    """Geometric mean of the readings, each weighted by how likely it is: shape (runs,)."""
+    spread: Array
+    """Standard deviation between readings, in logarithms; 0 where a row says all."""
+    memory: list[ReadMemory]
+
+
+def read_all(runs: Sequence[MeasuredRun], calibrated: Calibrated) -> ReadRuns:
+    """Time and memory of each run in each of its readings, weighed."""
+    several = [run.readings or ((run.layout, 1.0),) for run in runs]
+    flat = [
+        replace(run, layout=layout, readings=())
+        for run, layouts in zip(runs, several, strict=True)
+        for layout, _ in layouts
+    ]
+    times = forecast_seconds(flat, calibrated)
+    memory = forecast_memory_parts(flat, calibrated)
+    held = {name: np.broadcast_to(np.asarray(part, np.float64), len(flat)) for name, part in vars(memory).items()}
+    total = np.asarray(sum(held.values()))
+    ends = np.cumsum([len(layouts) for layouts in several])
+    seconds, spread, found = np.empty(len(runs)), np.empty(len(runs)), []
+    for number, (run, layouts) in enumerate(zip(runs, several, strict=True)):
+        here = slice(int(ends[number]) - len(layouts), int(ends[number]))
+        usual = np.array([weight for _, weight in layouts])
+        large = total[here] > USABLE * accelerator(run.hardware).memory_bytes
+        weight = usual * np.where(large, TOO_FULL, 1.0) * (times[here].min() / times[here]) ** LIKED
+        weight = weight / weight.sum()
+        seconds[number], spread[number] = _mean_and_spread(times[here], weight)
+        parts = {name: float(weight @ part[here]) for name, part in held.items()}
+        found.append(ReadMemory(parts, _mean_and_spread(total[here], weight)[1], float(usual @ large)))
+    return ReadRuns(seconds, spread, found)
+
+
+def _mean_and_spread(values: Array, weight: Array) -> tuple[float, float]:
+    """Geometric mean, and standard deviation in logarithms; of one value itself and 0."""
+    if len(values) == 1:
+        return float(values[0]), 0.0
+    logs = np.log(values)
+    mean = float(weight @ logs)
+    return float(np.exp(mean)), float(np.sqrt(weight @ (logs - mean) ** 2))
+
+
 def _forecast_row(
-    run: MeasuredRun, seconds: float, width: float, parts: dict[str, float], calibrated: Calibrated
+    run: MeasuredRun, seconds: float, width: float, memory: ReadMemory, calibrated: Calibrated
 ) -> RowForecast:
     low, high = seconds * np.exp(-width), seconds * np.exp(width)
-    held = sum(parts.values())
-    spread = np.exp(calibrated.memory_half_width(run.framework))
+    held = sum(memory.parts.values())
+    spread = np.exp(np.hypot(calibrated.memory_half_width(run.framework), NINETY * memory.spread))
     return RowForecast(
         row=run.name,
         family=family_of(run),
@@ -114,8 +180,9 @@ def _forecast_row(
         memory_bytes=held,
         memory_low=float(held / spread),
         memory_high=float(held * spread),
-        memory_parts=parts,
-        out_of_memory=held > USABLE * accelerator(run.hardware).memory_bytes,
+        memory_parts=memory.parts,
+        out_of_memory=memory.too_large > 0.5,
+        readings=max(1, len(run.readings)),
         extrapolation=run.devices > MOST_MEASURED,
         measured_seconds=run.step_seconds,
         error=None if run.step_seconds is None else seconds / run.step_seconds - 1,

@@ -1,16 +1,37 @@
-"""Measured runs, read from a table. Blank cells are filled by what is known of family, model and layout."""
+"""Measured runs, read from a table. What is blank is filled by what is known of family, model and framework, or read in
+every usual way; a row that cannot be answered is left out, with its line and the reason."""
 
 import csv
+import io
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from tenfold.core import InputError
-from tenfold.planner.cost.layout import Layout, Shape
-from tenfold.planner.hardware.accelerator import Precision, accelerator
+from tenfold.planner.calibration.cells import (
+    HOST,
+    BadCell,
+    Cells,
+    Sharding,
+    column_of,
+    count_of,
+    flag_of,
+    framework_in,
+    number_of,
+    precision_of,
+    recomputation_of,
+    sequence_parallel_of,
+    sharding_of,
+    text_of,
+    unlike_pretraining,
+)
+from tenfold.planner.calibration.readings import Known, Weighted, readings
+from tenfold.planner.cost.layout import RECOMPUTATIONS, Layout, Shape
+from tenfold.planner.hardware.accelerator import Precision, usual_host
+from tenfold.planner.hardware.cluster import LARGEST_CLUSTER, measured_tiers
 
 
 @dataclass(frozen=True)
@@ -31,10 +52,13 @@ class MeasuredRun:
     shape: Shape
     """Fields are single numbers, as are those of `layout`."""
     layout: Layout
+    """What the row says, or the likeliest of its readings."""
     step_seconds: float | None
     """Measured, None if not."""
     memory_bytes: float | None
     """Peak of one device, measured; None if not."""
+    readings: tuple[Weighted, ...] = ()
+    """Layouts that the row may mean, with weights that sum to 1; empty where it says all."""
 
     @property
     def shape_key(self) -> str:
@@ -49,278 +73,362 @@ class MeasuredRun:
 
 
 NEEDED = ("layers", "hidden", "heads", "seq", "gbs_seqs", "hardware", "n_gpus")
-RECOMPUTATION = {"none": 0.0, "selective": 1.0, "full": 2.0}
-_LARGEST = 1e15
 DEFAULT_VOCABULARY = 51_200.0  # GPT-2's, padded as Megatron-LM does; used where a page does not print it
-Cells = Mapping[str, str]
-
-
-class _Impossible(Exception):
-    """Cells that are numbers each, and cannot be together."""
+MOST_OF = {"layers": 1e4, "hidden": 1e7, "heads": 1e5, "ffn": 1e8, "vocab": 1e9, "n_experts": 1e6, "seq": 1e9}
+MOST_OF_BATCH = {"gbs_seqs": 1e9, "micro_batch": 1e6, "grad_accum": 1e9, "n_gpus": float(LARGEST_CLUSTER)}
+_MOST = MOST_OF | MOST_OF_BATCH
+FOLLOWS = {"gbs_seqs": ("micro_batch", "grad_accum", "dp"), "n_gpus": ("dp", "tp", "pp", "cp")}
+USUAL_MULTIPLE = 8
+"""Of the number of heads: eight devices of a host share them out."""
+USUAL_HEADS = (128, 64, 96, 160, 80, 256)
+"""Widths of one head, the commonest first, where only the width of all is given."""
+LARGEST_FILE = 200_000_000
+"""Bytes."""
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class SkippedRow:
-    """A row that cannot be modelled, and why."""
+    """A row that is left out, and why."""
 
     name: str
     reason: str
+    line: int
+    """Of the file."""
 
 
 def read_runs(path: Path) -> tuple[list[MeasuredRun], list[SkippedRow]]:
-    """The rows of a CSV file that can be modelled, and those that cannot: a needed cell is blank, or cells contradict.
+    """The rows of a CSV file that can be modelled, and those that cannot, each with the reason.
 
-    Raises InputError when the file cannot be read, lacks a needed column, or a cell is not what it must be.
+    Raises InputError when the file cannot be read or lacks a needed column.
     """
     runs: list[MeasuredRun] = []
     skipped: list[SkippedRow] = []
     for line, cells in _lines(path):
-        name = cells.get("id") or str(line)
-        blank = [column for column in NEEDED if not (cells.get(column) or "").strip()]
-        blank += [] if _text(cells, "ffn") or _text(cells, "moe_ffn") else ["ffn"]
-        if blank:
-            skipped.append(SkippedRow(name, f"{', '.join(blank)} not given"))
-            continue
+        name = text_of(cells, "id") or str(line)
         try:
-            runs.append(_Row(cells, f"{path}: line {line}").run(name))
-        except _Impossible as error:
-            skipped.append(SkippedRow(name, str(error)))
+            runs.append(_Row(_with_what_follows(cells)).run(name))
+        except (BadCell, InputError) as error:
+            skipped.append(SkippedRow(name, str(error), line))
     return runs, skipped
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Cells]]:
+    reader = csv.reader(io.StringIO(_text(path), newline=""))
     try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            reader = csv.DictReader(handle, strict=True)
-            missing = [column for column in NEEDED if column not in (reader.fieldnames or ())]
-            if missing:
-                raise InputError(f"{path}: no column {', '.join(missing)}; needed are {', '.join(NEEDED)} and ffn")
-            for cells in reader:
-                yield reader.line_num, {key: value or "" for key, value in cells.items() if key}
+        heads = [column_of(head) for head in next(reader, [])]
+        missing = [column for column in NEEDED if column not in heads]
+        if missing:
+            raise InputError(f"{path}: no column {', '.join(missing)}; needed are {', '.join(NEEDED)} and ffn")
+        for values in reader:
+            if any(value.strip() for value in values):
+                yield reader.line_num, _named(heads, values)
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num}: not a line of a CSV file ({error})") from error
+
+
+def _text(path: Path) -> str:
+    """The file's text; bytes that are not UTF-8 become signs that no cell needs."""
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise InputError(f"{path}: larger than {LARGEST_FILE:,} bytes")
+        return path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a CSV file in UTF-8 ({error})") from error
 
 
-def _text(cells: Cells, column: str) -> str:
-    return (cells.get(column) or "").strip()
+def _named(heads: list[str], values: list[str]) -> Cells:
+    """Cells by column; of two columns that mean the same, the first that is filled."""
+    cells: dict[str, str] = {}
+    for head, value in zip(heads, values, strict=False):
+        if not cells.get(head, "").strip():
+            cells[head] = value
+    return cells
+
+
+def _with_what_follows(cells: Cells) -> Cells:
+    """The cells, with blank ones that follow from others: batch and devices from degrees, heads of the usual width."""
+    filled = dict(cells)
+    for column, factors in FOLLOWS.items():
+        values = [number_of(cells, factor) for factor in factors]
+        if not text_of(cells, column) and None not in values:
+            filled[column] = repr(math.prod(value for value in values if value is not None))
+    hidden, tensor = number_of(cells, "hidden"), number_of(cells, "tp") or 1.0
+    if hidden and not text_of(cells, "heads"):
+        fitting = [width for width in USUAL_HEADS if hidden % width == 0 and hidden / width % tensor == 0]
+        fitting.sort(key=lambda width: hidden / width % USUAL_MULTIPLE > 0)
+        filled["heads"] = repr(hidden / fitting[0]) if fitting else ""
+    return filled
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One row while its cells become numbers; `where` begins every complaint."""
+    """One row while its cells become numbers. Methods raise BadCell, or InputError for hardware."""
 
     cells: Cells
-    where: str
 
     def run(self, name: str) -> MeasuredRun:
-        """The run, all blanks filled. Raises _Impossible for cells that contradict, InputError for a bad cell."""
+        """The run, all blanks filled."""
+        if why := unlike_pretraining(self.cells):
+            raise BadCell(why)
+        self.has_what_it_needs()
         family = _family(self.cells)
-        layout = self.layout(family)
+        hardware, precision, shape = self.hardware(), self.precision(), self.shape()
+        devices = self.count("n_gpus")
+        measured_tiers(hardware, round(devices))  # refuses what nobody published
+        found = self.readings(family, shape)
         return MeasuredRun(
             name=name,
-            source=_text(self.cells, "source"),
-            release=_text(self.cells, "source_loc"),
-            group=_text(self.cells, "group"),
-            framework=family.get("framework", "unknown"),
-            model=_text(self.cells, "model"),
-            hardware=self.hardware(),
-            precision=self.precision(),
-            devices=self.count("n_gpus"),
-            shape=self.shape(),
-            layout=layout,
+            source=text_of(self.cells, "source"),
+            release=text_of(self.cells, "source_loc"),
+            group=text_of(self.cells, "group"),
+            framework=family.get("framework", UNKNOWN),
+            model=text_of(self.cells, "model"),
+            hardware=hardware,
+            precision=precision,
+            devices=devices,
+            shape=shape,
+            layout=found[0][0],
             step_seconds=self.step_seconds(),
             memory_bytes=self.memory_bytes(),
+            readings=tuple(found) if len(found) > 1 else (),
         )
+
+    def has_what_it_needs(self) -> None:
+        """Raises BadCell for blank cells that nothing fills."""
+        blank = [column for column in NEEDED if not text_of(self.cells, column)]
+        blank += [] if any(text_of(self.cells, one) for one in ("ffn", "moe_ffn", "n_params_B")) else ["ffn"]
+        if blank:
+            raise BadCell(f"{', '.join(blank)} not given")
 
     def shape(self) -> Shape:
         """Shape of the row's model."""
-        model, experts = _model(_text(self.cells, "model")), self.experts()
+        model, experts = _model(text_of(self.cells, "model")), self.experts()
         heads, width = self.count("heads"), self.count("hidden")
-        return Shape(
+        dim = self.optional("head_dim") or float(model.get("head_dim") or 0)
+        if not dim and width % heads:
+            raise BadCell(f"heads is {heads:g}, which does not divide hidden = {width:g}; head_dim is not given")
+        gated, tied = flag_of(self.cells, "gated_mlp"), flag_of(self.cells, "tied_embeddings")
+        shape = Shape(
             layers=self.count("layers"),
             width=width,
             heads=heads,
             kv_heads=float(model.get("kv_heads") or self.count("kv_heads", heads)),
-            head_dim=self.number("head_dim", float(model.get("head_dim") or width / heads)),
-            mlp_width=self.number("ffn", float(model.get("mlp_width") or self.number("moe_ffn", 0))),
-            mlp_matrices=2 + self.number("gated_mlp", 1),
-            vocabulary=self.number("vocab", DEFAULT_VOCABULARY),
+            head_dim=dim or width / heads,
+            mlp_width=0.0,
+            mlp_matrices=3.0 if gated is None else 2 + gated,
+            vocabulary=self.count("vocab", DEFAULT_VOCABULARY),
             context=self.count("seq"),
             experts=experts,
             experts_per_token=self.count("topk") if experts else 0.0,
             shared_experts=self.number("shared_experts", float(model.get("shared_experts") or 0)),
             expert_width=self.count("moe_ffn") if experts else 0.0,
             dense_layers=self.number("dense_layers", float(model.get("dense_layers") or 0)),
-            tied_embeddings=self.number("tied_embeddings", float(model.get("tied_embeddings") or 0)),
+            tied_embeddings=float(model.get("tied_embeddings") or 0) if tied is None else tied,
         )
+        if heads % shape.kv_heads:
+            raise BadCell(f"kv_heads is {shape.kv_heads:g}, which does not divide {heads:g} heads")
+        return replace(shape, mlp_width=self.mlp_width(model, shape))
 
-    def layout(self, family: Cells) -> Layout:
-        """The layout, with what the family's framework always does."""
-        tensor, pipeline, context = self.count("tp", 1), self.count("pp", 1), self.count("cp", 1)
-        data = self.data(self.count("n_gpus"), tensor * pipeline * context)
-        micro_batch, experts = self.count("micro_batch", 1), self.experts()
-        self.fits(self.count("heads"), tensor, data, micro_batch)
-        return Layout(
-            tensor=tensor,
-            pipeline=pipeline,
-            interleaving=self.count("vpp", 1),
-            data=data,
-            context=context,
-            expert=self.expert(experts, data * context),
-            micro_batch=micro_batch,
-            accumulation=self.accumulation(data, micro_batch),
+    def mlp_width(self, model: Cells, shape: Shape) -> float:
+        """Hidden width of the MLP, from the number of parameters where nothing else says it."""
+        if text_of(self.cells, "ffn"):
+            return self.count("ffn")
+        if model.get("mlp_width") or text_of(self.cells, "moe_ffn"):
+            return float(model.get("mlp_width") or self.count("moe_ffn"))
+        rest = self.number("n_params_B") * 1e9 - float(replace(shape, experts=0.0).parameters)
+        width = rest / (float(shape.layers) * float(shape.mlp_matrices) * float(shape.width))
+        if not 0.5 * float(shape.width) <= width <= 16 * float(shape.width):
+            raise BadCell("ffn not given, and n_params_B does not tell it")
+        return round(width)
+
+    def readings(self, family: Cells, shape: Shape) -> list[Weighted]:
+        """Layouts that the row may mean, the likeliest first, with what the family's framework always does."""
+        known = self.known(family, shape)
+        self.check_degrees(known)
+        said = sequence_parallel_of(self.cells)
+        base = Layout(
+            tensor=1.0,
+            pipeline=1.0,
+            data=1.0,
+            micro_batch=1.0,
+            accumulation=1.0,
             balanced_stages=float(family.get("balanced_stages", 0)),
-            sharding=self.sharding(family),
-            shard_group=self.shard_group(data),
-            sequence_parallel=float(family.get("sequence_parallel", 1)),
+            sequence_parallel=float(family.get("sequence_parallel", 1)) if said is None else said,
             fused_attention=float(family.get("fused_attention", 1)),
-            reductions=self.reductions(family, pipeline, data, micro_batch),
             gradient_bytes=float(family.get("gradient_bytes", 4)),
-            recomputation=self.recomputation(family),
             element_bytes=4.0 if self.precision() == "fp32" else 2.0,
         )
+        found = readings(known, base)
+        if not found:
+            raise BadCell(
+                f"no usual tp, pp, cp, ep and micro_batch share out {known.devices:g} devices and "
+                f"{known.sequences:g} sequences"
+            )
+        return [(self.finished(layout, family), weight) for layout, weight in found]
+
+    def finished(self, layout: Layout, family: Cells) -> Layout:
+        """The layout with what follows from its degrees."""
+        data = float(layout.data)
+        group = self.sharding().group
+        group = usual_host(self.hardware()).devices if group == HOST else group
+        each = family.get("pipeline_reduces_each") == "1" and layout.pipeline > 1 and layout.sharding == 0
+        return replace(
+            layout,
+            shard_group=group if 1 <= group <= data and data % group == 0 else 0.0,
+            reductions=layout.accumulation if each else 1.0,
+        )
+
+    def known(self, family: Cells, shape: Shape) -> Known:
+        """What the row, or else its family's habits, say of the layout."""
+        recomputation = recomputation_of(self.cells)
+        if recomputation is None and family.get("recompute"):
+            recomputation = float(RECOMPUTATIONS.index(family["recompute"]))
+        stage = self.sharding().stage if self.says_sharding() else None
+        if stage is None and family.get("sharding"):
+            stage = float(family["sharding"])
+        return Known(
+            devices=self.count("n_gpus"),
+            sequences=self.count("gbs_seqs"),
+            shape=shape,
+            domain=float(usual_host(self.hardware()).accelerator.domain_devices),
+            tensor=self.optional("tp"),
+            pipeline=self.optional("pp"),
+            context=self.optional("cp"),
+            data=self.optional("dp"),
+            expert=self.optional("ep"),
+            micro_batch=self.optional("micro_batch"),
+            accumulation=self.optional("grad_accum"),
+            interleaving=self.optional("vpp"),
+            sharding=stage,
+            recomputation=recomputation,
+        )
+
+    def check_degrees(self, known: Known) -> None:
+        """Raises BadCell for degrees that the shape, the devices or the batch cannot be split into."""
+        heads, layers = float(known.shape.heads), float(known.shape.layers)
+        tensor, pipeline, context = known.tensor or 1.0, known.pipeline or 1.0, known.context or 1.0
+        if heads % tensor:
+            raise BadCell(f"tp is {tensor:g}, which does not divide {heads:g} heads")
+        if pipeline > layers:
+            raise BadCell(f"pp is {pipeline:g}, of {layers:g} layers")
+        if pipeline * (known.interleaving or 1.0) > layers + 2:  # embedding and head may count as a layer each
+            raise BadCell(f"vpp is {known.interleaving:g}: {pipeline:g} stages of so many chunks, of {layers:g} layers")
+        others = tensor * pipeline * context
+        if known.devices % others and known.data is None:
+            raise BadCell(f"n_gpus {known.devices:g} is not a multiple of tp·pp·cp = {others:g}")
+        self.check_batch(known, max(1.0, known.devices / others))
+        self.check_experts(known, known.devices / pipeline)
+
+    def check_batch(self, known: Known, data: float) -> None:
+        """Raises BadCell for a batch that is too small."""
+        micro = known.micro_batch or 1.0
+        if None not in (known.tensor, known.pipeline) and known.sequences < data * micro:
+            raise BadCell(
+                f"gbs_seqs is {known.sequences:g}, less than {data:g} data-parallel ranks with "
+                f"micro-batches of {micro:g}"
+            )
+
+    def check_experts(self, known: Known, ranks: float) -> None:
+        """Raises BadCell for experts that cannot be shared out over the ranks of a stage."""
+        degree, experts = known.expert or 1.0, float(known.shape.experts)
+        if experts and (degree > experts or ranks % degree):
+            raise BadCell(
+                f"ep is {degree:g}; it must be at most n_experts = {experts:g} and divide the {ranks:g} ranks of a "
+                "pipeline stage"
+            )
 
     def number(self, column: str, default: float | None = None) -> float:
-        """A finite number that is not negative."""
-        text = _text(self.cells, column)
-        if not text and default is not None:
-            return default
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not 0 <= value <= _LARGEST:  # nan is neither
-            raise InputError(f"{self.where}: {column} is {text!r}; a number from 0 to {_LARGEST:g} is needed")
+        """A number that is not negative, and not beyond what can be."""
+        value = number_of(self.cells, column)
+        value = default if value is None else value
+        if value is None:
+            raise BadCell(f"{column} not given")
+        if value > _MOST.get(column, value):
+            raise BadCell(f"{column} is {value:g}; at most {_MOST[column]:g} can be answered")
         return value
 
     def count(self, column: str, default: float | None = None) -> float:
         """A whole number of at least 1."""
-        value = self.number(column, default)
-        if value < 1 or value != round(value):
-            raise InputError(f"{self.where}: {column} is {value:g}; a whole number of at least 1 is needed")
-        return value
+        value = count_of(self.cells, column)
+        return self.number(column, default) if value is None or column in _MOST else value
+
+    def optional(self, column: str) -> float | None:
+        """A whole number of at least 1; None where the cell is blank."""
+        return self.count(column) if number_of(self.cells, column) is not None else None
 
     def experts(self) -> float:
         """Routed experts of a layer; 0 for a dense model."""
         experts = self.number("n_experts", 0)
         if experts:
             for column in ("topk", "moe_ffn"):
-                if not _text(self.cells, column):
-                    raise _Impossible(f"{column} not given, with n_experts = {experts:g}")
+                if not text_of(self.cells, column):
+                    raise BadCell(f"{column} not given, with n_experts = {experts:g}")
             if self.count("topk") > experts:
-                raise _Impossible(f"topk is {self.count('topk'):g}, of {experts:g} experts")
+                raise BadCell(f"topk is {self.count('topk'):g}, of {experts:g} experts")
         return experts
-
-    def expert(self, experts: float, ranks: float) -> float:
-        """Expert-parallel ranks, which are ranks of the same data- and context-parallel group."""
-        degree = self.count("ep", 1) if experts else 1.0
-        if degree > experts > 0 or ranks * self.count("tp", 1) % degree:
-            raise _Impossible(
-                f"ep is {degree:g}; it must be at most n_experts = {experts:g} and divide the "
-                f"{ranks * self.count('tp', 1):g} ranks of a pipeline stage"
-            )
-        return degree
-
-    def fits(self, heads: float, tensor: float, data: float, micro_batch: float) -> None:
-        """Raises _Impossible for degrees that the shape or the batch cannot be split into."""
-        if heads % tensor:
-            raise _Impossible(f"tp is {tensor:g}, which does not divide {heads:g} heads")
-        if self.count("gbs_seqs") < data * micro_batch:
-            raise _Impossible(
-                f"gbs_seqs is {self.count('gbs_seqs'):g}, less than {data:g} data-parallel ranks with "
-                f"micro-batches of {micro_batch:g}"
-            )
-
-    def data(self, devices: float, others: float) -> float:
-        """Data-parallel ranks. A printed `dp` that does not fit is not used: some pages round it."""
-        if devices % others and not _text(self.cells, "dp"):
-            raise _Impossible(f"n_gpus {devices:g} is not a multiple of tp·pp·cp = {others:g}")
-        return max(1.0, devices / others)
-
-    def accumulation(self, data: float, micro_batch: float) -> float:
-        """Micro-batches of one step and rank, from the global batch."""
-        return self.count("gbs_seqs") / (data * micro_batch)
 
     def hardware(self) -> str:
         """A name that the hardware table knows."""
-        try:
-            chip = accelerator(_text(self.cells, "hardware"))
-        except InputError as error:
-            raise InputError(f"{self.where}: {error}") from error
-        precision = self.precision()
+        name = text_of(self.cells, "hardware")
+        chip, precision = usual_host(name).accelerator, self.precision()
         if precision not in chip.peak_flops and not (precision == "bf16" and "fp16" in chip.peak_flops):
-            raise _Impossible(f"{chip.name} has no published peak in {precision}")
-        return _text(self.cells, "hardware")
+            raise BadCell(f"{chip.name} has no published peak in {precision}")
+        return name
 
     def precision(self) -> Precision:
-        """Bits of the matrix products, from the many ways to write it."""
-        text = _text(self.cells, "precision").lower() or "bf16"
-        for sign, precision in (("fp4", "fp4"), ("fp8", "fp8"), ("bf16", "bf16"), ("fp16", "fp16"), ("fp32", "fp32")):
-            if sign in text:
-                return precision  # type: ignore[return-value]
-        raise InputError(f"{self.where}: precision is {text!r}; fp32, bf16, fp16, fp8 or fp4 must be named in it")
+        """Bits of the matrix products; 16 where the row does not say."""
+        return precision_of(self.cells) or "bf16"
 
-    def sharding(self, family: Cells) -> float:
-        """ZeRO's stage, from words such as "ZeRO-1", "FSDP FULL_SHARD", "DDP/dist-opt"."""
-        text = _text(self.cells, "sharding").lower().replace("-", "").replace("_", "")
-        if not text:
-            return float(family.get("sharding", 1))
-        if "fullshard" in text or text.startswith("fsdp") or "zero3" in text:
-            return 2.0 if "shardgradop" in text else 3.0
-        for stage in (2, 1, 0):
-            if f"zero{stage}" in text:
-                return float(stage)
-        return 1.0 if "distopt" in text else 0.0
+    def says_sharding(self) -> bool:
+        """Whether the cell is understood."""
+        return sharding_of(self.cells) is not None
 
-    def shard_group(self, data: float) -> float:
-        """Ranks that share one copy, from "zero1=8"; 0 for all."""
-        _, _, size = _text(self.cells, "sharding").partition("=")
-        digits = size.split(" ")[0]
-        return float(digits) if digits.isdigit() and 1 <= int(digits) <= data and data % int(digits) == 0 else 0.0
-
-    def reductions(self, family: Cells, pipeline: float, data: float, micro_batch: float) -> float:
-        """Times a step sums gradients: after each micro-batch where a framework does so in a pipeline without ZeRO."""
-        each = family.get("pipeline_reduces_each") == "1" and pipeline > 1 and self.sharding(family) == 0
-        return self.accumulation(data, micro_batch) if each else 1.0
-
-    def recomputation(self, family: Cells) -> float:
-        """none, selective or full."""
-        text = _text(self.cells, "recompute").lower() or family.get("recompute", "none")
-        if text not in RECOMPUTATION:
-            raise InputError(f"{self.where}: recompute is {text!r}; allowed are {', '.join(RECOMPUTATION)}")
-        return RECOMPUTATION[text]
+    def sharding(self) -> Sharding:
+        """What the cell says; ZeRO 1 where it is not understood."""
+        return sharding_of(self.cells) or Sharding(1.0)
 
     def step_seconds(self) -> float | None:
         """Measured, or what follows from tokens/s of one device."""
         for column in ("step_time_any_s", "step_time_s"):
-            if _text(self.cells, column):
+            if text_of(self.cells, column):
                 return self.positive(column)
-        if not _text(self.cells, "tokens_s_gpu"):
+        if not text_of(self.cells, "tokens_s_gpu"):
             return None
         tokens = self.count("gbs_seqs") * self.count("seq")
         return tokens / (self.positive("tokens_s_gpu") * self.count("n_gpus"))
 
     def memory_bytes(self) -> float | None:
         """Measured peak of one device."""
-        return self.positive("mem_GB_gpu") * 1e9 if _text(self.cells, "mem_GB_gpu") else None
+        return self.positive("mem_GB_gpu") * 1e9 if text_of(self.cells, "mem_GB_gpu") else None
 
     def positive(self, column: str) -> float:
         """Value of a column that must be above 0."""
         value = self.number(column)
         if not value:
-            raise InputError(f"{self.where}: {column} is 0; leave it blank if it was not measured")
+            raise BadCell(f"{column} is 0; leave it blank if it was not measured")
         return value
 
 
 def _family(cells: Cells) -> Cells:
-    """Known habits of the framework that a group of rows was measured with."""
-    group, source = _text(cells, "group"), _text(cells, "source")
+    """Known habits of the framework that a row was measured with: by the column, the group of rows, or its source."""
+    named = text_of(cells, "framework")
+    if named:
+        return _habits(framework_in(named) or named.casefold())
+    group, source = text_of(cells, "group"), text_of(cells, "source")
     for row in _table("families.csv"):
         if row["group"] == group and row["source_contains"] in source:
             return row
-    return {"framework": _text(cells, "framework")} if _text(cells, "framework") else {}
+    found = next((name for text in (source, group) if (name := framework_in(text))), None)
+    return _habits(found) if found else {}
+
+
+def _habits(framework: str) -> Cells:
+    """What a framework does wherever it runs; sharding and recomputation are each user's own."""
+    for row in _table("families.csv"):
+        if row["framework"] == framework:
+            return {**row, "recompute": "", "sharding": "3" if row["sharding"] == "3" else ""}
+    return {"framework": framework}
 
 
 def _model(name: str) -> Cells:

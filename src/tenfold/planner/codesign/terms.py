@@ -147,9 +147,7 @@ class Terms:
         """Seconds of one token as served; None where the goal does not ask."""
         if self.serving is None:
             return None
-        constants = self.calibrated.constants(
-            accelerator=self.serving.accelerator.name, experts=float(shape.experts) > 0
-        )
+        constants = self.calibrated.constants(chip=self.serving.accelerator, experts=float(shape.experts) > 0)
         return decode_seconds(shape, self.serving, constants)
 
     def fast_enough(self, seconds: float | None) -> bool:

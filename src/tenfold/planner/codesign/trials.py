@@ -15,9 +15,10 @@ from tenfold.planner.cost.layout import Array, Layout, Shape
 from tenfold.planner.cost.memory import Memory
 from tenfold.planner.cost.step import StepTime
 from tenfold.planner.hardware.accelerator import DAY
-from tenfold.planner.hardware.cluster import Cluster, Site
-from tenfold.planner.search.layouts import Choice, FoundLayouts, search_layouts
+from tenfold.planner.hardware.cluster import Cluster, fewer_devices
+from tenfold.planner.search.layouts import Choice, FoundLayouts
 from tenfold.planner.search.question import LayoutQuestion
+from tenfold.planner.search.usable import search_usable
 
 TOP = 5
 HALVINGS = 3
@@ -92,7 +93,7 @@ class Laboratory:
         goal = self.terms.goal
         question = LayoutQuestion(shape, cluster, sequences, precision=goal.precision, framework=goal.framework)
         try:
-            return DesignTrial(question, search_layouts(question, self.terms.calibrated, top=TOP))
+            return DesignTrial(*search_usable(question, self.terms.calibrated, top=TOP))
         except InputError as error:
             self.leave_out(str(error))
             return None
@@ -105,25 +106,14 @@ def cluster_parts(cluster: Cluster) -> list[Cluster]:
         half = found[-1].devices // 2
         if len(cluster.sites) > 1 or found[-1].devices % 2 or half % cluster.node_devices:
             break
-        found.append(_part(cluster, half))
+        found.append(replace(fewer_devices(found[-1], half), idle=cluster.idle))
     return found
 
 
 def part_with(cluster: Cluster, devices: int) -> Cluster:
-    """The one of `parts` that has so many devices."""
-    return next(part for part in cluster_parts(cluster) if part.devices == devices)
-
-
-def _part(cluster: Cluster, devices: int) -> Cluster:
-    inside = [tier for tier in cluster.tiers if tier.devices < devices]
-    around = cluster.tiers[len(inside)]
-    return replace(
-        cluster,
-        devices=devices,
-        tiers=(*inside, replace(around, devices=devices)),
-        sites=(Site(cluster.sites[0].name, devices),),
-        storage_bandwidth=cluster.storage_bandwidth * devices / cluster.devices,
-    )
+    """The one of `cluster_parts` that has so many devices, or the cluster with the others idle."""
+    parts = {part.devices: part for part in cluster_parts(cluster)}
+    return parts[devices] if devices in parts else fewer_devices(cluster, devices)
 
 
 def batch_sizes(target: float, context: float, cluster: Cluster, doublings: int) -> list[int]:

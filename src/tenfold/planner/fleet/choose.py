@@ -52,9 +52,9 @@ def first_interval(run: FleetRun) -> float:
     """
     rate = sum(c.per_day * run.components(c) for c in run.causes if returns_to_durable(run, c)) / DAY
     if rate * run.horizon_s < NEVER:
-        return run.horizon_s
+        return max(run.horizon_s, run.checkpoint.write_s)
     guess = daly_interval(run.checkpoint.stall_s, 1 / rate)
-    return min(run.horizon_s, max(guess, run.checkpoint.write_s, 1.0))
+    return max(min(run.horizon_s, max(guess, 1.0)), run.checkpoint.write_s)
 
 
 def expected_goodput(run: FleetRun) -> float:
@@ -92,7 +92,7 @@ def best_interval(run: FleetRun, replicas: int = 20, seed: int = 0) -> IntervalC
     """Simulate intervals around Daly's with the same failures and take the best, between neighbours by a parabola."""
     guess = first_interval(run)
     least = max(run.checkpoint.write_s, 1.0)
-    intervals = sorted({min(run.horizon_s, max(least, guess * factor)) for factor in FACTORS})
+    intervals = sorted({max(least, min(run.horizon_s, guess * factor)) for factor in FACTORS})
     results = [simulate_fleet(_saving_every(run, interval), replicas, seed) for interval in intervals]
     goodput = np.array([result.goodput.mean for result in results])
     rate = run.failures_per_s()

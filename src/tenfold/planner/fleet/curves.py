@@ -1,14 +1,15 @@
 """Goodput against the size of the fleet, for synchronous, elastic and semi-synchronous training."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tenfold.core import InputError, span, text_table
-from tenfold.planner.fleet.choose import IntervalChoice, SparesChoice, expected_goodput, first_interval
+from tenfold.planner.fleet.choose import IntervalChoice, SparesChoice, expected_goodput, first_interval, standby_spares
+from tenfold.planner.fleet.events import expected_events
 from tenfold.planner.fleet.result import Interval
 from tenfold.planner.fleet.run import MODES, FleetRun, Mode, profile_names
 from tenfold.planner.fleet.section import FleetSection, fleet_run, load_fleet
@@ -35,6 +36,8 @@ class FleetCurves:
     """Points of each mode, by size."""
 
     points: dict[Mode, tuple[CurvePoint, ...]]
+    left_out: tuple[int, ...] = ()
+    """Sizes with more failures than can be simulated in seconds."""
 
     def crossing(self, other: Mode) -> int | None:
         """Smallest size from which on `other` beats synchronous training, intervals apart; None if it never does."""
@@ -54,6 +57,7 @@ class FleetCurves:
                 mode: [{**vars(point), "goodput": vars(point.goodput)} for point in points]
                 for mode, points in self.points.items()
             },
+            "left_out": list(self.left_out),
             "synchronous_beaten_from": {mode: self.crossing(mode) for mode in self.points if mode != "synchronous"},
         }
 
@@ -69,6 +73,9 @@ class FleetCurves:
             size = self.crossing(mode)
             if size is not None:
                 lines.append(f"{mode} beats synchronous from {size:,} devices on")
+        if self.left_out:
+            sizes = ", ".join(f"{size:,}" for size in self.left_out)
+            lines.append(f"left out, with too many failures to simulate: {sizes} devices")
         return lines
 
 
@@ -83,43 +90,71 @@ def goodput_curves(
     *,
     learner_devices: int,
     quorum_share: float = 0.5,
-    modes: Iterable[Mode] = MODES,
+    modes: Sequence[Mode] = MODES,
     replicas: int = 20,
     seed: int = 0,
 ) -> FleetCurves:
     """Simulate `run` at each size and in each mode; rates, spares and repair stay what they are for each device.
 
-    Learners have `learner_devices` at every size (one learner below that), and the durable checkpoint interval is
-    Daly's for each size and mode. Raises InputError for sizes that do not divide.
+    Learners have `learner_devices` or little more at every size (one learner below twice that), and the durable
+    checkpoint interval is Daly's for each size and mode. Raises InputError for sizes that are no whole hosts.
     """
     if not sizes or learner_devices < 1 or not 0 < quorum_share <= 1:
         raise InputError("goodput curves: give sizes, learner_devices of at least 1, and a quorum_share in (0, 1]")
-    points: dict[Mode, tuple[CurvePoint, ...]] = {}
-    for mode in modes:
-        sized = [_sized(run, size, mode, learner_devices, quorum_share) for size in sorted(sizes)]
-        points[mode] = tuple(_point(each, replicas, seed) for each in sized)
-    return FleetCurves(points)
+    sized = {size: [_sized(run, size, mode, learner_devices, quorum_share) for mode in modes] for size in sorted(sizes)}
+    shown = [size for size, runs in sized.items() if max(map(expected_events, runs)) <= MOST_EVENTS]
+    points = {
+        mode: tuple(_point(sized[size][place], replicas, seed) for size in shown) for place, mode in enumerate(modes)
+    }
+    return FleetCurves(points, tuple(size for size in sized if size not in shown))
 
 
 def _sized(run: FleetRun, size: int, mode: Mode, learner_devices: int, quorum_share: float) -> FleetRun:
     learners = max(1, size // learner_devices) if mode == "semi-synchronous" else 1
-    spares = math.ceil(run.recovery.spares * size / run.devices)
     return replace(
-        run,
-        devices=size,
+        _alone(run, size),
         mode=mode,
         learners=learners,
         quorum=max(1, math.ceil(quorum_share * learners)),
-        recovery=replace(run.recovery, spares=spares),
+        replica_devices=min(run.replica_devices, size // learners),
     )
 
 
+def _alone(run: FleetRun, size: int) -> FleetRun:
+    """The run in step on so many devices. Spares grow with them; where they are as many as stand by 99% of the time,
+    so are those of the other size."""
+    usual = run.recovery.spares == standby_spares(run)
+    node = min(run.node_devices, size)
+    sized = replace(
+        run,
+        devices=size,
+        node_devices=node,
+        sites=min(run.sites, size // node),
+        mode="synchronous",
+        learners=1,
+        quorum=1,
+        checkpoint=run.checkpoint.in_fleet(size / run.devices),
+    )
+    spares = standby_spares(sized) if usual else math.ceil(run.recovery.spares * size / run.devices)
+    return replace(sized, recovery=replace(run.recovery, spares=spares))
+
+
+def _tuned(run: FleetRun) -> FleetRun:
+    """With Daly's interval between checkpoints."""
+    return replace(run, checkpoint=replace(run.checkpoint, interval_s=first_interval(run)))
+
+
 def _point(run: FleetRun, replicas: int, seed: int) -> CurvePoint:
-    interval = first_interval(run)
-    tuned = replace(run, checkpoint=replace(run.checkpoint, interval_s=interval))
-    return CurvePoint(run.devices, simulate_fleet(tuned, replicas, seed).goodput, interval, run.extrapolation)
+    tuned = _tuned(run)
+    enough = max(FEWEST_REPLICAS, int(EVENTS_OF_A_POINT / max(1.0, expected_events(run))))
+    goodput = simulate_fleet(tuned, min(replicas, enough), seed).goodput
+    return CurvePoint(run.devices, goodput, tuned.checkpoint.interval_s, run.extrapolation)
 
 
+MOST_EVENTS = 1_500_000
+"""Failures of one replica beyond which a size is left out: about a second."""
+EVENTS_OF_A_POINT, FEWEST_REPLICAS = 500_000, 4
+"""Failures of all replicas of a point, and how few replicas may be: the more failures, the less they differ."""
 LARGEST_FLEET = 10_000_000
 STEADY = 0.97
 FEW_REPLICAS = 10
@@ -150,10 +185,16 @@ def goodput_of(run: FleetRun) -> Callable[[int], float]:
 
     @cache
     def goodput(devices: int) -> float:
-        spares = math.ceil(run.recovery.spares * devices / run.devices)
-        sized = replace(run, devices=devices, recovery=replace(run.recovery, spares=spares))
-        tuned = replace(sized, checkpoint=replace(sized.checkpoint, interval_s=first_interval(sized)))
-        return simulate_fleet(tuned, FEW_REPLICAS).goodput.mean
+        sized = _alone(run, devices)
+        learners = min(run.learners, sized.nodes)
+        moded = replace(
+            sized,
+            mode=run.mode,
+            learners=learners,
+            quorum=min(run.quorum, learners),
+            replica_devices=min(run.replica_devices, devices // learners),
+        )
+        return simulate_fleet(_tuned(moded), FEW_REPLICAS).goodput.mean
 
     return goodput
 
@@ -161,24 +202,19 @@ def goodput_of(run: FleetRun) -> Callable[[int], float]:
 def curves_around(run: FleetRun, cluster: Cluster, replica_devices: int) -> FleetCurves:
     """Goodput of three ways to train against the size of the fleet.
 
-    `replica_devices` are those of one data-parallel replica where the run does not say; what divides all sizes counts.
+    `replica_devices` are those of one data-parallel replica where the run does not say. The figures of a size do not
+    depend on the size of the cluster that they are asked from.
     """
-    sizes = sizes_around(cluster)
-    replica = run.replica_devices or math.gcd(replica_devices, *sizes)
-    return goodput_curves(
-        replace(run, replica_devices=replica), sizes, learner_devices=_learner_devices(run, min(sizes))
-    )
+    replica = run.replica_devices or replica_devices
+    in_step = replace(run, mode="synchronous", learners=1, quorum=1, replica_devices=replica)
+    return goodput_curves(in_step, sizes_around(cluster), learner_devices=learner_size(in_step))
 
 
-def _learner_devices(run: FleetRun, most: int) -> int:
-    """The largest part of a fleet, halved from `most`, that alone would still spend STEADY of its time on training."""
-    size = most
-    while size % (2 * run.node_devices) == 0 and size > 2 * run.node_devices:
-        alone = replace(run, devices=size, mode="synchronous", learners=1, quorum=1)
-        checkpoint = replace(alone.checkpoint, interval_s=first_interval(alone))
-        if expected_goodput(replace(alone, checkpoint=checkpoint)) >= STEADY:
-            break
-        size //= 2
+def learner_size(run: FleetRun) -> int:
+    """Devices of the largest learner, doubled from two hosts, that alone spends STEADY of its time on training."""
+    size = 2 * run.node_devices
+    while 2 * size <= LARGEST_FLEET and expected_goodput(_tuned(_alone(run, 2 * size))) >= STEADY:
+        size *= 2
     return size
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tenfold.core import InputError
 from tenfold.planner.fleet.run import COMPONENTS, INFANT_CAUSE, FleetRun
 from tenfold.planner.hardware.accelerator import DAY
 
@@ -62,9 +63,32 @@ class Events:
     """Failures of the fleet; one may strike several units."""
 
 
+EVENTS_LIMIT = 10_000_000
+"""Failures that replicas simulated at the same time may have together: about 4 GiB of arrays."""
+
+
+def expected_events(run: FleetRun) -> float:
+    """Failures of one replica, each counted for every unit it strikes."""
+    spread = 1 if run.corruption_contained else run.units
+    expected = run.failures_per_s(silent=False) + run.failures_per_s(silent=True) * spread
+    return expected * run.horizon_s + run.devices * run.infant.share + run.nodes * run.stragglers.per_day * run.days
+
+
+def bounded_events(run: FleetRun, factor: float = 1.0) -> float:
+    """`expected_events` at so many times the rates. Raises InputError when they are too many."""
+    expected = expected_events(run) * factor
+    if expected > EVENTS_LIMIT:
+        raise InputError(
+            f"fleet: {expected:.3g} failures expected in {run.days:g} days, at most {EVENTS_LIMIT:.0e} can be "
+            f"simulated; simulate fewer days{', or lower rate_log_sd' if run.rate_log_sd else ''}"
+        )
+    return expected
+
+
 def draw_events(run: FleetRun, causes: Causes, random: np.random.Generator) -> Events:
     """Draw all failures from 0 to the horizon."""
     factor = np.exp(random.normal(0.0, run.rate_log_sd)) if run.rate_log_sd else 1.0
+    bounded_events(run, factor)
     times, kinds, nodes = _plain(run, causes, factor, random)
     unit, first, many = _struck_units(run, causes, kinds, nodes)
     silent = _corruptions(run, causes, factor, random)
@@ -91,7 +115,7 @@ def _plain(
             continue
         components = run.components(cause)
         count = random.poisson(factor * cause.per_day / DAY * components * run.horizon_s)
-        groups = run.nodes // causes.group[index] or 1
+        groups = run.sites if cause.component == "site" else run.nodes // causes.group[index] or 1
         times.append(random.random(count) * run.horizon_s)
         kinds.append(np.full(count, index, np.int64))
         nodes.append(random.integers(0, groups, count) * causes.group[index])
@@ -121,13 +145,28 @@ def _struck_units(
     """Units that each failure strikes (repeated), its hosts in each, and how many units it strikes."""
     group = np.minimum(causes.group[kinds], run.nodes)
     last_node = np.minimum(nodes + group - 1, run.nodes - 1)
-    first, last = nodes // run.unit_nodes, last_node // run.unit_nodes
+    first, last = unit_of(run, nodes), unit_of(run, last_node)
     many = last - first + 1
     starts = np.cumsum(many) - many
     unit = np.repeat(first, many) + np.arange(many.sum()) - np.repeat(starts, many)
-    begin = np.maximum(np.repeat(nodes, many), unit * run.unit_nodes)
-    end = np.minimum(np.repeat(last_node, many), (unit + 1) * run.unit_nodes - 1)
+    begin = np.maximum(np.repeat(nodes, many), first_node(run, unit))
+    end = np.minimum(np.repeat(last_node, many), first_node(run, unit + 1) - 1)
     return unit, end - begin + 1, many
+
+
+def first_node(run: FleetRun, unit: IntArray) -> IntArray:
+    """First host of each unit: hosts are shared out as evenly as they can be."""
+    return np.asarray(unit * run.nodes // run.units)
+
+
+def unit_of(run: FleetRun, node: IntArray) -> IntArray:
+    """Unit that each host belongs to."""
+    return np.asarray(((node + 1) * run.units - 1) // run.nodes)
+
+
+def unit_weights(run: FleetRun, unit: IntArray) -> FloatArray:
+    """Hosts of each unit over the mean of all."""
+    return np.asarray((first_node(run, unit + 1) - first_node(run, unit)) * (run.units / run.nodes))
 
 
 def _corruptions(run: FleetRun, causes: Causes, factor: float, random: np.random.Generator) -> Events:

@@ -6,7 +6,7 @@ Causes, profiles of real fleets and measured times are from the tables beside th
 import csv
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Literal, get_args
@@ -131,11 +131,20 @@ class CheckpointPolicy:
     peer_stall_s: float = 0.0
     peer_survives: Component = "host"
     """Largest group whose loss the copies survive: `rack` when copy and original lie in different racks."""
+    storage_bound: bool = False
+    """Whether the storage's bandwidth, which grows with the fleet, sets `write_s` and `stall_s`."""
 
     @property
     def lag_s(self) -> float:
         """Seconds from the end of the stall until the checkpoint is safe."""
         return max(0.0, self.write_s - self.stall_s)
+
+    def in_fleet(self, factor: float) -> "CheckpointPolicy":
+        """The policy of a fleet with so many times the devices."""
+        write, stall = self.write_s, self.stall_s
+        if self.storage_bound:
+            write, stall = write / factor, stall / factor
+        return replace(self, write_s=write, stall_s=stall, interval_s=max(self.interval_s, write))
 
 
 @dataclass(frozen=True)
@@ -237,8 +246,8 @@ class FleetRun:
 
     @property
     def unit_nodes(self) -> int:
-        """Hosts of one unit."""
-        return self.nodes // self.units
+        """Hosts of the largest unit; units differ by one host at most."""
+        return -(-self.nodes // self.units)
 
     @property
     def restart_s(self) -> float:
@@ -259,7 +268,7 @@ class FleetRun:
 
     def group_nodes(self, cause: Cause) -> int:
         """Hosts that one failure of this cause takes."""
-        return cause.group_nodes or self.nodes // self.sites
+        return cause.group_nodes or -(-self.nodes // self.sites)
 
     def components(self, cause: Cause) -> int:
         """How many components can fail for this cause."""
@@ -306,8 +315,8 @@ def _wrong_sizes(run: FleetRun) -> Iterator[str]:
         return
     if run.devices % run.node_devices:
         yield f"devices = {run.devices}: must be a multiple of node_devices = {run.node_devices}"
-    if run.nodes % run.sites:
-        yield f"sites = {run.sites}: must divide the {run.nodes} hosts"
+    if run.sites > run.nodes:
+        yield f"sites = {run.sites}: at most the {run.nodes} hosts"
     if run.recovery.restart_devices < 1:
         yield "restart_devices must be above 0"
 
@@ -317,14 +326,14 @@ def _wrong_mode(run: FleetRun) -> Iterator[str]:
         yield f"mode = {run.mode!r}: use one of {', '.join(MODES)}"
     if run.mode != "semi-synchronous" and run.learners != 1:
         yield f"learners = {run.learners}: only semi-synchronous runs have more than one"
-    if run.learners < 1 or run.nodes % run.learners:
-        yield f"learners = {run.learners}: must divide the {run.nodes} hosts"
+    if not 1 <= run.learners <= run.nodes:
+        yield f"learners = {run.learners}: must be from 1 to the {run.nodes} hosts"
         return
     if not 1 <= run.quorum <= run.learners:
         yield f"quorum = {run.quorum}: must be from 1 to learners = {run.learners}"
     unit_devices = run.unit_nodes * run.node_devices
-    if run.elastic and (run.replica_devices < 1 or unit_devices % run.replica_devices):
-        yield f"replica_devices = {run.replica_devices}: must divide the {unit_devices} devices of a job or learner"
+    if run.elastic and not 1 <= run.replica_devices <= unit_devices:
+        yield f"replica_devices = {run.replica_devices}: must be from 1 to the {unit_devices} of a job or learner"
     if run.mode == "semi-synchronous" and run.merge_s <= 0:
         yield f"merge_s = {run.merge_s}: must be above 0"
 

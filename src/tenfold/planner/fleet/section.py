@@ -53,7 +53,7 @@ class FleetSection(Section):
 
     profile: str = "llama3-h100"
     """Shipped failure rates; "none" for only those of [[fleet.cause]]."""
-    days: _Positive = 30.0
+    days: Annotated[float, Field(gt=0, le=36_500)] = 30.0
     """Length of the run."""
     mode: Mode = "synchronous"
     """synchronous, elastic or semi-synchronous."""
@@ -115,7 +115,7 @@ class FleetSection(Section):
     """Share of its speed that a slow host loses."""
     straggler_hours: _NotNegative = 24.0
     """Mean time until it is found."""
-    rate_log_sd: _NotNegative = 0.0
+    rate_log_sd: Annotated[float, Field(ge=0, le=2)] = 0.0
     """Doubt about the rates: standard deviation of their common factor's logarithm."""
     cause: list[FleetCause] = Field(default_factory=list)
     """Causes beside those of the profile."""
@@ -183,6 +183,7 @@ def _checkpoint(section: FleetSection, cluster: Cluster) -> CheckpointPolicy:
         section.peer_interval_s,
         section.peer_stall_s,
         section.peer_survives,
+        storage_bound=bool(section.checkpoint_bytes) and section.checkpoint_stall_s is None,
     )
 
 

@@ -8,14 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from tenfold.core import InputError
-from tenfold.planner.fleet.events import Causes, Events, FloatArray, draw_events
+from tenfold.planner.fleet.events import (
+    EVENTS_LIMIT,
+    Causes,
+    Events,
+    FloatArray,
+    bounded_events,
+    draw_events,
+    unit_weights,
+)
 from tenfold.planner.fleet.result import KINDS, FleetResult, Kind
 from tenfold.planner.fleet.run import FleetRun
 from tenfold.planner.fleet.timeline import Segments, away_share, lay_out
 from tenfold.planner.fleet.work import Work, count_work
 
-EVENTS_LIMIT = 10_000_000
-"""Failures that replicas simulated at the same time may have together: about 4 GiB of arrays."""
 THREADS_FROM = 50_000
 """Failures of a replica from which on threads pay: numpy lets go of the interpreter while it sorts and adds."""
 MOST_THREADS = 4
@@ -65,7 +71,7 @@ def _simulated(run: FleetRun, causes: Causes, replicas: int, seed: int) -> Itera
     def one(number: int) -> SimulatedReplica:
         return simulate_once(run, causes, np.random.default_rng([seed, number]))
 
-    expected = _expected_events(run)
+    expected = bounded_events(run)
     threads = min(MOST_THREADS, os.cpu_count() or 1, int(EVENTS_LIMIT // max(1.0, expected)))
     if expected < THREADS_FROM or threads < 2:
         yield from map(one, range(replicas))
@@ -75,19 +81,6 @@ def _simulated(run: FleetRun, causes: Causes, replicas: int, seed: int) -> Itera
         yield from pool.map(one, range(replicas))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _expected_events(run: FleetRun) -> float:
-    """Failures of one replica, each counted for every unit it strikes. Raises InputError when they are too many."""
-    spread = 1 if run.corruption_contained else run.units
-    expected = run.failures_per_s(silent=False) + run.failures_per_s(silent=True) * spread
-    expected = expected * run.horizon_s + run.devices * run.infant.share + run.nodes * run.stragglers.per_day * run.days
-    if expected > EVENTS_LIMIT:
-        raise InputError(
-            f"fleet: {expected:.3g} failures expected in {run.days:g} days, at most {EVENTS_LIMIT:.0e} can be "
-            "simulated; simulate fewer days"
-        )
-    return expected
 
 
 def simulate_once(run: FleetRun, causes: Causes, random: np.random.Generator) -> SimulatedReplica:
@@ -125,7 +118,8 @@ def _stopped(run: FleetRun, segments: Segments, work: Work) -> dict[Kind, float]
         "checkpoint_stall": work.stall,
         "silent_corruption": work.corrupted,
     }
-    return {kind: float(part.sum()) / total for kind, part in parts.items()}
+    weight = unit_weights(run, segments.unit)
+    return {kind: float((part * weight).sum()) / total for kind, part in parts.items()}
 
 
 def _by_cause(run: FleetRun, causes: Causes, events: Events, segments: Segments, work: Work) -> FloatArray:
@@ -137,8 +131,9 @@ def _by_cause(run: FleetRun, causes: Causes, events: Events, segments: Segments,
     down = (segments.detection + segments.waiting + segments.restart)[begun]
     ended = np.flatnonzero(segments.ended)
     undone = (work.rework + work.corrupted)[ended]
-    lost = np.bincount(events.cause[segments.event[begun]], down, count)
-    lost += np.bincount(events.cause[segments.event[ended + 1]], undone, count)
+    weight = unit_weights(run, segments.unit)
+    lost = np.bincount(events.cause[segments.event[begun]], down * weight[begun], count)
+    lost += np.bincount(events.cause[segments.event[ended + 1]], undone * weight[ended], count)
     return np.asarray(lost / (run.units * run.horizon_s))
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tenfold.planner.fleet.events import BoolArray, Causes, Events, FloatArray, IntArray
+from tenfold.planner.fleet.events import BoolArray, Causes, Events, FloatArray, IntArray, first_node
 from tenfold.planner.fleet.run import FleetRun
 
 PASSES = 3  # waits depend on the clock and the clock on waits, when hardware fails only while the job trains
@@ -40,7 +40,8 @@ def partial(run: FleetRun, causes: Causes, events: Events) -> BoolArray:
     """Whether a failure takes only some replicas of an elastic unit, which then goes on without them. (E,)"""
     if not run.elastic:
         return np.zeros(len(events.time), bool)
-    return (events.nodes < run.unit_nodes) & ~causes.silent[events.cause]
+    hosts = first_node(run, events.unit + 1) - first_node(run, events.unit)
+    return (events.nodes < hosts) & ~causes.silent[events.cause]
 
 
 def lay_out(run: FleetRun, causes: Causes, events: Events, random: np.random.Generator) -> Segments:

@@ -10,9 +10,12 @@ from importlib import resources
 from typing import Literal
 
 from tenfold.core import InputError
+from tenfold.planner.hardware.names import name_parts
 
 GIGA, TERA, MICRO, MILLI, PERCENT = 9, 12, -6, -3, -2
 """Powers of ten."""
+SMALLER_PART = 0.6
+"""Of the table's memory: what a name says below it is a part with less, above it the same part counted otherwise."""
 HOUR, DAY = 3600.0, 86400.0
 """Seconds."""
 
@@ -64,7 +67,7 @@ class Host:
 
 
 def accelerator(name: str) -> Accelerator:
-    """The accelerator that `name` or one of its aliases means, whatever the case.
+    """The accelerator that `name` means: a name or alias of the table, or one that its parts tell (`name_parts`).
 
     A name that says which network the devices hang on ("A100 (multi-node, 4x200G HDR)") gives that network's bandwidth.
     Raises InputError with the closest names.
@@ -80,10 +83,52 @@ def accelerators() -> tuple[Accelerator, ...]:
 def usual_host(name: str) -> Host:
     """The host that an accelerator usually comes in. Raises InputError with the closest names."""
     known = {**_hosts(), **_systems()}
-    found = known.get(_key(name))
+    found = known.get(_key(name)) or _told_by_parts(name)
     if found is None:
         raise InputError(f"unknown accelerator {name!r}; {_closest(name, known)}")
     return found
+
+
+def _told_by_parts(name: str) -> Host | None:
+    """The host of the family that the name tells: of its memory and form factor where it says them."""
+    said = name_parts(name)
+    family = _families().get(said.family, ())
+    if not family:
+        return None
+    fitting = [host for host, _ in family if round(host.accelerator.memory_bytes / 1e9) in said.memory_gb]
+    formed = [host for host, form in family if said.form and form == said.form]
+    both = [host for host in fitting if host in formed]
+    chosen = (both or fitting or formed or [family[0][0]])[0]
+    if not fitting and len(said.memory_gb) == 1:
+        chosen = _with_memory(chosen, said.memory_gb[0])
+    if said.host_network_gb_per_s is None or not chosen.accelerator.nic_bandwidth:
+        return chosen
+    each = scaled(said.host_network_gb_per_s / chosen.devices, GIGA)
+    return replace(chosen, accelerator=replace(chosen.accelerator, nic_bandwidth=each))
+
+
+def _with_memory(host: Host, memory_gb: int) -> Host:
+    """The host with devices of so much memory, where that is a smaller part than the table has (V100 of 16 GB)."""
+    bytes_ = scaled(memory_gb, GIGA)
+    if bytes_ > SMALLER_PART * host.accelerator.memory_bytes:
+        return host  # counted otherwise: 192 GB of a B200 are 180 that programs see
+    return replace(host, accelerator=replace(host.accelerator, memory_bytes=bytes_))
+
+
+@cache
+def _families() -> dict[str, tuple[tuple[Host, str], ...]]:
+    """Hosts and their form factors by family; the one that bears the family's plain name stands first."""
+    grouped: dict[str, list[tuple[Host, str]]] = {}
+    for key, host in _hosts().items():
+        said = name_parts(key)
+        several = grouped.setdefault(said.family, [])
+        plain = key.replace(" ", "") == said.family
+        known = [one for one, _ in several]
+        if host not in known or plain:
+            several[:] = [pair for pair in several if pair[0] != host]
+            form = name_parts(host.accelerator.name).form
+            several.insert(0 if plain else len(several), (host, form))
+    return {family: tuple(several) for family, several in grouped.items() if family}
 
 
 def _closest(name: str, known: Mapping[str, Host]) -> str:

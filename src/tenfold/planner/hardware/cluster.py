@@ -3,11 +3,11 @@
 import difflib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from tenfold.core import InputError
-from tenfold.planner.hardware.accelerator import MICRO, Accelerator, scaled, shipped_rows, usual_host
+from tenfold.planner.hardware.accelerator import MICRO, Accelerator, Host, scaled, shipped_rows, usual_host
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class Cluster:
     """In dollars; 0 when not given, and then no costs are shown."""
     power_usage_effectiveness: float
     """Power of the site over power of its devices."""
+    idle: int = 0
+    """Devices that are there beside `devices` and cannot be used: they fill no host, no domain, or no layout."""
 
     @property
     def nodes(self) -> int:
@@ -133,30 +135,87 @@ POWER_USAGE_EFFECTIVENESS = 1.1
 """Fleet averages that Google (1.09) and Meta (1.08) report for 2024."""
 
 
+LARGEST_CLUSTER = 100_000_000
+"""Devices, beyond any plan: layouts of more are not searched in seconds."""
+
+
 def default_cluster(hardware: str, devices: int) -> Cluster:
     """One site of `devices` accelerators in their usual hosts, the scale-up domain and one non-blocking network.
 
-    `hardware` is any name that `accelerator` takes. Hosts and domains are as large as divides `devices`: 256 GB200 come
-    in domains of 64. Raises InputError for an unknown name, no devices, or a network nobody published.
+    `hardware` is any name that `accelerator` takes. Domains are as large as divides `devices` (256 GB200 come in
+    domains of 64); what fills no host or domain stays idle, and `Cluster.idle` says how many that are. Raises
+    InputError for an unknown name, no devices, or a network nobody published.
     """
-    if devices < 1:
-        raise InputError(f"{hardware}: {devices} devices; a cluster has at least 1")
     usual = usual_host(hardware)
-    node = largest_divisor(devices, usual.devices)
-    domain = default_domain(usual.accelerator, (devices,), node)
+    if not 1 <= devices <= LARGEST_CLUSTER:
+        raise InputError(f"{hardware}: {devices} devices; a cluster has at least 1 and at most {LARGEST_CLUSTER:,}")
+    node = whole_hosts(usual, devices)
+    used = devices - devices % node
+    domain = whole_domains(usual.accelerator, used, node)
+    used -= used % domain
     return Cluster(
         name=f"{devices} x {hardware}",
         accelerator=usual.accelerator,
-        devices=devices,
+        devices=used,
         node_devices=node,
-        tiers=default_tiers(usual.accelerator, (devices,), domain, None),
-        sites=(Site("site", devices),),
+        tiers=default_tiers(usual.accelerator, (used,), domain, None),
+        sites=(Site("site", used),),
         wide=None,
         host_memory_bytes=usual.memory_bytes,
-        storage_bandwidth=STORAGE_PER_NODE * (devices // node),
+        storage_bandwidth=STORAGE_PER_NODE * (used // node),
         price_per_device_hour=0.0,
         power_usage_effectiveness=POWER_USAGE_EFFECTIVENESS,
+        idle=devices - used,
     )
+
+
+def fewer_devices(cluster: Cluster, devices: int) -> Cluster:
+    """The cluster with only so many of its devices in use, as many at each site; the others are idle."""
+    if devices == cluster.devices:
+        return cluster
+    each = devices // len(cluster.sites)
+    inside = [tier for tier in cluster.tiers if tier.devices < each]
+    around = cluster.tiers[len(inside)]
+    return replace(
+        cluster,
+        devices=devices,
+        node_devices=min(cluster.node_devices, each),
+        tiers=(*inside, replace(around, devices=each)),
+        sites=tuple(replace(site, devices=each) for site in cluster.sites),
+        storage_bandwidth=cluster.storage_bandwidth * devices / cluster.devices,
+        idle=cluster.idle + cluster.devices - devices,
+    )
+
+
+def whole_hosts(usual: Host, devices: int) -> int:
+    """Devices of one host: as many as usual, or all where there are fewer, then whole scale-up domains."""
+    node = min(usual.devices, devices)
+    return node - node % min(usual.accelerator.domain_devices, node)
+
+
+def whole_domains(device: Accelerator, devices: int, node: int) -> int:
+    """The scale-up domain, whole hosts or a part of one, that leaves fewest devices idle; of several the largest.
+
+    It has at least half the devices that the link can join, or that there are.
+    """
+    if device.domain_devices < node:
+        return device.domain_devices
+    most = min(device.domain_devices, devices) // node
+    least = -(-most // 2)
+    return node * min(range(most, least - 1, -1), key=lambda hosts: devices % (node * hosts))
+
+
+def measured_tiers(hardware: str, devices: int) -> tuple[Tier, ...]:
+    """Tiers of a run that was measured on exactly so many devices, whether they fill whole domains or not.
+
+    Raises InputError as `default_cluster` does.
+    """
+    usual = usual_host(hardware)
+    node = largest_divisor(devices, usual.devices)
+    domain = default_domain(usual.accelerator, (devices,), node)
+    whole = min(usual.accelerator.domain_devices, devices)
+    domain = domain if 2 * domain >= whole else whole
+    return default_tiers(usual.accelerator, (devices,), domain, None)
 
 
 def default_domain(device: Accelerator, sites: Sequence[int], node: int) -> int:

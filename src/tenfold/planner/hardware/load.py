@@ -1,7 +1,9 @@
 """A cluster's TOML file: its typed schema, and the Cluster it describes. Every unit is in the name of its key."""
 
 import math
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +26,7 @@ from tenfold.planner.hardware.accelerator import (
     usual_host,
 )
 from tenfold.planner.hardware.cluster import (
+    LARGEST_CLUSTER,
     STORAGE_PER_NODE,
     Cluster,
     Site,
@@ -34,6 +37,8 @@ from tenfold.planner.hardware.cluster import (
     default_tiers,
     fabric,
     largest_divisor,
+    whole_domains,
+    whole_hosts,
 )
 
 _SMALLEST, _LARGEST = 1e-9, 1e12
@@ -46,7 +51,7 @@ def _not_tiny(value: float) -> float:
     return value
 
 
-_Count = Annotated[int, Field(gt=0, le=10**9)]
+_Count = Annotated[int, Field(gt=0, le=LARGEST_CLUSTER)]
 _Positive = Annotated[float, Field(gt=0, le=_LARGEST), AfterValidator(_not_tiny)]
 _NotNegative = Annotated[float, Field(ge=0, le=_LARGEST)]
 _Share = Annotated[float, Field(gt=0, le=100), AfterValidator(_not_tiny)]
@@ -147,10 +152,10 @@ class ClusterSection(Section):
     """How many there are, all sites together."""
     node_devices: _Count | None = None
     """Devices of one host, which fail together. Default: as many as the accelerator's usual host has
-    (with [device] 8, or the domain where that is smaller) and as divides every site."""
+    (with [device] 8, or the domain where that is smaller); devices of a site that fill no host stay idle."""
     domain_devices: _Count | None = None
-    """Devices that the scale-up link joins. Default: as many as it can and as divides every site. Not with [[tiers]],
-    whose first level says it."""
+    """Devices that the scale-up link joins. Default: as many as leave fewest devices idle, at least half of those it
+    can. Not with [[tiers]], whose first level says it."""
     fabric: str | None = None
     """Network above the scale-up domain, by a name of docs/hardware.md. Default: one non-blocking network. Not with
     [[tiers]]."""
@@ -215,34 +220,72 @@ def find_cluster(text: str) -> Cluster:
     if text in example_clusters():
         return example_cluster(text)
     name, colon, devices = text.rpartition(":")
-    if colon and devices.isdigit() and int(devices) > 0:
-        return default_cluster(name, int(devices))
+    if colon and name.strip():
+        return default_cluster(name.strip(), _device_count(text, devices))
     raise InputError(
         f"--cluster {text}: no such file and no example; give a TOML file, one of {', '.join(example_clusters())}, or "
         "ACCELERATOR:DEVICES such as H100-SXM:1024"
     )
 
 
+def _device_count(text: str, devices: str) -> int:
+    """The number after the colon, 1,024 or 1_024 too. Raises InputError."""
+    digits = re.sub(r"[,_](?=[0-9]{3}(?![0-9]))", "", devices.strip())
+    if not re.fullmatch("[0-9]{1,12}", digits):
+        raise InputError(f"--cluster {text}: {devices!r} is no number of devices; 1 to {LARGEST_CLUSTER:,}")
+    return int(digits)
+
+
 def _build(section: ClusterSection) -> Cluster:
     usual = _host(section)
-    sites = _sites(section)
+    listed = _sites(section)
+    sites, node, domain = _in_use(section, usual, listed)
     sizes = [site.devices for site in sites]
-    node = _node(section, sizes, usual)
+    devices = sum(sizes)
     storage = section.storage_gb_per_s
     memory = section.host_memory_gb
     return Cluster(
         name=section.name,
         accelerator=usual.accelerator,
-        devices=section.devices,
+        devices=devices,
         node_devices=node,
-        tiers=_tiers(section, usual.accelerator, sizes, node),
+        tiers=_tiers(section, usual.accelerator, sizes, node, domain),
         sites=sites,
         wide=_wide(section),
         host_memory_bytes=usual.memory_bytes if memory is None else scaled(memory, GIGA),
-        storage_bandwidth=STORAGE_PER_NODE * (section.devices // node) if storage is None else scaled(storage, GIGA),
+        storage_bandwidth=STORAGE_PER_NODE * (devices // node) if storage is None else scaled(storage, GIGA),
         price_per_device_hour=float(section.price_dollars_per_device_hour),
         power_usage_effectiveness=float(section.power_usage_effectiveness),
+        idle=section.devices - devices,
     )
+
+
+def _in_use(section: ClusterSection, usual: Host, sites: tuple[Site, ...]) -> tuple[tuple[Site, ...], int, int]:
+    """Sites without the devices that fill no host or domain, devices of a host, and those of a domain.
+
+    Where the file says hosts, domains or tiers, every site must be made of whole ones.
+    """
+    sizes = [site.devices for site in sites]
+    node = section.node_devices
+    if section.tiers:
+        return sites, _node(section, sizes, usual), 0
+    if node is None and section.domain_devices is None:
+        node = whole_hosts(usual, min(sizes))
+        sites = _whole(sites, node)
+        domain = _fewest_idle(usual.accelerator, [site.devices for site in sites], node)
+        return _whole(sites, domain), node, domain
+    node = _node(section, sizes, usual)
+    return sites, node, _domain(section, usual.accelerator, sizes, node)
+
+
+def _whole(sites: tuple[Site, ...], unit: int) -> tuple[Site, ...]:
+    return tuple(replace(site, devices=site.devices - site.devices % unit) for site in sites)
+
+
+def _fewest_idle(device: Accelerator, sizes: Sequence[int], node: int) -> int:
+    """The domain that suits all sites: one that divides each, if it has half the devices that one may have."""
+    common = whole_domains(device, math.gcd(*sizes), node)
+    return common if 2 * common > min(device.domain_devices, *sizes) else whole_domains(device, min(sizes), node)
 
 
 def _host(section: ClusterSection) -> Host:
@@ -318,10 +361,12 @@ def _node(section: ClusterSection, sites: Sequence[int], usual: Host) -> int:
     return section.node_devices
 
 
-def _tiers(section: ClusterSection, device: Accelerator, sites: Sequence[int], node: int) -> tuple[Tier, ...]:
+def _tiers(
+    section: ClusterSection, device: Accelerator, sites: Sequence[int], node: int, domain: int
+) -> tuple[Tier, ...]:
     if not section.tiers:
         network = None if section.fabric is None else fabric(section.fabric)
-        return default_tiers(device, sites, _domain(section, device, sites, node), network)
+        return default_tiers(device, sites, domain, network)
     if section.fabric is not None or section.domain_devices is not None:
         key = "domain_devices" if section.fabric is None else "fabric"
         raise InputError(f"{key} and [[tiers]] both describe the network; give one of them")

@@ -139,7 +139,7 @@ def device_of(question: LayoutQuestion) -> Device:
 
 def constants_of(question: LayoutQuestion, calibrated: Calibrated) -> Constants:
     """Constants of time for the question's framework, accelerator and kind of model."""
-    return calibrated.constants(question.framework, question.cluster.accelerator.name, experts=question.experts)
+    return calibrated.constants(question.framework, question.cluster.accelerator, experts=question.experts)
 
 
 def model_flops(question: LayoutQuestion) -> float:

@@ -71,6 +71,7 @@ class Checkpointer:
         self._store = open_store(url, dict(storage_options or {}))
         self._keep_last, self._keep_every, self._keep_steps = keep_last, keep_every, frozenset(keep_steps)
         self._rank, self._world_size = rank, world_size
+        self._kept: int | None = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._under_way: Future[None] | None = None
 
@@ -98,6 +99,10 @@ class Checkpointer:
             if self._rank == 0 or not box.replicated
         }
         self._under_way = self._writer.submit(self._write, boxes, state.step, state.next_sample, state.meta)
+
+    def keep(self, step: int) -> None:
+        """Keep the checkpoint after this step, there already or to come, until another one is to be kept."""
+        self._kept = step
 
     @property
     def is_busy(self) -> bool:
@@ -162,10 +167,11 @@ class Checkpointer:
         self._store.share(name, [part])
 
     def _prune(self) -> None:
-        """Keep the newest, every `keep_every`-th, and those after `keep_steps`."""
+        """Keep the newest, every `keep_every`-th, those after `keep_steps`, and the one `keep` names."""
         for name in self._store.names()[: -self._keep_last]:
             step = int(name.removeprefix("step-"))
-            if step not in self._keep_steps and (self._keep_every is None or step % self._keep_every):
+            wanted = step in self._keep_steps or step == self._kept
+            if not wanted and (self._keep_every is None or step % self._keep_every):
                 self._store.remove(name)
 
     def _newest_name(self) -> str:
