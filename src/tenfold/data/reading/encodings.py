@@ -44,6 +44,7 @@ ISO_2022_JP = re.compile(rb"\x1b\$[@B][!-~]+\x1b\([BJ]")
 CONTROLS = bytes(code for code in range(32) if code not in b"\a\b\t\n\v\f\r\x1a\x1b")
 FEW = 1e-4
 """Share of bytes below which control characters are damage, and a handful of bad bytes no sign of an encoding."""
+HANDFUL = 16
 NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 JOINING = frozenset("’‘–—·‐‑")
 SYMBOLS = frozenset("©®°£€¥™ªº±×÷│─┌┐└┘├┤┬┴┼═║░▒▓█■")
@@ -87,16 +88,18 @@ class TextDecoder:
 
     def decode(self, blocks: Iterator[bytes]) -> Iterator[str]:
         """The text, block by block, without a byte order mark. Raises NotText, perhaps in the middle."""
-        head = _up_to(blocks, JUDGED)
+        head, broken = _up_to(blocks, JUDGED)
         decoder = self._judge(head)
         is_ascii = True
-        for block in chain((head,), blocks):
+        for block in chain((head,), () if broken else blocks):
             if is_ascii and block is not head and not self.wanted and self.encoding == "utf-8" and not block.isascii():
                 decoder = self._judge(block)  # all was ASCII up to here, so any encoding can still be it
             is_ascii = is_ascii and block.isascii()
             text = decoder.decode(block)
             yield self._counted(text if self.size else text.removeprefix("\ufeff"), block)
         yield self._counted(decoder.decode(b"", True), b"")
+        if broken:
+            raise broken
 
     def _judge(self, head: bytes) -> codecs.IncrementalDecoder:
         self.encoding = self.wanted or encoding_of(head, self.max_replaced)
@@ -142,7 +145,7 @@ def encoding_of(head: bytes, max_replaced: float) -> str:
     if not bad:
         return "iso2022_jp" if _is_iso_2022_jp(head) else "utf-8"
     good = len(text) - len(text.encode("ascii", errors="ignore")) - bad
-    damaged = bad <= DAMAGE * (bad + good) or (bad <= 3 and bad < FEW * len(head))
+    damaged = bad <= DAMAGE * (bad + good) or (bad <= HANDFUL and bad < FEW * len(head))
     if not damaged and (found := _detected(_evidence(head), SINGLE_AND_MULTIBYTE)) is not None:
         return found
     if bad <= allowed(len(head), max_replaced):
@@ -215,12 +218,15 @@ def _first_bad(head: bytes) -> str:
     return "bad bytes"
 
 
-def _up_to(blocks: Iterator[bytes], size: int) -> bytes:
-    """The first blocks, until there is that much."""
+def _up_to(blocks: Iterator[bytes], size: int) -> tuple[bytes, Exception | None]:
+    """The first blocks, until there is that much; and what ended them early, so that they are not lost with it."""
     parts, total = [], 0
-    for block in blocks:
-        parts.append(block)
-        total += len(block)
-        if total >= size:
-            break
-    return b"".join(parts)
+    try:
+        for block in blocks:
+            parts.append(block)
+            total += len(block)
+            if total >= size:
+                break
+    except Exception as error:
+        return b"".join(parts), error
+    return b"".join(parts), None
