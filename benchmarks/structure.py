@@ -78,7 +78,7 @@ FLOWS = (
             "learners/learner/exchange.py:Uplink.send",
             "learners/learner/exchange.py:Uplink._delivered",
             "learners/wire/link.py:Link.put",
-            "learners/wire/server.py:_Bulk.do_put",
+            "learners/wire/server.py:_BulkCalls._put",
             "learners/wire/server.py:_Transfers.take_whole",
             "learners/syncer/shard.py:ShardHandler.receive",
             "learners/syncer/shard.py:SyncerShard.receive",

@@ -23,6 +23,7 @@ PUBLIC = [
     "Observer",
     "TenfoldError",
     "execute",
+    "learner",
     "load_campaign",
     "plan_model",
     "predict_table",

@@ -1,4 +1,5 @@
 # What `import tenfold` offers; docs/architecture.md says what for, tests/test_doors.py holds the list.
+from .campaign import learner as learner
 from .campaign import plan_model as plan_model
 from .campaign import run_campaign as run_campaign
 from .config import Campaign as Campaign

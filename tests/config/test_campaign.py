@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tenfold.config import (
+    HOW_KEYS,
     Campaign,
     Data,
     Isolation,
@@ -93,10 +94,11 @@ def test_a_new_key_of_data_changes_no_digest_until_it_is_set() -> None:
 
     NewIsolation.__name__ = "Isolation"
     old, new = Data(), Data.model_construct(**dict(Data()) | {"isolation": NewIsolation()})
-    later = {"read"}
+    later = {"read", *HOW_KEYS["Data"]}
     values = old.model_dump(mode="json", exclude=dict.fromkeys(later, True) | {"sources": {0: {"encoding"}}})
     assert digestible(new) == digestible(old) == values
     assert digestible(NewIsolation(newer=4))["newer"] == 4
+    assert digestible(Data(workers=3, engine="dask", scheduler="tcp://there:1", work="s3://there")) == digestible(old)
 
 
 def test_an_unknown_key_lists_the_allowed_ones_when_none_is_near() -> None:

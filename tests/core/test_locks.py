@@ -50,3 +50,30 @@ def test_an_error_inside_passes_through_and_frees_it(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot write here"), exclusive(tmp_path / "gone" / ".lock"):
         pass
+
+
+def made(lock: Path, kind: str, victim: Path) -> None:
+    """Something else under the lock's name."""
+    match kind:
+        case "link":
+            lock.symlink_to(victim)
+        case "hard-link":
+            lock.hardlink_to(victim)
+        case "dangling":
+            lock.symlink_to(victim.parent / "not-there")
+        case "pipe":
+            os.mkfifo(lock)
+        case _:
+            lock.mkdir()
+
+
+@pytest.mark.parametrize("kind", ["link", "hard-link", "dangling", "pipe", "folder"])
+def test_what_a_link_under_the_locks_name_leads_to_is_left_alone(tmp_path: Path, kind: str) -> None:
+    victim, lock = tmp_path / "precious", tmp_path / "campaign" / ".lock"
+    victim.write_text("precious")
+    lock.parent.mkdir()
+    made(lock, kind, victim)
+    with pytest.raises(InputError, match=r"\.lock: not a lock file of tenfold; delete it"), exclusive(lock):
+        pass
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "not-there").exists()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tenfold.core.errors import TenfoldError
 from tenfold.core.processes import Child, Children, CrashLoop, Ended
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 STARTS_ANOTHER = (
@@ -155,7 +155,7 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
             until(lambda: all(log.exists() and "up" in log.read_text() for log in logs))
             os.kill(processes[2].pid, signal.SIGSTOP)
             supervisor.kill()
-            _, alive = psutil.wait_procs(processes, timeout=60)
+            _, alive = psutil.wait_procs(processes, timeout=PATIENCE_S)
             assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
         finally:
             for process in processes:

@@ -103,3 +103,18 @@ def test_a_figure_has_the_digits_that_its_interval_bears(
     value: float | None, width: float | None, unit: str, expected: str
 ) -> None:
     assert text.figure(value, width, unit) == expected
+
+
+@pytest.mark.parametrize(
+    ("given_", "public"),
+    [
+        ("s3://key:secret@bucket/a", "s3://…@bucket/a"),
+        ("at https://me:p@ss@host/x?sig=abc, twice: ftp://u@h", "at https://…@host/x?… twice: ftp://…@h"),
+        ("s3://bucket/a", "s3://bucket/a"),
+        ("mail me@host, why?", "mail me@host, why?"),
+        ("/a/folder@home", "/a/folder@home"),
+    ],
+)
+def test_a_url_is_shown_without_what_opens_it(given_: str, public: str) -> None:
+    assert text.without_secrets(given_) == public
+    assert text.shown({"a": [given_, 3, None], "b": {"c": given_}}) == {"a": [public, 3, None], "b": {"c": public}}

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +45,7 @@ from tenfold.train.loop import Loop, Part, TrainResult
 from tenfold.train.ranks import Ranks, choose_device
 from tests.campaign.small import copy_of, new_ladder_campaign
 from tests.experiments.small import workspace_at
+from tests.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[2]
 NO_TRANSFER = "ladder.transfer=false"  # rungs alone: fewer to wait for
@@ -214,13 +214,6 @@ def ladder_process(directory: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def until(happened: Callable[[], bool], seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
 def end_group(process: subprocess.Popen[str]) -> None:
     """SIGKILL to the parent and its workers at once, if any is left."""
     with suppress(psutil.NoSuchProcess):
@@ -242,7 +235,7 @@ def test_killed_with_its_workers_it_goes_on_to_the_same_weights(finished: Path, 
     assert 2 <= len(before) < len(result_files(finished))
     process = ladder_process(directory)
     try:
-        answer, said = process.communicate(timeout=180)
+        answer, said = process.communicate(timeout=PATIENCE_S)
     finally:
         end_group(process)
     assert process.returncode == 0, said
@@ -264,7 +257,7 @@ def test_a_signal_to_the_parent_stops_the_workers_too(
         until(lambda: len(result_files(directory)) >= 1)
         workers = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
-        said = process.communicate(timeout=90)[1]
+        said = process.communicate(timeout=PATIENCE_S)[1]
         assert process.returncode == 130, said
         assert not any(worker.is_running() for worker in workers) and workers
     finally:
@@ -287,7 +280,7 @@ def test_workers_end_by_themselves_when_their_parent_is_killed(prepared: Path, t
         assert len(workers) == 2
         process.kill()
         process.wait()
-        _, alive = psutil.wait_procs(workers, timeout=30)
+        _, alive = psutil.wait_procs(workers, timeout=PATIENCE_S)
         assert not alive
     finally:
         end_group(process)
@@ -299,7 +292,7 @@ def test_two_who_join_share_the_trunks(finished: Path, prepared: Path, tmp_path:
     directory = copy_of(prepared, tmp_path / "joined")
     both = [ladder_process(directory, "--join") for _ in range(2)]
     try:
-        answers = [process.communicate(timeout=180) for process in both]
+        answers = [process.communicate(timeout=PATIENCE_S) for process in both]
     finally:
         for process in both:
             end_group(process)

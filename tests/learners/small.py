@@ -5,7 +5,6 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ from tenfold.core.errors import InputError
 from tenfold.learners.record.log import RunLog
 from tenfold.ledger import Ledger
 from tests.campaign.small import new_campaign
-from tests.waiting import until
+from tests.waiting import PATIENCE_S
 
-STARTING_S = 150.0  # several processes import torch on what cores there are
 LEARNERS = """
 [learners]
 count = 2
@@ -48,15 +46,10 @@ def start_training(campaign: Path, *words: str) -> subprocess.Popen[str]:
 def train(campaign: Path, *words: str) -> dict[str, Any]:
     """Train to the end; what was printed under --json. Fails the test with what was said when it does not succeed."""
     process = start_training(campaign, "--json", *words)
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     result: dict[str, Any] = json.loads(out)
     return result | {"said": err}
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    """For what a whole run does: fails the test when it does not come true in time."""
-    until(true, seconds)
 
 
 def committed_samples(campaign: Path) -> list[int]:

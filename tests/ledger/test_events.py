@@ -64,7 +64,7 @@ def test_a_row_that_lacks_a_key_or_has_one_too_many_reads_as_far_as_it_goes(tmp_
     sealed, serving = ledger.events()
     assert sealed.payload is None and sealed.data["steps"] == 4
     assert serving.payload == SyncerServing(2)
-    assert [each.default for each in fields(LearnerEnded)] == [MISSING] * 5
+    assert [each.default for each in fields(LearnerEnded)] == [MISSING] * 5 + [None]
 
 
 def test_metrics_that_are_not_listed_cannot_be_written(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import boto3
 import pytest
 import torch
+from fsspec.core import url_to_fs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
@@ -265,7 +266,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tiny_disk: Path) -> None:
     checkpointer = save(tiny_disk, 1)
     big = {"model/big": torch.zeros(200_000)}
     checkpointer.save(CheckpointState(big, 2, 16, {}))
-    with pytest.raises(TenfoldError, match=r"\(No space left on device\); the last good one is .*00000001\."):
+    with pytest.raises(TenfoldError, match=r"\(No space left on device\); the last good one is .*00000001; make room"):
         checkpointer.wait()
     assert [path.name for path in tiny_disk.iterdir()] == ["step-00000001"]
     assert_holds(Checkpointer(tiny_disk, keep_last=2), 1)
@@ -300,3 +301,98 @@ def test_checkpoints_on_s3(s3: str) -> None:
     with Checkpointer("s3://runs/one", keep_last=2, **options) as checkpointer:  # type: ignore[arg-type]
         found = checkpointer.latest()
     assert found.checkpoint is not None and found.checkpoint.step == 2 and len(found.damaged) == 1
+
+
+# A place that is shared with others
+
+
+def of_campaign(url: str | Path, name: str, *steps: int, keep_last: int = 1) -> None:
+    """A campaign's save of these steps."""
+    with Checkpointer(url, keep_last=keep_last) as checkpointer:
+        checkpointer.prepare(name)
+        for step in steps:
+            checkpointer.save(state(step))
+        checkpointer.wait()
+
+
+def assert_newest(url: str | Path, step: int) -> None:
+    with Checkpointer(url, keep_last=1) as checkpointer:
+        assert_holds(checkpointer, step)
+
+
+@pytest.fixture(params=["folder", "memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
+    return tmp_path / "shared" if request.param == "folder" else f"memory://{tmp_path}/shared"
+
+
+def test_a_place_is_one_campaigns(place: str | Path) -> None:
+    of_campaign(place, "long", 100, 200)
+    with pytest.raises(InputError, match=r"campaign 'long' keeps its checkpoints here; set checkpoint.url to a place"):
+        of_campaign(place, "short", 5, 10)
+    assert_newest(place, 200)
+    of_campaign(place, "long", 300)
+    assert_newest(place, 300)
+
+
+def test_two_campaigns_that_begin_at_once_do_not_mix(place: str | Path) -> None:
+    with Checkpointer(place, keep_last=1) as one, Checkpointer(place, keep_last=1) as two:
+        one.prepare("one")
+        with pytest.raises(InputError, match="campaign 'one' keeps"):
+            two.prepare("two")
+        one.save(state(3))
+        one.wait()
+    assert_newest(place, 3)
+
+
+def test_checkpoints_of_an_older_version_are_gone_on_with(place: str | Path) -> None:
+    save(place, 3).__exit__()  # without an owner
+    of_campaign(place, "mine", 4, 5)
+    with pytest.raises(InputError, match="campaign 'mine' keeps"):
+        of_campaign(place, "other", 6)
+
+
+def test_the_same_step_again_takes_the_place_of_the_one_before(place: str | Path) -> None:
+    of_campaign(place, "mine", 3)
+    of_campaign(place, "mine", 3)
+    assert_newest(place, 3)
+
+
+FOREIGN = (
+    "step-00000001/model.bin",
+    "step-00000009/notes.txt",
+    ".tmp-step-00000002/draft",
+    ".tmp-step-x/rank-00000.txt",
+)
+
+
+def test_what_others_keep_beside_checkpoints_stays(place: str | Path) -> None:
+    where, root = url_to_fs(str(place))
+    for name in (*FOREIGN, ".probe"):
+        where.makedirs(f"{root}/{name}".rsplit("/", 1)[0], exist_ok=True)
+        where.pipe_file(f"{root}/{name}", b"precious")
+    of_campaign(place, "mine", 3, 4, 5, 6)
+    with Checkpointer(place, keep_last=1) as checkpointer:
+        assert checkpointer.latest().damaged == []
+    for name in (*FOREIGN, ".probe"):
+        assert where.cat_file(f"{root}/{name}") == b"precious", name
+    assert_newest(place, 6)
+
+
+def test_what_others_put_into_a_checkpoint_outlives_it(place: str | Path) -> None:
+    where, root = url_to_fs(str(place))
+    of_campaign(place, "mine", 3)
+    where.pipe_file(f"{root}/step-00000003/notes.txt", b"precious")
+    of_campaign(place, "mine", 4)
+    assert where.cat_file(f"{root}/step-00000003/notes.txt") == b"precious"
+    with Checkpointer(place, keep_last=1) as checkpointer:
+        found = checkpointer.latest()
+    assert found.checkpoint is not None
+    assert (found.checkpoint.step, found.damaged) == (4, [])
+
+
+def test_a_password_is_in_no_line_about_a_place() -> None:
+    url = "https://me:hidden@127.0.0.1:1/bucket?signature=hidden"
+    with pytest.raises((InputError, TenfoldError)) as caught, Checkpointer(url, keep_last=1) as checkpointer:
+        checkpointer.prepare("mine")
+    assert "hidden" not in str(caught.value)
+    assert "127.0.0.1" in str(caught.value)

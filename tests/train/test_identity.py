@@ -10,7 +10,7 @@ import tenfold
 from tenfold.config import Campaign
 from tenfold.core.errors import InputError
 from tenfold.train.identity import (
-    ROOM_OF_LEARNERS,
+    FILES_OF_LEARNERS,
     ROOMS_OF_WEIGHTS,
     ROOMS_WITHOUT_WEIGHT,
     RunIdentity,
@@ -89,13 +89,23 @@ def test_an_edit_where_weights_are_made_shows(room: str, package: Path) -> None:
     assert code_version(with_learners=False, package=package) != before
 
 
-def test_the_outer_step_counts_for_runs_of_several_learners_alone(package: Path) -> None:
+@pytest.mark.parametrize("name", FILES_OF_LEARNERS)
+def test_the_outer_step_counts_for_runs_of_several_learners_alone(package: Path, name: str) -> None:
     plain, several = (code_version(with_learners=each, package=package) for each in (False, True))
-    edit_room(package, ROOM_OF_LEARNERS)
+    (package / name).write_text((package / name).read_text() + "\n# edited\n")
     code_version.cache_clear()
     assert code_version(with_learners=False, package=package) == plain
     assert code_version(with_learners=True, package=package) != several
     assert identity(learners={"count": 2}).code != identity().code == code_version(with_learners=False)
+
+
+def test_who_says_when_things_happen_makes_no_weight(package: Path) -> None:
+    before = code_version(with_learners=True, package=package)
+    for path in (package / "learners").rglob("*.py"):
+        if path.relative_to(package).as_posix() not in FILES_OF_LEARNERS:
+            path.write_text(path.read_text() + "\n# edited\n")
+    code_version.cache_clear()
+    assert code_version(with_learners=True, package=package) == before
 
 
 def test_other_code_or_numerics_are_a_warning_each() -> None:

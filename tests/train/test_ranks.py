@@ -1,12 +1,16 @@
 """Ranks: who am I, which device, what is refused."""
 
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from tenfold.core.errors import InputError
 from tenfold.train.ranks import Ranks, choose_device, gradient_sync, joined_ranks
+from tests.waiting import PATIENCE_S
 
 CPU = torch.device("cpu")
 
@@ -71,3 +75,37 @@ def test_cuda_where_there_is_none_is_refused_and_auto_takes_the_cpu() -> None:
 def test_a_model_of_one_rank_has_nothing_to_hold_back() -> None:
     with gradient_sync(torch.nn.Linear(1, 1), enabled=False):
         pass
+
+
+LEAVING = """
+import os, sys, torch
+from tenfold.train.ranks import joined_ranks, replicate_model
+torch.set_num_threads(1)
+for start in range(20):
+    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(start)
+    with joined_ranks("cpu") as ranks:
+        model = replicate_model(torch.nn.Linear(64, 64), ranks)
+        model(torch.ones(4, 64)).sum().backward()
+    model = None  # after the group was left
+print("left", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_model_freed_after_the_group_was_left_does_not_hang_the_process() -> None:
+    """What torch's DDP does with gloo if nobody keeps the group: most processes hung within three starts."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, 2, is_master=True, wait_for_workers=False)
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    sizes = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", LEAVING]
+    ranks = [
+        subprocess.Popen(command, env=os.environ | shared | sizes | {"RANK": rank}, stdout=subprocess.PIPE, text=True)
+        for rank in ("0", "1")
+    ]
+    try:
+        assert [rank.communicate(timeout=PATIENCE_S)[0] for rank in ranks] == ["left\n", "left\n"]
+        assert [rank.returncode for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.communicate()

@@ -14,8 +14,10 @@ from .commands import run_replay as run_replay
 from .commands import run_report as run_report
 from .commands import run_show as run_show
 from .commands import run_syncer as run_syncer
+from .commands import run_syncer_of_own_loops as run_syncer_of_own_loops
 from .commands import run_train as run_train
 from .commands import run_worker as run_worker
+from .loops import learner as learner
 from .plan.ask import plan_check as plan_check
 from .plan.ask import plan_fleet as plan_fleet
 from .plan.ask import plan_goal as plan_goal

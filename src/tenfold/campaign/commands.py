@@ -24,7 +24,7 @@ from tenfold.experiments import (
     work_for_parent,
 )
 from tenfold.experiments import run_ladder as train_ladder
-from tenfold.learners import learn, replay, serve_as_syncer
+from tenfold.learners import learn, replay, serve_as_syncer, syncer_of_own_loops
 from tenfold.train import as_trained, joined_ranks, make_deterministic, on_corpus_of_run, trained_as
 
 
@@ -167,6 +167,13 @@ def run_syncer(
             first = workspace.campaign.learners.port
             port = first and first + 2 * shard
         return {"finished": serve_as_syncer(workspace, shard, port, bulk_port, child=child)}
+
+
+def run_syncer_of_own_loops(
+    directory: Path, overrides: Sequence[str], total: int, port: int | None, bulk_port: int
+) -> dict[str, Any]:
+    """Lead a run whose learners are loops of their own, until it is finished."""
+    return {"finished": syncer_of_own_loops(directory, overrides, total, port or 0, bulk_port)}
 
 
 def run_learner(

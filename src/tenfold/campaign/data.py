@@ -42,7 +42,13 @@ def prepare_data(workspace: Workspace, *, keep_trained: bool = False) -> Manifes
     else:
         keep = files.corpora / trained.digest[:12] if trained and "train" in kinds else None
         progress = ProgressLines(workspace.console)
-        manifest = build_corpus(campaign.data, campaign.seed, files.data, files.directory, progress, keep)
+        try:
+            manifest = build_corpus(campaign.data, campaign.seed, files.data, files.directory, progress, keep)
+        except MemoryError as error:
+            raise TenfoldError(
+                f"{files.directory}: out of memory while the corpus was built; name fewer or smaller [data] sources, "
+                "or give it more memory. No setting of training changes that"
+            ) from error
         if trained and keep and manifest.digest != trained.digest:
             workspace.console.warn(
                 f"{files.data} is another corpus now; what was trained here goes on using the one before, kept as "

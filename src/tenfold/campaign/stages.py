@@ -84,7 +84,6 @@ def train(workspace: Workspace, ranks: Ranks) -> TrainResult:
             return finished
         scorer = holdout_scorer(campaign, files, manifest)
         if campaign.learners.count and ranks.world_size == 1:
-            checkpointer.prepare()
             every = campaign.train.log_every
             result, identity = train_with_learners(
                 workspace, checkpointer, scorer, lambda identity, plan: open_watcher(files, identity, plan, every)

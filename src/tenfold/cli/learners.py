@@ -60,13 +60,20 @@ def syncer(
     shard: Annotated[int, typer.Option(min=0, help="Which of learners.syncer_shards; 0 coordinates.")] = 0,
     port: Annotated[int | None, typer.Option(help="Control port. Default: learners.port + 2 × shard.")] = None,
     bulk_port: Annotated[int, typer.Option(help="Port of the fragments; 0 takes a free one.")] = 0,
+    total: Annotated[
+        int | None,
+        typer.Option(min=1, help="Samples of a run whose learners are loops of your own; needs no campaign.toml."),
+    ] = None,
     child: Annotated[bool, typer.Option("--child", hidden=True)] = False,
     set_: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold the global fragments of a run whose learners are started by hand. `tenfold train` starts it by itself."""
-    from tenfold.campaign import run_syncer
+    from tenfold.campaign import run_syncer, run_syncer_of_own_loops
 
+    if total is not None:
+        show(run_syncer_of_own_loops(campaign, set_ or (), total, port, bulk_port), as_json)
+        return
     show(run_syncer(campaign, set_ or (), shard, port, bulk_port, child=child), as_json)
 
 

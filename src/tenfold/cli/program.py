@@ -21,6 +21,9 @@ app = typer.Typer(
 )
 
 OUT_OF_MEMORY = "error: out of memory; lower train.micro_batch, or model.width, model.depth or model.context"
+OUT_OF_MEMORY_ELSEWHERE = "error: out of memory; close other programs, or give this one more"
+TRAINS = frozenset({"run", "train", "ladder", "derisk", "predict", "worker", "learner"})
+"""Commands that train, or score in the batches of training; the others take no advice about its batches."""
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What the command-line library raises for words it cannot take; its home differs between versions of the library."""
 NO_MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory")  # torch says it in each of these
@@ -68,6 +71,10 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     raise _Stopped
 
 
+def _out_of_memory() -> str:
+    return OUT_OF_MEMORY if TRAINS & set(sys.argv[1:2]) else OUT_OF_MEMORY_ELSEWHERE
+
+
 def main() -> None:
     """Entry point: turns every error tenfold raises on purpose into one line and an exit status."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -85,13 +92,13 @@ def main() -> None:
     except _Stopped:
         _fail("interrupted; nothing that was finished is lost, run the same command again to go on", 130)
     except MemoryError:
-        _fail(OUT_OF_MEMORY, 1, of_one_rank=True)
+        _fail(_out_of_memory(), 1, of_one_rank=True)
     except OSError as error:
         _fail(f"error: {error.filename or 'input/output'}: {error.strerror or error}", 1, of_one_rank=True)
     except RuntimeError as error:
         if not any(words in str(error) for words in NO_MEMORY_WORDS):
             raise
-        _fail(OUT_OF_MEMORY, 1, of_one_rank=True)
+        _fail(_out_of_memory(), 1, of_one_rank=True)
 
 
 def _usage_line(error: Any) -> str:

@@ -12,6 +12,7 @@ from .campaign import parse_campaign as parse_campaign
 from .change import Change as Change
 from .change import changed_campaign as changed_campaign
 from .change import load_change as load_change
+from .data import HOW_KEYS as HOW_KEYS
 from .data import Clean as Clean
 from .data import Data as Data
 from .data import Holdout as Holdout

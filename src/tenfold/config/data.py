@@ -180,6 +180,22 @@ class Data(Section):
     tokenizer: TokenizerSettings = TokenizerSettings()
     shard_tokens: Annotated[int, Field(ge=1024)] = 16_777_216
     """Tokens in one shard file."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that build the corpus on this machine (0: one a core). The corpus does not depend on it."""
+    engine: Literal["local", "dask"] = "local"
+    """What does the tasks of the build: local: processes of this machine; dask: the workers of a Dask scheduler (needs
+    the extra `dask`). The corpus does not depend on it."""
+    scheduler: str | None = None
+    """Address of the Dask scheduler, e.g. "tcp://10.0.0.1:8786" (dask)."""
+    work: str | None = None
+    """Folder or fsspec URL (s3://bucket/prefix) for what the build is working on, about three times the text; it is
+    deleted at the end. Workers on other machines must reach it. Default: beside the corpus."""
+
+    @model_validator(mode="after")
+    def _engine_has_what_it_needs(self) -> "Data":
+        if (self.engine == "dask") != (self.scheduler is not None):
+            raise ValueError('engine = "dask" needs `scheduler`, the address of one, and no other engine has it')
+        return self
 
     @model_validator(mode="after")
     def _holdout_names_differ(self) -> "Data":
@@ -206,17 +222,24 @@ FIRST_KEYS: Mapping[str, frozenset[str]] = {
     "TokenizerSettings": frozenset({"vocab_size", "path", "train_bytes"}),
 }
 """Keys of [data] when corpora were first given digests of it."""
+HOW_KEYS: Mapping[str, frozenset[str]] = {"Data": frozenset({"workers", "engine", "scheduler", "work"})}
+"""Keys that say how a corpus is built and change nothing of it: no digest has them."""
 
 
 def digestible(section: Section) -> dict[str, Any]:
-    """JSON values of a section for a digest: a key that came after the first digests is left out at its default.
+    """JSON values of a section for a digest: what it asks for, not how that is to be done.
+
+    A key that came after the first digests is left out at its default.
 
     So a new key changes no digest of a campaign that does not set it.
     """
+    how = HOW_KEYS.get(type(section).__name__, frozenset())
     first = FIRST_KEYS.get(type(section).__name__, frozenset())
     values: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
+        if name in how:
+            continue
         if name in first or value != field.get_default(call_default_factory=True):
             values[name] = _digestible_value(value)
     return values

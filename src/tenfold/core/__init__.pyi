@@ -12,6 +12,7 @@ from .errors import NotFinite as NotFinite
 from .errors import TenfoldError as TenfoldError
 from .files import read_json as read_json
 from .files import read_user_cache as read_user_cache
+from .files import remedy_for as remedy_for
 from .files import sync_path as sync_path
 from .files import write_bytes as write_bytes
 from .files import write_json as write_json
@@ -22,6 +23,8 @@ from .folder import OWN_FOLDERS as OWN_FOLDERS
 from .folder import CampaignFiles as CampaignFiles
 from .fork_server import ForkServer as ForkServer
 from .fork_server import serve_forks as serve_forks
+from .limits import file_limit as file_limit
+from .limits import raise_file_limit as raise_file_limit
 from .locks import exclusive_if_free as exclusive_if_free
 from .processes import Child as Child
 from .processes import Children as Children
@@ -52,5 +55,7 @@ from .text import percent as percent
 from .text import power_of_ten as power_of_ten
 from .text import scientific as scientific
 from .text import short as short
+from .text import shown as shown
 from .text import span as span
 from .text import times as times
+from .text import without_secrets as without_secrets

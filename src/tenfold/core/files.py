@@ -48,8 +48,12 @@ def write_bytes(path: Path, data: bytes | memoryview, *, durable: bool = True) -
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        remedy = REMEDIES.get(error.errno or 0, OTHER_REMEDY)
-        raise TenfoldError(f"{path}: cannot be written ({error.strerror}); {remedy}") from error
+        raise TenfoldError(f"{path}: cannot be written ({error.strerror}); {remedy_for(error)}") from error
+
+
+def remedy_for(error: OSError) -> str:
+    """What to do about a disk that refused."""
+    return REMEDIES.get(error.errno or 0, OTHER_REMEDY)
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:

@@ -133,7 +133,7 @@ def _fork_and_vanish(
         main()
         status = 0
     except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else 1
+        status = 0 if error.code is None else error.code if isinstance(error.code, int) else 1
     finally:
         with suppress(OSError, ValueError):
             sys.stdout.flush()

@@ -1,9 +1,12 @@
 """Numbers, times and sizes as text for people: one function for each way to write them."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+USER_OF_URL = re.compile(r"://[^/\s'\"]*@")
+QUERY_OF_URL = re.compile(r"(\w://[^\s'\"?]*)\?[^\s'\"]*")
 MISSING = "–"
 SCALES = (("T", 1e12), ("B", 1e9), ("M", 1e6))
 PREFIXES = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
@@ -147,3 +150,17 @@ def scientific(value: float) -> str:
     mantissa = f"{value / 10.0**power:.2g}"
     label = power_of_ten(power)
     return label if mantissa == "1" else f"{mantissa}·{label}"
+
+
+def without_secrets(text: str) -> str:
+    """A text as it may be shown: what stands before the host of a URL, and in its query, is left out."""
+    return QUERY_OF_URL.sub(r"\1?…", USER_OF_URL.sub("://…@", text))
+
+
+def shown(value: Any) -> Any:
+    """A JSON value as it may be shown: `without_secrets` of every text in it."""
+    if isinstance(value, str):
+        return without_secrets(value)
+    if isinstance(value, Mapping):
+        return {key: shown(each) for key, each in value.items()}
+    return [shown(each) for each in value] if isinstance(value, list | tuple) else value

@@ -1,5 +1,6 @@
 """What a record comes to: documents, or the reason it is none; counts of both."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -27,7 +28,7 @@ class Reject:
     bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """As a line of rejects.jsonl."""
+        """As in rejects.jsonl."""
         return asdict(self)
 
 
@@ -44,10 +45,15 @@ class Mended:
     """Whether a detector named the encoding."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As a line of rejects.jsonl, which says that it was kept."""
+        """As in rejects.jsonl, which says that it was kept."""
         detail = f"read as {self.encoding}" + (", a guess" if self.is_guess else "")
         detail += f", {self.replaced:,} bad bytes replaced" if self.replaced else ""
         return {"source": self.source, "where": self.where, "reason": "mended", "detail": detail, "kept": True}
+
+
+def reject_line(found: Reject | Mended) -> bytes:
+    """A line of rejects.jsonl."""
+    return json.dumps(found.to_dict(), ensure_ascii=True).encode() + b"\n"
 
 
 Found = Document | Reject | Mended
@@ -108,6 +114,10 @@ class Funnel:
                 _add(counts, what, 1)
             for counts, what in ((self.rejected_bytes, found.reason), (mine, f"bytes {found.reason}")):
                 _add(counts, what, size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in the manifest."""
+        return asdict(self)
 
     def add(self, other: "Funnel") -> None:
         """Count what another one counted."""

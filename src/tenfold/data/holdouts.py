@@ -8,15 +8,13 @@ import hashlib
 import sysconfig
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tenfold.config import Holdout, Read, Source
 from tenfold.core import InputError
 from tenfold.data.clean import Document, Found, Mended, Reject
-from tenfold.data.duplicates import Clusters
-from tenfold.data.ingest import DocumentStore
 from tenfold.data.listing import expand_paths
 from tenfold.data.paths import walk
 from tenfold.data.reading.inputs import InputFile
@@ -161,22 +159,9 @@ def draw(seed: int, text: str) -> bytes:
     return hashlib.sha256(f"{seed}:".encode() + text.encode()).digest()
 
 
-def choose_split(holdout: Holdout, store: DocumentStore, clusters: Clusters, taken: set[int], seed: int) -> list[int]:
-    """Representatives of the clusters to hold out, `fraction` of all documents, at most `max_bytes` but at least one.
-
-    Raises InputError when the corpus is too small to hold out anything.
-    """
-    representatives = [n for n in range(len(store)) if clusters.find(n) == n and n not in taken]
-    wanted = max(1, round(holdout.fraction * len(representatives)))
-    order = sorted(representatives, key=lambda number: draw(seed, store.text(number)))
-    sizes = {number: store.size(number) for number in order}
-    chosen = list(islice(_up_to(order, sizes, holdout.max_bytes), wanted))
-    if not chosen or len(chosen) == len(representatives):
-        raise InputError(
-            f"holdout {holdout.name!r}: {len(representatives)} distinct documents are too few to hold out "
-            f"{holdout.fraction:.1%}; give more text"
-        )
-    return sorted(chosen)
+def draw_number(seed: int, content: bytes) -> int:
+    """The first 64 bits of `draw`."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:".encode() + content).digest()[:8], "big")
 
 
 OWN_SOURCE = "tenfold's own source"
@@ -201,38 +186,31 @@ class HeldOutSet:
         """Where the rest is stored; a holdout's name has no dot, so these are nobody else's."""
         return f"holdouts/{self.name}.rest.bin" if self.kind else "holdouts/tenfold.source.bin"
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
 
 def read_sets(
-    holdouts: Sequence[Holdout], base: Path, seed: int, store: DocumentStore, reject: Callable[[Reject], None]
+    holdouts: Sequence[Holdout],
+    base: Path,
+    seed: int,
+    append: Callable[[str, str], int],
+    reject: Callable[[Reject], None],
 ) -> list[HeldOutSet]:
-    """Lay the given evaluation sets, and tenfold's own source, into the store, before any training text."""
+    """The given evaluation sets, and tenfold's own source.
 
-    def lay(name: str, documents: Sequence[HeldOut]) -> list[int]:
-        return [store.append(name, document.where, document.text) for document in documents]
+    `append` takes where each document stood and its text, and gives its number.
+    """
+
+    def lay(documents: Sequence[HeldOut]) -> list[int]:
+        return [append(document.where, document.text) for document in documents]
 
     sets = []
     for holdout in holdouts:
         if holdout.kind != "split":
             given = read_holdout(holdout, base, seed, reject)
-            sets.append(
-                HeldOutSet(holdout.name, holdout.kind, lay(holdout.name, given.scored), lay(holdout.name, given.rest))
-            )
+            sets.append(HeldOutSet(holdout.name, holdout.kind, lay(given.scored), lay(given.rest)))
     if not any(holdout.kind == "tenfold-source" for holdout in holdouts):
-        sets.append(HeldOutSet(OWN_SOURCE, None, [], lay(OWN_SOURCE, project_texts())))
+        sets.append(HeldOutSet(OWN_SOURCE, None, [], lay(project_texts())))
     return sets
-
-
-def split_sets(
-    holdouts: Sequence[Holdout], given: Sequence[HeldOutSet], store: DocumentStore, clusters: Clusters, seed: int
-) -> list[HeldOutSet]:
-    """All holdouts in the order of the configuration, the splits chosen; what is no holdout comes last."""
-    by_name = {each.name: each for each in given if each.kind}
-    taken = {number for each in given for number in each.numbers}
-    sets = []
-    for holdout in holdouts:
-        if holdout.kind == "split":
-            chosen = choose_split(holdout, store, clusters, taken, seed)
-            taken.update(chosen)
-            by_name[holdout.name] = HeldOutSet(holdout.name, holdout.kind, chosen, [])
-        sets.append(by_name[holdout.name])
-    return [*sets, *(each for each in given if not each.kind)]

@@ -72,6 +72,11 @@ class Tokenizer:
             raise InputError(f"{path}: not a byte-level tokenizer: {error} stands for no byte; use another") from None
         return loaded
 
+    @classmethod
+    def from_json(cls, text: str) -> "Tokenizer":
+        """A tokenizer from what `to_json` gave."""
+        return cls(HuggingFaceTokenizer.from_str(text))
+
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """Tokens of each text."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]

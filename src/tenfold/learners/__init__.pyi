@@ -1,4 +1,6 @@
 # What other rooms may use of this one. The package loads each name when it is first asked for.
+from .anyone.outer_loop import OuterLoop as OuterLoop
+from .anyone.processes import syncer_of_own_loops as syncer_of_own_loops
 from .launch.commands import check_name as check_name
 from .launch.commands import send_command as send_command
 from .launch.processes import learn as learn

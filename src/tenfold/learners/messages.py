@@ -9,12 +9,23 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from tenfold.core import TenfoldError
+from tenfold.learners.fields import (
+    LARGEST,
+    Address,
+    Count,
+    Digest,
+    Figure,
+    Index,
+    LearnerName,
+    Text,
+    Whole,
+)
+from tenfold.ledger import EndCause
 
-MESSAGES_VERSION = 2  # raised with every change below; a process of another version is refused at its first call
-LARGEST = 2**62  # a number beyond this is no count of anything
+MESSAGES_VERSION = 3  # raised with every change below; a process of another version is refused at its first call
 LOSSES_AT_A_TIME = 4096  # inner steps that one heartbeat tells of; what is left is told by the next
 LONGEST_HISTORY = 2**18
 MOST_FRAGMENTS = 65_536
@@ -33,21 +44,6 @@ class NotAdmitted(Refused):
 
 class Unreachable(TenfoldError):
     """The other side could not be reached, or could not do it, for as long as there was patience."""
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("not a printable text")
-    return text
-
-
-Whole = Annotated[int, Field(strict=True, ge=0, lt=LARGEST)]
-Count = Annotated[int, Field(strict=True, ge=1, lt=LARGEST)]
-Index = Annotated[int, Field(ge=0, lt=LARGEST)]
-"""A number as the key of a JSON object, where it is a string."""
-Figure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Message(BaseModel):
@@ -84,7 +80,8 @@ def parse(kind: type[M], value: Any, what: str) -> M:
 def said_of(error: ValidationError) -> str:
     """The first thing that is wrong with a message: field, reason and the value as far as it fits a line."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])[:80] or "the whole"
+    named = ".".join(str(part) for part in first["loc"])[:80]
+    where = (named if named.isprintable() else ascii(named)) or "the whole"
     given = "" if first["type"] == "missing" else f", not {str(first['input'])[:40]!r}"
     return f"{where}: {first['msg'][:160]}{given}"
 
@@ -211,23 +208,27 @@ class Contribution(Message):
 class JoinRequest(Request):
     """A learner wants to begin an incarnation; `abandoned` is (incarnation, steps) of the one its process lived before.
 
-    `address` is its peer server, HOST:PORT, if it has one; `batch` its samples a step.
+    `address` is its peer server, HOST:PORT, if it has one; `batch` its samples a step. `recipe` is one for all learners
+    of a run; what is in it, `config` and `manifest`, comes along so that a refusal can name what differs.
     """
 
     method = "join"
-    name: Text
-    address: Text | None
+    name: LearnerName
+    address: Address | None
     batch: Count
     recipe: Text
+    code: Text
+    config: dict[str, Any] = Field(default_factory=dict)
+    manifest: str = ""
     abandoned: tuple[Whole, Whole] | None = None
 
 
 class Peer(Message):
     """A learner that trains and can be asked for its inner state."""
 
-    name: Text
+    name: LearnerName
     incarnation: Whole
-    address: Text
+    address: Address
 
 
 class JoinReply(Message):
@@ -246,7 +247,7 @@ class ShardsRequest(Request):
 class ShardsReply(Message):
     """HOST:PORT of each, in order."""
 
-    shards: tuple[Text, ...]
+    shards: tuple[Address, ...]
 
 
 class HeldFragment(Message):
@@ -335,9 +336,10 @@ class Heartbeat(Request):
 
 
 class HeartbeatReply(Message):
-    """Why the incarnation has ended, None while it goes on; and whether the run is finished."""
+    """Why the incarnation has ended, in words and for programs, None while it goes on; whether the run is finished."""
 
     ended: str | None = None
+    cause: EndCause | None = None
     finished: bool = False
 
 
@@ -429,8 +431,9 @@ class ShardReport(Request):
     method = "report"
     shard: Whole
     recipe: Text
+    code: Text
     generation: Whole
-    address: Text
+    address: Address
     versions: dict[Index, Whole]
     fenced: dict[Index, dict[Index, Whole]] = Field(default_factory=dict)
     empty_since: Whole | None = None
@@ -465,6 +468,7 @@ class LearnerState(Message):
     incarnation: Whole
     state: IncarnationState
     reason: str | None
+    cause: EndCause | None = None
     steps: Whole | None
     tokens_per_second: Figure
 

@@ -44,7 +44,7 @@ class WatchedThread:
 def join_threads(threads: Sequence[WatchedThread], patience: float) -> None:
     """Wait until all have ended, at most `patience` seconds together.
 
-    An interpreter that ends while a thread is inside Arrow may crash: what the thread comes back to is gone by then.
+    An interpreter that ends while a thread is inside a library may crash: what it comes back to is gone by then.
     Threads that are left after that are named on stderr.
     """
     until = time.monotonic() + patience

@@ -2,12 +2,14 @@
 from .events import AllTrained as AllTrained
 from .events import BandLeft as BandLeft
 from .events import CheckpointDamaged as CheckpointDamaged
+from .events import EndCause as EndCause
 from .events import Event as Event
 from .events import EventKind as EventKind
 from .events import EventPayload as EventPayload
 from .events import FaultInjected as FaultInjected
 from .events import FaultOver as FaultOver
 from .events import FaultSkipped as FaultSkipped
+from .events import FilesShort as FilesShort
 from .events import HoldoutTurned as HoldoutTurned
 from .events import LearnerEnded as LearnerEnded
 from .events import LearnerHealed as LearnerHealed
@@ -16,6 +18,7 @@ from .events import LearnerLeft as LearnerLeft
 from .events import LearnerQuarantined as LearnerQuarantined
 from .events import LearnerStalled as LearnerStalled
 from .events import MergeFailed as MergeFailed
+from .events import NobodyTrains as NobodyTrains
 from .events import OrderRefused as OrderRefused
 from .events import ProcessDied as ProcessDied
 from .events import ProcessGivenUp as ProcessGivenUp
@@ -37,6 +40,7 @@ from .incidents import IncidentState as IncidentState
 from .incidents import LossNotFinite as LossNotFinite
 from .incidents import ObserverFailed as ObserverFailed
 from .incidents import RunFailed as RunFailed
+from .incidents import RunKilled as RunKilled
 from .incidents import Severity as Severity
 from .metrics import BITS_PER_BYTE as BITS_PER_BYTE
 from .metrics import GRAD_NORM as GRAD_NORM

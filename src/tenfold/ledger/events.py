@@ -35,10 +35,31 @@ class EventKind(StrEnum):
     FINISHED = "finished"
     DIED = "died"
     GIVEN_UP = "given-up"
+    NOBODY_TRAINS = "nobody-trains"
+    FILES_SHORT = "files-short"
     BAD_ORDER = "bad-order"
     CHAOS = "chaos"
     CHAOS_OVER = "chaos-over"
     CHAOS_SKIPPED = "chaos-skipped"
+
+
+class EndCause(StrEnum):
+    """Why an incarnation of a learner ended."""
+
+    STALLED = "stalled"
+    """It made no progress for longer than it may."""
+    REPLACED = "replaced"
+    """Another process joined under its name."""
+    REJOINED = "rejoined"
+    """Its own process began anew."""
+    QUARANTINED = "quarantined"
+    """It sent something that was kept out of the merge."""
+    DIVERGED = "diverged"
+    """It found its loss or weights not finite."""
+    LEFT = "left"
+    """It was asked to go."""
+    FINISHED = "finished"
+    """All samples are trained."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +208,7 @@ class LearnerEnded(EventPayload):
     """Nothing more of an incarnation is accepted: `steps` of it count, `unsent_steps` are trained again.
 
     `longest_gap`: seconds between two of its steps. `steps_missing_in_fragments`: fragment → steps that count and whose
-    pseudo-gradient of that fragment never came.
+    pseudo-gradient of that fragment never came. `cause`: one of EndCause; None in rows of older versions.
     """
 
     kind = EventKind.ENDED
@@ -196,6 +217,7 @@ class LearnerEnded(EventPayload):
     unsent_steps: int
     longest_gap: float
     steps_missing_in_fragments: dict[str, int]
+    cause: str | None = None
 
 
 @dataclass(frozen=True)
@@ -218,9 +240,28 @@ class LearnerQuarantined(EventPayload):
 
 @dataclass(frozen=True)
 class RequestRefused(EventPayload):
-    """The syncer refused what came in on its port."""
+    """The syncer refused what came in on its port; `times`: how often since the row before, where more than once."""
 
     kind = EventKind.REFUSED
+    times: int | None = None
+
+
+@dataclass(frozen=True)
+class NobodyTrains(EventPayload):
+    """Samples are left and no learner has been there for so many seconds."""
+
+    kind = EventKind.NOBODY_TRAINS
+    seconds: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class FilesShort(EventPayload):
+    """The syncer is close to the most files and connections that it may have open."""
+
+    kind = EventKind.FILES_SHORT
+    files: int
+    limit: int
 
 
 @dataclass(frozen=True)
@@ -319,6 +360,8 @@ PAYLOADS: dict[EventKind, type[EventPayload]] = {
         AllTrained,
         ProcessDied,
         ProcessGivenUp,
+        NobodyTrains,
+        FilesShort,
         OrderRefused,
         FaultInjected,
         FaultOver,

@@ -16,6 +16,7 @@ class IncidentKind(StrEnum):
     """Kinds of incidents, as they are on disk."""
 
     FAILED = "failed"
+    KILLED = "killed"
     NOT_FINITE = "not-finite"
     OBSERVER_FAILED = "observer-failed"
 
@@ -86,6 +87,14 @@ class RunFailed(IncidentPayload):
 
 
 @dataclass(frozen=True)
+class RunKilled(IncidentPayload):
+    """The run's process ended without a word, as by SIGKILL; found when it was begun again."""
+
+    kind = IncidentKind.KILLED
+    severity = Severity.WARNING
+
+
+@dataclass(frozen=True)
 class LossNotFinite(IncidentPayload):
     """The loss or gradient of `step` was not finite; the batch is samples `first_sample` to `last_sample`."""
 
@@ -117,7 +126,7 @@ class ObserverFailed(IncidentPayload):
 
 
 INCIDENT_PAYLOADS: dict[IncidentKind, type[IncidentPayload]] = {
-    each.kind: each for each in (RunFailed, LossNotFinite, ObserverFailed)
+    each.kind: each for each in (RunFailed, RunKilled, LossNotFinite, ObserverFailed)
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tenfold.core import TenfoldError
 from tenfold.ledger.events import Event, EventPayload
-from tenfold.ledger.incidents import Evidence, Incident, IncidentPayload, IncidentState, Severity
+from tenfold.ledger.incidents import Evidence, Incident, IncidentPayload, IncidentState, RunKilled, Severity
 from tenfold.ledger.metrics import metric_of
 from tenfold.ledger.records import Prediction, Run, TriedChange
 from tenfold.ledger.schema import VERSION, explained, migrate, migrated_copy, refuse_strangers, version_of
@@ -84,6 +84,20 @@ class Ledger:
             )
             row = db.execute("SELECT id FROM runs WHERE kind = ? AND fingerprint = ?", (kind, fingerprint)).fetchone()
         return int(row[0])
+
+    def close_killed(self, kind: str, fingerprint: str) -> bool:
+        """Close the run as failed, with an incident, if its process ended without a word; whether it had.
+
+        Only for who knows that no process is at work on it: the one that starts it again.
+        """
+        rows = self._read(
+            "SELECT id FROM runs WHERE kind = ? AND fingerprint = ? AND status = 'running'", (kind, fingerprint)
+        )
+        for (run_id,) in rows:
+            message = "the process of this run ended without a word (killed, or its machine lost); it is begun again"
+            self.open_incident(RunKilled(), message, run_id=int(run_id))
+            self.finish_run(int(run_id), "failed")
+        return bool(rows)
 
     def inherit_metrics(self, run_id: int, fingerprint: str, up_to_step: int) -> None:
         """Give a run the metrics of the run it goes on from, which had other code or numerics."""

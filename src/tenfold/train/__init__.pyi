@@ -23,8 +23,12 @@ from .identity import ELASTIC as ELASTIC
 from .identity import RunIdentity as RunIdentity
 from .identity import check_resumable as check_resumable
 from .identity import check_same_recipe as check_same_recipe
+from .identity import code_of_exchange as code_of_exchange
+from .identity import differences as differences
 from .identity import identify as identify
 from .identity import is_same_recipe as is_same_recipe
+from .identity import owner_of as owner_of
+from .identity import without_elastic as without_elastic
 from .journal import Journal as Journal
 from .journal import journal_of as journal_of
 from .learner import Learner as Learner
@@ -34,8 +38,10 @@ from .learner import numerics_of as numerics_of
 from .loop import Loop as Loop
 from .loop import Part as Part
 from .loop import TrainResult as TrainResult
+from .observe import NOBODY as NOBODY
 from .observe import Notice as Notice
 from .observe import Observer as Observer
+from .observe import Observers as Observers
 from .observe import Stopping as Stopping
 from .optimizers import build_optimizers as build_optimizers
 from .plan import RunPlan as RunPlan

@@ -25,8 +25,9 @@ _NOT_IDENTITY: dict[str, Any] = {
     "train": {"log_every", "device"},
 }
 ROOMS_OF_WEIGHTS = ("config", "data", "model", "train")
-ROOM_OF_LEARNERS = "learners"
-"""Its outer step makes the weights of a run of several learners, and of no other."""
+FILES_OF_LEARNERS = ("learners/outer.py", "learners/settings.py", "learners/learner/replica.py")
+"""What makes the weights of a run of several learners, given its merge log, and of no other; the rest of that room says
+when things happen, which the log records."""
 ROOMS_WITHOUT_WEIGHT = {
     "core": "writes files and lines; nothing in it computes what is trained on",
     "ledger": "remembers what was measured",
@@ -68,13 +69,18 @@ class RunIdentity:
     @property
     def recipe(self) -> str:
         """sha256 over config and data alone, in hex: one for all learners of a run, whatever their size and code."""
-        config = self.digested_config | {"cluster": without(self.config["learners"], ELASTIC)}
+        config = self.digested_config | {"cluster": without_elastic(self.config)["learners"]}
         return digest_of([config, self.manifest])
 
 
 def without(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
     """A copy that lacks these keys."""
     return {key: value for key, value in values.items() if key not in keys}
+
+
+def without_elastic(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without the keys that may differ between the learners of one run."""
+    return {**config, "learners": without(config.get("learners", {}), ELASTIC)}
 
 
 def identify(campaign: Campaign, manifest_digest: str, numerics: Mapping[str, Any]) -> RunIdentity:
@@ -90,8 +96,22 @@ def _identity_of(campaign: Campaign) -> dict[str, Any]:
 @cache
 def code_version(*, with_learners: bool, package: Path = Path(__file__).parents[1]) -> str:
     """sha256 over the source of the rooms that weights depend on."""
-    rooms = (*ROOMS_OF_WEIGHTS, ROOM_OF_LEARNERS) if with_learners else ROOMS_OF_WEIGHTS
-    return digest_of_files((path for room in rooms for path in (package / room).rglob("*.py")), package)
+    files = [path for room in ROOMS_OF_WEIGHTS for path in (package / room).rglob("*.py")]
+    return digest_of_files([*files, *(package / name for name in FILES_OF_LEARNERS if with_learners)], package)
+
+
+def owner_of(campaign: Campaign) -> str | None:
+    """Whose checkpoints those at a checkpoint.url are; None where they lie in the campaign's own folder.
+
+    Of two campaigns of one name the configuration, kept in every checkpoint, tells them apart.
+    """
+    return campaign.name if campaign.checkpoint.url else None
+
+
+@cache
+def code_of_exchange(package: Path = Path(__file__).parents[1]) -> str:
+    """sha256 over the source of the outer step alone: what learners of other loops have in common."""
+    return digest_of_files([package / name for name in FILES_OF_LEARNERS], package)
 
 
 def check_resumable(saved: Mapping[str, Any], identity: RunIdentity, where: str) -> list[str]:

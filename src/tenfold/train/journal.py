@@ -39,6 +39,8 @@ class Journal(Observer):
     ) -> None:
         """`flush_every`: steps written together."""
         self._ledger, self._flush_every = ledger, flush_every
+        if ledger:
+            ledger.close_killed(kind, fingerprint)
         self.run_id = ledger.start_run(kind, fingerprint, description) if ledger else None
         self._waiting: dict[int, dict[str, float]] = {}
 

@@ -10,7 +10,7 @@ from tenfold.core import Interrupted, NotFinite, StopRequest, TenfoldError, stop
 from tenfold.ledger import CheckpointDamaged, IncidentPayload, LossNotFinite, ObserverFailed, ResumeNotExact, RunFailed
 from tenfold.train.batching import batches
 from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
-from tenfold.train.identity import check_resumable
+from tenfold.train.identity import check_resumable, owner_of
 from tenfold.train.learner import Learner
 from tenfold.train.observe import Notice, Observer, Observers, Stopping
 from tenfold.train.step import StepMeasure, execute
@@ -70,7 +70,7 @@ class Loop:
             raise
 
     def _run(self) -> TrainResult:
-        self.checkpointer.prepare()
+        self.checkpointer.prepare(owner_of(self.learner.campaign))
         self.resume()
         self.observers.started(self.step)
         with stop_on_signal() as stop:

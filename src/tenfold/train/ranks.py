@@ -1,5 +1,6 @@
 """The ranks of one learner: who am I, how we share the model, what we agree on."""
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,7 +84,18 @@ def joined_ranks(setting: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         yield Ranks(dist.get_rank(), dist.get_world_size(), device, local)
     finally:
-        dist.destroy_process_group()
+        _leave_group()
+
+
+def _leave_group() -> None:
+    """Leave the process group and never free it.
+
+    Freed by DDP's reducer, which holds Python's lock, gloo's group waits for its threads, and they may wait for that
+    lock to let go of a tensor: the process hangs at its end, or aborts there ("terminate called without an active
+    exception"). Threads of a group that is never freed sleep until the process is gone.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(dist.group.WORLD))
+    dist.destroy_process_group()
 
 
 def _meeting_place() -> dict[str, Any]:

@@ -5,13 +5,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.waiting import until
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
-STARTING_S = 30.0
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -77,13 +77,13 @@ def slurm_cluster(folder: Path) -> Iterator[Path]:
         files = [f"--{word}={folder}/munge.{word.partition('-')[0]}" for word in ("socket", "key-file", "pid-file")]
         files += [f"--{word}-file={folder}/munge.{word}" for word in ("log", "seed")]
         start("munged", "--foreground", "--force", *files)
-        _wait_for((folder / "munge.socket").exists)
+        until((folder / "munge.socket").exists)
         start("slurmctld", "-D")
         start("slurmd", "-D", "-N", host)
-        _wait_for(lambda: _output(environment, "sinfo", "-h", "-o", "%T") == "idle")
+        until(lambda: _output(environment, "sinfo", "-h", "-o", "%T") == "idle")
         yield configuration
         _output(environment, "scancel", "--user=root")
-        _wait_for(lambda: not _output(environment, "squeue", "-h"))
+        until(lambda: not _output(environment, "squeue", "-h"))
     finally:
         for daemon in reversed(daemons):
             daemon.terminate()
@@ -100,10 +100,3 @@ def _free_ports(count: int) -> list[int]:
     for each in sockets:
         each.close()
     return ports
-
-
-def _wait_for(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + STARTING_S
-    while not true():
-        assert time.monotonic() < deadline, "Slurm did not start or end in time"
-        time.sleep(0.1)

@@ -94,7 +94,7 @@ def test_an_order_on_a_disk_that_refuses(tmp_path: Path) -> None:
         drop_command(tmp_path / "file" / "orders", {})
 
 
-@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "x" * 101, "syncer", "syncer-2"])
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "../../../evil", "-x", "x" * 101, "syncer", "syncer-2"])
 def test_a_name_that_is_no_learners_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="--name"):
         check_name(name)

@@ -15,7 +15,6 @@ import yaml
 
 from tenfold.cli import app
 from tests.learners.small import (
-    STARTING_S,
     committed_samples,
     kill_everything,
     learners_campaign,
@@ -23,8 +22,8 @@ from tests.learners.small import (
     merges,
     start_training,
     total_samples,
-    wait_until,
 )
+from tests.waiting import PATIENCE_S, until
 
 FOLDER = Path(__file__).parents[3] / "docs" / "kubernetes"
 MANIFEST: dict[str, Any] = yaml.safe_load((FOLDER / "learner.yaml").read_text())
@@ -109,18 +108,18 @@ def test_a_pod_that_is_asked_to_go_sends_what_it_has_and_another_ends_the_run(
     pods: list[subprocess.Popen[str]] = []
     try:
         card = campaign / "learners" / "syncer.json"
-        wait_until(card.exists, STARTING_S)
+        until(card.exists)
         syncer = json.loads(card.read_text())["address"]
         place = Pods(campaign, certificate[0], tmp_path / "node")
         pods.append(place.start(0, syncer))
-        wait_until(lambda: merges(campaign) >= 2, STARTING_S)
+        until(lambda: merges(campaign) >= 2)
         pods[0].send_signal(signal.SIGTERM)
         _, said = pods[0].communicate(timeout=POD["terminationGracePeriodSeconds"])
         assert "stopped as asked; what it trained is sent" in said
         pods.append(place.start(1, syncer))
-        _, err = train.communicate(timeout=STARTING_S)
+        _, err = train.communicate(timeout=PATIENCE_S)
         assert train.returncode == 0, err
-        _, said = pods[1].communicate(timeout=300)
+        _, said = pods[1].communicate(timeout=PATIENCE_S)
         assert pods[1].returncode == 0, said
     finally:
         if train.poll() is None:

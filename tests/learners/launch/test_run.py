@@ -21,8 +21,8 @@ from tests.learners.small import (
     start_training,
     total_samples,
     train,
-    wait_until,
 )
+from tests.waiting import PATIENCE_S, until
 
 
 def has_merged(campaign: Path, times: int) -> bool:
@@ -85,7 +85,7 @@ def test_a_learner_killed_in_the_middle_loses_nothing_and_the_run_replays(tmp_pa
 def test_the_whole_machine_lost_goes_on_where_it_was(tmp_path: Path) -> None:
     campaign = learners_campaign(tmp_path, tokens=64_000)
     process = start_training(campaign)
-    wait_until(lambda: has_merged(campaign, 6))
+    until(lambda: has_merged(campaign, 6))
     kill_everything(process)
     with RunLog.opened(campaign / "learners") as log:
         merged_before = len(log.participation())
@@ -102,15 +102,15 @@ def test_a_disk_that_hangs_while_a_checkpoint_is_written_costs_no_step(tmp_path:
     campaign = learners_campaign(tmp_path, tokens=20480)
     process = start_training(campaign, "--set", "checkpoint.every=4")
     folders = [campaign / "learners" / "learners" / f"learner-{number}" for number in range(2)]
-    wait_until(lambda: all(any(folder.glob("step-*")) for folder in folders))
+    until(lambda: all(any(folder.glob("step-*")) for folder in folders))
     pipes = [folder / f".tmp-step-{n:08d}" / "rank-00000.part.json" for folder in folders for n in range(200)]
     for pipe in pipes:
         pipe.parent.mkdir(exist_ok=True)
         with suppress(FileExistsError):
             os.mkfifo(pipe)
-    wait_until(lambda: events(campaign)["finished"] == 1, 120.0)
+    until(lambda: events(campaign)["finished"] == 1)
     readers = [os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) for pipe in pipes if pipe.is_fifo()]
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=PATIENCE_S)
     for reader in readers:
         os.close(reader)
     assert process.returncode == 0, err
@@ -124,7 +124,7 @@ def test_a_folder_where_another_run_was_trained_is_refused_before_anything_is(tm
     campaign = learners_campaign(tmp_path)
     train(campaign, "--set", "learners.count=0")
     process = start_training(campaign)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 2, err
     assert "step-00000040: trained with another configuration (learners.count: 0 → 2)" in err
     assert not (campaign / "learners" / "identity.json").exists()
@@ -149,7 +149,7 @@ def test_the_last_checkpoint_is_made_again_from_the_merge_log(tmp_path: Path) ->
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:
     campaign = learners_campaign(tmp_path)
     process = start_training(campaign, "--set", "learners.count=3")
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 2
     assert err.strip().endswith("cannot be shared equally; set learners.batch_tokens"), err
 
@@ -158,18 +158,18 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on_with_fewer_learners_but_not_with_another_recipe(tmp_path: Path) -> None:
     campaign = learners_campaign(tmp_path, tokens=64_000)
     process = start_training(campaign)
-    wait_until(lambda: has_merged(campaign, 6))
+    until(lambda: has_merged(campaign, 6))
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, err
     assert "stopped as asked; step " in err
     seconds = json.loads((campaign / "learners" / "identity.json").read_text())["seconds"]
     refused = start_training(campaign, "--set", "learners.inner_steps=5")
-    _, err = refused.communicate(timeout=300)
+    _, err = refused.communicate(timeout=PATIENCE_S)
     assert refused.returncode == 2
     assert "learners: trained with another configuration (learners.inner_steps: 4 → 5)" in err
     refused = start_training(campaign, "--set", "learners.syncer_shards=2")
-    _, err = refused.communicate(timeout=300)
+    _, err = refused.communicate(timeout=PATIENCE_S)
     assert refused.returncode == 2
     assert "learners: trained with another configuration (learners.syncer_shards: 1 → 2)" in err
     result = train(campaign, "--set", "learners.count=1", "--set", "learners.batch_tokens=128")

@@ -17,7 +17,6 @@ from tenfold.core.processes import Child, Ended
 from tenfold.learners.launch.slurm import Slurm, SlurmJobs
 from tests.learners.launch.slurm_cluster import slurm_cluster, why_not
 from tests.learners.small import (
-    STARTING_S,
     committed_samples,
     events,
     kill_everything,
@@ -26,8 +25,8 @@ from tests.learners.small import (
     merges,
     start_training,
     total_samples,
-    wait_until,
 )
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -87,12 +86,12 @@ def ends(jobs: SlurmJobs, count: int) -> dict[str, Ended]:
         found.update({ended.name: ended for ended in jobs.poll()})
         return len(found) == count
 
-    wait_until(all_ended, 30.0)
+    until(all_ended)
     return found
 
 
 def says(child: Child, word: str = "up") -> None:
-    wait_until(lambda: child.log.exists() and word in child.log.read_text(), 30.0)
+    until(lambda: child.log.exists() and word in child.log.read_text())
 
 
 def test_learners_are_one_array_and_how_each_ended_is_told(jobs: SlurmJobs, slurm: Slurm, tmp_path: Path) -> None:
@@ -127,7 +126,7 @@ def test_one_that_hangs_is_killed_at_once_and_started_again(jobs: SlurmJobs, slu
     assert not jobs.kill("learner-1")
     jobs.start(child)
     assert jobs.poll() == []
-    wait_until(lambda: child.log.read_text().count("up") == 2, 60.0)
+    until(lambda: child.log.read_text().count("up") == 2)
     assert len(living(slurm)) == 1 and living(slurm) != before, "a job of its own, not held back as a requeued one"
 
 
@@ -211,7 +210,7 @@ def test_a_job_that_nobody_here_knows_is_cancelled(jobs: SlurmJobs, slurm: Slurm
     (mine,) = living(slurm)
     other = slurm.submit([0], child.command[:-1], (), child.log.parent)
     assert living(slurm) == sorted([mine, f"{other}_0"])
-    wait_until(lambda: jobs.poll() == [] and living(slurm) == [mine], 30.0)
+    until(lambda: jobs.poll() == [] and living(slurm) == [mine])
     assert jobs.running == ["learner-0"]
 
 
@@ -226,16 +225,16 @@ def test_a_learner_killed_in_its_job_loses_nothing(cluster: None, tmp_path: Path
     campaign = learners_campaign(tmp_path, tokens=64_000, more=IN_SLURM)
     process = start_training(campaign, "--set", "learners.stalled_after=120")  # a death is Slurm's to tell
     try:
-        wait_until(lambda: merges(campaign) >= 3 and len(lives(campaign)) == 2, STARTING_S)
+        until(lambda: merges(campaign) >= 3 and len(lives(campaign)) == 2)
         other, killed = (learner_process(campaign, name) for name in ("learner-0", "learner-1"))
         token = (campaign / "learners" / "token").read_text().strip()
         assert stat.S_IMODE((campaign / "learners" / "token").stat().st_mode) == 0o600
         assert token not in repr((killed.cmdline(), killed.environ())), "it is read from the file"
         other.suspend()  # the run must not be over before the other is back
         killed.kill()
-        wait_until(lambda: lives(campaign).count("learner-1") == 2, STARTING_S)
+        until(lambda: lives(campaign).count("learner-1") == 2)
         other.resume()
-        out, err = process.communicate(timeout=STARTING_S)
+        out, err = process.communicate(timeout=PATIENCE_S)
     finally:
         if process.poll() is None:
             kill_everything(process)
@@ -250,15 +249,15 @@ def test_a_learner_killed_in_its_job_loses_nothing(cluster: None, tmp_path: Path
 def test_a_lost_supervisors_jobs_end_with_the_next_and_none_outlives_ctrl_c(cluster: None, tmp_path: Path) -> None:
     campaign = learners_campaign(tmp_path, tokens=64_000, more=IN_SLURM)
     slurm, process = Slurm.of_folder(campaign / "learners"), start_training(campaign)
-    wait_until(lambda: merges(campaign) >= 1, STARTING_S)
+    until(lambda: merges(campaign) >= 1)
     kill_everything(process)
     orphans = living(slurm)
     assert len(orphans) == 2
     again = start_training(campaign)
     try:
-        wait_until(lambda: only_new_ones(living(slurm), orphans), STARTING_S)
+        until(lambda: only_new_ones(living(slurm), orphans))
         again.send_signal(signal.SIGINT)
-        _, err = again.communicate(timeout=STARTING_S)
+        _, err = again.communicate(timeout=PATIENCE_S)
     finally:
         if again.poll() is None:
             kill_everything(again)

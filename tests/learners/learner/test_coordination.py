@@ -74,7 +74,7 @@ def test_losses_of_a_long_silence_are_told_bit_by_bit_and_only_then_that_all_is_
         sender = HeartbeatSender(link, 7, status, LinkMeasure(), LinkMeasure())
         for position in range(5):
             sender.loss(position, 1.0, 8, 20.0)
-        until(lambda: len(coordinator.asked) >= 4, 60.0)
+        until(lambda: len(coordinator.asked) >= 4)
         sender.close()
     said = heard(coordinator)
     assert [[loss.position for loss in each.losses] for each in said[:3]] == [[0, 1], [2, 3], [4]]
@@ -86,7 +86,7 @@ def test_an_end_is_heard_and_nothing_more_is_said() -> None:
     coordinator = Coordinator([HeartbeatReply(), HeartbeatReply(ended="no progress")])
     with linked(coordinator) as link:
         sender = HeartbeatSender(link, 7, LearnerStatus(), LinkMeasure(), LinkMeasure())
-        until(lambda: sender.ended == "no progress", 60.0)
+        until(lambda: sender.ended == "no progress")
         sender.threads[0].join(60.0)
         sender.threads[0].check()
     assert len(coordinator.asked) == 2
@@ -103,7 +103,7 @@ def test_leases_are_cut_into_inner_steps_and_the_next_is_asked_for_by_number() -
             InnerStep(16, 4, 132, 1, 2),
             InnerStep(64, 8, 140, 2, 2),
         ]
-        until(lambda: queue.is_exhausted, 60.0)
+        until(lambda: queue.is_exhausted)
     asked = [parse(LeaseRequest, request, "lease") for request in coordinator.asked]
     assert [each.received for each in asked[:3]] == [0, 1, 2]
 
@@ -111,9 +111,9 @@ def test_leases_are_cut_into_inner_steps_and_the_next_is_asked_for_by_number() -
 def test_a_refusal_of_leases_is_kept_and_the_end_of_the_run_is_known() -> None:
     with linked(Coordinator([Refused("incarnation 7 has ended; join again")])) as link:
         queue = LeaseQueue(link, 7, 8, 64)
-        until(lambda: queue.refused is not None, 60.0)
+        until(lambda: queue.refused is not None)
         assert queue.refused == "incarnation 7 has ended; join again"
         assert queue.next(0.01) is None
         queue.close()
     with linked(Coordinator([LeaseReply(finished=True)])) as link, closing(LeaseQueue(link, 7, 8, 64)) as queue:
-        until(lambda: queue.finished, 60.0)
+        until(lambda: queue.finished)

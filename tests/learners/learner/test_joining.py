@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def training(peers: PeerService, tensors: dict[str, torch.Tensor]) -> Iterator[N
 def test_a_learner_that_trains_gives_its_state_with_what_replay_must_know() -> None:
     peers, mine, theirs = PeerService(), {"a": torch.zeros(4)}, {"a": torch.arange(4.0)}
     with closing(BlobServer(peers, SECURITY)) as server, training(peers, theirs):
-        origin = from_peer(server.address, SECURITY, mine)
+        origin = from_peer(server.address, SECURITY, partial(fill, mine))
         with closing(Link(server.address, SECURITY, patience=5.0)) as link:
             with pytest.raises(Refused, match="a learner has no method 'join'"):
                 link.call("join", {})
@@ -82,7 +83,7 @@ SNAPSHOT = {"life": 1, "step": 2, "history": []}
 def test_what_is_no_state_of_this_model_is_not_taken(header: dict[str, object], data: bytes, said: str) -> None:
     mine = {"a": torch.full((4,), 7.0)}
     with closing(BlobServer(Stranger(header, data), SECURITY)) as server, pytest.raises(TenfoldError, match=said):
-        from_peer(server.address, SECURITY, mine)
+        from_peer(server.address, SECURITY, partial(fill, mine))
     assert mine["a"].tolist() == [7.0] * 4
 
 

@@ -15,7 +15,8 @@ from tenfold.core.errors import InputError
 from tenfold.learners.record.log import RunLog
 from tenfold.learners.syncer.membership import Incarnation
 from tenfold.ledger import Ledger
-from tests.learners.small import committed_samples, learners_campaign, start_training, total_samples, train, wait_until
+from tests.learners.small import committed_samples, learners_campaign, start_training, total_samples, train
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +48,7 @@ def group(campaign: Path, *words: str, restarts: int = 0) -> Iterator[psutil.Pro
         process = subprocess.Popen([*command, "--name", "learner-0", *words], stdout=log, stderr=log)
     try:
         yield psutil.Process(process.pid)
-        assert process.wait(120) == 0, (campaign / "group.log").read_text()
+        assert process.wait(PATIENCE_S) == 0, (campaign / "group.log").read_text()
     finally:
         for each in [*psutil.Process(process.pid).children(recursive=True), process] if process.poll() is None else []:
             each.kill()
@@ -59,9 +60,9 @@ def syncer(campaign: Path, *words: str) -> Iterator[None]:
     """`tenfold train` that starts no learners; at the end the campaign must be trained."""
     process = start_training(campaign, "--set", 'learners.launch="none"', *words)
     try:
-        wait_until((campaign / "learners" / "syncer.json").exists)
+        until((campaign / "learners" / "syncer.json").exists)
         yield
-        assert process.wait(120) == 0, process.communicate()[1]
+        assert process.wait(PATIENCE_S) == 0, process.communicate()[1]
     finally:
         if process.poll() is None:
             process.terminate()
@@ -99,7 +100,7 @@ def test_a_rank_that_is_killed_ends_the_group_which_comes_back_healed(tmp_path: 
     words = ("--set", "learners.count=1", "--set", 'train.parallel="fsdp"', "--set", "checkpoint.every=4")
     with syncer(campaign, *words), group(campaign, *words, restarts=2) as torchrun:
         saved = campaign / "learners" / "learners" / "learner-0"
-        wait_until(lambda: any(saved.glob("step-*")))
+        until(lambda: any(saved.glob("step-*")))
         ranks = torchrun.children()
         next(each for each in ranks if each.environ()["RANK"] == "1").kill()
         psutil.wait_procs(ranks, 20)

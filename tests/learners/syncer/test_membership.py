@@ -14,6 +14,7 @@ from tenfold.core.errors import TenfoldError
 from tenfold.learners.syncer.coordinator import COORDINATOR_SCHEMA
 from tenfold.learners.syncer.membership import Liveness, Membership
 from tenfold.learners.syncer.store import FencedDatabase
+from tenfold.ledger import EndCause
 
 ORIGIN = {"kind": "peer", "life": 1, "step": 40}
 
@@ -111,8 +112,8 @@ def test_an_end_that_has_begun_is_remembered_and_its_learner_may_join_again(
 ) -> None:
     number = membership.join("learner-0", None, 8).number
     membership.activate(number, ORIGIN)
-    membership.begin_end(number, state, "no progress")
-    membership.begin_end(number, "evicted", "another reason")
+    membership.begin_end(number, state, EndCause.STALLED, "no progress")
+    membership.begin_end(number, "evicted", EndCause.REPLACED, "another reason")
     assert membership.active() == []
     assert membership.unfinished("learner-0") is None
     with contextlib.closing(FencedDatabase(path, COORDINATOR_SCHEMA)) as database:
@@ -123,7 +124,7 @@ def test_an_end_that_has_begun_is_remembered_and_its_learner_may_join_again(
         new.end(number, state, "no progress", 5)
         assert new.ending() == []
         assert (new.get(number).state, new.get(number).steps) == (state, 5)
-        new.begin_end(number, "evicted", "once more")
+        new.begin_end(number, "evicted", EndCause.STALLED, "once more")
         assert new.get(number).state == state
 
 

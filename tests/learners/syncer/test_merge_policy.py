@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tenfold.learners.syncer.merge_policy import (
     AdaptiveGrace,
+    AwakeClock,
     NormGuard,
     ThroughputShares,
     merge_time,
@@ -91,3 +92,21 @@ def test_the_guard_knows_the_usual_norm() -> None:
     assert "recent contributions" in str(guard.check(part, 1.1, 640, weights_norm=1.0))
     assert math.isinf(root_mean_square(torch.full((3,), math.inf)))
     assert root_mean_square(torch.full((3,), 3e38)) == pytest.approx(3e38)
+
+
+def test_a_clock_that_stood_still_or_jumped_does_not_change_the_weights() -> None:
+    """Four learners contribute in turn; before the last round the machine is suspended for eight hours."""
+    at = [0.0]
+    clock, shares = AwakeClock(source=lambda: at[0]), ThroughputShares()
+    for step in range(400):
+        at[0] += 1.0 if step != 390 else 8 * 3600.0
+        shares.note(step % 4, clock.now(), 1000)
+    weights = [shares.share(each, range(4)) for each in range(4)]
+    assert sum(weights) == pytest.approx(1.0)
+    assert min(weights) > 0.15, weights
+
+
+def test_an_awake_clock_goes_on_and_never_back() -> None:
+    times = iter([10.0, 11.0, 10.5, 11.5, 1e9])
+    clock = AwakeClock(100.0, source=lambda: next(times))
+    assert [clock.now() for _ in range(4)] == [101.0, 101.0, 102.0, 104.0]

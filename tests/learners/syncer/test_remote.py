@@ -40,14 +40,16 @@ from tenfold.learners.messages import (
 )
 from tenfold.learners.outer import digest_of_values, encode, shard_of
 from tenfold.learners.record.log import RunLog
-from tenfold.learners.syncer.coordinator import Coordinator, RunFacts
+from tenfold.learners.syncer.coordinator import Coordinator
+from tenfold.learners.syncer.facts import RunFacts
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.syncer.remote import RemoteMembership
 from tenfold.learners.syncer.service import SyncerHandler, make_shard, remote_shards
 from tenfold.learners.syncer.shard import ShardHandler
 from tenfold.learners.wire import BlobServer, Link, Refused, Security, Unreachable
 from tenfold.ledger import Ledger
-from tests.learners.small import committed_samples, learners_campaign, total_samples, train, wait_until
+from tests.learners.small import committed_samples, learners_campaign, total_samples, train
+from tests.waiting import until
 
 CAMPAIGN = Campaign.model_validate(
     {
@@ -71,7 +73,7 @@ class Coordinating:
     def __post_init__(self) -> None:
         self.stack = ExitStack()
         recorder = _recorder(self.folder, self.said, self.stack)
-        self.coordinator = Coordinator(self.folder, RunFacts("r", self.total, 8, 2, 5.0, 0), recorder)
+        self.coordinator = Coordinator(self.folder, RunFacts("r", "c", {}, "", self.total, 8, 2, 5.0, 0), recorder)
         self.stack.callback(self.coordinator.close)
         self.shard = make_shard(CAMPAIGN, VOCABULARY, self.folder / "shard-0", self.coordinator, recorder)
         self.stack.callback(self.shard.store.close)
@@ -99,7 +101,7 @@ class FurtherShard:
     def __post_init__(self) -> None:
         self.stack = ExitStack()
         recorder = _recorder(self.folder, [], self.stack)
-        self.members = RemoteMembership(lambda: f"127.0.0.1:{self.coordinator_port}", SECURITY, 1, "r")
+        self.members = RemoteMembership(lambda: f"127.0.0.1:{self.coordinator_port}", SECURITY, 1, "r", "c")
         self.shard = make_shard(CAMPAIGN, VOCABULARY, self.folder / "shard-1", self.members, recorder, 1)
         self.stack.callback(self.shard.store.close)
         self.server = BlobServer(ShardHandler(self.shard, recorder.rejected), SECURITY, control_port=self.port)
@@ -164,7 +166,7 @@ class FakeLearner:
 
     def __init__(self, syncer: Syncer, name: str, patience: float = 10.0) -> None:
         self.link = Link(syncer.first.server.address, SECURITY, streams=1, patience=patience)
-        request = JoinRequest(name=name, address=None, batch=8, recipe="r")
+        request = JoinRequest(name=name, address=None, batch=8, recipe="r", code="c")
         self.incarnation = self.link.ask(request, JoinReply).incarnation or 0
         (further,) = self.link.ask(ShardsRequest(), ShardsReply).shards
         self.links = [self.link, Link(further, SECURITY, streams=1, patience=patience)]
@@ -231,7 +233,7 @@ def test_a_learner_takes_and_sends_each_fragment_at_its_shard(syncer: Syncer) ->
     for shard in (syncer.first.shard, syncer.second.shard):
         shard.merge_due(time.monotonic())
     assert syncer.first.shard.versions == {0: 1}
-    wait_until(lambda: syncer.first.coordinator.status().versions == {0: 1, 1: 1}, 10)
+    until(lambda: syncer.first.coordinator.status().versions == {0: 1, 1: 1})
 
 
 def test_an_incarnation_is_settled_only_when_the_shard_that_was_away_has_fenced_it(syncer: Syncer) -> None:
@@ -252,11 +254,11 @@ def test_an_incarnation_is_settled_only_when_the_shard_that_was_away_has_fenced_
     assert two.first_sample() == 64, "samples of an incarnation that is being ended are nobody's"
     syncer.restart_coordinator()
     assert not syncer.first.ended(one.incarnation)
-    request = JoinRequest(name="one", address=None, batch=8, recipe="r")
+    request = JoinRequest(name="one", address=None, batch=8, recipe="r", code="c")
     again = two.link.ask(request, JoinReply).incarnation
     assert again and again > two.incarnation, "its learner may join again meanwhile"
     syncer.start_shard()
-    wait_until(lambda: syncer.first.ended(one.incarnation), 10)
+    until(lambda: syncer.first.ended(one.incarnation))
     assert syncer.first.coordinator.membership.get(one.incarnation).steps == 3, "what only shard 1 had accepted counts"
     assert syncer.first.coordinator.leases.granted_to(one.incarnation) == 32
     assert syncer.first.coordinator.leases.progress().given_back == 32 - 3 * 8
@@ -274,7 +276,7 @@ def test_a_quarantine_by_a_shard_reaches_a_coordinator_that_was_away_and_counts_
     with pytest.raises(Refused, match="has ended"):
         learner.contribute(1, 3, sequence=2)
     syncer.first = Coordinating(syncer.folder, syncer.first.port)
-    wait_until(lambda: syncer.first.ended(learner.incarnation), 10)
+    until(lambda: syncer.first.ended(learner.incarnation))
     syncer.stop_shard()
     syncer.start_shard()  # tells it again
     again = FakeLearner(syncer, "bad")
@@ -314,7 +316,7 @@ def test_the_run_ends_when_the_last_shard_has_merged_what_it_had(syncer: Syncer)
     learner.contribute(1, steps)
     learner.beat(steps, flushed=True)
     assert syncer.second
-    wait_until(syncer.second.members.draining, 10)
+    until(syncer.second.members.draining)
     syncer.first.shard.merge_due(time.monotonic())
     time.sleep(0.5)  # some reports later
     syncer.first.coordinator.tick()
@@ -325,8 +327,8 @@ def test_the_run_ends_when_the_last_shard_has_merged_what_it_had(syncer: Syncer)
         syncer.first.coordinator.tick()
         return syncer.first.coordinator.finished
 
-    wait_until(finished, 10)
-    wait_until(lambda: bool(syncer.second and syncer.second.members.finished), 10)
+    until(finished)
+    until(lambda: bool(syncer.second and syncer.second.members.finished))
 
 
 class Walk:
@@ -410,7 +412,7 @@ def test_whatever_happens_every_sample_counts_once(tmp_path: Path, seed: int) ->
         with suppress(Refused):
             learner.end("the last one does the rest")
     last.heal()
-    wait_until(lambda: not syncer.first.coordinator.membership.ending(), 10)
+    until(lambda: not syncer.first.coordinator.membership.ending())
     steps = 0
     while lease := last.lease(1024):
         steps += -(-lease.samples // 8)
@@ -426,7 +428,7 @@ def test_whatever_happens_every_sample_counts_once(tmp_path: Path, seed: int) ->
         syncer.first.coordinator.tick()
         return syncer.first.coordinator.finished
 
-    wait_until(finished, 10)
+    until(finished)
     with RunLog.opened(syncer.folder) as log:
         counted = sorted(n for _, first, _, done in log.committed() for n in range(first, first + done))
         accepted = [each.what for each in log.contributions()]
@@ -442,14 +444,14 @@ def test_a_shard_that_was_taken_over_is_sent_away(syncer: Syncer) -> None:
     assert old
     FakeLearner(syncer, "one")  # shard 1 has reported
     new = FurtherShard(syncer.folder, syncer.first.port)
-    wait_until(lambda: old.members.failure is not None, 10)
+    until(lambda: old.members.failure is not None)
     assert "taken over" in str(old.members.failure)
-    wait_until(lambda: syncer.first.coordinator.remote[1].address == new.server.address, 10)
+    until(lambda: syncer.first.coordinator.remote[1].address == new.server.address)
     new.stack.close()
 
 
 def test_a_shard_of_another_configuration_is_refused(syncer: Syncer) -> None:
-    stranger = ShardReport(shard=1, recipe="other", generation=9, address="127.0.0.1:1", versions={})
+    stranger = ShardReport(shard=1, recipe="other", code="c", generation=9, address="127.0.0.1:1", versions={})
     link = Link(syncer.first.server.address, SECURITY, streams=1, patience=5.0)
     with pytest.raises(Refused, match="another configuration"):
         link.ask(stranger, MembershipView)
@@ -466,6 +468,7 @@ def test_messages_survive_the_wire() -> None:
     report = ShardReport(
         shard=1,
         recipe="r",
+        code="c",
         generation=3,
         address="h:1",
         versions={1: 2},

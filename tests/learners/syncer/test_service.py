@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -26,6 +27,7 @@ from tenfold.learners.messages import (
     JoinRequest,
     LeaseReply,
     LeaseRequest,
+    LeaveRequest,
     LinkFigures,
     NewsReply,
     NewsRequest,
@@ -35,13 +37,14 @@ from tenfold.learners.messages import (
 )
 from tenfold.learners.outer import FragmentState, apply_difference, digest_of_values, encode
 from tenfold.learners.record.log import RunLog
-from tenfold.learners.syncer.coordinator import Coordinator, RunFacts
+from tenfold.learners.syncer.coordinator import Coordinator
+from tenfold.learners.syncer.facts import RunFacts
 from tenfold.learners.syncer.recorder import Recorder
-from tenfold.learners.syncer.service import SyncerHandler, make_shard
+from tenfold.learners.syncer.service import FileWatch, SyncerHandler, make_shard
 from tenfold.learners.syncer.shard import SyncerShard
 from tenfold.learners.syncer.store import Fenced, FragmentStore
 from tenfold.learners.wire import BlobServer, Link, Refused, Security
-from tenfold.ledger import Ledger
+from tenfold.ledger import EndCause, EventPayload, FilesShort, Ledger
 from tests.waiting import until
 
 CAMPAIGN = Campaign.model_validate(
@@ -74,10 +77,11 @@ class FakeLearner:
 
     syncer: RunningSyncer
     name: str
+    abandoned: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         self.link = self.syncer.link()
-        request = JoinRequest(name=self.name, address=None, batch=8, recipe="r")
+        request = JoinRequest(name=self.name, address=None, batch=8, recipe="r", code="c", abandoned=self.abandoned)
         self.incarnation = self.link.ask(request, JoinReply).incarnation or 0
         self.values = fetch_all([self.link], [0, 1], (0, 1))
 
@@ -123,7 +127,9 @@ def open_syncer(folder: Path, stack: ExitStack, port: int = 0) -> RunningSyncer:
 
     recorder = Recorder(open_ledger, said.append)
     stack.callback(recorder.close)
-    coordinator = Coordinator(folder, RunFacts("r", TOTAL, 8, CAMPAIGN.learners.strikes, 5.0, 0), recorder)
+    coordinator = Coordinator(
+        folder, RunFacts("r", "c", {"seed": 0}, "corpus", TOTAL, 8, CAMPAIGN.learners.strikes, 5.0, 0), recorder
+    )
     stack.callback(coordinator.close)
     shard = make_shard(CAMPAIGN, VOCABULARY, folder / "shard-0", coordinator, recorder)
     stack.callback(shard.store.close)
@@ -235,7 +241,7 @@ def test_a_malformed_contribution_is_refused_with_the_reason(
     ("method", "request_", "reason"),
     [
         ("join", {"name": "x"}, "malformed"),
-        ("join", {"name": "x", "address": None, "batch": 8, "recipe": "other"}, "another configuration"),
+        ("join", {"name": "x", "address": None, "batch": 8, "recipe": "other", "code": "c"}, "another configuration"),
         ("join", {"name": "x" * 500, "address": None, "batch": 8, "recipe": "r"}, "malformed"),
         ("lease", {"incarnation": 5, "samples": 8, "backlog": 0, "received": 0}, "no incarnation 5"),
         ("heartbeat", {"incarnation": "one", "step": 0}, "malformed message .incarnation: .* not 'one'"),
@@ -464,3 +470,132 @@ def test_figures_of_a_link_reach_the_ledger_and_nonsense_does_not(tmp_path: Path
     values = {name: [value for _, value in ledger.metric(1, name)] for name in ledger.metric_names(1)}
     ledger.close()
     assert values == {"link/one/up_bytes_per_second": [1e6], "link/one/round_trip_seconds": [0.1]}
+
+
+# Names, configurations, code
+
+
+def test_of_two_processes_with_one_name_the_first_ends_and_does_not_come_back(syncer: RunningSyncer) -> None:
+    first = FakeLearner(syncer, "one")
+    first.heal()
+    second = FakeLearner(syncer, "one")
+    second.heal()
+    heard = first.link.ask(Heartbeat(incarnation=first.incarnation, step=0), HeartbeatReply)
+    assert heard.cause is EndCause.REPLACED
+    with pytest.raises(Refused, match=r"one: another learner of this name has joined; .* another --name"):
+        FakeLearner(syncer, "one", abandoned=(first.incarnation, 0))
+    assert second.link.ask(Heartbeat(incarnation=second.incarnation, step=0), HeartbeatReply).ended is None
+    assert len(syncer.coordinator.membership.all()) == 2, "they do not take each other's place"
+
+
+def test_a_learner_that_began_anew_itself_may_come_back_however_often(syncer: RunningSyncer) -> None:
+    before = FakeLearner(syncer, "one")
+    for _ in range(3):
+        again = FakeLearner(syncer, "one", abandoned=(before.incarnation, 0))
+        assert syncer.coordinator.membership.cause(before.incarnation) is EndCause.REJOINED
+        lost_answer = FakeLearner(syncer, "one", abandoned=(before.incarnation, 0))
+        assert lost_answer.incarnation == again.incarnation + 1
+        before = lost_answer
+
+
+@pytest.mark.parametrize("name", ["", "../evil", "a/b", ".hidden", "-x", "a\nb", "x" * 101, "a b", "a\x00"])
+def test_a_name_that_cannot_be_a_folder_is_refused_on_the_wire(syncer: RunningSyncer, name: str) -> None:
+    request = {"name": name, "address": None, "batch": 8, "recipe": "r", "code": "c"}
+    with pytest.raises(Refused, match=r"join: malformed message .name: "):
+        syncer.link().call("join", request)
+    assert syncer.coordinator.membership.all() == []
+
+
+@pytest.mark.parametrize("address", ["x", "http://a:1", "a:b", "a:1:2:3", "a b:1", "[::1:80", "h:123456"])
+def test_an_address_that_is_none_is_refused_on_the_wire(syncer: RunningSyncer, address: str) -> None:
+    request = {"name": "one", "address": address, "batch": 8, "recipe": "r", "code": "c"}
+    with pytest.raises(Refused, match=r"join: malformed message .address: "):
+        syncer.link().call("join", request)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"recipe": "other", "config": {"seed": 1}}, r"one: another configuration than the syncer's .seed: 0 → 1."),
+        ({"recipe": "other", "config": {"seed": 0}, "manifest": "another"}, "one: another corpus; copy the folder"),
+        ({"code": "theirs"}, "one: other code than the syncer's .theirs, not c."),
+    ],
+)
+def test_a_learner_of_another_run_is_refused_by_what_differs(
+    syncer: RunningSyncer, changed: dict[str, Any], said: str
+) -> None:
+    request = {"name": "one", "address": None, "batch": 8, "recipe": "r", "code": "c", **changed}
+    with pytest.raises(Refused, match=said):
+        syncer.link().call("join", request)
+
+
+def test_learners_may_differ_in_their_number_and_batch(syncer: RunningSyncer) -> None:
+    config = {"seed": 1, "learners": {"count": 7, "batch_tokens": 64}}
+    request = {"name": "one", "address": None, "batch": 8, "recipe": "other", "code": "c", "config": config}
+    with pytest.raises(Refused, match=r"\(seed: 0 → 1\)"):
+        syncer.link().call("join", request)
+
+
+# What may not be lost, and what may not be silent
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        [10**30, 1.0, 8, 8.0],
+        [2**61, 1.0, 8, 8.0],
+        [TOTAL, 1.0, 8, 8.0],
+        [0, 1e309, 8, 8.0],
+        [0, 1.0, 0, 8.0],
+        [-1, 1.0, 8, 8.0],
+    ],
+)
+def test_a_malformed_beat_is_refused_and_the_others_are_written(
+    syncer: RunningSyncer, tmp_path: Path, loss: list[float]
+) -> None:
+    learner = FakeLearner(syncer, "one")
+    learner.heal()
+    beat = {"incarnation": learner.incarnation, "step": 1, "losses": [loss]}
+    with pytest.raises(Refused):
+        learner.link.call("heartbeat", beat)
+    learner.link.call("heartbeat", beat | {"losses": [[0, 16.0, 8, 8.0]]})
+    syncer.coordinator.recorder.close()
+    with closing(Ledger(tmp_path / "ledger.sqlite", read_only=True)) as ledger:
+        assert ledger.metric(1, "train/loss") == [(1, 2.0)]
+
+
+def test_a_run_without_learners_says_that_it_waits(syncer: RunningSyncer, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = FakeLearner(syncer, "one")
+    learner.heal()
+    monkeypatch.setattr("tenfold.learners.syncer.coordinator.ALONE_S", 0.2)
+    syncer.coordinator.tick()
+    assert not any("nobody-trains" in line for line in syncer.said)
+    learner.link.ask(LeaveRequest(incarnation=learner.incarnation), Done)
+    time.sleep(0.3)
+    syncer.coordinator.tick()
+    assert any(f"nobody-trains: no learner for 0 s, {TOTAL} samples are left; waiting" in line for line in syncer.said)
+
+
+def test_leases_do_not_follow_a_wall_clock_that_is_set(syncer: RunningSyncer, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = [FakeLearner(syncer, name) for name in ("a", "b", "c")]
+    one = FakeLearner(syncer, "one")
+    for each in (*gone, one):
+        each.heal()
+    for each in gone:
+        each.link.ask(LeaveRequest(incarnation=each.incarnation), Done)
+    monkeypatch.setattr("tenfold.learners.syncer.coordinator.RETURNING_S", 0.1)
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() - 8 * 3600.0)
+    time.sleep(0.2)
+    request = LeaseRequest(incarnation=one.incarnation, samples=TOTAL, backlog=0, received=0)
+    lease = syncer.coordinator.lease(request).lease
+    assert lease is not None
+    assert lease.samples == TOTAL // 2, "those that are gone for long are not expected back"
+
+
+def test_files_that_run_out_are_said_once() -> None:
+    said: list[EventPayload] = []
+    watch = FileWatch(lambda what, message: said.append(what), limit=lambda: psutil.Process().num_fds())
+    for now in (0.0, 1.0, 10.0, 20.0):
+        watch.look(now)
+    assert [type(each) for each in said] == [FilesShort]

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.flight as flight
+import grpc
 
 from tenfold.core.errors import TenfoldError
 from tenfold.learners.faults.proxy import FaultyProxy
 from tenfold.learners.wire import Blob, BlobServer, Link, Refused, Security
+from tenfold.learners.wire.framing import PUT
 from tenfold.learners.wire.security import call_headers
 
 SECURITY = Security("secret")
@@ -112,24 +112,21 @@ def announcement(name: str, data: bytes, /, **changed: Any) -> dict[str, Any]:
     return {"key": name, "header": {}, "total": len(data), "sha256": hashlib.sha256(data).hexdigest(), **changed}
 
 
-def with_token() -> Any:
-    return flight.FlightCallOptions(timeout=30.0, headers=call_headers(SECURITY))
+def with_token() -> list[tuple[str, str]]:
+    return list(call_headers(SECURITY).items())
 
 
-def piece_answer(server: BlobServer, command: bytes, table: Any) -> dict[str, Any]:
+def raw_call(port: int, method: str, body: bytes, metadata: list[tuple[str, str]], timeout: float = 30.0) -> bytes:
+    """What a server answers to a call that is made past Link."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.max_send_message_length", -1)]) as channel:
+        answer: bytes = channel.unary_unary(method)(body, metadata=metadata, timeout=timeout)
+        return answer
+
+
+def piece_answer(server: BlobServer, message: bytes) -> dict[str, Any]:
     """What the server says to a piece, sent past Link."""
-    with flight.FlightClient(f"grpc+tcp://127.0.0.1:{server.bulk_port}") as client:
-        writer, reader = client.do_put(flight.FlightDescriptor.for_command(command), table.schema, with_token())
-        with writer:
-            for batch in table.to_batches():
-                writer.write_batch(batch)
-            writer.done_writing()
-            answer: dict[str, Any] = json.loads(reader.read().to_pybytes())
-            return answer
-
-
-def as_table(data: bytes) -> Any:
-    return pa.table({"bytes": pa.array([data], pa.binary())})
+    answer: dict[str, Any] = json.loads(raw_call(server.bulk_port, PUT, message, with_token()))
+    return answer
 
 
 def free_port() -> int:

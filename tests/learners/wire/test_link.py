@@ -197,7 +197,7 @@ def test_a_cut_heals(keeper: BlobKeeper, server: BlobServer) -> None:
             assert not result
             for line in (control, bulk):
                 line.clear()
-            until(lambda: bool(result), 60.0)
+            until(lambda: bool(result))
     assert result == [{"number": 1}]
     assert keeper.blobs["k"].data == data
 

@@ -8,7 +8,7 @@ from typing import Any
 from tenfold.campaign.report.forecasts import calibration_record, forecast_record, ladder_record, quantity_record
 from tenfold.campaign.report.learners import learners_record
 from tenfold.config import Campaign
-from tenfold.core import InputError, read_json, write_json, write_text
+from tenfold.core import InputError, read_json, shown, write_json, write_text
 from tenfold.data import Manifest, Workspace
 from tenfold.experiments import changes_of, finished_ladder, fit_laws, planned, registered, target_identity, target_plan
 from tenfold.ledger import LOSS, MFU, OVERHEAD, TOKENS_PER_SECOND, Event, Incident, Ledger, Run
@@ -73,7 +73,7 @@ def _collected(
         "events": [_event(event) for event in ledger.events(run.id)],
         "incidents": [_incident(incident) for incident in ledger.incidents(run.id)],
         "environment": run.description["environment"],
-        "config": campaign.model_dump(mode="json"),
+        "config": shown(campaign.model_dump(mode="json")),
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from tenfold.config import SYNCER
 from tenfold.core import CampaignFiles, InputError, TenfoldError, write_json, write_text
+from tenfold.learners.fields import LEARNER_NAME
 
 REFUSED_SUFFIX, ANSWER_SUFFIX = ".refused", ".answer"
 LOOK_S = 0.05
@@ -51,8 +52,8 @@ def commands_folder(learners: Path) -> Path:
 
 def check_name(name: str) -> str:
     """A learner's name is a folder's name. Raises InputError when it cannot be one."""
-    if not name or len(name) > 100 or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
-        raise InputError(f"--name {name!r}: letters, digits, '-', '_' and '.' only")
+    if not LEARNER_NAME.fullmatch(name):
+        raise InputError(f"--name {name[:120]!r}: letters, digits, '-', '_' and '.' only, at most 100")
     if name.startswith(SYNCER):
         raise InputError(f"--name {name!r}: names that begin with {SYNCER!r} are those of its processes")
     return name

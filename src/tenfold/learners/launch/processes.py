@@ -16,7 +16,7 @@ from tenfold.learners.launch.commands import check_name
 from tenfold.learners.learner.loop import train_as_learner
 from tenfold.learners.settings import server_security, sharing_machine
 from tenfold.learners.syncer.service import SyncerSite, serve, serve_shard
-from tenfold.learners.wire import BlobServer, Security
+from tenfold.learners.wire import BlobServer, Security, reached
 from tenfold.learners.wire.security import make_token, token_from
 from tenfold.ledger import Ledger
 from tenfold.train import (
@@ -58,6 +58,7 @@ class Claim:
     """Fingerprint of the attempt before, where it is another: the number of learners or the code has changed."""
     seconds_before: float
     _began: float = field(default_factory=time.monotonic)
+    _is_unsaved: bool = False
 
     @property
     def seconds(self) -> float:
@@ -68,6 +69,17 @@ class Claim:
         """Keep identity and seconds."""
         saved = {"identity": asdict(self.identity), "fingerprint": self.identity.fingerprint, "seconds": self.seconds}
         write_json(self.files.learners_identity, saved)
+
+    def save_if_possible(self, warn: Callable[[str], None]) -> None:
+        """As `save`; a disk that refuses costs nothing but the seconds since it last did not."""
+        try:
+            self.save()
+        except TenfoldError as error:
+            if not self._is_unsaved:
+                warn(f"{error}; syncer and learners go on")
+            self._is_unsaved = True
+        else:
+            self._is_unsaved = False
 
     def take_over_metrics(self, ledger: Ledger, run_id: int, steps: int) -> None:
         """Let the ledger show one run where the attempt before had another fingerprint."""
@@ -140,12 +152,12 @@ def serve_as_syncer(workspace: Workspace, shard: int, port: int, bulk_port: int,
     with stop_on_signal() as stop:
         where = SyncerSite(files.learners, server_security(campaign, token), campaign.learners.bind, port, bulk_port)
         open_ledger = partial(open_ledger_of, campaign, files, identity)
-        vocabulary, recipe = manifest.vocab_size, identity.recipe
+        vocabulary = manifest.vocab_size
         if shard == 0:
-            finished = serve(campaign, plan, vocabulary, recipe, where, open_ledger, stop, ready)
+            finished = serve(campaign, plan, vocabulary, identity, where, open_ledger, stop, ready)
         else:
             find = partial(_syncer_address, files)
-            finished = serve_shard(campaign, shard, vocabulary, recipe, where, find, open_ledger, stop, ready)
+            finished = serve_shard(campaign, shard, vocabulary, identity, where, find, open_ledger, stop, ready)
     if finished:
         write_json(path, last[0])
     return finished
@@ -158,7 +170,7 @@ def _syncer_address(files: CampaignFiles) -> str | None:
 
 def _address_of(server: BlobServer, *, finished: bool) -> dict[str, Any]:
     return {
-        "address": server.address.replace("0.0.0.0:", "127.0.0.1:"),
+        "address": reached(server.address, "127.0.0.1"),
         "port": server.control_port,
         "bulk_port": server.bulk_port,
         "pid": os.getpid(),

@@ -14,6 +14,7 @@ from tenfold.config import Campaign
 from tenfold.core import CampaignFiles, Interrupted, RunConsole, TenfoldError
 from tenfold.data import Stream, Workspace, epochs_in_words
 from tenfold.evaluate import HoldoutScorer, TurnWatch, turn_in_words
+from tenfold.learners.launch.local_run import LocalRun
 from tenfold.learners.launch.processes import (
     Claim,
     address_file,
@@ -23,7 +24,7 @@ from tenfold.learners.launch.processes import (
     plan_with_learners,
 )
 from tenfold.learners.launch.slurm import check_slurm
-from tenfold.learners.launch.supervisor import LocalRun, Supervisor
+from tenfold.learners.launch.supervisor import Supervisor
 from tenfold.learners.record.log import published_weights
 from tenfold.learners.settings import batch_of, server_security
 from tenfold.learners.syncer.recorder import Recorder
@@ -40,6 +41,7 @@ from tenfold.train import (
     RunPlan,
     TrainResult,
     choose_device,
+    owner_of,
     start_run,
     weights_digest,
 )
@@ -125,6 +127,7 @@ def train_with_learners(
     check_security(campaign.learners.bind, server_security(campaign, make_token(files.learners / "token")))
     for shard in range(campaign.learners.syncer_shards):
         address_file(files.learners, shard).unlink(missing_ok=True)
+    checkpointer.prepare(owner_of(campaign))
     kept = checkpointer.latest()
     if kept.checkpoint:
         check_same_run(kept.checkpoint, identity)
@@ -144,7 +147,8 @@ def train_with_learners(
         note = partial(_note_scores, recorder, console, TurnWatch(), lambda step: epochs(step * plan.sequences))
         running = RunningScores(plan.evaluate_every, score, note, console.warn)
         with closing(running) as scores:
-            Supervisor(run, console, recorder, _following(follower, recorder, claim, scores, plan.steps)).train()
+            follow = _following(follower, recorder, claim, scores, plan.steps, console.warn)
+            Supervisor(run, console, recorder, follow).train()
             result = _keep(workspace, checkpointer, claim, plan)
         scores.score(plan.steps)
     return result, identity
@@ -195,6 +199,9 @@ def _local_run(workspace: Workspace, plan: RunPlan) -> LocalRun:
 def _recorded(campaign: Campaign, files: CampaignFiles, claim: Claim, steps: int) -> Iterator[None]:
     """The run in the ledger: begun now, and closed as done, interrupted, or failed with an incident."""
     with closing(Ledger(files.ledger)) as ledger:
+        for fingerprint in {claim.identity.fingerprint, claim.earlier}:
+            if fingerprint is not None:
+                ledger.close_killed("train", fingerprint)
         claim.take_over_metrics(ledger, start_run(ledger, campaign, claim.identity), steps)
     status, failure = "failed", ""
     try:
@@ -207,7 +214,7 @@ def _recorded(campaign: Campaign, files: CampaignFiles, claim: Claim, steps: int
         failure = str(error) if isinstance(error, TenfoldError) else f"{type(error).__name__}: {error}"
         raise
     finally:
-        claim.save()
+        claim.save_if_possible(lambda _: None)
         with closing(Ledger(files.ledger)) as ledger:
             run_id = start_run(ledger, campaign, claim.identity)
             if failure:
@@ -245,14 +252,19 @@ def _note_scores(
 
 
 def _following(
-    follower: LossFollower | None, recorder: Recorder, claim: Claim, scores: RunningScores, last: int
+    follower: LossFollower | None,
+    recorder: Recorder,
+    claim: Claim,
+    scores: RunningScores,
+    last: int,
+    warn: Callable[[str], None],
 ) -> Callable[[int, float], str]:
     """At each console line: shows the follower the loss at the end of every group passed, and keeps the time."""
     seen = 0
 
     def follow(step: int, loss: float) -> str:
         nonlocal seen
-        claim.save()
+        claim.save_if_possible(warn)
         if step < last:
             scores.reached(step)
         if follower is None:

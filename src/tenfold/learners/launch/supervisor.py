@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import ValidationError
 
-from tenfold.config import LINK_FAULTS, SYNCER, Campaign, Fault
+from tenfold.config import LINK_FAULTS, SYNCER, Fault
 from tenfold.core import (
-    CampaignFiles,
     Child,
     Children,
     CrashLoop,
@@ -29,7 +28,8 @@ from tenfold.learners.faults.inject import ENVIRONMENT as CHAOS_VARIABLE
 from tenfold.learners.faults.inject import FaultContext, Injection
 from tenfold.learners.faults.proxy import FaultyProxy
 from tenfold.learners.faults.schedule import FaultInjector, planned
-from tenfold.learners.launch.commands import answer_command, clear_commands, commands_folder, take_commands
+from tenfold.learners.launch.commands import answer_command, check_name, clear_commands, commands_folder, take_commands
+from tenfold.learners.launch.local_run import Launcher, LocalRun
 from tenfold.learners.launch.processes import address_file, read_address
 from tenfold.learners.launch.slurm import Slurm, SlurmJobs, learner_job
 from tenfold.learners.messages import StatusReply, StatusRequest
@@ -44,84 +44,8 @@ STARTING_S = 120.0
 REJOIN_S = 0.5  # an evicted learner whose process is alive and does not join again within this is killed
 CRASH_WINDOW_S = 60.0
 GRACE_S = 15.0
+SILENCE_S = 30.0  # without a word of the syncer, or without a learner, until that is said; then between two lines
 CHAOS_HORIZON_S = 7 * 24 * 3600.0
-
-
-@dataclass(frozen=True)
-class LocalRun:
-    """What the supervisor needs to know."""
-
-    campaign: Campaign
-    directory: Path
-    overrides: tuple[str, ...]
-    token: str
-    sequences: int
-    steps: int
-    tokens_per_sample: int
-
-    @property
-    def folder(self) -> Path:
-        """State of the syncer and the learners, and their logs."""
-        return CampaignFiles(self.directory).learners
-
-    @property
-    def logs(self) -> Path:
-        """What the processes print."""
-        return self.folder / "logs"
-
-    @property
-    def sets(self) -> list[str]:
-        """The overrides as words of a command line."""
-        return [word for override in self.overrides for word in ("--set", override)]
-
-    @property
-    def learners(self) -> list[str]:
-        """Names of the learners started from here, as processes or as jobs."""
-        learners = self.campaign.learners
-        return [f"learner-{number}" for number in range(learners.count)] if learners.launch != "none" else []
-
-    @property
-    def in_slurm(self) -> bool:
-        """Whether learners are jobs of a Slurm cluster."""
-        return self.campaign.learners.launch == "slurm"
-
-    @property
-    def syncers(self) -> list[str]:
-        """Names of the syncer's processes: coordinator and shard 0 in the first, a shard in each further one."""
-        return [SYNCER, *(f"{SYNCER}-{number}" for number in range(1, self.campaign.learners.syncer_shards))]
-
-    @property
-    def disturbs_links(self) -> bool:
-        """Whether [chaos] asks for faults of connections, which then pass a proxy."""
-        chaos = self.campaign.chaos
-        kinds = {fault.kind for fault in chaos.faults} | (set(chaos.kinds) if chaos.per_hour else set())
-        return bool(kinds & LINK_FAULTS)
-
-
-class Launcher(Protocol):
-    """What starts learners and knows which of them live: `Children` on this machine, `SlurmJobs` in a queue.
-
-    Names are unique among those that live.
-    """
-
-    @property
-    def running(self) -> list[str]:
-        """Names of those that live, or wait to be started."""
-
-    def start(self, child: Child) -> object:
-        """Start it, or see to it that it is. Raises TenfoldError when one of that name is alive."""
-
-    def poll(self) -> list[Ended]:
-        """Everything that ended since the last call."""
-
-    def kill(self, name: str) -> bool:
-        """SIGKILL; whether it lived. `poll` tells how it ended."""
-
-    def ask_to_stop(self, name: str) -> bool:
-        """SIGTERM; whether it lived."""
-
-    def stop_all(self, grace: float) -> None:
-        """SIGTERM to all, and `grace` seconds later SIGKILL to what is left."""
 
 
 @dataclass
@@ -145,6 +69,27 @@ class _Restarts:
     """Newest incarnation of each learner that is not one of the process that runs, or that was killed for it."""
     evicted_at: dict[int, float] = field(default_factory=dict)
     """When an incarnation was first seen ended while its learner's process lived."""
+
+
+@dataclass
+class _Quiet:
+    """Since when something has been missing, and when that was last said."""
+
+    since: dict[str, float] = field(default_factory=dict)
+    said_at: dict[str, float] = field(default_factory=dict)
+
+    def due(self, what: str, now: float) -> float:
+        """It is missing at `now` (s): for how long, where a line is due; else 0."""
+        since = self.since.setdefault(what, now)
+        if now - self.said_at.get(what, since) < SILENCE_S:
+            return 0.0
+        self.said_at[what] = now
+        return now - since
+
+    def over(self, what: str) -> None:
+        """It is there."""
+        self.since.pop(what, None)
+        self.said_at.pop(what, None)
 
 
 class Supervisor:
@@ -173,6 +118,7 @@ class Supervisor:
         self._chaos: FaultInjector | None = None
         self._line = _Line(next_step=run.campaign.train.log_every)
         self.status = StatusReply()
+        self._quiet = _Quiet()
 
     def train(self) -> None:
         """Until the run is finished. Raises Interrupted when asked to stop, TenfoldError when it cannot go on."""
@@ -299,11 +245,27 @@ class Supervisor:
     def _look(self) -> None:
         try:
             self.status = self._ask_status(2.0)
-        except (Unreachable, Refused):
-            return  # it is being restarted
+        except (Unreachable, Refused) as error:  # it is being restarted, or hangs
+            since = self._quiet.due("syncer", time.monotonic())
+            if since:
+                self._console.warn(f"the syncer has not answered for {since:.0f} s ({error}); asked again")
+            return
+        self._quiet.over("syncer")
+        self._say_whether_alone()
         self._kill_the_stalled()
         self._begin_chaos()
         self._show()
+
+    def _say_whether_alone(self) -> None:
+        """A run that waits for learners says so, and how to start one."""
+        if any(learner.state in ("active", "joining") for learner in self.status.learners.values()):
+            self._quiet.over("learners")
+            return
+        since = self._quiet.due("learners", time.monotonic())
+        if since:
+            left = self.status.total_samples - self.status.samples
+            how = f"start one: tenfold learner join {self._run.directory} --name NAME, or stop here and go on later"
+            self._console.warn(f"no learner has trained for {since:.0f} s, {left:,} samples are left; {how}")
 
     def _ask_status(self, patience: float) -> StatusReply:
         assert self._link is not None
@@ -404,7 +366,7 @@ class Supervisor:
             case "fault":
                 self._add_fault(Fault.model_validate(command["fault"]))
             case "join":
-                name = str(command["name"])
+                name = check_name(str(command["name"]))
                 if name in self._learners.running:
                     raise TenfoldError(f"{name} is at work already")
                 self._start_child(self._learner(name))

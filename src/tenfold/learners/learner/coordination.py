@@ -5,8 +5,9 @@ first decides and any may object, so that all take the same step.
 """
 
 import threading
+import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -31,6 +32,7 @@ from tenfold.train import Ranks
 AHEAD_S = 60.0  # work kept in stock: how long a syncer may be away before anybody notices
 RETRY_S = 0.2
 HEARTBEAT_S = 0.25
+SILENCE_S = 30.0  # without an answer, until that is said, and then between two times that it is said
 HEARD_WITHIN_S = 5.0  # a heartbeat that is not answered within this is followed by a newer one
 
 
@@ -128,9 +130,19 @@ class LearnerStatus:
 class HeartbeatSender:
     """Sends status and losses until closed; says when the syncer has ended this incarnation or the run."""
 
-    def __init__(self, link: Link, incarnation: int, status: LearnerStatus, up: LinkMeasure, down: LinkMeasure) -> None:
-        """`up` and `down`: of the links that carry fragments to the syncer and from it."""
+    def __init__(
+        self,
+        link: Link,
+        incarnation: int,
+        status: LearnerStatus,
+        up: LinkMeasure,
+        down: LinkMeasure,
+        say: Callable[[str], None],
+    ) -> None:
+        """`up` and `down`: of the links that carry fragments to the syncer and from it; `say` prints a line."""
         self._link, self._incarnation, self._status, self._up, self._down = link, incarnation, status, up, down
+        self._say, self._heard_at = say, time.monotonic()
+        self._said_at = self._heard_at
         self._losses: list[StepLoss] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -154,10 +166,17 @@ class HeartbeatSender:
                 self._send()
             except Refused as error:
                 self.ended = str(error)
-            except Unreachable:
-                pass
+            except Unreachable as error:
+                self._say_silence(error)
             if self.ended or self.finished:
                 return
+
+    def _say_silence(self, error: Unreachable) -> None:
+        now = time.monotonic()
+        if now - self._said_at >= SILENCE_S:
+            self._said_at = now
+            since = now - self._heard_at
+            self._say(f"no answer from the syncer for {since:.0f} s ({error}); trains on what samples it has, asks on")
 
     def _send(self) -> None:
         status = replace(self._status)  # before the losses: who says that all is sent must have sent them
@@ -185,6 +204,9 @@ class HeartbeatSender:
             with self._lock:
                 self._losses = losses + self._losses
             raise
+        if self._said_at > self._heard_at:
+            self._say(f"the syncer answers again, after {time.monotonic() - self._heard_at:.0f} s")
+        self._heard_at = self._said_at = time.monotonic()
         self.ended, self.finished = answer.ended, answer.finished
 
 

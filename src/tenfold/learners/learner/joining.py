@@ -13,14 +13,15 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from tenfold.config import Precision
 from tenfold.core import Interrupted, StopRequest, TenfoldError
 from tenfold.learners.learner.coordination import Agreement
 from tenfold.learners.learner.exchange import Known, fetch_all
@@ -71,8 +72,8 @@ class LearnerSite:
     security: Security
     address: str | None
     """Of its own peer server, for learners that join."""
-    checkpoints: Path
-    """Folder of all learners' inner states; its own is `checkpoints/name`."""
+    checkpoints: Path | None
+    """Folder of all learners' inner states, its own is `checkpoints/name`; None where none are kept."""
     shards: tuple[str, ...] = ()
     """Where the syncer's further shards are reached; empty: where the syncer says."""
 
@@ -88,11 +89,77 @@ class JoinedIncarnation:
     """Where each shard of the syncer listens."""
 
 
+class InnerState(Protocol):
+    """The inner optimizer's state, whoever's optimizer it is."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of it, by name; writing into them changes it."""
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take all of another learner's, or none. Raises TenfoldError when they are not what this model needs."""
+
+    def clear(self) -> None:
+        """Begin at zero."""
+
+
+@dataclass(frozen=True)
+class MomentsOf:
+    """The state of tenfold's own optimizers."""
+
+    learner: Learner
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Moments and step counts."""
+        return self.learner.optimizers.state_tensors()
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Fill them."""
+        fill(self.tensors(), tensors)
+
+    def clear(self) -> None:
+        """All zero."""
+        for tensor in self.tensors().values():
+            tensor.zero_()
+
+
+@dataclass(frozen=True)
+class JoinIdentity:
+    """What all learners of a run share: `recipe` is the digest of configuration and corpus."""
+
+    recipe: str
+    code: str
+    config: Mapping[str, Any]
+    manifest: str
+
+
+@dataclass(frozen=True)
+class JoiningModel:
+    """What a learner joins with: its model, what makes two learners those of one run, and how they exchange."""
+
+    model: nn.Module
+    inner: InnerState
+    ranks: Ranks
+    identity: JoinIdentity
+    precision: Precision
+    inner_steps: int
+    total: int
+    """Samples of the whole run."""
+
+    @classmethod
+    def of(cls, learner: Learner) -> "JoiningModel":
+        """Of a learner that is built from a campaign."""
+        of, settings, plan = learner.identity, learner.campaign.learners, learner.plan
+        identity = JoinIdentity(of.recipe, of.code, of.config, of.manifest)
+        total = plan.steps * plan.sequences
+        inner = MomentsOf(learner)
+        return cls(learner.model, inner, learner.ranks, identity, settings.precision, settings.inner_steps, total)
+
+
 @dataclass
 class Joiner:
     """Makes a learner whole. Every method is taken by all its ranks together."""
 
-    learner: Learner
+    joining: JoiningModel
     site: LearnerSite
     fragments: Sequence[Fragment]
     batch: int
@@ -116,14 +183,14 @@ class Joiner:
         start = self._newest_versions(shards)
         replica = self._replica(number, start)
         origin = self._heal_inner_state(peers)
-        world = self.learner.ranks.world_size
+        world = self.joining.ranks.world_size
         self._announce(replica, origin.model_copy(update={"seconds": time.monotonic() - began, "ranks": world}))
         return JoinedIncarnation(replica, start, shards)
 
     def _ticket(self, link: Link, abandoned: tuple[int, int] | None) -> tuple[int, Sequence[Peer]]:
         """A new incarnation's number and who trains now. Asks for as long as the syncer is away."""
         while True:
-            number, peers = self._ask_to_join(link, abandoned) if self.learner.ranks.is_first else (FINISHED, ())
+            number, peers = self._ask_to_join(link, abandoned) if self.joining.ranks.is_first else (FINISHED, ())
             number = self.agree.number(number)
             if number == STOPPED:
                 raise Interrupted(f"{self.site.name}: stopped as asked")
@@ -137,7 +204,10 @@ class Joiner:
             name=self.site.name,
             address=self.site.address,
             batch=self.batch,
-            recipe=self.learner.identity.recipe,
+            recipe=self.joining.identity.recipe,
+            code=self.joining.identity.code,
+            config=dict(self.joining.identity.config),
+            manifest=self.joining.identity.manifest,
             abandoned=abandoned,
         )
         try:
@@ -188,35 +258,34 @@ class Joiner:
     @property
     def _part(self) -> tuple[int, int]:
         """Which part of every fragment this rank holds, of how many."""
-        is_sharded = any(isinstance(parameter, DTensor) for parameter in self.learner.model.parameters())
-        return (self.learner.ranks.rank, self.learner.ranks.world_size) if is_sharded else (0, 1)
+        is_sharded = any(isinstance(parameter, DTensor) for parameter in self.joining.model.parameters())
+        return (self.joining.ranks.rank, self.joining.ranks.world_size) if is_sharded else (0, 1)
 
     def _replica(self, number: int, start: Known) -> Replica:
-        settings, plan, (rank, ranks) = self.learner.campaign.learners, self.learner.plan, self._part
-        parameters = {name: local_part(parameter) for name, parameter in self.learner.model.named_parameters()}
+        joining, (rank, ranks) = self.joining, self._part
+        parameters = {name: local_part(parameter) for name, parameter in self.joining.model.named_parameters()}
         held = [
-            FragmentReplica(fragment, [parameters[name] for name in fragment.names], settings.precision)
+            FragmentReplica(fragment, [parameters[name] for name in fragment.names], joining.precision)
             for fragment in self.fragments
         ]
         for fragment in held:
             fragment.adopt(*start[fragment.fragment.index])
-        total = plan.steps * plan.sequences
-        return Replica(number, held, settings.inner_steps, settings.precision, total, rank, ranks)
+        return Replica(number, held, joining.inner_steps, joining.precision, joining.total, rank, ranks)
 
     def _heal_inner_state(self, peers: Sequence[Peer]) -> Origin:
         """The moments of the freshest learner that answers, else of the newest checkpoint, else zero."""
-        into = self.learner.optimizers.state_tensors()
-        for peer in peers[:PEERS_ASKED] if self.learner.ranks.world_size == 1 else []:
+        inner, ranks = self.joining.inner, self.joining.ranks
+        for peer in peers[:PEERS_ASKED] if ranks.world_size == 1 else []:
             with suppress(TenfoldError):
-                return from_peer(peer.address, self.site.security, into)
-        for _ in range(CHECKPOINT_TRIES):
-            found = newest_checkpoint(self.site.checkpoints) if self.learner.ranks.is_first else ""
-            where = self.agree.text(found)
-            origin = load_checkpoint(self.site.checkpoints, where, into, self.learner.ranks) if where else None
+                return from_peer(peer.address, self.site.security, inner.load)
+        states = self.site.checkpoints
+        for _ in range(CHECKPOINT_TRIES if states else 0):
+            assert states is not None
+            where = self.agree.text(newest_checkpoint(states) if ranks.is_first else "")
+            origin = load_checkpoint(states, where, inner.tensors(), ranks) if where else None
             if self.agree.all(origin is not None):
                 return origin or INITIAL
-        for tensor in into.values():
-            tensor.zero_()
+        inner.clear()
         return INITIAL
 
     def _announce(self, replica: Replica, origin: Origin) -> None:
@@ -230,7 +299,7 @@ class Joiner:
             for index, fragment in enumerate(replica.fragments)
         }
         refused = ""
-        if self.learner.ranks.is_first:
+        if self.joining.ranks.is_first:
             refused = self._ask_to_train(HealedRequest(incarnation=replica.number, origin=origin, held=held))
         if refused := self.agree.text(refused):
             raise IncarnationEnded(replica, refused)
@@ -306,7 +375,7 @@ class PeerService:
         """Ignore what was refused: the asker has been told."""
 
 
-def from_peer(address: str, security: Security, into: Mapping[str, Tensor]) -> Origin:
+def from_peer(address: str, security: Security, take: Callable[[Mapping[str, Tensor]], None]) -> Origin:
     """Take the state of a learner that trains. Raises TenfoldError when it does not answer or sends something else."""
     with closing(Link(address, security, streams=4, patience=PEER_PATIENCE_S)) as link:
         header, data = link.get(KEY)
@@ -315,7 +384,7 @@ def from_peer(address: str, security: Security, into: Mapping[str, Tensor]) -> O
         tensors = load(bytes(data))
     except SafetensorError as error:
         raise TenfoldError(f"inner state of {address}: cannot be read ({error})") from error
-    fill(into, tensors)
+    take(tensors)
     return origin
 
 

@@ -3,21 +3,21 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
 
 from tenfold.config import Campaign
-from tenfold.core import InputError, Interrupted, StopRequest, TenfoldError, stop_on_signal
+from tenfold.core import InputError, Interrupted, StopRequest, TenfoldError, raise_file_limit, stop_on_signal
 from tenfold.data import Manifest
 from tenfold.learners.faults.inject import InjectedFaults, allow_faults_from_signals
-from tenfold.learners.learner.coordination import Agreement, HeartbeatSender, LearnerStatus, LeaseQueue, NextAction
-from tenfold.learners.learner.exchange import Downlink, Uplink
+from tenfold.learners.learner.connections import Connections
+from tenfold.learners.learner.coordination import Agreement, LearnerStatus, NextAction
 from tenfold.learners.learner.joining import (
     IncarnationEnded,
     JoinedIncarnation,
     Joiner,
+    JoiningModel,
     LearnerSite,
     PeerService,
     snapshot_of,
@@ -27,14 +27,23 @@ from tenfold.learners.messages import Done, EndRequest, LeaveRequest
 from tenfold.learners.outer import Fragment, local_part
 from tenfold.learners.settings import batch_of, fragments_of, sharing_machine
 from tenfold.learners.threads import WatchedThread, join_threads
-from tenfold.learners.wire import BlobServer, Link, LinkMeasure, Security
-from tenfold.train import Checkpointer, CheckpointState, Learner, Ranks, RunPlan, build_learner, joined_ranks
+from tenfold.learners.wire import BlobServer, Link, Security
+from tenfold.train import (
+    NOBODY,
+    Checkpointer,
+    CheckpointState,
+    Learner,
+    Observers,
+    Ranks,
+    RunPlan,
+    build_learner,
+    joined_ranks,
+)
 
 IDLE_S = 0.05
 THREAD_S = 60.0  # far longer than any call of theirs, also on a machine that others use
 GOODBYE_S = 5.0  # how long a learner that was asked to stop tries to send what it has
 SMOOTHING = 0.9  # of the pace
-SENT_AT_A_TIME = 4  # contributions to each shard: on a long line each takes several round trips
 WARM_UP_STEPS = 3
 LOOPBACK = ("127.", "localhost", "[::1]")
 
@@ -52,6 +61,8 @@ class DecoupledLearner:
     peers: PeerService
     stop: StopRequest
     faults: InjectedFaults = field(default_factory=InjectedFaults)
+    observers: Observers = NOBODY
+    """What watches its inner steps, as in the plain loop."""
     status: LearnerStatus = field(default_factory=LearnerStatus)
 
     def __post_init__(self) -> None:
@@ -67,7 +78,7 @@ class DecoupledLearner:
             join_threads(self._threads, THREAD_S)
 
     def _run(self) -> None:
-        joiner = Joiner(self.learner, self.site, self.fragments, self.batch, self.stop, self.agree)
+        joiner = Joiner(JoiningModel.of(self.learner), self.site, self.fragments, self.batch, self.stop, self.agree)
         abandoned: tuple[int, int] | None = None
         while True:
             try:
@@ -80,11 +91,13 @@ class DecoupledLearner:
 
     def _incarnation(self, joined: JoinedIncarnation) -> bool:
         """Train from joining to the end; True when the run is finished."""
-        with _Connections(self, joined) as connections:
+        with Connections(
+            self.site, joined, self.batch, self.status, is_first=self.learner.ranks.is_first
+        ) as connections:
             self._threads = [thread for thread in self._threads if thread.is_alive] + connections.threads
             return self._train(joined.replica, connections)
 
-    def _train(self, replica: Replica, connections: "_Connections") -> bool:
+    def _train(self, replica: Replica, connections: Connections) -> bool:
         """Train; True when the run is finished."""
         self.status.step, self.status.longest_gap = 0, 0.0
         self._step_ended = 0.0
@@ -105,7 +118,7 @@ class DecoupledLearner:
                 case NextAction.STOP:
                     self._leave(replica, connections)
 
-    def _what_next(self, replica: Replica, connections: "_Connections") -> tuple[NextAction, InnerStep | None]:
+    def _what_next(self, replica: Replica, connections: Connections) -> tuple[NextAction, InnerStep | None]:
         if self.stop.is_set:
             return NextAction.STOP, None
         if connections.is_finished:
@@ -118,11 +131,11 @@ class DecoupledLearner:
             return NextAction.STEP, replica.placed(step)
         return (NextAction.FLUSH if connections.leases.is_exhausted else NextAction.IDLE), None
 
-    def _step(self, step: InnerStep, replica: Replica, connections: "_Connections") -> None:
+    def _step(self, step: InnerStep, replica: Replica, connections: Connections) -> None:
         """One inner step, then whatever fragments are due."""
         began = time.perf_counter()
         self.status.idle = self.status.flushed = False
-        measure = inner_step(self.learner, step)
+        measure = inner_step(self.learner, step, self.observers)
         if self.faults.make_nan:
             self.faults.make_nan = False
             local_part(next(self.learner.model.parameters())).fill_(math.nan)
@@ -140,7 +153,7 @@ class DecoupledLearner:
         self._save_sometimes(step, replica)
 
     def _note(
-        self, step: InnerStep, nats: float, tokens: int, size: float, seconds: float, connections: "_Connections"
+        self, step: InnerStep, nats: float, tokens: int, size: float, seconds: float, connections: Connections
     ) -> None:
         before = self._seconds_per_step
         self._seconds_per_step = SMOOTHING * before + (1 - SMOOTHING) * seconds if before else seconds
@@ -155,7 +168,7 @@ class DecoupledLearner:
         if connections.heartbeat:
             connections.heartbeat.loss(step.position, nats, tokens, size)
 
-    def _send(self, indices: list[int], replica: Replica, connections: "_Connections") -> None:
+    def _send(self, indices: list[int], replica: Replica, connections: Connections) -> None:
         """Contribute those fragments of which no contribution is under way."""
         for acknowledged in connections.uplink.take_acknowledged():
             replica.acknowledged(acknowledged)
@@ -166,7 +179,7 @@ class DecoupledLearner:
             else:
                 replica.acknowledged(contribution)
 
-    def _merge_arrived(self, replica: Replica, connections: "_Connections") -> None:
+    def _merge_arrived(self, replica: Replica, connections: Connections) -> None:
         ready = connections.downlink.ready()  # a newer one may come any moment: what was agreed on is taken from here
         versions = {index: arrived.version for index, arrived in ready.items()}
         for index in self.agree.versions(versions, len(replica.fragments)):
@@ -174,7 +187,7 @@ class DecoupledLearner:
             replica.merge(index, arrived.version, arrived.values, arrived.contained, arrived.published)
             connections.downlink.taken(index, arrived)
 
-    def _await_merges(self, replica: Replica, connections: "_Connections") -> None:
+    def _await_merges(self, replica: Replica, connections: Connections) -> None:
         """Without overlap: go on when everything sent is merged."""
         while not self.agree.all(not any(f.awaits_merge for f in replica.fragments)):
             if self.agree.next(self._interruption(connections))[0] is not NextAction.IDLE:
@@ -184,11 +197,11 @@ class DecoupledLearner:
             self._merge_arrived(replica, connections)
             self.peers.serve(lambda: (snapshot_of(replica), self.learner.optimizers.state_tensors()))
 
-    def _interruption(self, connections: "_Connections") -> NextAction:
+    def _interruption(self, connections: Connections) -> NextAction:
         over = self.stop.is_set or connections.why_ended or connections.is_finished
         return NextAction.ENDED if over else NextAction.IDLE
 
-    def _idle(self, what: NextAction, replica: Replica, connections: "_Connections") -> None:
+    def _idle(self, what: NextAction, replica: Replica, connections: Connections) -> None:
         """Nothing to train now: send what is left, so that the run can end, and be ready for more."""
         self.status.waits += 1
         self.status.idle = what is NextAction.FLUSH
@@ -197,7 +210,7 @@ class DecoupledLearner:
             self._send(replica.unsent(), replica, connections)
             self.status.flushed = self.agree.all(connections.uplink.is_empty and not replica.unsent())
 
-    def _leave(self, replica: Replica, connections: "_Connections") -> None:
+    def _leave(self, replica: Replica, connections: Connections) -> None:
         """Asked to stop: send what is trained, say goodbye."""
         deadline, sent, over = time.monotonic() + GOODBYE_S, False, False
         while not (sent or over):
@@ -237,64 +250,6 @@ class DecoupledLearner:
         self._saved_at = at
 
 
-class _Connections(AbstractContextManager["_Connections"]):
-    """The threads that talk to the syncer during one replica. Only the first rank takes samples and tells how it is."""
-
-    def __init__(self, owner: DecoupledLearner, joined: JoinedIncarnation) -> None:
-        site, settings, replica = owner.site, owner.learner.campaign.learners, joined.replica
-
-        def link() -> Link:
-            return Link(site.syncer, site.security, streams=1)
-
-        def links(measure: LinkMeasure) -> list[Link]:
-            return [Link(address, site.security, streams=4, measure=measure) for address in joined.shards]
-
-        at_a_time = min(SENT_AT_A_TIME, len(replica.fragments))
-        part = (replica.rank, replica.ranks)
-        self._stack = ExitStack()
-        up, down = LinkMeasure(), LinkMeasure()
-        self.uplink: Uplink = self._closing(Uplink(list(zip(*(links(up) for _ in range(at_a_time)), strict=True))))
-        self.downlink: Downlink = self._closing(
-            Downlink(links(down), replica.number, joined.start, settings.precision, part)
-        )
-        self.heartbeat: HeartbeatSender | None = None
-        self.leases: LeaseQueue | None = None
-        if owner.learner.ranks.is_first:
-            self.heartbeat = self._closing(HeartbeatSender(link(), replica.number, owner.status, up, down))
-            first = settings.inner_steps * owner.batch
-            self.leases = self._closing(LeaseQueue(link(), replica.number, owner.batch, first))
-
-    def _closing(self, thing: Any) -> Any:
-        self._stack.callback(thing.close)
-        return thing
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the syncer has said that the run is finished."""
-        return bool(self.heartbeat and self.heartbeat.finished) or bool(self.leases and self.leases.finished)
-
-    @property
-    def why_ended(self) -> str | None:
-        """Why the syncer has ended this incarnation; None: it goes on. Raises TenfoldError if a thread has failed."""
-        for thread in self.threads:
-            thread.check()
-        found = [self.uplink.refused, self.downlink.refused]
-        found += [self.heartbeat.ended if self.heartbeat else None, self.leases.refused if self.leases else None]
-        return next((reason for reason in found if reason), None)
-
-    @property
-    def threads(self) -> list[WatchedThread]:
-        """All that talk to the syncer."""
-        of_first = [*self.heartbeat.threads, *self.leases.threads] if self.heartbeat and self.leases else []
-        return [*self.uplink.threads, *self.downlink.threads, *of_first]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-
 def train_as_learner(
     campaign: Campaign, data: Path, manifest: Manifest, name: str, syncer: str, security: Security, states: Path
 ) -> None:
@@ -302,6 +257,7 @@ def train_as_learner(
 
     Raises Interrupted when asked to stop, Refused when kept out.
     """
+    raise_file_limit()
     with joined_ranks(campaign.train.device) as alone, stop_on_signal() as stop:
         ranks = sharing_machine(campaign, alone)
         learner = build_learner(campaign, data, manifest, ranks)

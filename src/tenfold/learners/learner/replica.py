@@ -19,7 +19,7 @@ from torch import Tensor
 from tenfold.config import Precision
 from tenfold.learners.messages import Contributed, Contribution, Lease, Merged, Published
 from tenfold.learners.outer import Fragment, decode, encode
-from tenfold.train import Learner, StepMeasure, execute
+from tenfold.train import NOBODY, Learner, Observers, StepMeasure, execute
 
 OFF_COURSE = 0.02  # of the run: a lease that is further from the truth is corrected
 
@@ -58,6 +58,10 @@ class FragmentReplica:
         self._pending = {sequence: sent for sequence, sent in self._pending.items() if sequence not in contained}
         self.version, self.base = version, values.to(self.base.device)
         self._write(self.base + self._sum_pending() + unsent)
+
+    def drop_unsent(self) -> None:
+        """Forget what was trained and is not sent."""
+        self._write(self.base + self._sum_pending())
 
     @property
     def is_finite(self) -> bool:
@@ -197,6 +201,6 @@ class Replica:
         self.history = [entry for entry in self.history if entry not in known]
 
 
-def inner_step(learner: Learner, step: InnerStep) -> StepMeasure:
+def inner_step(learner: Learner, step: InnerStep, observers: Observers = NOBODY) -> StepMeasure:
     """Train on the samples of a step. The learning rate follows the step's position in the whole run."""
-    return execute(learner, learner.batch(step.first_sample, step.samples, step.position))
+    return execute(learner, learner.batch(step.first_sample, step.samples, step.position), observers)

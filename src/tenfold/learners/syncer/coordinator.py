@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -32,23 +32,27 @@ from tenfold.learners.messages import (
     ShardsRequest,
     StatusReply,
 )
-from tenfold.learners.syncer.leases import LEASES_SCHEMA, Leases
+from tenfold.learners.syncer.facts import RunFacts
+from tenfold.learners.syncer.leases import LEASES_SCHEMA, Leases, samples_after
 from tenfold.learners.syncer.membership import ENDING, MEMBERSHIP_SCHEMA, Incarnation, Liveness, Membership
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.syncer.remote import RemoteShard, ShardAccess
 from tenfold.learners.syncer.store import FencedDatabase
 from tenfold.ledger import (
     AllTrained,
+    EndCause,
     LearnerEnded,
     LearnerHealed,
     LearnerJoined,
     LearnerLeft,
     LearnerQuarantined,
     LearnerStalled,
+    NobodyTrains,
     WorkAbandoned,
     link_metric,
 )
 
+TAKEN = "another learner of this name has joined; a run needs every name once, so give one of the two another --name"
 COORDINATOR_SCHEMA = MEMBERSHIP_SCHEMA + LEASES_SCHEMA
 STALL_FACTOR = 8.0  # times the longest recent step
 PAUSE_S = 2.0  # between two ticks, which are a tenth of a second apart
@@ -57,20 +61,7 @@ HEARD_S = 2.0  # a learner speaks several times a second
 WAIT_S = 0.3  # a learner without a lease asks again after this
 NOTED_S = 1.0  # between two times that it is put on disk how far each incarnation is
 RETURNING_S = 60.0  # a learner that has gone is expected back for so long
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """What the coordinator must know of the run."""
-
-    recipe: str
-    total_samples: int
-    sequences: int
-    """Samples in one global step."""
-    strikes: int
-    stalled_after: float
-    learners: int
-    """How many are meant to train."""
+ALONE_S = 30.0  # without a learner, until that is said, and then between two times that it is said
 
 
 @dataclass
@@ -106,7 +97,8 @@ class Coordinator:
         self._lock = threading.RLock()
         self._heard = {number: _LastHeartbeat(step) for number, step in self.membership.noted_steps().items()}
         self._noted: dict[int, int] = {}
-        self._noted_at = self._began = time.monotonic()
+        self._noted_at = self._began = self._trained_at = self._said_alone_at = time.monotonic()
+        self._gone: dict[str, float] = {}
         self._abandoned: dict[int, int] = {}
         self._ticked_at = time.monotonic()
         self.finished = self.leases.progress().settled >= self.facts.total_samples
@@ -148,7 +140,7 @@ class Coordinator:
         """
         with self._lock:
             known, strikes = self.membership.get(incarnation), self.membership.strike(incarnation, reason)
-            self.end_incarnation(known, f"quarantined: {reason}")
+            self.end_incarnation(known, EndCause.QUARANTINED, f"quarantined: {reason}")
         if strikes is None:
             return
         kept_out = f"; kept out after {strikes} strikes" if strikes >= self.facts.strikes else ""
@@ -160,6 +152,8 @@ class Coordinator:
         shard = self.remote.get(report.shard)
         if shard is None or report.recipe != self.facts.recipe:
             raise Refused(f"shard {report.shard}: the syncer runs another configuration or corpus")
+        if report.code != self.facts.code:
+            raise Refused(f"shard {report.shard}: the syncer runs other code; start all its processes anew")
         for incarnation, reason in report.quarantined:
             self.quarantine(incarnation, reason)
         with self._lock:
@@ -183,17 +177,22 @@ class Coordinator:
         return ShardsReply(shards=tuple(shard.address for _, shard in sorted(self.remote.items())))
 
     def join(self, r: JoinRequest) -> JoinReply:
-        """Begin a new incarnation of a learner; any that it had before ends."""
-        if r.recipe != self.facts.recipe:
-            raise Refused(
-                f"{r.name}: another configuration or corpus (recipe {r.recipe[:12]}, not {self.facts.recipe[:12]})"
-            )
+        """Begin a new incarnation of a learner; any that it had before ends.
+
+        Raises Refused for a process whose incarnation ended because another one joined under its name.
+        """
+        self.facts.check_joining(r)
         with self._lock:
             if self.finished:
                 return JoinReply()
+            lived = r.abandoned[0] if r.abandoned else None
+            if lived is not None and self.membership.cause(lived) is EndCause.REPLACED:
+                raise Refused(f"{r.name}: {TAKEN}")
             earlier = self.membership.unfinished(r.name)
-            if earlier is not None:
-                self.end_incarnation(earlier, "joined again")
+            if earlier is not None and earlier.number == lived:
+                self.end_incarnation(earlier, EndCause.REJOINED, "joined again")
+            elif earlier is not None:
+                self.end_incarnation(earlier, EndCause.REPLACED, "joined again")
             try:
                 number = self.membership.join(r.name, r.address, r.batch).number
             except TenfoldError as error:
@@ -282,9 +281,10 @@ class Coordinator:
 
     def _expected_soon(self) -> int:
         """Learners that are here, come back or are being started: among them the rest will be shared."""
-        now = time.time()
-        here = {e.name for e in self.membership.all() if e.ended_at is None or now - e.ended_at < RETURNING_S}
-        is_beginning = time.monotonic() - self._began < RETURNING_S
+        now = time.monotonic()  # the wall clock may be set back by hours
+        unfinished = (*self.membership.active(), *self.membership.joining())
+        here = {each.name for each in unfinished} | {n for n, at in self._gone.items() if now - at < RETURNING_S}
+        is_beginning = now - self._began < RETURNING_S
         return max(len(here), self.facts.learners if is_beginning else 0)
 
     def heartbeat(self, r: Heartbeat) -> HeartbeatReply:
@@ -292,7 +292,10 @@ class Coordinator:
         with self._lock:
             known = self._any(r.incarnation)
             if known.state not in ("active", "joining"):
-                return HeartbeatReply(ended=known.reason or "ended", finished=self.finished)
+                cause = self.membership.cause(known.number)
+                return HeartbeatReply(ended=known.reason or "ended", cause=cause, finished=self.finished)
+            if any(loss.position >= self.facts.total_samples for loss in r.losses):
+                raise Refused(f"{known.name}: a loss beyond the end of the run")
             last = self._last(r.incarnation)
             last.heard_at = time.monotonic()
             last.step, last.idle = r.step, r.idle
@@ -315,14 +318,14 @@ class Coordinator:
     def end(self, r: EndRequest) -> Done:
         """End an incarnation that has found itself wrong."""
         with self._lock:
-            self.end_incarnation(self._known(r.incarnation), r.reason)
+            self.end_incarnation(self._known(r.incarnation), EndCause.DIVERGED, r.reason)
         return Done()
 
     def leave(self, r: LeaveRequest) -> Done:
         """Let a learner go: what it has sent counts, the rest of its samples is handed out again."""
         with self._lock:
             known = self._known(r.incarnation)
-            self.end_incarnation(known, "left", state="left")
+            self.end_incarnation(known, EndCause.LEFT, "left")
         self.recorder.say(LearnerLeft(life=r.incarnation), f"{known.name} leaves")
         return Done()
 
@@ -335,6 +338,9 @@ class Coordinator:
             if now - before > PAUSE_S:  # this process itself stood still: nobody could report progress
                 for each in self.membership.active():
                     self._liveness.started(each.number, now)
+                for each in self.membership.joining():
+                    self._liveness.joining(each.number, now)
+            self._note_absence(now)
             for number, seconds in self._liveness.stalled(time.monotonic()):
                 self._give_up(self.membership.get(number), seconds)
             self._conclude()
@@ -349,8 +355,20 @@ class Coordinator:
             self._liveness.forget(stalled.number)
             return
         reason = f"no progress for {seconds:.1f} s"
-        self.end_incarnation(stalled, reason)
+        self.end_incarnation(stalled, EndCause.STALLED, reason)
         self.recorder.say(LearnerStalled(life=stalled.number, seconds=seconds), f"{stalled.name}: {reason}")
+
+    def _note_absence(self, now: float) -> None:
+        """A run that waits for learners says so."""
+        if self.finished or self.membership.active() or self.membership.joining():
+            self._trained_at = self._said_alone_at = now
+        elif now - self._said_alone_at >= ALONE_S:
+            self._said_alone_at = now
+            left = self.facts.total_samples - self._done()
+            message = (
+                f"no learner for {now - self._trained_at:.0f} s, {left:,} samples are left; waiting for one to join"
+            )
+            self.recorder.say(NobodyTrains(now - self._trained_at, left), message)
 
     def _note_steps(self) -> None:
         """Put on disk how far each incarnation is: when this process dies too, it can be told what was lost."""
@@ -367,17 +385,19 @@ class Coordinator:
             steps = self._last(each.number).step
             self.leases.settle(each.number, self._samples_after(each, steps))
             self.membership.end(each.number, "finished", "all samples trained", steps)
+            self.membership.note_cause(each.number, EndCause.FINISHED)
         self.finished = self.leases.progress().settled >= self.facts.total_samples
         gaps = {e.name: self._last(e.number).longest_gap for e in self.membership.all() if e.state == "finished"}
         self.recorder.say(AllTrained(longest_gaps=gaps), f"all {self.facts.total_samples:,} samples trained")
 
-    def end_incarnation(self, known: Incarnation, reason: str, state: Literal["evicted", "left"] = "evicted") -> None:
+    def end_incarnation(self, known: Incarnation, cause: EndCause, reason: str) -> None:
         """End an incarnation: nothing more of it is accepted, and what it has not committed is handed out again.
 
         The first takes effect at once, the second when every shard has fenced it. While one is away the incarnation is
         in between, also over a restart of this process: it gets nothing, and its samples are nobody's.
         """
-        self.membership.begin_end(known.number, state, reason)
+        state: Literal["evicted", "left"] = "left" if cause is EndCause.LEFT else "evicted"
+        self.membership.begin_end(known.number, state, cause, reason)
         self._liveness.forget(known.number)
         self._conclude()
 
@@ -397,6 +417,8 @@ class Coordinator:
         self.leases.settle(ended.number, self._samples_after(ended, committed))
         self.membership.end(ended.number, ENDING[ended.state], ended.reason or "", committed)
         self._heard.pop(ended.number, None)
+        self._gone[ended.name] = time.monotonic()
+        cause = self.membership.cause(ended.number)
         behind = {f: committed - steps_by_fragment.get(f, 0) for shard in self.shards for f in shard.fragments}
         event = LearnerEnded(
             life=ended.number,
@@ -404,6 +426,7 @@ class Coordinator:
             unsent_steps=lost,
             longest_gap=last.longest_gap,
             steps_missing_in_fragments={str(f): n for f, n in behind.items() if n},
+            cause=cause.value if cause else None,
         )
         who = f"{ended.name} (incarnation {ended.number})"
         self.recorder.say(event, f"{who} ended: {ended.reason}; {committed} steps count, {lost} trained again")
@@ -468,16 +491,7 @@ class Coordinator:
             incarnation=each.number,
             state=ENDING.get(each.state, each.state),
             reason=each.reason,
+            cause=self.membership.cause(each.number) if each.reason else None,
             steps=last.step if each.state == "active" else each.steps,
             tokens_per_second=last.tokens_per_second,
         )
-
-
-def samples_after(leases: Sequence[Lease], batch: int, steps: int) -> int:
-    """Samples that the first `steps` steps of an incarnation take: `batch` a step, the rest of a lease in its last."""
-    samples = 0
-    for lease in leases:
-        here = min(steps, -(-lease.samples // batch))
-        samples += min(here * batch, lease.samples)
-        steps -= here
-    return samples

@@ -7,6 +7,7 @@ in, so the run can be replayed from them.
 """
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tenfold.core import InputError, TenfoldError
@@ -164,3 +165,13 @@ def _put_back(db: sqlite3.Connection, first: int, samples: int) -> None:
         db.execute("DELETE FROM pool WHERE first_sample = ?", (start,))
         first, end = min(first, start), max(end, start + length)
     db.execute("INSERT INTO pool VALUES (?, ?)", (first, end - first))
+
+
+def samples_after(leases: Sequence[Lease], batch: int, steps: int) -> int:
+    """Samples that the first `steps` steps of an incarnation take: `batch` a step, the rest of a lease in its last."""
+    samples = 0
+    for lease in leases:
+        here = min(steps, -(-lease.samples // batch))
+        samples += min(here * batch, lease.samples)
+        steps -= here
+    return samples

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from tenfold.core import TenfoldError
 from tenfold.learners.messages import EndState, IncarnationState
 from tenfold.learners.syncer.store import FencedDatabase
+from tenfold.ledger import EndCause
 
 REMEMBERED_STEPS = 20
 FIRST_STEP = 10.0  # × minimum: the first step compiles and warms up
@@ -31,6 +32,7 @@ CREATE TABLE IF NOT EXISTS lives (
 CREATE TABLE IF NOT EXISTS strikes (id INTEGER PRIMARY KEY, name TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS struck (life INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS heard (life INTEGER PRIMARY KEY, step INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS causes (life INTEGER PRIMARY KEY, cause TEXT NOT NULL);
 """
 
 ENDING: dict[str, EndState] = {"evicting": "evicted", "leaving": "left"}
@@ -117,14 +119,29 @@ class Membership:
             text = None if origin is None else json.dumps(origin, sort_keys=True)
             db.execute("UPDATE lives SET state = 'active', origin = ? WHERE number = ?", (text, number))
 
-    def begin_end(self, number: int, state: Literal["evicted", "left"], reason: str) -> None:
-        """Decide that an incarnation ends as `state`, whoever dies meanwhile. The first reason stands."""
+    def begin_end(self, number: int, state: Literal["evicted", "left"], cause: EndCause, reason: str) -> None:
+        """Decide that an incarnation ends as `state`, whoever dies meanwhile. The first cause and reason stand."""
         transient = next(before for before, after in ENDING.items() if after == state)
         with self._database.write() as db:
             db.execute(
                 f"UPDATE lives SET state = ?, reason = ? WHERE number = ? AND {_UNFINISHED}",
                 (_on_disk(transient), reason, number),
             )
+            db.execute("INSERT OR IGNORE INTO causes VALUES (?, ?)", (number, cause.value))
+
+    def note_cause(self, number: int, cause: EndCause) -> None:
+        """Keep why an incarnation ended. The first cause stands."""
+        with self._database.write() as db:
+            db.execute("INSERT OR IGNORE INTO causes VALUES (?, ?)", (number, cause.value))
+
+    def cause(self, number: int) -> EndCause | None:
+        """Why an incarnation ended; None while it goes on, and where an older version ended it."""
+        rows = self._database.read("SELECT cause FROM causes WHERE life = ?", (number,))
+        return EndCause(rows[0][0]) if rows else None
+
+    def joining(self) -> list[Incarnation]:
+        """The incarnations that are not whole yet, oldest first."""
+        return self._select("state = 'joining'")
 
     def ending(self) -> list[Incarnation]:
         """Incarnations whose end has begun and is not complete, oldest first."""

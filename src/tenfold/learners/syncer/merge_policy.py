@@ -2,8 +2,10 @@
 
 import math
 import statistics
+import threading
+import time
 from collections import defaultdict, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +15,30 @@ REMEMBERED_LAGS = 16  # lags kept of each learner
 MARGIN = 1.5  # a window as long as the usual lag would miss half of those it is for
 REMEMBERED_ARRIVALS = 4  # contributions of each learner: three windows, so that one late arrival changes little
 REMEMBERED_NORMS = 32
+LONGEST_PAUSE_S = 2.0  # between two looks at a clock that is looked at every second
 ENOUGH = 8  # norms from which the usual size of a contribution is known
+
+
+class AwakeClock:
+    """Seconds in which this process was at work: a clock that nobody sets, and that stands still while the machine is
+    suspended or the process is frozen.
+
+    Somebody has to look at it about every second. A longer silence counts as LONGEST_PAUSE_S: nobody could have been
+    heard meanwhile, so it says nothing about the pace of learners.
+    """
+
+    def __init__(self, start: float = 0.0, source: Callable[[], float] = time.monotonic) -> None:
+        """Goes on from `start` seconds."""
+        self._source, self._seconds, self._looked_at = source, start, source()
+        self._lock = threading.Lock()
+
+    def now(self) -> float:
+        """Seconds at work so far."""
+        with self._lock:
+            at = self._source()
+            self._seconds += min(max(0.0, at - self._looked_at), LONGEST_PAUSE_S)
+            self._looked_at = at
+            return self._seconds
 
 
 @dataclass

@@ -51,9 +51,10 @@ class RemoteMembership:
     has said that it is fenced here. Before the first answer nothing is known, so nothing is merged (`await_first`).
     """
 
-    def __init__(self, find: Callable[[], str | None], security: Security, number: int, recipe: str) -> None:
+    def __init__(self, find: Callable[[], str | None], security: Security, number: int, recipe: str, code: str) -> None:
         """`find` tells where the coordinator listens; a restarted one may be elsewhere."""
-        self._find, self._security, self._number, self._recipe = find, security, number, recipe
+        self._find, self._security, self._number = find, security, number
+        self._recipe, self._code = recipe, code
         self._known = MembershipView()
         self._begun = self._answered = self._told = 0
         self._answered_at = -math.inf
@@ -159,6 +160,7 @@ class RemoteMembership:
         return ShardReport(
             shard=self._number,
             recipe=self._recipe,
+            code=self._code,
             generation=shard.store.database.generation,
             address=self._address,
             versions=shard.versions,

@@ -3,13 +3,17 @@
 The first holds the coordinator and shard 0, and notices deaths; the others (`[learners] syncer_shards`) a shard each.
 """
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tenfold.config import Campaign
-from tenfold.core import StopRequest, TenfoldError
+from tenfold.core import StopRequest, TenfoldError, file_limit, raise_file_limit
 from tenfold.learners.messages import (
     EndRequest,
     HealedRequest,
@@ -23,18 +27,21 @@ from tenfold.learners.messages import (
 )
 from tenfold.learners.outer import cut_model, shard_of, spans_of_rank, vector_of
 from tenfold.learners.settings import initial_model, outer_optimizer
-from tenfold.learners.syncer.coordinator import Coordinator, RunFacts
+from tenfold.learners.syncer.coordinator import Coordinator
+from tenfold.learners.syncer.facts import RunFacts
 from tenfold.learners.syncer.recorder import Recorder
 from tenfold.learners.syncer.remote import RemoteMembership, RemoteShard
 from tenfold.learners.syncer.shard import MembershipSource, ShardHandler, ShardSettings, SyncerShard
 from tenfold.learners.syncer.store import Fenced, FragmentStore
 from tenfold.learners.threads import WatchedThread
 from tenfold.learners.wire import BlobServer, Security
-from tenfold.ledger import Ledger, SyncerServing
-from tenfold.train import RunPlan
+from tenfold.ledger import EventPayload, FilesShort, Ledger, SyncerServing
+from tenfold.train import RunIdentity, RunPlan
 
 TICK_S = 0.1
 RETRY_S = 1.0
+FILES_LOOK_S = 5.0
+FILES_SHORT = 0.8  # of what this process may have open
 LINGER_S = 2.0  # learners hear at their next heartbeat that the run is finished
 
 
@@ -73,7 +80,7 @@ def serve(
     campaign: Campaign,
     plan: RunPlan,
     vocab_size: int,
-    recipe: str,
+    identity: RunIdentity,
     where: SyncerSite,
     open_ledger: Callable[[], tuple[Ledger, int]],
     stop: StopRequest,
@@ -83,9 +90,13 @@ def serve(
 
     Raises Fenced when another syncer takes over.
     """
+    raise_file_limit()
     recorder = Recorder(open_ledger, lambda line: print(line, flush=True))
     facts = RunFacts(
-        recipe,
+        identity.recipe,
+        identity.code,
+        identity.config,
+        identity.manifest,
         plan.steps * plan.sequences,
         plan.sequences,
         campaign.learners.strikes,
@@ -100,7 +111,7 @@ def serve(
     try:
         ready(server)
         recorder.say(SyncerServing(), "the syncer serves")
-        _work(coordinator, shard, stop)
+        work_until_done(coordinator, shard, stop, FileWatch(recorder.say))
         return coordinator.finished
     finally:
         server.close()
@@ -113,7 +124,7 @@ def serve_shard(
     campaign: Campaign,
     number: int,
     vocab_size: int,
-    recipe: str,
+    identity: RunIdentity,
     where: SyncerSite,
     find: Callable[[], str | None],
     open_ledger: Callable[[], tuple[Ledger, int]],
@@ -124,15 +135,16 @@ def serve_shard(
 
     Raises Fenced when another process takes over, Refused when the coordinator does not want this one.
     """
+    raise_file_limit()
     recorder = Recorder(open_ledger, lambda line: print(line, flush=True))
-    members = RemoteMembership(find, where.security, number, recipe)
+    members = RemoteMembership(find, where.security, number, identity.recipe, identity.code)
     shard = make_shard(campaign, vocab_size, where.shard(number), members, recorder, number)
     server = _server(ShardHandler(shard, recorder.rejected), where)
     try:
         members.follow(shard, server.address)
         ready(server)
         recorder.say(SyncerServing(shard=number), f"shard {number} of the syncer serves")
-        _merge_while_wanted(shard, members, stop)
+        _merge_while_wanted(shard, members, stop, FileWatch(recorder.say))
         return members.finished
     finally:
         members.close()
@@ -176,11 +188,34 @@ def make_shard(
     )
 
 
-def _work(coordinator: Coordinator, shard: SyncerShard, stop: StopRequest) -> None:
+class FileWatch:
+    """Says when this process is close to the most files and connections that it may have open."""
+
+    def __init__(self, say: Callable[[EventPayload, str], None], limit: Callable[[], int] = file_limit) -> None:
+        self._say, self._limit, self._looked_at, self._is_short = say, limit, -math.inf, False
+
+    def look(self, now: float) -> None:
+        """Called often; looks every FILES_LOOK_S seconds of `now`."""
+        if now - self._looked_at < FILES_LOOK_S:
+            return
+        self._looked_at = now
+        files, limit = psutil.Process().num_fds(), self._limit()
+        is_short = files > FILES_SHORT * limit
+        if is_short and not self._is_short:
+            message = (
+                f"{files} of the {limit} files and connections that this process may have open are in use; learners "
+                "that join may not reach it: raise the limit (ulimit -n), or set learners.syncer_shards higher"
+            )
+            self._say(FilesShort(files, limit), message)
+        self._is_short = is_short
+
+
+def work_until_done(coordinator: Coordinator, shard: SyncerShard, stop: StopRequest, files: FileWatch) -> None:
     """Merging in a thread, the watch over learners here."""
     stopping, linger = threading.Event(), threading.Event()
     merging = WatchedThread("merging", lambda: shard.run(stopping))
     while not (stop.is_set or merging.failure or coordinator.finished):
+        files.look(time.monotonic())
         linger.wait(TICK_S if _ticked(coordinator) else RETRY_S)
     stopping.set()
     merging.join()
@@ -201,7 +236,7 @@ def _ticked(coordinator: Coordinator) -> bool:
     return True
 
 
-def _merge_while_wanted(shard: SyncerShard, members: RemoteMembership, stop: StopRequest) -> None:
+def _merge_while_wanted(shard: SyncerShard, members: RemoteMembership, stop: StopRequest, files: FileWatch) -> None:
     """Merging in a thread; here it is noticed that nobody wants it any more."""
     stopping, wait = threading.Event(), threading.Event()
 
@@ -211,6 +246,7 @@ def _merge_while_wanted(shard: SyncerShard, members: RemoteMembership, stop: Sto
 
     merging = WatchedThread("merging", merge)
     while not (stop.is_set or merging.failure or members.failure or members.finished):
+        files.look(time.monotonic())
         wait.wait(TICK_S)
     stopping.set()
     merging.join()

@@ -43,6 +43,7 @@ from tenfold.learners.outer import (
 from tenfold.learners.syncer.merge_policy import (
     REMEMBERED_NORMS,
     AdaptiveGrace,
+    AwakeClock,
     NormGuard,
     ThroughputShares,
     merge_time,
@@ -110,6 +111,7 @@ class SyncerShard:
         self._failing: set[int] = set()
         self._pace = {index: ThroughputShares() for index in fragments}
         self._norms = NormGuard(settings.norm_limit)
+        self._clock = AwakeClock(store.awake())
         self._arrived: dict[int, dict[int, float]] = {index: {} for index in fragments}
         self._handed_out: deque[tuple[int, int, str]] = deque(maxlen=HANDED_OUT)
         self._state = {index: self._restore(fragment, initial) for index, fragment in fragments.items()}
@@ -156,10 +158,11 @@ class SyncerShard:
                 raise Refused(f"incarnation {contribution.incarnation} has ended; join again")
             reason = self._other_than_its_parts(contribution)
             if reason is None:
+                awake = self._clock.now()
                 if not self.store.has(contribution):
-                    self.store.add(contribution, data, norm)
+                    self.store.add(contribution, data, norm, awake)
                 self._norms.note(part, norm, contribution.tokens)
-                self._note_arrival(contribution)
+                self._note_arrival(contribution, awake)
                 self._changed.notify_all()
         if reason is not None:
             self._quarantine(contribution, reason)
@@ -208,9 +211,9 @@ class SyncerShard:
     def _weights_norm(self, fragment: int) -> float:
         return root_mean_square(self._state[fragment].values)
 
-    def _note_arrival(self, c: Contribution) -> None:
+    def _note_arrival(self, c: Contribution, awake: float) -> None:
         if c.rank == 0:
-            self._pace[c.fragment].note(c.incarnation, time.time(), c.tokens)
+            self._pace[c.fragment].note(c.incarnation, awake, c.tokens)
         now = time.monotonic()
         if c.incarnation not in self._arrived[c.fragment]:
             self._arrived[c.fragment][c.incarnation] = now
@@ -253,6 +256,7 @@ class SyncerShard:
     def run(self, stopping: threading.Event) -> None:
         """Merge until told to stop. Raises Fenced when another process has taken over."""
         while not stopping.is_set():
+            self._clock.now()
             wait = self.merge_due(time.monotonic())
             with self._changed:
                 self._changed.wait(wait)

@@ -47,6 +47,7 @@ CREATE TABLE IF NOT EXISTS versions (
     values_sha256 TEXT NOT NULL, learners INTEGER NOT NULL, alive INTEGER NOT NULL, done INTEGER,
     generation INTEGER NOT NULL, published_at REAL NOT NULL, PRIMARY KEY (fragment, version));
 CREATE TABLE IF NOT EXISTS sealed (life INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS arrivals (contribution INTEGER PRIMARY KEY, awake REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS refusals (
     id INTEGER PRIMARY KEY, life INTEGER, header TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
 """
@@ -205,18 +206,19 @@ class FragmentStore:
 
     # Contributions
 
-    def add(self, contribution: Contribution, data: memoryview, norm: float) -> None:
-        """Keep a contribution that was checked: on disk when this returns."""
+    def add(self, contribution: Contribution, data: memoryview, norm: float, awake: float) -> None:
+        """Keep a contribution that was checked: on disk when this returns. `awake`: when it came, by `AwakeClock`."""
         sha256 = write_hashed(self._payload(contribution), data)
         c = contribution
         row = (c.incarnation, c.fragment, c.sequence, c.base_version, c.joined_version, c.step, c.tokens)
         history = json.dumps(history_to_json(c.history))
         with self.database.write() as db:
-            db.execute(
+            added = db.execute(
                 f"INSERT INTO contributions ({_CONTRIBUTION}, bytes, sha256, norm, arrived_at) "
                 f"VALUES ({', '.join('?' * 15)})",
                 (*row, history, c.precision, c.rank, c.ranks, len(data), sha256, norm, time.time()),
             )
+            db.execute("INSERT INTO arrivals VALUES (?, ?)", (added.lastrowid, awake))
 
     def has(self, contribution: Contribution) -> bool:
         """Whether this contribution has been accepted before."""
@@ -273,13 +275,17 @@ class FragmentStore:
         return [(int(rank), int(ranks), float(norm), int(tokens)) for rank, ranks, norm, tokens in rows]
 
     def recent_arrivals(self, fragment: int, count: int) -> list[tuple[int, float, int]]:
-        """(incarnation, seconds since the epoch, tokens) of the latest contributions to a fragment, oldest first."""
+        """(incarnation, awake seconds, tokens) of the latest contributions to a fragment, oldest first."""
         sql = (
-            "SELECT life, arrived_at, tokens FROM contributions WHERE fragment = ? AND rank = 0 "
-            "ORDER BY id DESC LIMIT ?"
+            "SELECT life, awake, tokens FROM contributions JOIN arrivals ON contribution = id "
+            "WHERE fragment = ? AND rank = 0 ORDER BY id DESC LIMIT ?"
         )
         rows = reversed(self.database.read(sql, (fragment, count)))
         return [(int(incarnation), float(at), int(tokens)) for incarnation, at, tokens in rows]
+
+    def awake(self) -> float:
+        """Where the clock of arrivals stood at the last of them; 0 before the first."""
+        return float(self.database.read("SELECT coalesce(max(awake), 0) FROM arrivals")[0][0])
 
     def refuse(self, incarnation: int, header: Mapping[str, object], reason: str) -> None:
         """Write a quarantined contribution into the log and fence its incarnation; its payload is not kept."""

@@ -9,26 +9,19 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.flight as flight
+import grpc
 from pydantic import ValidationError
 
 from tenfold.core import InputError, TenfoldError, digest_of_bytes
 from tenfold.learners.messages import Message, NotAdmitted, Refused, Request, Unreachable, said_of
-from tenfold.learners.wire.security import Security, call_headers, check_client, client_options, scheme
-from tenfold.learners.wire.server import (
-    ABOUT,
-    BYTES,
-    LARGEST_CHUNK,
-    MISMATCHES,
-    UNDIVIDED,
-    ByteRange,
-    missing,
-)
+from tenfold.learners.wire.channels import STREAMS, Channels
+from tenfold.learners.wire.framing import CONTROL, GET, PUT, framed, unframed
+from tenfold.learners.wire.security import Security, call_headers, check_client
+from tenfold.learners.wire.server import LARGEST_CHUNK, MISMATCHES, UNDIVIDED, ByteRange, missing
 
 SMOOTHING = 0.8
 SMALLEST_CHUNK = 16 * 1024
@@ -38,21 +31,10 @@ FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 1.0
 IN_FLIGHT = 2  # pieces of a stream at a time: one is sent while another is being acknowledged
 PIECE_TIMEOUT_S = 30.0  # a piece is at most half a mebibyte: slower than this is a link that is down
 CONTROL_TIMEOUT_S = 10.0
-CHANNEL = [
-    ("grpc.use_local_subchannel_pool", 1),  # each client its own TCP connection
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 5000),  # gRPC's word for how long connecting may take: several round trips
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.max_receive_message_length", -1),
-    # A peer that vanished says nothing: ask when a call has heard nothing for 5 s, and give up when there is no answer
-    # in 10 (a full line with deep buffers needs some). The kernel gives up then too: gRPC sets TCP_USER_TIMEOUT.
-    # A server takes offence at the third such question without an answer of its own; calls end before.
-    ("grpc.keepalive_time_ms", 5_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
-]
+CERTIFICATE_TRIES = 3  # of a certificate that is not accepted: a damaged line may spoil one, not three
 ADDRESS = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]+):(?P<control>[0-9]{1,5})(:(?P<bulk>[0-9]{1,5}))?")
-BROKEN = (pa.ArrowException, OSError)
+BROKEN = (grpc.RpcError, OSError)
+CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED:(?P<why>.*)")
 DAMAGED = (ValueError, TypeError, LookupError, AttributeError)  # what it takes to read an answer with flipped bits
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -108,6 +90,10 @@ class _Failed(Exception):
     """One attempt did not succeed; another may."""
 
 
+class _NotTrusted(_Failed):
+    """The other side's certificate was not accepted."""
+
+
 @dataclass
 class Link:
     """A client of one BlobServer. For one thread at a time."""
@@ -115,20 +101,24 @@ class Link:
     address: str
     """HOST:CONTROL_PORT, or HOST:CONTROL_PORT:BULK_PORT where the bulk port is reached under another number."""
     security: Security
-    streams: int = 4
+    streams: int = STREAMS
     """TCP connections of a blob."""
     patience: float = 60.0
     """Seconds of trying before Unreachable, unless a call says otherwise."""
     measure: LinkMeasure = field(default_factory=LinkMeasure)
+    channels: Channels | None = None
+    """Connections that it shares with other links to the same host; its own where none are given."""
 
     def __post_init__(self) -> None:
         self._host, self._control_port, self._given_bulk_port = parse_address(self.address)
         check_client(self._host, self.security)
-        self._bulk_port = 0
-        self._control: Any = None
-        self._bulk: list[Any] = [None] * self.streams
+        self._channels = self.channels or Channels(self._host, self.security, self.streams)
+        self._channels.join()
+        self._headers = list(call_headers(self.security).items())
+        self._bulk_port, self._answers = 0, 0
         self._moved_at = 0.0
-        self._closing, self._lock = threading.Event(), threading.Lock()
+        self._closing, self._closed = threading.Event(), threading.Lock()
+        self._under_way: set[Any] = set()
         self._random = random.Random()
         self._pool = ThreadPoolExecutor(IN_FLIGHT * self.streams, thread_name_prefix="bulk")
 
@@ -162,18 +152,31 @@ class Link:
         return self._persist(attempt, patience)
 
     def _ask(self, method: str, body: bytes, timeout: float) -> dict[str, Any]:
-        began, is_new = time.monotonic(), self._control is None
+        began = time.monotonic()
+        channel = self._channels.to(self._control_port)
         try:
-            if is_new:
-                self._control = self._connect(self._control_port)
-            results = self._control.do_action(flight.Action(method, body), self._options(timeout))
-            answer = json.loads(next(iter(results)).body.to_pybytes())
-        except (*BROKEN, *DAMAGED, StopIteration) as error:
-            self._drop_control()
-            raise _as_refusal(error) or _Failed(_first_line(error)) from error
-        if not is_new:  # connecting takes some round trips more
+            answer = json.loads(self._called(channel, CONTROL + method, body, timeout))
+        except (*BROKEN, *DAMAGED) as error:
+            self._channels.drop(channel)
+            raise _as_refusal(error) or _failed(error) from error
+        self._answers += 1
+        if self._answers > 1:  # connecting takes some round trips more
             self.measure.answered(time.monotonic() - began)
         return _opened(answer)
+
+    def _called(self, channel: Any, method: str, body: bytes, timeout: float) -> bytes:
+        """The answer to one call. Ends early when this link is closed."""
+        call = channel.unary_unary(method).future(body, timeout=max(0.05, timeout), metadata=self._headers)
+        self._under_way.add(call)
+        try:
+            if self._closing.is_set():
+                call.cancel()
+            answer: bytes = call.result()
+            return answer
+        except grpc.FutureCancelledError as error:
+            raise OSError("closed") from error
+        finally:
+            self._under_way.discard(call)
 
     # Blobs
 
@@ -190,15 +193,15 @@ class Link:
 
     def _put_once(self, announcement: dict[str, Any], view: memoryview, left: float) -> dict[str, Any]:
         if 0 < len(view) <= UNDIVIDED and self._bulk_port:
-            return self._put_whole(announcement, view, self._options(min(left, PIECE_TIMEOUT_S)))
+            return self._put_whole(announcement, view, min(left, PIECE_TIMEOUT_S))
         begun = self._ask("_begin", json.dumps(announcement).encode(), min(left, CONTROL_TIMEOUT_S))
         if "reply" not in begun:
             self._learn_bulk_port(begun)
             held = [(int(start), int(end)) for start, end in begun["held"]]
             wanted = missing(chunks_of(len(view), self.streams), held)
-            key, options = str(announcement["key"]), self._options(min(left, PIECE_TIMEOUT_S))
+            key, timeout = str(announcement["key"]), min(left, PIECE_TIMEOUT_S)
             began = time.monotonic()
-            self._in_parallel(wanted, lambda n, r: self._put_piece(n, key, view, r, options))
+            self._in_parallel(wanted, lambda channel, r: self._put_piece(channel, key, view, r, timeout))
             self.measure.moved(_size(wanted), 0, time.monotonic() - began)
         done = self._ask("_complete", json.dumps(announcement).encode(), min(left, CONTROL_TIMEOUT_S))
         if "reply" not in done:
@@ -206,11 +209,11 @@ class Link:
         reply: dict[str, Any] = done["reply"]
         return reply
 
-    def _put_whole(self, announcement: dict[str, Any], view: memoryview, options: Any) -> dict[str, Any]:
+    def _put_whole(self, announcement: dict[str, Any], view: memoryview, timeout: float) -> dict[str, Any]:
         """A small blob in one call, as soon as it is known where to."""
         began = time.monotonic()
-        with self._at_once():
-            done = self._write(0, {"whole": announcement}, bytes(view), options)
+        with self._at_once() as channel:
+            done = self._write(channel, {"whole": announcement}, view, timeout)
         self.measure.moved(len(view), 0, time.monotonic() - began - float(done.get("seconds", 0.0)))
         if "reply" not in done:
             raise _Failed("not all of it arrived whole")
@@ -218,33 +221,26 @@ class Link:
         return reply
 
     @contextmanager
-    def _at_once(self) -> Iterator[None]:
-        """A call on the first stream, by the thread that asks. Where it fails, the next attempt asks for the port."""
+    def _at_once(self) -> Iterator[Any]:
+        """The first connection, for one call. Where it fails, the next attempt asks for the port."""
+        channel = self._channels.to(self._bulk_port)
         try:
-            yield
+            yield channel
         except (*BROKEN, *DAMAGED) as error:
             if refusal := _as_refusal(error):
                 raise refusal from error
-            self._drop_all_bulk()
+            self._channels.drop(channel)
             self._bulk_port = 0
-            raise _Failed(_first_line(error)) from error
+            raise _failed(error) from error
         self._moved_at = time.monotonic()
 
-    def _put_piece(self, number: int, key: str, view: memoryview, piece: ByteRange, options: Any) -> None:
-        self._write(number, {"key": key, "offset": piece[0]}, bytes(view[piece[0] : piece[1]]), options)
+    def _put_piece(self, channel: Any, key: str, view: memoryview, piece: ByteRange, timeout: float) -> None:
+        self._write(channel, {"key": key, "offset": piece[0]}, view[piece[0] : piece[1]], timeout)
 
-    def _write(self, number: int, where: dict[str, Any], data: bytes, options: Any) -> dict[str, Any]:
-        """Bytes over one stream; what is answered."""
-        command = json.dumps(where | {"crc": zlib.crc32(data)}).encode()
-        client = self._bulk_client(number)
-        writer, reader = client.do_put(flight.FlightDescriptor.for_command(command), BYTES, options)
-        with writer:
-            writer.write_batch(pa.record_batch([pa.array([data], pa.binary())], schema=BYTES))
-            writer.done_writing()
-            answer = reader.read()
-        if answer is None:
-            raise _Failed("no answer to a piece")
-        return _opened(json.loads(answer.to_pybytes()))
+    def _write(self, channel: Any, where: dict[str, Any], data: memoryview, timeout: float) -> dict[str, Any]:
+        """Bytes over one connection; what is answered."""
+        message = framed(where | {"crc": zlib.crc32(data)}, data)
+        return _opened(json.loads(self._called(channel, PUT, message, timeout)))
 
     def get(self, key: str, *, patience: float | None = None) -> tuple[dict[str, Any], bytearray]:
         """Fetch a blob: its header and its bytes, digest checked. Pieces that arrived are kept over broken connections.
@@ -259,9 +255,9 @@ class Link:
         offer = self._offered(key, partial, left)
         self._learn_bulk_port(offer)
         wanted = missing(chunks_of(partial.total, self.streams), partial.held)
-        options = self._options(min(left, PIECE_TIMEOUT_S))
+        timeout = min(left, PIECE_TIMEOUT_S)
         began = time.monotonic()
-        self._in_parallel(wanted, lambda n, r: partial.take(r, self._get_piece(n, key, partial.sha256, r, options)))
+        self._in_parallel(wanted, lambda c, r: partial.take(r, self._get_piece(c, key, partial.sha256, r, timeout)))
         self.measure.moved(0, _size(wanted), time.monotonic() - began)
         if digest_of_bytes(partial.data) != partial.sha256:
             partial.held.clear()
@@ -279,27 +275,32 @@ class Link:
             partial.expect(str(described["sha256"]), int(described["total"]))
             return described
         began = time.monotonic()
-        with self._at_once():
-            options = self._options(min(left, PIECE_TIMEOUT_S))
-            table = self._bulk_client(0).do_get(flight.Ticket(json.dumps({"key": key}).encode()), options).read_all()
-            offer: dict[str, Any] = json.loads(table.schema.metadata[ABOUT])
+        with self._at_once() as channel:
+            said, data = self._read(channel, {"key": key}, min(left, PIECE_TIMEOUT_S))
+            offer: dict[str, Any] = said["about"]
             partial.expect(str(offer["sha256"]), int(offer["total"]))
-            data = _checked(table)
         if len(data) == partial.total and data and not partial.held:
             partial.take((0, len(data)), data)
             self.measure.moved(0, len(data), time.monotonic() - began)
         return offer
 
-    def _get_piece(self, number: int, key: str, sha256: str, piece: ByteRange, options: Any) -> bytes:
+    def _get_piece(self, channel: Any, key: str, sha256: str, piece: ByteRange, timeout: float) -> bytes:
         where = {"key": key, "sha256": sha256, "offset": piece[0], "length": piece[1] - piece[0]}
-        client = self._bulk_client(number)
-        data = _checked(client.do_get(flight.Ticket(json.dumps(where).encode()), options).read_all())
+        data = self._read(channel, where, timeout)[1]
         if len(data) != piece[1] - piece[0]:
             raise _Failed("damaged on the way")
         return data
 
-    def _in_parallel(self, pieces: Sequence[ByteRange], move: Callable[[int, ByteRange], None]) -> None:
-        """Every piece, over all streams. A stream that fails ends the attempt; pieces that arrived stay."""
+    def _read(self, channel: Any, where: dict[str, Any], timeout: float) -> tuple[dict[str, Any], bytes]:
+        """What is said of bytes, and these, unless they were damaged."""
+        answer, data = unframed(self._called(channel, GET, json.dumps(where).encode(), timeout))
+        said = _opened(answer)
+        if zlib.crc32(data) != said["crc"]:
+            raise _Failed("damaged on the way")
+        return said, data
+
+    def _in_parallel(self, pieces: Sequence[ByteRange], move: Callable[[Any, ByteRange], None]) -> None:
+        """Every piece, over all connections. One that fails ends the attempt; pieces that arrived stay."""
         todo: queue.SimpleQueue[ByteRange] = queue.SimpleQueue()
         for piece in pieces:
             todo.put(piece)
@@ -310,17 +311,19 @@ class Link:
                     piece = todo.get_nowait()
                 except queue.Empty:
                     return
+                channel = self._channels.to(self._bulk_port, number % self._channels.streams)
                 try:
-                    move(number % self.streams, piece)
+                    move(channel, piece)
                 except (*BROKEN, *DAMAGED) as error:
-                    self._drop_bulk(number % self.streams)
-                    raise _Failed(_first_line(error)) from error
+                    self._channels.drop(channel)
+                    raise _failed(error) from error
                 except Refused as error:  # by a server that has started anew, say: what is announced next tells
                     raise _Failed(str(error)) from error
                 self._moved_at = time.monotonic()
 
         try:
-            futures = [self._pool.submit(work, number) for number in range(min(IN_FLIGHT * self.streams, len(pieces)))]
+            at_a_time = min(IN_FLIGHT * self._channels.streams, len(pieces))
+            futures = [self._pool.submit(work, number) for number in range(at_a_time)]
         except RuntimeError as error:  # closed by another thread
             raise _Failed("closed") from error
         for failure in [future.exception() for future in futures]:
@@ -333,34 +336,8 @@ class Link:
         """A server that was restarted has another one."""
         port = self._given_bulk_port or int(answer["bulk_port"])
         if port != self._bulk_port:
-            self._drop_all_bulk()
+            self._channels.drop_port(self._bulk_port)
             self._bulk_port = port
-
-    def _bulk_client(self, number: int) -> Any:
-        with self._lock:
-            if self._bulk[number] is None:
-                self._bulk[number] = self._connect(self._bulk_port)
-            return self._bulk[number]
-
-    def _connect(self, port: int) -> Any:
-        location = f"{scheme(self.security.root_certificate is not None)}://{self._host}:{port}"
-        return flight.FlightClient(location, generic_options=CHANNEL, **client_options(self.security))
-
-    def _options(self, timeout: float) -> Any:
-        return flight.FlightCallOptions(timeout=max(0.05, timeout), headers=call_headers(self.security))
-
-    def _drop_control(self) -> None:
-        _close(self._control)
-        self._control = None
-
-    def _drop_bulk(self, number: int) -> None:
-        with self._lock:
-            client, self._bulk[number] = self._bulk[number], None
-        _close(client)
-
-    def _drop_all_bulk(self) -> None:
-        for number in range(self.streams):
-            self._drop_bulk(number)
 
     def _last_sign(self, began: float) -> float:
         """When a piece last arrived: patience is for a link that is down, not for a blob that is large."""
@@ -369,11 +346,14 @@ class Link:
     def _persist(self, attempt: Callable[[float], T], patience: float | None) -> T:
         """Try until it succeeds, is refused, or patience is used up: longer and longer pauses, with jitter."""
         patience = self.patience if patience is None else patience
-        began, backoff = time.monotonic(), FIRST_BACKOFF_S
+        began, backoff, not_trusted = time.monotonic(), FIRST_BACKOFF_S, 0
         while True:
             try:
                 return attempt(max(0.05, self._last_sign(began) + patience - time.monotonic()))
             except _Failed as error:
+                not_trusted = not_trusted + 1 if isinstance(error, _NotTrusted) else 0
+                if not_trusted == CERTIFICATE_TRIES:
+                    raise NotAdmitted(f"{self.address}: {error}") from error
                 pause = backoff * self._random.uniform(0.5, 1.5)
                 if time.monotonic() + pause >= self._last_sign(began) + patience or self._closing.wait(pause):
                     raise Unreachable(f"{self.address}: {error}") from error
@@ -381,10 +361,14 @@ class Link:
 
     def close(self) -> None:
         """Give up what is under way."""
-        self._closing.set()
+        with self._closed:
+            if self._closing.is_set():
+                return
+            self._closing.set()
+        for call in list(self._under_way):
+            call.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._drop_control()
-        self._drop_all_bulk()
+        self._channels.leave()
 
 
 @dataclass
@@ -430,14 +414,6 @@ def reached(address: str, host: str) -> str:
     return f"{host}:{port}" if said in ("0.0.0.0", "[::]") else address
 
 
-def _checked(table: pa.Table) -> bytes:
-    """The bytes that came, unless they were damaged."""
-    (data,), (crc,) = (column.to_pylist() for column in table.columns)
-    if zlib.crc32(data) != crc:
-        raise _Failed("damaged on the way")
-    return bytes(data)
-
-
 def _opened(answer: dict[str, Any]) -> dict[str, Any]:
     if "answer" in answer:
         inner: dict[str, Any] = answer["answer"]
@@ -449,25 +425,26 @@ def _opened(answer: dict[str, Any]) -> dict[str, Any]:
 
 def _as_refusal(error: BaseException) -> TenfoldError | None:
     """What the server refused outright; None for everything that may go better next time."""
-    if isinstance(error, flight.FlightUnauthenticatedError):
+    if not isinstance(error, grpc.RpcError):
+        return None
+    code, reason = error.code(), str(error.details())
+    if code is grpc.StatusCode.UNAUTHENTICATED:
         return NotAdmitted("the syncer does not know this token")
-    if isinstance(error, flight.FlightUnauthorizedError):
-        return NotAdmitted(_first_line(error))
-    text = str(error)
-    if isinstance(error, flight.FlightServerError) and text.startswith("{"):
-        try:
-            answer = json.JSONDecoder().raw_decode(text)[0]
-        except ValueError:
-            return None
-        return Refused(str(answer["refused"])) if "refused" in answer else None
+    if code is grpc.StatusCode.PERMISSION_DENIED:
+        return NotAdmitted(reason)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in reason:
+        return Refused(f"a message that is too long for the other side ({reason})")
     return None
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _close(client: Any) -> None:
-    if client is not None:
-        with suppress(pa.ArrowException, OSError):
-            client.close()
+def _failed(error: BaseException) -> _Failed:
+    """An attempt that did not succeed, in one line whose end says the cause."""
+    if not isinstance(error, grpc.RpcError):
+        return _Failed((str(error).splitlines() or [type(error).__name__])[0][:200])
+    reason = (str(error.details()).splitlines() or [""])[0]
+    found = CERTIFICATE.search(reason)
+    if found:
+        why = found["why"].strip().removeprefix("unable to get local issuer certificate").strip(" :")
+        return _NotTrusted(f"the certificate of the syncer is not accepted: {why or 'it is not the one given'}")
+    reason = reason.rsplit("last error: ", 1)[-1].removeprefix("UNAVAILABLE: ")
+    return _Failed(reason if len(reason) <= 300 else f"{reason[:100]} … {reason[-200:]}")

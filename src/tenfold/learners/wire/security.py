@@ -4,12 +4,14 @@ import hmac
 import ipaddress
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.flight as flight
+import grpc
 
 from tenfold.core import InputError
 from tenfold.learners.messages import MESSAGES_VERSION
@@ -48,7 +50,7 @@ def check_security(bind: str, security: Security) -> None:
             f'learners.bind = "{bind}": beyond loopback the syncer needs TLS; set learners.tls_certificate and '
             "learners.tls_key"
         )
-    server_options(security)
+    check_certificate(security)
 
 
 def check_client(host: str, security: Security) -> None:
@@ -57,21 +59,57 @@ def check_client(host: str, security: Security) -> None:
         raise InputError(f"{host}: beyond loopback a learner needs the syncer's certificate; give --tls-root")
 
 
-def server_options(security: Security) -> dict[str, Any]:
-    """TLS arguments of a Flight server. Raises InputError when a file cannot be read."""
+def check_certificate(security: Security) -> None:
+    """Raises InputError where a server's certificate and key do not serve: unreadable, no pair, out of date.
+
+    A client that trusts this certificate alone shakes hands with a server that shows it, in memory.
+    """
     if not (security.certificate and security.key):
-        return {}
-    return {"tls_certificates": [(_read(security.certificate), _read(security.key))]}
+        return
+    certificate, key = security.certificate, security.key
+    for path in (certificate, key):
+        _read(path)
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        server.load_cert_chain(certificate, key, password=lambda: b"")
+    except (ssl.SSLError, ValueError) as error:
+        raise InputError(_wrong_pair(error, certificate, key)) from error
+    client.check_hostname, client.verify_flags = False, client.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.load_verify_locations(certificate)
+    try:
+        _shake_hands(client, server)
+    except ssl.SSLCertVerificationError as error:
+        raise InputError(
+            f"{certificate}: {error.verify_message}; make a new one, and give it to the learners"
+        ) from None
 
 
-def client_options(security: Security) -> dict[str, Any]:
-    """TLS arguments of a Flight client. Raises InputError when the file cannot be read."""
-    return {"tls_root_certs": _read(security.root_certificate)} if security.root_certificate else {}
+def _wrong_pair(error: Exception, certificate: Path, key: Path) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+        return f"{key}: the key of another certificate than {certificate}"
+    return f"{certificate} and {key}: not a certificate and its key without a password, in PEM ({error})"
 
 
-def scheme(encrypted: bool) -> str:
-    """Scheme of a Flight location, with TLS or without."""
-    return "grpc+tls" if encrypted else "grpc+tcp"
+def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+    """Raises SSLCertVerificationError where the client does not accept what the server shows."""
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (client.wrap_bio(down, up), server.wrap_bio(up, down, server_side=True))
+    for _ in range(2):
+        for end in ends:
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+
+
+def server_credentials(security: Security) -> Any:
+    """TLS of a server; None without. Raises InputError when a file cannot be read."""
+    if not (security.certificate and security.key):
+        return None
+    return grpc.ssl_server_credentials([(_read(security.key), _read(security.certificate))])
+
+
+def client_credentials(security: Security) -> Any:
+    """TLS of a client; None without. Raises InputError when the file cannot be read."""
+    return grpc.ssl_channel_credentials(_read(security.root_certificate)) if security.root_certificate else None
 
 
 def _read(path: Path) -> bytes:
@@ -81,38 +119,44 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-class CallCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
-    """Refuses every call without the token or of another version, before anything else of it is looked at."""
+class CallCheck(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Refuses every call without the token or of another version, before any byte of its body is read."""
 
     def __init__(self, token: str, rejected: Callable[[str], None]) -> None:
-        super().__init__()
         self._expected, self._rejected = f"Bearer {token}".encode(), rejected
 
-    def start_call(self, info: Any, headers: Mapping[str, Sequence[str | bytes]]) -> None:
-        """Raises what the client sees: UNAUTHENTICATED without the token, PERMISSION_DENIED of another version."""
-        given = _first(headers, "authorization")
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """What the client of a refused call sees: UNAUTHENTICATED without the token, else PERMISSION_DENIED."""
+        headers = dict(details.invocation_metadata)
+        given = _bytes_of(headers.get("authorization", b""))
         if not hmac.compare_digest(given, self._expected):
             what = "a wrong token" if given else "no token"
             self._rejected(f"a call with {what}")
-            raise flight.FlightUnauthenticatedError(f"refused: {what}")
-        version = _first(headers, VERSION_HEADER).decode(errors="replace")
+            return _refusal(grpc.StatusCode.UNAUTHENTICATED, f"refused: {what}")
+        version = _bytes_of(headers.get(VERSION_HEADER, b"")).decode(errors="replace")
         if version != str(MESSAGES_VERSION):
             reason = OTHER_VERSION.format(theirs=version[:20] or "none", ours=MESSAGES_VERSION)
             self._rejected(reason)
-            raise flight.FlightUnauthorizedError(reason)
+            return _refusal(grpc.StatusCode.PERMISSION_DENIED, reason)
+        return continuation(details)
 
 
-def _first(headers: Mapping[str, Sequence[str | bytes]], name: str) -> bytes:
-    value = next(iter(headers.get(name, ())), "")
+def _refusal(code: Any, reason: str) -> Any:
+    """A stream, so that nothing of the request is waited for."""
+
+    def refuse(_: object, context: Any) -> None:
+        context.abort(code, reason)
+
+    return grpc.stream_unary_rpc_method_handler(refuse)
+
+
+def _bytes_of(value: str | bytes) -> bytes:
     return value.encode() if isinstance(value, str) else value
 
 
-def call_headers(security: Security) -> list[tuple[bytes, bytes]]:
+def call_headers(security: Security) -> Mapping[str, str]:
     """What a client sends with every call."""
-    return [
-        (b"authorization", f"Bearer {security.token}".encode()),
-        (VERSION_HEADER.encode(), str(MESSAGES_VERSION).encode()),
-    ]
+    return {"authorization": f"Bearer {security.token}", VERSION_HEADER: str(MESSAGES_VERSION)}
 
 
 def make_token(path: Path) -> str:
@@ -120,8 +164,8 @@ def make_token(path: Path) -> str:
     if path.exists():
         return read_token(path)
     token = secrets.token_urlsafe(32)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
         handle.write(token + "\n")
     try:
         os.link(temporary, path)  # whole or not at all, and the first one stays

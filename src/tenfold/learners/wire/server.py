@@ -1,24 +1,29 @@
-"""A server of messages and blobs: two Flight servers on two ports, so that a full bulk link cannot hold up a message.
+"""A server of messages and blobs: two gRPC servers on two ports, so that a full bulk link cannot hold up a message.
 
 A blob goes in pieces; those that have arrived wait for the rest over broken connections.
 """
 
+import errno
 import json
+import socket
 import threading
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
 
-import pyarrow as pa
-import pyarrow.flight as flight
+import grpc
 from pydantic import Field
 
-from tenfold.core import TenfoldError, digest_of_bytes
-from tenfold.learners.messages import Digest, Message, Refused, Whole, parse
-from tenfold.learners.wire.security import CallCheck, Security, check_security, scheme, server_options
+from tenfold.core import InputError, TenfoldError, digest_of_bytes, file_limit
+from tenfold.learners.fields import Digest, Whole
+from tenfold.learners.messages import Message, Refused, parse
+from tenfold.learners.wire.framing import CONTROL, GET, PUT, framed, unframed
+from tenfold.learners.wire.security import CallCheck, Security, check_security, server_credentials
 
 LARGEST_CHUNK = 512 * 1024
 UNDIVIDED = 128 * 1024  # a blob of so few bytes goes in one call: each costs a round trip and more time than the bytes
@@ -30,11 +35,13 @@ REPLIES = 1024  # answers remembered, for senders that did not hear them
 RECEIVING = 64  # blobs handed to the handler at a time, if no two share a lock
 OFFERED = 32  # blobs kept while they are being fetched
 LARGEST_MESSAGE = 16 * 1024 * 1024
+LARGEST_PIECE = LARGEST_CHUNK + 4 * 1024 * 1024  # a small blob comes with its header, which holds a history
 CLOSING_S = 2.0  # how long calls under way may take to end
 TAKEN_S, TAKEN_AGAIN_S = 5.0, 0.25  # a port may be that of a connection that just goes away
-BYTES = pa.schema([("bytes", pa.binary())])
-ABOUT = b"about"  # key of the metadata that describes a blob
-CHECKED_BYTES = pa.schema([("bytes", pa.binary()), ("crc", pa.uint32())])
+CALLS = 4096  # at a time; a learner keeps a few
+HANDSHAKE_S = 5.0  # a connection that has not said what it wants by then is closed
+IDLE_S = 60.0  # so is one without a call for so long: a learner speaks several times a second
+CONNECTIONS = 8192  # at most so many to one port, and never more than a third of the files this process may open
 BlobKey = Annotated[str, Field(max_length=300)]
 
 
@@ -211,26 +218,30 @@ class BlobServer:
     ) -> None:
         """Listen at once, or within seconds where somebody's connection holds the port.
 
-        Raises InputError beyond loopback without TLS, TenfoldError when it cannot listen.
+        Raises InputError beyond loopback without TLS, for a certificate that does not serve, or when it cannot listen.
         """
         check_security(bind, security)
         self._transfers = _Transfers(handler)
-        self._bulk = _listening(_Bulk, self._transfers, security, bind, bulk_port)
-        self._transfers.bulk_port = self._bulk.port
-        self._control = _listening(_Control, self._transfers, security, bind, control_port)
+        transfers = self._transfers
+        self._bulk = _listening(_BulkCalls(transfers), LARGEST_PIECE, transfers, security, bind, bulk_port)
+        transfers.bulk_port = self._bulk.port
+        try:
+            self._control = _listening(
+                _ControlCalls(transfers), LARGEST_MESSAGE, transfers, security, bind, control_port
+            )
+        except BaseException:
+            self._bulk.stop()
+            raise
         self.control_port, self.bulk_port = self._control.port, self._bulk.port
         self.address = f"{_bracketed(bind)}:{self.control_port}"
 
     def close(self) -> None:
-        """Stop listening. Calls under way may end within two seconds; what comes of them later reaches no handler.
-
-        A client that is silent in a call holds up the end of the process, as Arrow waits for it there (a Link: 30 s).
-        """
-        threads = [threading.Thread(target=server.shutdown, daemon=True) for server in (self._control, self._bulk)]
+        """Stop listening. Calls under way may end within two seconds; what comes of them later reaches no handler."""
+        threads = [threading.Thread(target=server.stop, daemon=True) for server in (self._control, self._bulk)]
         for thread in threads:
             thread.start()
-        deadline = time.monotonic() + CLOSING_S
-        for thread in threads:  # a client that announced a piece and does not send it would hold up its server for good
+        deadline = time.monotonic() + CLOSING_S + 1.0
+        for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._transfers.is_closed = True
 
@@ -329,7 +340,7 @@ class _Transfers:
         except Refused as error:
             self.handler.rejected(str(error))
             return {"refused": str(error)}
-        except (TenfoldError, pa.ArrowException) as error:  # Arrow's: cut off or damaged on the way
+        except TenfoldError as error:
             return {"failed": str(error).splitlines()[0] if str(error) else type(error).__name__}
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
             reason = f"{what[:40]}: malformed ({type(error).__name__}: {str(error)[:80]})"
@@ -337,105 +348,136 @@ class _Transfers:
             return {"refused": reason}
 
 
-class _Control(flight.FlightServerBase):  # type: ignore[misc]
-    """Small JSON messages."""
+class _ControlCalls(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Small JSON messages: one request, one answer."""
 
-    def __init__(self, transfers: _Transfers, security: Security, bind: str, port: int) -> None:
+    def __init__(self, transfers: _Transfers) -> None:
         self._transfers = transfers
-        super().__init__(**_options(transfers, security, bind, port))
 
-    def do_action(self, context: Any, action: Any) -> Iterator[Any]:
-        """One message, one answer."""
+    def service(self, details: Any) -> Any:
+        """The handler of one method; anything else than a message is unknown here."""
+        if not details.method.startswith(CONTROL):
+            return None
+        method = details.method.removeprefix(CONTROL)
+        return grpc.unary_unary_rpc_method_handler(lambda body, _: self._answer(method, body))
 
+    def _answer(self, method: str, body: bytes) -> bytes:
         def act() -> dict[str, Any]:
-            if action.body.size > LARGEST_MESSAGE:
-                raise Refused(f"a control message of {action.body.size} bytes")
-            request = json.loads(action.body.to_pybytes())
+            request = json.loads(body)
             if not isinstance(request, dict):
                 raise ValueError("not a JSON object")
-            return self._transfers.answer(str(action.type), request)
+            return self._transfers.answer(method, request)
 
-        yield flight.Result(json.dumps(self._transfers.guarded(str(action.type), act)).encode())
+        return json.dumps(self._transfers.guarded(method, act)).encode()
 
 
-class _Bulk(flight.FlightServerBase):  # type: ignore[misc]
+class _BulkCalls(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Pieces of blobs, in and out."""
 
-    def __init__(self, transfers: _Transfers, security: Security, bind: str, port: int) -> None:
+    def __init__(self, transfers: _Transfers) -> None:
         self._transfers = transfers
-        super().__init__(**_options(transfers, security, bind, port))
 
-    def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
-        """One piece, as the rows of one binary column; the answer says whether it was taken."""
+    def service(self, details: Any) -> Any:
+        """The handler of one method."""
+        known = {PUT: self._put, GET: self._get}
+        return grpc.unary_unary_rpc_method_handler(known[details.method]) if details.method in known else None
+
+    def _put(self, body: bytes, _: Any) -> bytes:
+        """One piece; the answer says whether it was taken."""
 
         def act() -> dict[str, Any]:
-            piece = _read_piece(reader)  # first: an answer that is given while the other side still writes may be lost
-            where = json.loads(descriptor.command)
-            if isinstance(where, dict) and "whole" in where:
+            where, piece = unframed(body)
+            if "whole" in where:
                 blob = parse(WholeBlob, where, "a small blob")
                 return self._transfers.take_whole(blob.whole, piece, blob.crc)
             place = parse(BlobPiece, where, "a piece")
             self._transfers.inbox.take(place.key, place.offset, piece, place.crc)
             return {}
 
-        writer.write(json.dumps(self._transfers.guarded("a piece", act)).encode())
+        return json.dumps(self._transfers.guarded("a piece", act)).encode()
 
-    def do_get(self, context: Any, ticket: Any) -> Any:
+    def _get(self, body: bytes, _: Any) -> bytes:
         """One piece of a blob that was described; or a description, and the blob itself if it is small."""
-        found: list[bytes] = []
-        about: list[dict[str, Any]] = []
+        found: bytes | memoryview = b""
 
         def act() -> dict[str, Any]:
-            where = json.loads(ticket.ticket)
+            nonlocal found
+            where = json.loads(body)
             if isinstance(where, dict) and where.keys() == {"key"}:
-                description, whole = self._transfers.offer(parse(KnownBlob, where, "a question for a blob").key)
-                about.append(description)
-                found.append(bytes(whole.data) if len(whole.data) <= UNDIVIDED else b"")
-                return {}
+                about, whole = self._transfers.offer(parse(KnownBlob, where, "a question for a blob").key)
+                found = bytes(whole.data) if len(whole.data) <= UNDIVIDED else b""
+                return {"about": about, "crc": zlib.crc32(found)}
             part = parse(ByteRangeOf, where, "a range")
             blob, end = self._transfers.offered(part.key, part.sha256), part.offset + part.length
             if not (part.offset >= 0 and 0 < part.length <= LARGEST_CHUNK and end <= len(blob.data)):
                 raise Refused(f"bytes {part.offset}–{end} of {len(blob.data)}")
-            found.append(bytes(blob.data[part.offset : end]))
-            return {}
+            found = bytes(blob.data[part.offset : end])
+            return {"crc": zlib.crc32(found)}
 
-        answer = self._transfers.guarded("a range", act)
-        if not found:
-            raise flight.FlightServerError(json.dumps(answer))
-        checked = [pa.array(found, pa.binary()), pa.array(map(zlib.crc32, found), pa.uint32())]
-        schema = CHECKED_BYTES.with_metadata({ABOUT: json.dumps(about[0]).encode()}) if about else CHECKED_BYTES
-        return flight.RecordBatchStream(pa.table(checked, schema=schema))
+        return framed(self._transfers.guarded("a range", act), found)
 
 
-def _read_piece(reader: Any) -> bytes:
-    parts: list[bytes] = []
-    for chunk in reader:
-        if chunk.data.num_columns != 1 or chunk.data.schema.field(0).type != pa.binary():
-            raise Refused("a piece comes as one column of bytes")
-        parts += chunk.data.column(0).to_pylist()
-        if sum(map(len, parts)) > LARGEST_CHUNK:
-            raise Refused(f"a piece of more than {LARGEST_CHUNK} bytes")
-    return b"".join(parts)
+class _Listener:
+    """One gRPC server on one port. What a stranger may cost is bounded: messages, connections, calls, silence."""
+
+    def __init__(self, calls: Any, largest: int, transfers: _Transfers, security: Security, where: str) -> None:
+        """`where`: HOST:PORT. Raises RuntimeError when the port cannot be had."""
+        self._calls = ThreadPoolExecutor(CALLS, thread_name_prefix="calls")  # threads are begun as they are needed
+        self._server = grpc.server(
+            self._calls,
+            handlers=[calls],
+            interceptors=[CallCheck(security.token, transfers.handler.rejected)],
+            maximum_concurrent_rpcs=CALLS,
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", largest),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_S * 1000)),
+                ("grpc.max_connection_idle_ms", int(IDLE_S * 1000)),
+                ("grpc.max_allowed_incoming_connections", min(CONNECTIONS, max(16, file_limit() // 3))),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+                ("grpc.http2.max_ping_strikes", 0),
+            ],
+        )
+        credentials = server_credentials(security)
+        add = self._server.add_insecure_port if credentials is None else self._server.add_secure_port
+        self.port: int = add(where) if credentials is None else add(where, credentials)
+        self._server.start()
+
+    def stop(self) -> None:
+        """Take no more calls; those under way may end within CLOSING_S."""
+        self._server.stop(CLOSING_S).wait(CLOSING_S + 1.0)
+        self._calls.shutdown(wait=False, cancel_futures=True)
 
 
-def _listening(kind: Callable[..., Any], transfers: _Transfers, security: Security, bind: str, port: int) -> Any:
+def _listening(calls: Any, largest: int, transfers: _Transfers, security: Security, bind: str, port: int) -> _Listener:
     deadline = time.monotonic() + TAKEN_S
+    where = f"{_bracketed(bind)}:{port}"
     while True:
         try:
-            return kind(transfers, security, bind, port)
-        except pa.ArrowException as error:
-            if time.monotonic() > deadline:
-                reason = str(error).splitlines()[0]
-                raise TenfoldError(f"{bind}:{port}: cannot listen here ({reason})") from error
+            return _Listener(calls, largest, transfers, security, where)
+        except RuntimeError as error:
+            reason, may_pass = _why_not(bind, port)
+            if not may_pass or time.monotonic() > deadline:
+                raise InputError(f"{where}: cannot listen here: {reason}") from error
         time.sleep(TAKEN_AGAIN_S)
 
 
-def _options(transfers: _Transfers, security: Security, bind: str, port: int) -> dict[str, Any]:
-    return {
-        "location": f"{scheme(security.certificate is not None)}://{_bracketed(bind)}:{port}",
-        "middleware": {"token": CallCheck(security.token, transfers.handler.rejected)},
-        **server_options(security),
-    }
+def _why_not(bind: str, port: int) -> tuple[str, bool]:
+    """What the system says when this port is taken the plain way, which gRPC keeps for its log; whether it may pass."""
+    try:
+        kind, _, _, _, address = socket.getaddrinfo(bind.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        with closing(socket.socket(kind)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except socket.gaierror:
+        return "no such name or address; set learners.bind to one of this machine", False
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return "the port is in use by another process; set learners.port to a free one, or 0", True
+        return f"{error.strerror}; set learners.bind to an address of this machine", False
+    return "the port was in use a moment ago", True
 
 
 def _bracketed(host: str) -> str:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tenfold.core import InputError, TenfoldError, digest_of_file
+from tenfold.core import InputError, TenfoldError, digest_of_file, remedy_for, without_secrets
 from tenfold.train.checkpoint.format import (
     MANIFEST,
     Box,
@@ -27,7 +27,7 @@ from tenfold.train.checkpoint.format import (
     box_of,
     fill,
 )
-from tenfold.train.checkpoint.stores import open_store, wait_for_ranks
+from tenfold.train.checkpoint.stores import OWNER_FILE, open_store, wait_for_ranks
 
 PART = ".part.json"  # what a rank says about its own file
 
@@ -67,7 +67,8 @@ class Checkpointer:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.url = url
+        self.url = without_secrets(str(url))
+        self._owner: str | None = None
         self._store = open_store(url, dict(storage_options or {}))
         self._keep_last, self._keep_every, self._keep_steps = keep_last, keep_every, frozenset(keep_steps)
         self._rank, self._world_size = rank, world_size
@@ -82,13 +83,32 @@ class Checkpointer:
         self._writer.shutdown()
         self._store.close()
 
-    def prepare(self) -> None:
-        """Before training: delete what was left half-written. Raises InputError when this place cannot be written."""
+    def prepare(self, owner: str | None = None) -> None:
+        """Before training: see that no other campaign keeps its checkpoints here, delete what was left half-written.
+
+        `owner` names the campaign. Raises InputError when this place is another one's, or cannot be written.
+        """
+        self._owner = owner
         if self._rank == 0:
             try:
+                self._check_owner(claim=not self._store.names())
                 self._store.prepare()
             except OSError as error:
                 raise InputError(f"{self.url}: checkpoints cannot be written here ({_reason(error)})") from error
+
+    def _check_owner(self, *, claim: bool) -> None:
+        """One place is one campaign's: another would overwrite its checkpoints, and prune them."""
+        if self._owner is None:
+            return
+        found = self._store.owner()
+        if found == self._owner or (claim and found is None):
+            if found is None:
+                self._store.set_owner(self._owner)
+        elif found is not None:
+            raise InputError(
+                f"{self.url}: campaign {found!r} keeps its checkpoints here; set checkpoint.url to a place that is "
+                f"{self._owner!r}'s alone. If {found!r} is its former name, delete {OWNER_FILE} there"
+            )
 
     def save(self, state: CheckpointState) -> None:
         """Copy the state and write it in the background. Raises what went wrong with the save before."""
@@ -128,6 +148,7 @@ class Checkpointer:
             self._write_part(name, boxes)
             if self._rank == 0:
                 parts = wait_for_ranks(self._store, name, PART, self._world_size)
+                self._check_owner(claim=True)
                 self._store.publish(name, _manifest_of(parts, step, next_sample, meta).to_json())
                 self._prune()
         except (OSError, SafetensorError) as error:
@@ -135,7 +156,7 @@ class Checkpointer:
                 self._store.give_up(name)
             raise TenfoldError(
                 f"{self._store.describe(name)}: the checkpoint could not be written ({_reason(error)}); "
-                f"the last good one is {self._newest_name()}. Make room or set checkpoint.url, then run again to go on"
+                f"the last good one is {self._newest_name()}; {_remedy(error)}"
             ) from error
 
     def _refuse_if_not_finite(self, name: str, boxes: Mapping[str, Box]) -> None:
@@ -271,9 +292,17 @@ def _manifest_of(parts: list[dict[str, Any]], step: int, next_sample: int, meta:
     return CheckpointManifest(step, next_sample, meta, files, tensors)
 
 
+def _remedy(error: Exception) -> str:
+    """What to do about a checkpoint that could not be written."""
+    number = re.search(r"\(os error (\d+)\)", str(error))  # the safetensors library's way to say it
+    if number and not getattr(error, "errno", None):
+        return remedy_for(OSError(int(number[1]), ""))
+    return remedy_for(error) if isinstance(error, OSError) else "look at that disk, then run again"
+
+
 def _reason(error: Exception) -> str:
     """`No space left on device` whether Python or the safetensors library says it."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     inner = re.search(r"I/O error: (.*?)( \(os error|$)", str(error))
-    return inner.group(1) if inner else str(error).splitlines()[0]
+    return inner.group(1) if inner else without_secrets((str(error).splitlines() or [type(error).__name__])[0])

@@ -1,5 +1,6 @@
 """Where checkpoints lie: a folder, or anything fsspec knows by URL. Both publish whole checkpoints or nothing."""
 
+import errno
 import itertools
 import json
 import os
@@ -7,7 +8,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,12 +17,17 @@ from typing import Any, Protocol
 import fsspec
 from fsspec.core import url_to_fs
 
-from tenfold.core import InputError, TenfoldError, sync_path
+from tenfold.core import InputError, TenfoldError, sync_path, without_secrets
 from tenfold.train.checkpoint.format import MANIFEST
 
 WAIT_FOR_RANKS_S = 600.0
 POLL_S = 0.02
 NAME = re.compile(r"step-\d{8}")
+HALF_NAME = re.compile(r"\.tmp-(old-)?step-\d{8}")
+OURS = re.compile(r"rank-\d{5}\.(safetensors|part\.json)|manifest\.json")
+"""Files of a checkpoint. Whatever else lies at the place is somebody else's: it is not counted, renamed or deleted."""
+OWNER_FILE = "tenfold-owner.json"
+LONGEST_OWNER_FILE = 4096
 
 
 class Store(Protocol):
@@ -77,9 +84,41 @@ class Store(Protocol):
         """
         ...
 
+    def owner(self) -> str | None:
+        """Whose place this is: the name of a campaign; None before anybody has said so. Raises OSError."""
+        ...
+
+    def set_owner(self, name: str) -> None:
+        """Say whose place this is. Raises OSError."""
+        ...
+
     def close(self) -> None:
         """Delete local copies."""
         ...
+
+
+def is_checkpoint(files: Iterable[str]) -> bool:
+    """Whether a folder of these files is a checkpoint, or was one before it was damaged."""
+    return any(OURS.fullmatch(file) and file != MANIFEST for file in files)
+
+
+def is_half(files: Iterable[str]) -> bool:
+    """Whether a folder of these files is a checkpoint half-written, and nothing else."""
+    return all(OURS.fullmatch(file) for file in files)
+
+
+def owner_from(data: bytes) -> str:
+    """The name in an owner file. Raises OSError for anything else, since the place may be somebody's."""
+    try:
+        return str(json.loads(data[:LONGEST_OWNER_FILE])["campaign"])
+    except (ValueError, KeyError, TypeError):
+        why = f"{OWNER_FILE} there cannot be read; delete it if the place is this run's"
+        raise OSError(errno.EINVAL, why) from None
+
+
+def owner_data(name: str) -> bytes:
+    """What an owner file holds."""
+    return (json.dumps({"campaign": name}) + "\n").encode()
 
 
 def damaged_name(name: str, taken: Callable[[str], bool]) -> str:
@@ -97,7 +136,8 @@ def open_store(url: str | Path, storage_options: dict[str, Any]) -> Store:
         file_system, path = url_to_fs(text, **storage_options)
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"checkpoint.url = {text!r}: {error}; for s3:// install it with: pip install 'tenfold[s3]'"
+            f"checkpoint.url = {without_secrets(text)!r}: {without_secrets(str(error))}; for s3:// install it with: "
+            "pip install 'tenfold[s3]'"
         ) from None
     return UrlStore(text, file_system, path)
 
@@ -153,6 +193,8 @@ class FolderStore:
             handle.flush()
             os.fsync(handle.fileno())
         sync_path(staged)
+        if final.exists():  # of the same run, which another command has made meanwhile
+            self.remove(name)
         staged.rename(final)
         sync_path(self.root)
 
@@ -160,7 +202,13 @@ class FolderStore:
         shutil.rmtree(self._temporary(name), ignore_errors=True)
 
     def names(self) -> list[str]:
-        return sorted(path.name for path in self.root.iterdir() if NAME.fullmatch(path.name) and path.is_dir())
+        return sorted(path.name for path in self.root.iterdir() if NAME.fullmatch(path.name) and self._is_ours(path))
+
+    @staticmethod
+    def _is_ours(path: Path) -> bool:
+        if path.is_symlink() or not path.is_dir():
+            return False
+        return is_checkpoint(file.name for file in path.iterdir())
 
     def fetch(self, name: str) -> Path:
         return self.root / name
@@ -170,6 +218,12 @@ class FolderStore:
 
     def remove(self, name: str) -> None:
         path = self.root / name
+        if not is_half(file.name for file in path.iterdir()):  # somebody keeps files of his own in it: they stay
+            (path / MANIFEST).unlink(missing_ok=True)
+            for file in path.iterdir():
+                if OURS.fullmatch(file.name):
+                    file.unlink()
+            return
         hidden = self.root / f".tmp-old-{name}"
         path.rename(hidden)  # at once, so that a kill never leaves half a checkpoint under its name
         shutil.rmtree(hidden, ignore_errors=True)
@@ -180,11 +234,19 @@ class FolderStore:
         return str(aside)
 
     def prepare(self) -> None:
-        for pattern in (".tmp-step-*", ".tmp-old-step-*"):
-            for path in self.root.glob(pattern):
+        for path in self.root.iterdir():
+            is_left = HALF_NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+            if is_left and is_half(file.name for file in path.iterdir()):
                 shutil.rmtree(path, ignore_errors=True)
         with tempfile.TemporaryFile(dir=self.root):
             pass
+
+    def owner(self) -> str | None:
+        path = self.root / OWNER_FILE
+        return owner_from(path.read_bytes()) if path.exists() else None
+
+    def set_owner(self, name: str) -> None:
+        (self.root / OWNER_FILE).write_bytes(owner_data(name))
 
     def close(self) -> None:
         pass  # has no copies
@@ -207,7 +269,7 @@ class UrlStore:
     """Any fsspec file system: the manifest goes last, and what has none does not exist. Raises OSError alone."""
 
     def __init__(self, url: str, file_system: fsspec.AbstractFileSystem, path: str) -> None:
-        self.url, self._fs, self._path = url.rstrip("/"), file_system, path.rstrip("/")
+        self.url, self._fs, self._path = without_secrets(url.rstrip("/")), file_system, path.rstrip("/")
         self._local = tempfile.TemporaryDirectory(prefix="tenfold-checkpoints-")
 
     def describe(self, name: str) -> str:
@@ -252,7 +314,11 @@ class UrlStore:
         return sorted(name for name in names if NAME.fullmatch(name) and self._is_published(name))
 
     def _is_published(self, name: str) -> bool:
-        return bool(self._fs.exists(self._remote(name, MANIFEST)))
+        files = self._files(name)
+        return MANIFEST in files and is_checkpoint(files)
+
+    def _files(self, name: str) -> list[str]:
+        return [file.rstrip("/").rsplit("/", 1)[-1] for file in self._list(self._remote(name))]
 
     @_as_os_errors()
     def fetch(self, name: str) -> Path:
@@ -270,7 +336,16 @@ class UrlStore:
     @_as_os_errors()
     def remove(self, name: str) -> None:
         self._fs.rm_file(self._remote(name, MANIFEST))
-        self._fs.rm(self._remote(name), recursive=True)
+        self._remove_ours(name)
+
+    def _remove_ours(self, name: str) -> None:
+        """The files of a checkpoint; the folder too, where a folder is a thing and nothing else is in it."""
+        files = self._files(name)
+        for file in files:
+            if OURS.fullmatch(file):
+                self._fs.rm_file(self._remote(name, file))
+        if is_half(files) and self._fs.exists(self._remote(name)):
+            self._fs.rm(self._remote(name), recursive=True)
 
     @_as_os_errors()
     def set_aside(self, name: str) -> str:
@@ -282,10 +357,23 @@ class UrlStore:
     def prepare(self) -> None:
         names = [file.rstrip("/").rsplit("/", 1)[-1] for file in self._list(self._path)]
         for name in names:
-            if NAME.fullmatch(name) and not self._is_published(name):
-                self._fs.rm(self._remote(name), recursive=True)
-        self._fs.pipe_file(f"{self._path}/.probe", b"")
-        self._fs.rm_file(f"{self._path}/.probe")
+            if NAME.fullmatch(name) and not self._is_published(name) and is_half(self._files(name)):
+                self._remove_ours(name)
+        probe = f"{self._path}/.tenfold-probe-{uuid.uuid4().hex}"
+        self._fs.pipe_file(probe, b"")
+        self._fs.rm_file(probe)
+
+    @_as_os_errors()
+    def owner(self) -> str | None:
+        self._fs.invalidate_cache()
+        try:
+            return owner_from(self._fs.cat_file(f"{self._path}/{OWNER_FILE}"))
+        except FileNotFoundError:
+            return None
+
+    @_as_os_errors()
+    def set_owner(self, name: str) -> None:
+        self._fs.pipe_file(f"{self._path}/{OWNER_FILE}", owner_data(name))
 
     def close(self) -> None:
         self._local.cleanup()

@@ -1,0 +1,38 @@
+"""Every kind of task by its name, and how one is done: here, in another process or on another machine."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tenfold.data.tasks.beat import Beat, beating, no_beat
+from tenfold.data.tasks.given import read_given
+from tenfold.data.tasks.job import BuildJob, open_job
+from tenfold.data.tasks.keep import choose_sets, keep
+from tenfold.data.tasks.near import bands, clusters, signatures
+from tenfold.data.tasks.read import copies, read
+from tenfold.data.tasks.write import plan_shards, tokenise, train_tokenizer, write_shard
+
+STAGES: dict[str, Callable[[BuildJob, int], dict[str, Any]]] = {
+    "given": read_given,
+    "read": read,
+    "copies": copies,
+    "signatures": signatures,
+    "bands": bands,
+    "clusters": clusters,
+    "sets": choose_sets,
+    "keep": keep,
+    "tokenizer": train_tokenizer,
+    "tokenise": tokenise,
+    "layout": plan_shards,
+    "shards": write_shard,
+}
+
+
+def run_task(address: str, token: str, stage: str, number: int, beat: Beat = no_beat) -> None:
+    """Do one task of the build that lies at `address`. Doing it again gives the same files.
+
+    `beat` is told now and then how many bytes are worked off.
+    """
+    job = open_job(address, token)
+    with beating(beat):
+        result = STAGES[stage](job, number)
+    job.finish(stage, number, result)

@@ -1,0 +1,82 @@
+"""A run of loops that are not tenfold's, small enough for a test."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tenfold.learners.record.log import RunLog
+from tests.waiting import until
+
+HERE = Path(__file__).parent
+LISTENS = re.compile(r"syncer listens on (\S+);")
+
+
+@dataclass
+class OwnRun:
+    """A syncer in a process of its own, and the loops that train with it."""
+
+    folder: Path
+    total: int
+    words: tuple[str, ...] = ()
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def serve(self, port: int = 0) -> str:
+        """Start the syncer; where it listens."""
+        command = ["-m", "tenfold", "syncer", str(self.folder), "--total", str(self.total), *self.words]
+        self._start("syncer", [*command, "--port", str(port)])
+        until(lambda: LISTENS.search(self.said("syncer")) is not None)
+        found = LISTENS.findall(self.said("syncer"))
+        return str(found[-1])
+
+    def train(self, name: str, program: str, *words: str) -> None:
+        """Start a loop."""
+        self._start(name, [str(HERE / program), *words, name])
+
+    def _start(self, name: str, words: list[str]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        token = self.folder / "learners" / "token"
+        more = {"TENFOLD_TOKEN": token.read_text().strip()} if token.exists() else {}
+        with (self.folder / f"{name}.log").open("ab") as log:
+            environment = {**os.environ, **more}
+            self.processes[name] = subprocess.Popen([sys.executable, *words], stdout=log, stderr=log, env=environment)
+
+    def said(self, name: str) -> str:
+        """What a process has printed."""
+        return (self.folder / f"{name}.log").read_text()
+
+    def steps(self, name: str) -> list[tuple[int, int, float]]:
+        """(first sample, last sample, loss) of each step of a loop."""
+        found = re.findall(r"^trained (\d+) (\d+) (\S+)$", self.said(name), re.MULTILINE)
+        return [(int(first), int(last), float(loss)) for first, last, loss in found]
+
+    def ended(self, name: str, seconds: float = 240.0) -> int:
+        """The status of a process that ends by itself."""
+        until = time.monotonic() + seconds
+        while self.processes[name].poll() is None:
+            assert time.monotonic() < until, self.said(name)[-3000:]
+            time.sleep(0.1)
+        return self.processes[name].returncode
+
+    def committed(self) -> list[int]:
+        """Every sample that counts, as often as it does."""
+        with RunLog.opened(self.folder / "learners") as log:
+            return sorted(sample for _, first, _, done in log.committed() for sample in range(first, first + done))
+
+
+@contextmanager
+def own_run(folder: Path, total: int, *words: str) -> Iterator[OwnRun]:
+    """All its processes are gone at the end."""
+    run = OwnRun(folder, total, words)
+    try:
+        yield run
+    finally:
+        for process in run.processes.values():
+            with suppress(ProcessLookupError):
+                process.kill()
+            process.wait()

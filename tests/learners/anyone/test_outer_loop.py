@@ -1,0 +1,64 @@
+"""Loops that are not tenfold's, as learners of one run: one of two is killed, the other goes on, nothing is lost."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tenfold.ledger import Ledger
+from tests.learners.anyone.small import own_run
+from tests.waiting import until
+
+TEXT = Path(__file__).parents[3] / "docs" / "learners.md"
+QUICK = ("--set", "learners.inner_steps=4", "--set", "learners.stalled_after=3")
+
+
+@pytest.mark.slow
+def test_one_of_two_plain_loops_is_killed_and_every_sample_counts_once(tmp_path: Path) -> None:
+    with own_run(tmp_path / "run", 2400, *QUICK) as run:
+        address = run.serve()
+        for name in ("one", "two"):
+            run.train(name, "plain_loop.py", str(TEXT), address)
+        until(lambda: all(len(run.steps(name)) > 20 for name in ("one", "two")), 150.0)
+        run.processes["two"].kill()
+        assert run.ended("one") == 0, run.said("one")
+        assert run.ended("syncer") == 0, run.said("syncer")
+        assert "finished True" in run.said("one")
+        assert run.committed() == list(range(2400))
+        losses = [loss for _, _, loss in run.steps("one")]
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+    with closing(Ledger(tmp_path / "run" / "ledger.sqlite", read_only=True)) as ledger:
+        (recorded,) = ledger.runs()
+        curve = ledger.metric(recorded.id, "train/loss")
+    assert len(curve) > 100
+    assert curve[-1][1] < curve[0][1]
+
+
+@pytest.mark.slow
+def test_one_of_two_hugging_face_trainers_is_killed_and_every_sample_counts_once(tmp_path: Path) -> None:
+    with own_run(tmp_path / "run", 2400, *QUICK) as run:
+        address = run.serve()
+        for name in ("one", "two"):
+            run.train(name, "trainer_loop.py", str(TEXT), address, str(tmp_path / name))
+        until(lambda: all(len(run.steps(name)) > 20 for name in ("one", "two")), 200.0)
+        run.processes["two"].kill()
+        assert run.ended("one") == 0, run.said("one")
+        assert run.ended("syncer") == 0, run.said("syncer")
+        assert "finished True" in run.said("one")
+        assert run.committed() == list(range(2400))
+        losses = [loss for _, _, loss in run.steps("one")]
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+
+
+@pytest.mark.slow
+def test_a_loop_with_an_order_of_its_own_and_a_syncer_that_is_killed(tmp_path: Path) -> None:
+    with own_run(tmp_path / "run", 1600, *QUICK) as run:
+        address = run.serve()
+        run.train("one", "own_order.py", address)
+        until(lambda: len(run.steps("one")) > 20, 150.0)
+        run.processes["syncer"].kill()
+        run.processes["syncer"].wait()
+        assert run.serve(int(address.rpartition(":")[2])) == address
+        assert run.ended("one") == 0, run.said("one")
+        assert run.ended("syncer") == 0, run.said("syncer")
+        assert run.committed() == list(range(1600))
