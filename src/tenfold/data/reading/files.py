@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +104,12 @@ class Reader:
 
     def _of_json(self, file: InputFile, look: Look, where: str) -> Iterator[Found]:
         decoder, broken = self._decoder(), list[Exception]()
-        for item in json_values(self._texts(file, look, decoder, broken), self.read.max_record_bytes):
+        items = json_values(self._texts(file, look, decoder, broken), self.read.max_record_bytes)
+        for item, following in pairwise(chain(items, (None,))):
             if isinstance(item, BadJson):
-                yield Reject(self.name, f"{where}:{item.number}", item.reason, item.detail, item.size)
-            else:
+                if following is not None or not broken:  # else it is where the file breaks off, which is said below
+                    yield Reject(self.name, f"{where}:{item.number}", item.reason, item.detail, item.size)
+            elif item is not None:
                 yield from self.record(item.value, f"{where}:{item.number}", item.size)
         yield from self._losses(decoder, broken, where, file)
 
