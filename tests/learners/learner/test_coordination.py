@@ -71,7 +71,7 @@ def test_losses_of_a_long_silence_are_told_bit_by_bit_and_only_then_that_all_is_
     coordinator = Coordinator([HeartbeatReply()])
     with linked(coordinator) as link:
         status = LearnerStatus(step=5, flushed=True)
-        sender = HeartbeatSender(link, 7, status, LinkMeasure(), LinkMeasure())
+        sender = HeartbeatSender(link, 7, status, LinkMeasure(), LinkMeasure(), print)
         for position in range(5):
             sender.loss(position, 1.0, 8, 20.0)
         until(lambda: len(coordinator.asked) >= 4)
@@ -85,7 +85,7 @@ def test_losses_of_a_long_silence_are_told_bit_by_bit_and_only_then_that_all_is_
 def test_an_end_is_heard_and_nothing_more_is_said() -> None:
     coordinator = Coordinator([HeartbeatReply(), HeartbeatReply(ended="no progress")])
     with linked(coordinator) as link:
-        sender = HeartbeatSender(link, 7, LearnerStatus(), LinkMeasure(), LinkMeasure())
+        sender = HeartbeatSender(link, 7, LearnerStatus(), LinkMeasure(), LinkMeasure(), print)
         until(lambda: sender.ended == "no progress")
         sender.threads[0].join(60.0)
         sender.threads[0].check()
