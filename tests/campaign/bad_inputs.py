@@ -251,7 +251,7 @@ CASES = [
         written("a.jsonl", b'{"body": "x", "id": 1}\n', "jsonl"),
         "run my",
         2,
-        r"a.jsonl:1: no record of this source has the key 'text'; keys there are: body, id",
+        r"a.jsonl: no record of this source has the key 'text'; keys there are: body, id",
     ),
     Case("not JSON", written("a.jsonl", b"hello\n", "jsonl"), "run my", 2, r"no usable text \(1 invalid-json\)"),
     Case("truncated .zst", truncated_zst, "run my", 2, r"no usable text \(1 truncated-stream\)"),
@@ -468,7 +468,7 @@ CASES = [
         full_disk_for_data,
         "data my/disk",
         1,
-        r"the corpus could not be written \(No space left on device\)",
+        r"(could not|cannot) be written \(No space left on device\); make room",
     ),
     Case(
         "disk full at a checkpoint",
