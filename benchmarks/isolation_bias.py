@@ -180,7 +180,8 @@ def lacking(training: list[str], held_out: list[str]) -> dict[str, float]:
 
 def bits_per_byte(folder: Path, held_out: list[str]) -> dict[str, float]:
     """Train in a campaign; bits per byte of held-out texts and of as much training text."""
-    subprocess.run([sys.executable, "-m", "tenfold", "train", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    for verb in ("data", "train"):
+        subprocess.run([sys.executable, "-m", "tenfold", verb, str(folder)], check=True, stdout=subprocess.DEVNULL)
     with open_workspace(folder, quiet=True) as workspace:
         device = torch.device("cpu")
         model = load_trained(workspace, trained_as(workspace), device)
