@@ -31,11 +31,14 @@ def write_mixture(folder: Path) -> None:
     write_texts(folder / "given", [*texts[44:], texts[2]])
 
 
-def mixture(folder: Path, **how: object) -> Data:
-    """The configuration of `write_mixture`, with two split holdouts and a tokenizer trained on a part of the text."""
+def mixture(folder: Path, more: str = "more.jsonl", **how: object) -> Data:
+    """The configuration of `write_mixture`, whose JSON lines may lie elsewhere.
+
+    It has two split holdouts, and a tokenizer trained on a part of the text.
+    """
     sources = [
         {"kind": "files", "name": "texts", "paths": ["texts"], "max_documents": 29},
-        {"kind": "jsonl", "name": "more", "paths": ["more.jsonl"]},
+        {"kind": "jsonl", "name": "more", "paths": [more]},
     ]
     holdouts = [
         {"name": "iid", "kind": "split", "fraction": 0.05, "max_bytes": 20_000},
@@ -46,9 +49,9 @@ def mixture(folder: Path, **how: object) -> Data:
     return small_data(folder, sources=sources, holdouts=holdouts, tokenizer=tokenizer, shard_tokens=20_000, **how)
 
 
-def build_mixture(folder: Path, place: str, **how: object) -> Manifest:
+def build_mixture(folder: Path, place: str, more: str = "more.jsonl", **how: object) -> Manifest:
     """Build it in `folder`/`place`."""
-    return build_corpus(mixture(folder, **how), 1, folder / place, folder, lambda _: None)
+    return build_corpus(mixture(folder, more, **how), 1, folder / place, folder, lambda _: None)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class DaskWorkers:
             for number in numbers
         }
         try:
-            for future in as_completed(list(number_of)):
+            for future in as_completed(list(number_of), loop=self._client.loop):
                 _result(future, stage, number_of[future])
                 watch.done(number_of[future])
         finally:
