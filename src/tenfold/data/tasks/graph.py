@@ -41,6 +41,7 @@ LABELS = {
     "given": "reading the holdouts",
     "read": "reading",
     "copies": "finding exact copies",
+    "frames": "finding what documents are framed by",
     "signatures": "signing documents",
     "bands": "finding near-duplicates",
     "clusters": "joining near-duplicates",
@@ -126,6 +127,7 @@ class Build:
         everything = {number: part.bytes for number, part in enumerate(job.parts)}
         training = {number: size for number, size in everything.items() if number}
         self._stage("copies", buckets)
+        self._stage("frames")
         self._stage("signatures", everything)
         if job.data.isolation.near_duplicate < 1:
             self._stage("bands", buckets)
