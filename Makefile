@@ -44,6 +44,9 @@ docs: setup
 	sed '/^| what is wrong/,$$d' docs/errors.md > docs/errors.new
 	$(BIN)/python -m tests.campaign.bad_inputs >> docs/errors.new
 	mv docs/errors.new docs/errors.md
+	sed '/^| input /,$$d' docs/odd_inputs.md > docs/odd_inputs.new
+	$(BIN)/python -m tests.data.odd_inputs >> docs/odd_inputs.new
+	mv docs/odd_inputs.new docs/odd_inputs.md
 	$(BIN)/python -c 'from tenfold.config import render_reference; print(render_reference(), end="")' > docs/configuration.md
 	$(BIN)/python -c 'from tenfold.ledger.contract import render_contract; print(render_contract(), end="")' > docs/ledger.md
 	$(BIN)/python -m tests.planner.hardware.page

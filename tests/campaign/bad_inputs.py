@@ -251,7 +251,7 @@ CASES = [
         written("a.jsonl", b'{"body": "x", "id": 1}\n', "jsonl"),
         "run my",
         2,
-        r"a.jsonl:1: no record of this source has the key 'text'; keys there are: body, id",
+        r"a.jsonl: no record of this source has the key 'text'; keys there are: body, id",
     ),
     Case("not JSON", written("a.jsonl", b"hello\n", "jsonl"), "run my", 2, r"no usable text \(1 invalid-json\)"),
     Case("truncated .zst", truncated_zst, "run my", 2, r"no usable text \(1 truncated-stream\)"),

@@ -12,8 +12,9 @@ from typing import IO
 
 import pytest
 
-from tenfold.campaign import init_campaign, run_audit, run_campaign, run_export, run_report, run_train
+from tenfold.campaign import init_campaign, run_audit, run_campaign, run_data, run_export, run_report, run_train
 from tenfold.config import load_campaign
+from tenfold.core.errors import TenfoldError
 from tenfold.ledger import Ledger
 from tenfold.pages.plan import write_plan
 from tests.campaign.browser import open_browser
@@ -232,3 +233,29 @@ def test_the_report_opens_in_a_browser_offline(finished: Path, tmp_path: Path) -
     assert shot.stat().st_size > 40_000  # an empty page is a tenth of that
     content = browser.content(page)
     assert "bits per byte" in content and "weights digest" in content
+
+
+@pytest.mark.slow
+def test_a_password_in_checkpoint_url_is_in_no_file_but_the_users_own(tmp_path: Path) -> None:
+    campaign = new_campaign(tmp_path)
+    toml = (campaign / "campaign.toml").read_text()
+    url = f"memory://me:open-sesame@place{tmp_path}"
+    (campaign / "campaign.toml").write_text(toml.replace("[checkpoint]", f'[checkpoint]\nurl = "{url}"'))
+    assert load_campaign(campaign).checkpoint.url == url
+    run_campaign(campaign, ())
+    report = json.loads((campaign / "report.json").read_text())
+    assert report["config"]["checkpoint"]["url"] == f"memory://…@place{tmp_path}"
+    files = [path for path in campaign.rglob("*") if path.is_file()]
+    assert {"report.html", "report.json", "ledger.sqlite"} <= {path.name for path in files}
+    assert [path.name for path in files if b"open-sesame" in path.read_bytes()] == ["campaign.toml"]
+
+
+def test_memory_that_ran_out_for_the_corpus_is_no_matter_of_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("tenfold.campaign.data.build_corpus", build)
+    with pytest.raises(TenfoldError, match=r"out of memory while the corpus was built; name fewer or smaller .data."):
+        run_data(new_campaign(tmp_path), ())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tenfold.cli import program
 from tenfold.cli.plan import respelled
 
 
@@ -101,3 +102,12 @@ program.main()
     environment = os.environ | {"RANK": rank}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert run.returncode != 0 and run.stderr.startswith(line) and len(run.stderr.splitlines()) == bool(line)
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [(["train", "my"], "lower train.micro_batch"), (["report", "my"], "close other programs")],
+)
+def test_advice_on_memory_fits_what_was_done(words: list[str], advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["tenfold", *words])
+    assert advice in program._out_of_memory()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tenfold.core.digests import digest_of_file
 from tenfold.data import Manifest, audit, build_corpus, load_holdout
-from tenfold.data.auditing import UNKNOWN, Levels, RunNumbers, WordNumbers
+from tenfold.data.auditing import UNKNOWN, Levels, Numbers, RunNumbers, WordNumbers
 from tenfold.data.corpus import load_tokenizer
 from tests.data.texts import library_texts, small_data, write_texts
 
@@ -28,9 +28,13 @@ def test_run_numbers_know_exactly_the_runs_of_the_holdouts(
     numbers_of = WordNumbers(documents)
     rows = [numbers_of.of(document) for document in documents]
     levels = Levels(rows, length)
-    numbers = RunNumbers([levels.of(row) for row in rows], length)
+
+    def ends(row: list[str]) -> Numbers:
+        return np.arange(length, len(row) + 1)
+
+    numbers = RunNumbers([(levels.of(row), ends(document)) for row, document in zip(rows, documents, strict=True)])
     assert numbers.count == len(known)
-    found = numbers.of(levels.of(numbers_of.of(words))).tolist()
+    found = numbers.of(levels.of(numbers_of.of(words)), ends(words)).tolist()
     assert [number != UNKNOWN for number in found] == [run in known for run in runs(words)]
 
 
@@ -90,3 +94,33 @@ def test_a_wrong_count_is_found(corpus: tuple[Path, Manifest]) -> None:
     value["sources"][0]["documents"] += 1
     (directory / "manifest.json").write_text(json.dumps(value))
     assert failed(directory) == {"counts of source files"}
+
+
+@pytest.mark.parametrize("frame", ["prompt", "json"])
+def test_framed_dialogues_are_trained_on_with_their_frame(frame: str, tmp_path: Path) -> None:
+    from tests.data.test_build import training_texts
+    from tests.data.test_isolation import FRAMES, dialogues
+
+    texts = dialogues(100, FRAMES[frame])
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    holdouts = [{"name": "iid", "kind": "split", "fraction": 0.1}]
+    sources = [{"kind": "jsonl", "paths": [str(tmp_path / "texts.jsonl")]}]
+    data = small_data(tmp_path, sources=sources, holdouts=holdouts)
+    manifest = build_corpus(data, 1, tmp_path / "data", tmp_path, lambda _: None)
+    assert len(training_texts(tmp_path / "data", manifest)) == 90
+    assert set(training_texts(tmp_path / "data", manifest)) < set(texts)
+    checks = {check.name: check for check in audit(tmp_path / "data").checks}
+    assert all(check.passed and not check.doubtful for check in checks.values())
+    assert "training lacks 0.0% of the former, the holdout 0.0% of the latter" in checks["bias of iid"].detail
+
+
+def test_a_false_claim_that_something_is_common_is_found(corpus: tuple[Path, Manifest]) -> None:
+    """A build that calls everything common would let everything through."""
+    directory, manifest = corpus
+    append_to_shard(directory, manifest, load_holdout(directory, manifest, "iid")[0].tokens.tolist())
+    path = directory / "holdouts/common.bin"
+    path.write_bytes(np.asarray([[13, 0, first] for first in range(400)], dtype="<i4").tobytes())
+    value = json.loads((directory / "manifest.json").read_text())
+    value["common"]["sha256"] = digest_of_file(path)
+    (directory / "manifest.json").write_text(json.dumps(value))
+    assert "common runs" in failed(directory)

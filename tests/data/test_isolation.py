@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tenfold.data import Manifest, audit, build_corpus
+from tenfold.data.frequency import Frequencies, HeldOutDocument, Windows, common_windows
 from tenfold.data.holdouts import project_files
 from tenfold.data.isolation import HeldOutText, decontaminate
 from tenfold.data.words import hash_runs, hash_words, split_words, word_spans
@@ -17,9 +18,18 @@ from tests.data.test_build import build, training_texts
 from tests.data.texts import library_texts, small_data, write_texts
 
 
+def held_out_text(
+    texts: list[str], ngram: int = 13, training: list[str] | None = None, given: bool = False
+) -> HeldOutText:
+    """Held-out texts, with what is common in training ones."""
+    windows = Windows([HeldOutDocument(hash_words(text), given) for text in texts], ngram)
+    found = Frequencies.of(windows, (windows.found(hash_words(text)) for text in training or []))
+    return HeldOutText(windows, common_windows(windows, found))
+
+
 def left_of(text: str, *held_out: str, ngram: int = 13) -> str:
     """What a text keeps beside held-out ones."""
-    kept = HeldOutText([hash_words(own) for own in held_out], ngram)
+    kept = held_out_text(list(held_out), ngram)
     return "".join(decontaminate(text, hash_words(text), kept, 1).pieces)
 
 
@@ -85,7 +95,8 @@ def test_a_text_of_a_few_words_is_kept_out_as_a_whole_document_only() -> None:
 def test_a_copy_with_every_twelfth_word_changed_is_taken_out() -> None:
     held_out, other = library_texts(2, min_bytes=8_000)
     changed = every_twelfth_changed(held_out)
-    shared = {tuple(split_words(held_out)[n : n + 13]) for n in range(9_000)}
+    words = split_words(held_out)
+    shared = {tuple(words[n : n + 13]) for n in range(len(words) - 12)}
     words = split_words(changed)
     assert not shared & {tuple(words[n : n + 13]) for n in range(len(words) - 12)}
     assert len(left_of(changed, held_out, other)) <= 0.02 * len(changed)
@@ -107,7 +118,7 @@ def test_the_audit_finds_a_copy_that_shares_no_run_of_13_words(tmp_path: Path) -
 
 def test_unrelated_text_keeps_nearly_every_byte() -> None:
     texts = library_texts(60, min_bytes=8_000)
-    held_out = HeldOutText([hash_words(text) for text in texts[:20]], 13)
+    held_out = held_out_text(texts[:20])
     left = [decontaminate(text, hash_words(text), held_out, 1).pieces for text in texts[20:]]
     shares = [sum(map(len, pieces)) / len(text) for pieces, text in zip(left, texts[20:], strict=True)]
     assert sum(share < 0.5 for share in shares) <= 1  # some files of the library are copies of others
@@ -116,7 +127,9 @@ def test_unrelated_text_keeps_nearly_every_byte() -> None:
 
 def test_scripts_without_spaces_are_cut_into_characters() -> None:
     held_out = "我們昨天在圖書館裡讀完了那本關於星星與海洋的古老故事書然後一起走路回家"
-    training = "第一章。" + held_out[:20] + "，不過後來下雨了" + "ภาษาไทย" + " and plain words"
+    training = (
+        "第一章。" + held_out[:30] + "，不過後來下雨了" + "ภาษาไทย" + " and plain words" + library_texts(1)[0][:1000]
+    )
     assert split_words("讀 ภาษา kana: かな ok") == ["讀", *"ภาษา", "kana", ":", "か", "な", "ok"]
     assert held_out[:13] not in left_of(training, held_out)
     assert "and plain words" in left_of(training, held_out)
@@ -148,3 +161,88 @@ def test_held_out_records_that_cannot_be_used_are_counted_and_listed(tmp_path: P
 def test_manifest_digest_ignores_what_is_only_kept_out() -> None:
     plain = Manifest("", "", "", 1, 0, "uint16", 13, [], [], {})
     assert plain.digest == Manifest("x", "", "", 1, 0, "uint16", 13, [], [], {}, ["any"]).digest  # type: ignore[list-item]
+
+
+def dialogues(count: int, frame: str, seed: int = 0, answer_words: int = 40) -> list[str]:
+    """Dialogues of words that no two have in the same order, each turn in the same frame."""
+    rng = random.Random(seed)
+    vocabulary = re.findall(r"[a-z]{3,}", " ".join(library_texts(20)))
+
+    def said() -> str:
+        return " ".join(rng.choices(vocabulary, k=answer_words))
+
+    return ["".join(frame.format(question=said(), answer=said()) for _ in range(4)) for _ in range(count)]
+
+
+SYSTEM_PROMPT = (
+    "You are a careful and honest assistant. Answer in full sentences, cite what you know, and say so where you do "
+    "not know. Never invent a source, a name or a number.\n"
+)
+FRAMES = {
+    "plain": "User: {question}\n\nAssistant: {answer}\n\n",
+    "json": '{{"role": "user", "content": "{question}"}}, {{"role": "assistant", "content": "{answer}"}}, ',
+    "tokens": "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n",
+    "prompt": SYSTEM_PROMPT + "User: {question}\n\nAssistant: {answer}\n\n",
+    "long prompt": 4 * SYSTEM_PROMPT.replace("assistant", "helper") + "Q: {question}\nA: {answer}\n",
+}
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+def test_what_all_documents_share_is_not_cut_out_of_them(frame: str, given: bool) -> None:
+    texts = dialogues(120, frame)
+    held_out = held_out_text(texts[:12], training=texts[12:], given=given)
+    for text in texts[12:]:
+        assert decontaminate(text, hash_words(text), held_out, 64).pieces == [text]
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+def test_a_copy_in_a_frame_is_found_by_what_is_not_frame(frame: str) -> None:
+    texts = dialogues(120, frame)
+    copies = [every_twelfth_changed(text) for text in texts[:6]]
+    training = texts[12:] + copies
+    held_out = held_out_text(texts[:12], training=training)
+    for copy in copies:
+        assert decontaminate(copy, hash_words(copy), held_out, 64).pieces == []
+    own = dialogues(1, "{answer}", seed=5, answer_words=300)[0]
+    turn = texts[3][len(texts[3]) // 4 : len(texts[3]) // 2]
+    left = "".join(decontaminate(own + turn + own[::-1], hash_words(own + turn + own[::-1]), held_out, 64).pieces)
+    assert own in left and own[::-1] in left
+    stretches = [turn[n : n + 80] for n in range(len(turn) - 80)]
+    leaked = [stretch for stretch in stretches if stretch in left]
+    assert all(any(stretch in other for other in texts[12:]) for stretch in leaked), "only the frame is left"
+
+
+def test_a_question_that_was_copied_to_many_places_is_a_leak() -> None:
+    """Of a given evaluation set; what a split shares with as many is how the sources are."""
+    question = " ".join(f"question{n}" for n in range(40))
+    sets = [question, *dialogues(30, "{question}", seed=1)]
+    own = dialogues(2000, "{answer}", seed=2, answer_words=15)
+    training = own + [f"{text}\n{question}\n{text[::-1]}" for text in own[:15]]
+    asked, drawn = (held_out_text(sets, training=training, given=given) for given in (True, False))
+    host = training[-1]
+    assert question not in "".join(decontaminate(host, hash_words(host), asked, 1).pieces)
+    assert decontaminate(host, hash_words(host), drawn, 1).pieces == [host]
+
+
+def test_frequencies_of_parts_add_up() -> None:
+    texts = library_texts(12)
+    windows = Windows([HeldOutDocument(hash_words(text), False) for text in texts[:3]], 13)
+
+    def counted(part: list[str]) -> Frequencies:
+        return Frequencies.of(windows, (windows.found(hash_words(text)) for text in part))
+
+    whole, parts = counted(texts), counted(texts[7:]) + counted(texts[:7])
+    assert whole.documents == parts.documents == 12
+    assert (whole.counts == parts.counts).all()
+    assert whole.counts.max() > 1
+
+
+def test_a_document_that_would_be_shredded_is_dropped() -> None:
+    own = dialogues(1, "{answer}", answer_words=1500)[0].split()
+    held_out = dialogues(30, "{answer}", seed=3, answer_words=15)
+    shreds = " ".join(" ".join(own[40 * n : 40 * n + 40]) + " " + quote[:200] for n, quote in enumerate(held_out))
+    kept = held_out_text(held_out)
+    assert decontaminate(shreds, hash_words(shreds), kept, 64).pieces == []
+    few = " ".join(own[:2000]) + " " + held_out[0][:200] + " " + " ".join(own[2000:4000])
+    assert len(decontaminate(few, hash_words(few), kept, 64).pieces) == 2

@@ -21,4 +21,4 @@ from .loops import learner as learner
 from .plan.ask import plan_check as plan_check
 from .plan.ask import plan_fleet as plan_fleet
 from .plan.ask import plan_goal as plan_goal
-from .plan.ask import plan_model as plan_model
+from .plan.layouts import plan_model as plan_model

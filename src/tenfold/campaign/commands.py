@@ -65,7 +65,8 @@ def run_data(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
         manifest = prepare_data(workspace)
     return {
         "corpus": str(workspace.files.data),
-        "documents": sum(source.documents for source in manifest.sources),
+        "documents": manifest.funnel["documents_kept"],
+        "pieces": sum(source.documents for source in manifest.sources),
         "bytes": sum(source.bytes for source in manifest.sources),
         "tokens": manifest.tokens,
         "manifest": manifest.digest,

@@ -115,7 +115,8 @@ def audit_data(workspace: Workspace) -> Mapping[str, Any]:
     manifest = Manifest.load(files.data)
     report = audit(files.data)
     for check in report.checks:
-        console.say(f"audit: {check.name}: {check.checked} {'passed' if check.passed else 'FAILED'}  {check.detail}")
+        say = console.warn if check.doubtful else console.say
+        say(f"audit: {check.name}: {check.checked} {'passed' if check.passed else 'FAILED'}  {check.detail}")
     record = {"manifest": manifest.to_dict(), **asdict(report), "ok": report.ok}
     write_json(files.audit, record)
     if not report.ok:

@@ -1,6 +1,7 @@
 """What the commands share: their arguments, how results are shown, groups of sub-verbs with a default."""
 
 import json
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,16 @@ def show_lines(record: Mapping[str, Any], lines: Sequence[str], as_json: bool) -
 
 def print_json(record: Mapping[str, Any]) -> None:
     """Print one JSON object on one line."""
-    print(json.dumps(record, sort_keys=True))
+    print(json.dumps(finite(record), sort_keys=True, allow_nan=False))
+
+
+def finite(value: Any) -> Any:
+    """The value with null for each number that JSON does not have: infinite ones, and what is no number."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def verbs(default: str, respelled: Callable[[Sequence[str]], str | None] | None = None) -> type[TyperGroup]:

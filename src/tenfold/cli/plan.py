@@ -57,11 +57,15 @@ def here(
 
 @app.command()
 def model(
-    name: Annotated[str, typer.Argument(metavar="MODEL", help="A known model, such as Llama-3-405B.")],
+    name: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A known model (Llama-3-405B, …) or MODEL.toml with [model].")
+    ],
     cluster: ClusterOption,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one step.")] = 4_194_304,
     context: Annotated[int | None, typer.Option(min=1, help="Tokens of a sequence. Default: the model's.")] = None,
-    precision: Annotated[str, typer.Option(help="bf16, fp16, fp8, fp4 or fp32.")] = "bf16",
+    precision: Annotated[
+        str | None, typer.Option(help="bf16, fp16, fp8, fp4 or fp32. Default: bf16, or what the accelerator has.")
+    ] = None,
     framework: Annotated[str, typer.Option(help="Whose measured speed counts.")] = "megatron-core",
     top: Annotated[int, typer.Option(min=1, help="How many layouts to show.")] = 5,
     explain: Annotated[bool, typer.Option("--explain", help="Show where time and memory go.")] = False,
@@ -69,7 +73,7 @@ def model(
     to: Destination = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the fastest layouts of a known model on a cluster, what binds them and what relaxing it is worth."""
+    """Find the fastest layouts of a model on a cluster, what binds them and what relaxing it is worth."""
     from tenfold.campaign import plan_model
 
     shown = plan_model(
@@ -89,7 +93,9 @@ def model(
 
 @app.command()
 def goal(
-    file: Annotated[Path, typer.Argument(metavar="GOAL.toml", help="What to reach, and within which limits.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="GOAL.toml", help="What to reach, and within which limits; or an example's name.")
+    ],
     cluster: ClusterOption,
     simulate: FleetOption = None,
     to: Destination = None,

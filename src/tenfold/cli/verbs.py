@@ -65,8 +65,7 @@ def init(
     """Write a commented campaign.toml."""
     from tenfold.campaign import init_campaign
 
-    path = init_campaign(directory, example, data, like)
-    show({"wrote": str(path), "next": f"tenfold run {directory}"}, as_json)
+    show(init_campaign(directory, example, data, like), as_json)
 
 
 def run(campaign: CampaignDirectory = HERE, set_: Overrides = None, as_json: AsJson = False) -> None:

@@ -4,11 +4,14 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tenfold.core import InputError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 class Section(BaseModel):
@@ -38,17 +41,24 @@ def parse_document(text: str, where: str) -> dict[str, Any]:
 
 
 def explain(error: ValidationError, where: str, root: type[BaseModel], set_keys: Sequence[str] = ()) -> str:
-    """One line for the first thing wrong with a `root`: file or --set, key, the value, what is allowed."""
-    first = error.errors()[0]
-    key = _dotted(first["loc"])
-    origin = "--set" if key in set_keys else where
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return f"{origin}: unknown key {key!r}{_nearest(first['loc'], root)}{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    if isinstance(first["input"], dict) or first["type"] == "missing":
-        return f"{origin}: {key + ': ' if key else ''}{message}{more}"
-    return f"{origin}: {key} = {first['input']!r}: {message[0].lower()}{message[1:]}{more}"
+    """One line for all that is wrong with a `root`: file or --set, key, the value, what is allowed."""
+    told = [_explained(each, root) for each in error.errors()]
+    origins = ["--set" if _dotted(each["loc"]) in set_keys else where for each in error.errors()]
+    return "; ".join(
+        f"{origin}: {text}" if number == 0 or origin != origins[number - 1] else text
+        for number, (origin, text) in enumerate(zip(origins, told, strict=True))
+    )
+
+
+def _explained(error: "ErrorDetails", root: type[BaseModel]) -> str:
+    """Key, value and what is allowed."""
+    key = _dotted(error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_nearest(error['loc'], root)}"
+    message = error["msg"].removeprefix("Value error, ")
+    if isinstance(error["input"], dict) or error["type"] == "missing":
+        return f"{key + ': ' if key else ''}{message}"
+    return f"{key} = {error['input']!r}: {message[0].lower()}{message[1:]}"
 
 
 def _dotted(location: Sequence[int | str]) -> str:

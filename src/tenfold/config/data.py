@@ -82,7 +82,7 @@ class Source(Section):
     def _is_known(cls, name: str | None) -> str | None:
         try:
             if name is not None:
-                b"".decode(name)
+                bytes(4).decode(name)
         except (LookupError, ValueError):
             raise ValueError("no encoding of text that Python knows, such as utf-8, cp1252, shift_jis") from None
         return name and codecs.lookup(name).name

@@ -7,6 +7,7 @@ from .corpus import load_holdout as load_holdout
 from .corpus import load_tokenizer as load_tokenizer
 from .corpus import token_byte_lengths as token_byte_lengths
 from .inputs import Inputs as Inputs
+from .inputs import estimated_text_bytes as estimated_text_bytes
 from .listing import sources_of as sources_of
 from .losses import funnel_line as funnel_line
 from .losses import loss_warnings as loss_warnings

@@ -6,22 +6,30 @@ and counts the shared words of passages one by one. What it looks for are the ru
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tenfold.core import InputError
+from tenfold.data.bias import BiasMeter
 from tenfold.data.corpus import HoldoutDocument, load_held_out, load_tokenizer, training_documents
-from tenfold.data.isolation import FEWEST, OWNERS, SHINGLE, WINDOW, window_of
-from tenfold.data.manifest import HoldoutText, IsolatedText, Manifest, SourceText
+from tenfold.data.frequency import FEWEST, SHINGLE, many
+from tenfold.data.isolation import OWNERS, WINDOW, own_words, window_of
+from tenfold.data.manifest import COMMON_DTYPE, HoldoutText, IsolatedText, Manifest, SourceText
 from tenfold.data.tokenizer import Tokenizer
-from tenfold.data.words import sorted_unique, split_words
+from tenfold.data.words import WORD, run_ends, size_of_word, sorted_unique, split_words
 
 Numbers = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 UNKNOWN = -1
+RARE_CLAIMS = 100  # about a passage of so many words
+BIASED = 0.05
+FEWEST_RUNS = 100  # fewer say nothing about bias
+NONE: Numbers = np.empty(0, dtype=np.int64)
 
 
 class WordNumbers:
@@ -57,23 +65,41 @@ class Levels:
 
 
 class RunNumbers:
-    """Numbers for every run of `length` words that some texts, given by their levels, have."""
+    """Numbers for the runs that some texts have, each text given by its levels and by where its runs end."""
 
-    def __init__(self, texts: Sequence[list[Numbers]], length: int) -> None:
-        self._level = length.bit_length() - 1
-        self._offset = length - (1 << self._level)
-        keys = [_pairs(levels[self._level], self._offset) for levels in texts]
-        self._table = _different(keys)
-        self.of_documents = [_look_up(self._table, key) for key in keys]
+    def __init__(self, texts: Sequence[tuple[list[Numbers], Numbers]]) -> None:
+        keys: dict[int, list[Numbers]] = {}
+        for levels, ends in texts:
+            for count, _, own in _keys(levels, ends):
+                keys.setdefault(count, []).append(own)
+        self._tables = {count: _different(own) for count, own in sorted(keys.items())}
+        sizes = [table.size for table in self._tables.values()]
+        self._first = dict(zip(self._tables, np.cumsum([0, *sizes]).tolist(), strict=False))
+        self.count = sum(sizes)
+        """How many different runs the texts have."""
 
-    @property
-    def count(self) -> int:
-        """How many different runs of words the texts have."""
-        return int(self._table.size)
+    def of(self, levels: list[Numbers], ends: Numbers) -> Numbers:
+        """The number of each run of a text, [runs]; UNKNOWN for runs that the texts do not have."""
+        numbers = np.full(ends.size, UNKNOWN)
+        for count, at, keys in _keys(levels, ends):
+            if count in self._tables:
+                found = _look_up(self._tables[count], keys)
+                numbers[at] = np.where(found == UNKNOWN, UNKNOWN, found + self._first[count])
+        return numbers
 
-    def of(self, levels: list[Numbers]) -> Numbers:
-        """The number of each run of a text, [words − length + 1]; UNKNOWN for runs that the texts do not have."""
-        return _look_up(self._table, _pairs(levels[self._level], self._offset))
+
+def _words_of_runs(ends: Numbers) -> Numbers:
+    return ends - np.arange(ends.size)
+
+
+def _keys(levels: list[Numbers], ends: Numbers) -> Iterator[tuple[int, Numbers, Numbers]]:
+    """(words, where, key) of the runs of a text, those of as many words together."""
+    words = _words_of_runs(ends)
+    for count in sorted_unique(words).tolist():
+        level = count.bit_length() - 1
+        if level < len(levels):  # longer than any run of the texts
+            at = np.flatnonzero(words == count)
+            yield count, at, _pairs(levels[level], count - (1 << level))[at]
 
 
 def _different(keys: Sequence[Numbers]) -> Numbers:
@@ -109,6 +135,8 @@ class Check:
     checked: str
     passed: bool
     detail: str
+    doubtful: bool = False
+    """Passed, but somebody should look at it."""
 
 
 @dataclass(frozen=True)
@@ -130,15 +158,49 @@ def audit(directory: Path) -> AuditReport:
     if not files.passed:
         return AuditReport([files])  # text that is damaged proves nothing
     texts = [(text, load_held_out(directory, manifest, text)) for text in manifest.held_out]
-    found = _Findings([document for _, documents in texts for document in documents], manifest.ngram)
+    held_out = [document for _, documents in texts for document in documents]
+    found = _Findings(held_out, manifest.ngram, *_common_text(directory, manifest))
+    splits = [(text.name, documents) for text, documents in texts if _is_split(text)]
+    meters = {name: BiasMeter([_decoded(document.text) for document in documents]) for name, documents in splits}
     counts = [_check_held_out_counts(texts)]
     tokenizer = load_tokenizer(directory, manifest)
-    counts += [_look_at_source(directory, manifest, source, tokenizer, found) for source in manifest.sources]
-    return AuditReport([files, *counts, *found.checks()])
+    look = partial(_look_at_source, directory, manifest, tokenizer, found, list(meters.values()))
+    counts += map(look, manifest.sources)
+    return AuditReport([files, *counts, *found.checks(), *(_check_of_bias(*each) for each in meters.items())])
+
+
+def _is_split(text: HoldoutText | IsolatedText) -> bool:
+    return isinstance(text, HoldoutText) and text.kind == "split"
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", errors="replace")
+
+
+def _check_of_bias(name: str, meter: BiasMeter) -> Check:
+    """What the isolation has drawn apart; a figure to look at, which no corpus fails."""
+    held_out, training = meter.of_holdout(), meter.of_training()
+    looked_at = f"{held_out.common:,} runs common in the holdout, {training.common:,} in training"
+    found = f"training lacks {held_out.share:.1%} of the former, the holdout {training.share:.1%} of the latter"
+    biased = max(held_out.share, training.share) > BIASED and held_out.common + training.common > FEWEST_RUNS
+    return Check(f"bias of {name}", looked_at, True, found, doubtful=biased)
+
+
+def _common_text(directory: Path, manifest: Manifest) -> tuple[Numbers, int]:
+    """(length, document, first word) of each common window, [windows, 3], and how many documents were counted."""
+    if manifest.common is None:
+        return np.empty((0, 3), dtype=np.int64), 0
+    rows = np.fromfile(directory / manifest.common.file, dtype=COMMON_DTYPE)
+    return rows.astype(np.int64).reshape(-1, 3), manifest.common.documents
 
 
 def _look_at_source(
-    directory: Path, manifest: Manifest, source: SourceText, tokenizer: Tokenizer, found: "_Findings"
+    directory: Path,
+    manifest: Manifest,
+    tokenizer: Tokenizer,
+    found: "_Findings",
+    meters: Sequence[BiasMeter],
+    source: SourceText,
 ) -> Check:
     """Compare every document of a source with the held-out text; the check is of its counts."""
     documents = tokens = size = 0
@@ -146,6 +208,8 @@ def _look_at_source(
         text = tokenizer.decode_bytes(row)
         documents, tokens, size = documents + 1, tokens + row.size + 1, size + len(text)
         found.look_at(f"{source.name} document {documents}", text)
+        for meter in meters:
+            meter.look_at(_decoded(text))
     passed = (documents, tokens, size) == (source.documents, source.tokens, source.bytes)
     seen = f"{documents:,} documents, {tokens:,} tokens, {size:,} bytes"
     return Check(f"counts of source {source.name}", seen, passed, "" if passed else "not the manifest's")
@@ -172,75 +236,178 @@ def _counts(documents: list[HoldoutDocument]) -> tuple[int, int, int]:
     return len(documents), sum(d.tokens.size for d in documents), sum(len(d.text) for d in documents)
 
 
+@dataclass(frozen=True)
+class _Read:
+    """A text as the audit compares it: its words, the numbers of their runs, and what each counts for."""
+
+    words: list[str]
+    levels: list[Numbers]
+    sizes: Numbers
+
+    def ends(self, length: int) -> Numbers:
+        """Where runs end: of so many words by measure, of SHINGLE words by number where `length` is 0."""
+        if length:
+            return run_ends(self.sizes, length)
+        return np.arange(SHINGLE, len(self.words) + 1)
+
+
+class _Reader:
+    """Reads texts by the words of the held-out ones."""
+
+    def __init__(self, held_out: Sequence[bytes], ngram: int) -> None:
+        words = [_words(text) for text in held_out]
+        self._words = WordNumbers([own for own, _ in words])
+        rows = [self._words.of(own) for own, _ in words]
+        longest = max([1, SHINGLE, *(_longest_run(sizes, ngram) for _, sizes in words)])
+        self._levels = Levels(rows, longest)
+        read = zip(words, rows, strict=True)
+        self.held_out = [_Read(own, self._levels.of(row), sizes) for (own, sizes), row in read]
+
+    def read(self, text: bytes) -> _Read:
+        """A training text."""
+        words, sizes = _words(text)
+        return _Read(words, self._levels.of(self._words.of(words)), sizes)
+
+
+def _words(content: bytes) -> tuple[list[str], Numbers]:
+    """Words of a text and what each counts for."""
+    text = _decoded(content)
+    words = split_words(text)
+    if text.isascii():
+        return words, np.full(len(words), WORD)
+    return words, np.fromiter(map(size_of_word, words), dtype=np.int64, count=len(words))
+
+
+def _longest_run(sizes: Numbers, ngram: int) -> int:
+    ends = run_ends(sizes, ngram)
+    return int(_words_of_runs(ends).max(initial=0)) if ends.size else int(sizes.size)
+
+
 class _Findings:
     """What training documents have in common with held-out text."""
 
-    def __init__(self, held_out: list[HoldoutDocument], ngram: int) -> None:
-        self._ngram = ngram
-        words = [split_words(document.text.decode("utf-8", errors="replace")) for document in held_out]
+    def __init__(self, held_out: list[HoldoutDocument], ngram: int, common: Numbers, counted: int) -> None:
+        self._ngram, self._counted = ngram, counted
         self._texts = {hashlib.sha256(document.text).digest() for document in held_out}
-        self._whole = {tuple(own) for own in words if 0 < len(own) < FEWEST}
-        self._words = WordNumbers(words)
-        rows = [self._words.of(own) for own in words]
-        lengths = sorted({min(ngram, row.size) for row in rows if row.size >= FEWEST})
-        self._levels = Levels(rows, max(ngram, SHINGLE))
-        levels = [self._levels.of(row) for row in rows]
-        self._runs = [RunNumbers([text for text in levels if min(ngram, text[0].size) == n], n) for n in lengths]
-        self._passages = _HeldOutPassages(levels)
+        self._reader = _Reader([document.text for document in held_out], ngram)
+        texts = self._reader.held_out
+        whole = [int(text.sizes.sum()) // WORD for text in texts]
+        short = (text.words for text, words in zip(texts, whole, strict=True) if words < FEWEST)
+        self._whole = {tuple(words) for words in short if words}
+        lengths = sorted({min(ngram, words) for words in whole if words >= FEWEST})
+        self._runs = {0: RunNumbers([(text.levels, text.ends(0)) for text in texts])}
+        for length in lengths:
+            own = [text for text, words in zip(texts, whole, strict=True) if min(ngram, words) == length]
+            self._runs[length] = RunNumbers([(text.levels, text.ends(length)) for text in own])
+        self._claimed = {length: np.zeros(runs.count, dtype=bool) for length, runs in self._runs.items()}
+        self._seen_in = {length: np.zeros(runs.count, dtype=np.int64) for length, runs in self._runs.items()}
+        self.unknown_claims = self._claim(common)
+        numbers = [self._numbers(text) for text in texts]
+        common_words = [self._common(text, own) for text, own in zip(texts, numbers, strict=True)]
+        shingles = [own[0] for own in numbers]
+        self._passages = _HeldOutPassages(list(zip(shingles, common_words, strict=True)), self._runs[0].count)
         self.held_out, self.documents, self.words = len(held_out), 0, 0
         self.exact: list[str] = []
         self.shared: list[str] = []
         self.near: list[str] = []
         self.nearest = 0.0
 
+    def _claim(self, common: Numbers) -> int:
+        """Note which runs are common by what the build says; returns how many are no runs of the held-out text."""
+        unknown = 0
+        for length, document, first in common.tolist():
+            numbers = NONE
+            if length in self._runs and 0 <= document < len(self._reader.held_out):
+                text = self._reader.held_out[document]
+                numbers = self._runs[length].of(text.levels, text.ends(length))[first : first + 1]
+            known = numbers[numbers != UNKNOWN]
+            self._claimed[length][known] = True
+            unknown += not known.size
+        return unknown
+
+    def _numbers(self, text: _Read) -> dict[int, Numbers]:
+        """Numbers of the runs of a text, by their length."""
+        return {length: runs.of(text.levels, text.ends(length)) for length, runs in self._runs.items()}
+
+    def _common(self, text: _Read, numbers: Mapping[int, Numbers]) -> Mask:
+        """For each word, whether it stands in something common."""
+        mask = np.zeros(len(text.words), dtype=bool)
+        for length, own in numbers.items():
+            ends = text.ends(length)
+            for first in np.flatnonzero((own != UNKNOWN) & self._claimed[length][own]).tolist():
+                mask[first : ends[first]] = True
+        return mask
+
     def look_at(self, where: str, text: bytes) -> None:
         """Compare one training document with all held-out text."""
-        words = split_words(text.decode("utf-8", errors="replace"))
-        self.documents, self.words = self.documents + 1, self.words + len(words)
-        if hashlib.sha256(text).digest() in self._texts or (len(words) < FEWEST and tuple(words) in self._whole):
+        read = self._reader.read(text)
+        self.documents, self.words = self.documents + 1, self.words + len(read.words)
+        if hashlib.sha256(text).digest() in self._texts or tuple(read.words) in self._whole:
             self.exact.append(where)
-        levels = self._levels.of(self._words.of(words))
-        if any((runs.of(levels) != UNKNOWN).any() for runs in self._runs):
+        numbers = self._numbers(read)
+        for length, own in numbers.items():
+            self._seen_in[length][sorted_unique(own[own != UNKNOWN])] += 1
+        common = self._common(read, numbers)
+        if any(self._is_shared(read, length, own, common) for length, own in numbers.items() if length):
             self.shared.append(where)
-        nearness = self._passages.nearness(levels)
+        nearness = self._passages.nearness(numbers[0], common)
         self.nearest = max(self.nearest, nearness)
         if nearness >= 1:
             self.near.append(where)
+
+    def _is_shared(self, read: _Read, length: int, numbers: Numbers, common: Mask) -> bool:
+        """Whether one of these runs is shared: not common, and by half of words that are not."""
+        ends = read.ends(length)
+        own = np.concatenate([[0], np.cumsum(np.where(common, 0, read.sizes))])
+        at = np.flatnonzero((numbers != UNKNOWN) & ~self._claimed[length][numbers])
+        return bool((own[ends[at]] - own[at] >= own_words(length)).any())
 
     def checks(self) -> Iterator[Check]:
         """Every check with its verdict, in the order they are made."""
         compared = f"{self.documents:,} training documents against {self.held_out:,} held-out ones"
         yield Check("exact copies", compared, not self.exact, _first_of(self.exact, "none"))
-        yield Check(
-            f"shared runs of {self._ngram} words",
-            f"{self.words:,} words against {sum(runs.count for runs in self._runs):,} held-out runs",
-            not self.shared,
-            _first_of(self.shared, "none"),
-        )
+        runs = sum(runs.count for length, runs in self._runs.items() if length)
+        words = f"{self.words:,} words against {runs:,} held-out runs"
+        yield Check(f"shared runs of {self._ngram} words", words, not self.shared, _first_of(self.shared, "none"))
         nearest = f"the nearest passage has {self.nearest:.0%} of the shared runs of {SHINGLE} words that make one"
         yield Check("near-copies", compared, not self.near, _first_of(self.near, nearest))
+        yield self._check_of_common()
+
+    def _check_of_common(self) -> Check:
+        """Whether what the build left because many documents have it is in many documents still.
+
+        Some may be in few: documents that were dropped took theirs with them.
+        """
+        least = many(self._counted) // 2 + 1
+        claimed = sum(int(mask.sum()) for mask in self._claimed.values())
+        rare = sum(int((self._seen_in[length][mask] < least).sum()) for length, mask in self._claimed.items())
+        checked = f"{claimed + self.unknown_claims:,} runs that holdouts share with many training documents"
+        found = f"{rare:,} are left in fewer than {least} documents, {self.unknown_claims:,} in no holdout"
+        return Check("common runs", checked, rare <= max(RARE_CLAIMS, claimed // 2) and not self.unknown_claims, found)
 
 
 class _HeldOutPassages:
     """Counts, word by word, what a passage shares with each held-out document."""
 
-    def __init__(self, texts: Sequence[list[Numbers]]) -> None:
-        self._runs = RunNumbers(texts, SHINGLE)
-        self._rules = [window_of(text[0].size) for text in texts]
-        self._owners: list[list[int]] = [[] for _ in range(self._runs.count)]
-        for document, row in enumerate(self._runs.of_documents):
-            for number in sorted_unique(row).tolist():
+    def __init__(self, texts: Sequence[tuple[Numbers, Mask]], shingles: int) -> None:
+        """Held-out texts, each by the numbers of its shingles and by which of its words are common."""
+        self._rules = [window_of(sum(1 for _ in _own_shingles(numbers, common))) for numbers, common in texts]
+        self._owners: list[list[int]] = [[] for _ in range(shingles)]
+        for document, (numbers, _) in enumerate(texts):
+            for number in sorted_unique(numbers).tolist():
                 if len(self._owners[number]) < OWNERS:
                     self._owners[number].append(document)
 
-    def nearness(self, levels: list[Numbers]) -> float:
-        """The most runs that a passage shares with one held-out document, over those that make it a near-copy."""
-        numbers = self._runs.of(levels)
+    def nearness(self, numbers: Numbers, common: Mask) -> float:
+        """The most shingles that a passage shares with one held-out document, over those that make it a near-copy."""
+        if not (numbers != UNKNOWN).any():
+            return 0.0
         nearest = 0.0
         last_seen: dict[int, int] = {}
         shared_with: dict[int, deque[int]] = {}
-        for position in np.flatnonzero(numbers != UNKNOWN).tolist():
-            number = int(numbers[position])
+        for position, number in enumerate(_own_shingles(numbers, common)):
+            if number == UNKNOWN:
+                continue
             before = last_seen.get(number)
             last_seen[number] = position
             if before is not None and position - before < WINDOW:
@@ -253,6 +420,14 @@ class _HeldOutPassages:
                     places.popleft()
                 nearest = max(nearest, len(places) / needed)
         return nearest
+
+
+def _own_shingles(numbers: Numbers, common: Mask) -> Iterator[int]:
+    """Shingles of a text but those of which every word is common."""
+    others = np.flatnonzero(~common)  # words
+    following = np.searchsorted(others, np.arange(numbers.size))
+    nearest = np.append(others, common.size + SHINGLE)[following]
+    yield from numbers[nearest < np.arange(numbers.size) + SHINGLE].tolist()
 
 
 def _first_of(found: list[str], otherwise: str) -> str:

@@ -13,10 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tenfold.config import Data, digestible
-from tenfold.core import InputError, Progress, TenfoldError, digest_of
+from tenfold.core import InputError, TenfoldError, digest_of
 from tenfold.data.corpus import write_synced
 from tenfold.data.ingest import Report
-from tenfold.data.inputs import Inputs, fingerprints, input_files
+from tenfold.data.inputs import Inputs, fingerprints
 from tenfold.data.manifest import MANIFEST, Manifest, asked_for
 from tenfold.data.paths import foreign_entry
 from tenfold.data.tasks.engine import open_engine
@@ -24,12 +24,10 @@ from tenfold.data.tasks.graph import Build, plan_build
 from tenfold.data.tasks.job import PLAN, start_job
 from tenfold.data.tasks.store import WorkFiles, open_work
 
-FORMAT = 1
+FORMAT = 2
 """Raised by whoever changes which corpus a configuration gives: then older corpora are built again. Else the code may
 change and they stand."""
 LIBRARIES = ("numpy", "tokenizers")  # whose version may change what is built
-FORMER = [("datasketch", "2.0.0")]
-"""What such a library gave is given by our own code now: keys of corpora stay as they were."""
 
 
 def build_corpus(
@@ -52,9 +50,6 @@ def build_corpus(
             manifest = Manifest.load(directory)
             if manifest.made_from == made_from:
                 work.clear(first=PLAN)  # killed just before its end
-                return manifest
-            if _is_of_before(manifest, directory, data, seed, base):
-                report(Progress("kept, as an earlier tenfold built it from the same text", 0, None, ""))
                 return manifest
         _refuse_foreign(directory)
         manifest = _build(data, seed, base, building, work, made_from, report)
@@ -132,17 +127,6 @@ def _made_from(data: Data, seed: int, base: Path) -> str:
     tenfold's own source counts where it is scored. Where it is only kept out, a corpus built beside an older version of
     it stands: else every change of tenfold would cost a build.
     """
-    libraries = FORMER + [(name, version(name)) for name in LIBRARIES] + [("unicode", unicodedata.unidata_version)]
+    libraries = [(name, version(name)) for name in LIBRARIES] + [("unicode", unicodedata.unidata_version)]
     inputs = list(fingerprints(data, base).items())
     return f"{FORMAT}:{digest_of([digestible(data), seed, libraries, inputs])}"
-
-
-def _is_of_before(manifest: Manifest, directory: Path, data: Data, seed: int, base: Path) -> bool:
-    """Whether a corpus that was built before there were formats, of format 1 then, is what is asked for now.
-
-    It says not of which files it was made, but those that changed since are newer than its manifest.
-    """
-    if ":" in manifest.made_from or FORMAT != 1 or manifest.asked_for != asked_for(data, seed):
-        return False
-    built = (directory / MANIFEST).stat().st_mtime_ns
-    return all(int(file.stamp) <= built for files in input_files(data, base).values() for file in files)

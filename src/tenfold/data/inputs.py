@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from tenfold.config import Data
-from tenfold.core import InputError, byte_size, digest_of
+from tenfold.core import InputError, byte_size, count, digest_of
 from tenfold.data.holdouts import holdout_files
 from tenfold.data.ingest import name_sources
 from tenfold.data.manifest import Manifest
+from tenfold.data.reading.decompress import SUFFIXES
 from tenfold.data.reading.inputs import InputFile
 from tenfold.data.sources import source_files
 
@@ -26,7 +27,7 @@ class Inputs:
     digest: str
 
     def __str__(self) -> str:
-        return f"{self.files:,} files of {byte_size(self.bytes)}"
+        return f"{count(self.files, 'file')} of {byte_size(self.bytes)}"
 
     @classmethod
     def of(cls, data: Data, base: Path) -> Self:
@@ -56,6 +57,22 @@ def input_files(data: Data, base: Path) -> dict[str, list[InputFile]]:
     if data.tokenizer.path:
         files["tokenizer"] = [InputFile.local(_tokenizer_file(base / data.tokenizer.path))]
     return files
+
+
+EXPANSION = {"compressed": 4.0, "parquet": 2.5}
+"""Bytes of text in a byte of file, about, where it is not one."""
+
+
+def estimated_text_bytes(data: Data, base: Path) -> int:
+    """Bytes of text in the sources, guessed from the sizes of their files. Raises InputError where one is not there."""
+    files = [(source.kind, file) for name, source in name_sources(data.sources) for file in source_files(source, base)]
+    return int(sum(file.size * _expansion(kind, file) for kind, file in files))
+
+
+def _expansion(kind: str, file: InputFile) -> float:
+    if kind == "parquet":
+        return EXPANSION["parquet"]
+    return EXPANSION["compressed"] if file.name.lower().endswith(tuple(SUFFIXES)) else 1.0
 
 
 def _tokenizer_file(path: Path) -> Path:

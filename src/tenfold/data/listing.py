@@ -2,7 +2,7 @@
 
 import glob
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +88,22 @@ def kind_of(file: InputFile, look: Look | None) -> str:
 
 def _nothing(files: Sequence[InputFile], path: str, kind: str, key: str, text_key: str | None) -> str:
     """Why a path gives no file, for one line."""
-    looks = [(file, look) for file in files if (look := look_quietly(file)) is not None and kind_of(file, look) == kind]
-    if looks:
-        keys = sorted({each for _, look in looks for each in look.keys})
-        return (
-            f"{looks[0][0].name}: no record of this source has the key {text_key!r}; keys there are: {', '.join(keys)}"
-        )
+    looks = {file: look for file in files if (look := look_quietly(file)) is not None and kind_of(file, look) == kind}
+    if text_key is not None and any(look.keys for look in looks.values()):
+        return no_text_under(text_key, looks)
     hint = f' (of a folder, kind "{kind}" takes {TAKEN[kind]})' if kind in TAKEN else ""
     return f"{path}: no such file, or nothing to read in this folder; {key} takes files, folders, globs{hint}"
+
+
+def no_text_under(text_key: str, looks: Mapping[InputFile, Look]) -> str:
+    """The one line for files of which none has text under a key."""
+    first, look = next(iter(looks.items()))
+    typed = next((key for key in look.keys if key.startswith(f"{text_key} (")), None)
+    if typed is not None:
+        others = ", ".join(look.text_keys) or "none"
+        return f"{first.name}: column {typed} holds no text; columns that do, for text_key: {others}"
+    keys = ", ".join(sorted({key for each in looks.values() for key in each.keys}))
+    return f"{first.name}: no record of this source has the key {text_key!r}; keys there are: {keys}"
 
 
 def sources_of(data: str) -> list[dict[str, Any]]:

@@ -24,6 +24,11 @@ ADVICE = {
     "unreadable": "see whether these files are whole and may be read",
 }
 """What to do about each reason of a reject."""
+ALWAYS_SAID = {
+    "expands-too-far": ", and an unknown rest of these files",
+    "truncated-stream": ", and an unknown rest of these files",
+}
+"""Reasons that are warned of whatever their share is: what was lost was not seen."""
 NEAR_DUPLICATES = 0.5
 """Share of near-duplicates above which they are warned of: less is usual."""
 REASONS_NAMED = 4
@@ -43,6 +48,8 @@ def funnel_line(funnel: Mapping[str, Any]) -> str:
     if len(lost) > REASONS_NAMED:
         said.append(f"{sum(documents for _, (documents, _) in lost[REASONS_NAMED:]):,} for other reasons")
     line += f"; lost {gone:,}: {', '.join(said)}" if lost else "; lost none"
+    if funnel["contaminated_bytes"]:
+        line += f"; cut out {byte_size(funnel['contaminated_bytes'])} shared with holdouts"
     return line + _mended(funnel)
 
 
@@ -56,8 +63,8 @@ def _lost(funnel: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     lost = {reason: (number, sizes.get(reason, 0)) for reason, number in funnel["rejected"].items()}
     for name in ("exact_duplicates", "near_duplicates"):
         lost[name.replace("_", " ")] = (funnel[name], funnel[f"{name}_bytes"])
-    lost["held-out text cut out"] = (funnel["dropped_after_decontamination"], funnel["contaminated_bytes"])
-    return {reason: numbers for reason, numbers in lost.items() if any(numbers)}
+    lost["shared with holdouts"] = (funnel["dropped_after_decontamination"], 0)
+    return {reason: numbers for reason, numbers in lost.items() if numbers[0]}
 
 
 def _mended(funnel: Mapping[str, Any]) -> str:
@@ -76,11 +83,11 @@ def loss_warnings(funnel: Mapping[str, Any], warn_lost: float, min_bytes: int) -
     for source, counts in sorted(funnel.get("by_source", {}).items()):
         for reason in sorted({name.split(" ", 1)[1] for name in counts if " " in name}):
             shares = [counts[f"{what} {reason}"] / max(counts[what], 1) for what in ("documents", "bytes")]
-            if max(shares) > warn_lost:
+            if max(shares) > warn_lost or reason in ALWAYS_SAID:
                 advice = ADVICE.get(reason, "see rejects.jsonl").format(min_bytes=min_bytes)
                 yield (
                     f"source {source!r}: {percent(shares[0])} of its documents, {percent(shares[1])} of its bytes lost "
-                    f"as {reason}; {advice} (each is named in rejects.jsonl)"
+                    f"as {reason}{ALWAYS_SAID.get(reason, '')}; {advice} (each is named in data/rejects.jsonl)"
                 )
     copies = funnel["near_duplicates_bytes"] / max(funnel["bytes_in"], 1)
     if copies > NEAR_DUPLICATES:

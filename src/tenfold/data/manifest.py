@@ -7,10 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tenfold.config import Data, digestible
 from tenfold.core import CampaignFiles, InputError, digest_of, digest_of_file, read_json
 
 MANIFEST = "manifest.json"
+COMMON = "holdouts/common.bin"
+COMMON_DTYPE = np.dtype("<i4")
 LATER_COUNTS = {"mended", "replaced", "by_source"}
 """Counts of the funnel that the digest of a corpus is without, as it was before there were any."""
 
@@ -64,6 +68,20 @@ class IsolatedText:
 
 
 @dataclass(frozen=True)
+class CommonText:
+    """What the holdouts have in common with many training documents, and so is no leak of one (`frequency`).
+
+    The file has three int32 for each window: the length of the run in words (0: a shingle), the held-out document, in
+    the order of `Manifest.held_out`, and its first word. `documents` is how many training documents were counted.
+    """
+
+    file: str
+    sha256: str
+    windows: int
+    documents: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What manifest.json holds: every file of the corpus with its hash, every count."""
 
@@ -82,6 +100,8 @@ class Manifest:
     isolated: list[IsolatedText] = field(default_factory=list)
     asked_for: str = ""
     """Hash of [data] and seed alone: what the corpus is of, whatever the files say today."""
+    common: CommonText | None = None
+    """None in a corpus of before: nothing was common."""
     inputs: dict[str, Any] = field(default_factory=dict)
     """The files it was built from, counted; empty in a corpus of before they were."""
 
@@ -105,7 +125,8 @@ class Manifest:
         ]
         holdouts = [HoldoutText(**holdout) for holdout in record["holdouts"]]
         isolated = [IsolatedText(**text) for text in record["isolated"]]
-        return cls(**{**record, "sources": sources, "holdouts": holdouts, "isolated": isolated})
+        common = CommonText(**found) if (found := record.get("common")) else None
+        return cls(**{**record, "sources": sources, "holdouts": holdouts, "isolated": isolated, "common": common})
 
     @property
     def held_out(self) -> list[HoldoutText | IsolatedText]:
@@ -121,7 +142,7 @@ class Manifest:
         """sha256 over everything that is trained on or scored: the same text from elsewhere is the same corpus, and so
         is it beside another version of tenfold's own source."""
         content = self.to_dict() | {"made_from": None, "asked_for": None, "isolated": None}
-        del content["inputs"]  # came later, as did some counts
+        del content["inputs"], content["common"]  # came later, as did some counts
         content["funnel"] = {name: value for name, value in self.funnel.items() if name not in LATER_COUNTS}
         return digest_of(content)
 
@@ -135,6 +156,8 @@ class Manifest:
         files = {shard.file: shard.sha256 for source in self.sources for shard in source.shards}
         files |= {text.file: text.sha256 for text in self.held_out}
         files[self.tokenizer_file] = self.tokenizer_sha256
+        if self.common:
+            files[self.common.file] = self.common.sha256
         for name, expected in files.items():
             path = directory / name
             try:

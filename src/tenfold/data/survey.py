@@ -8,7 +8,7 @@ from pathlib import Path
 from tenfold.config import Source
 from tenfold.core import LOGGER, InputError, count
 from tenfold.data.clean import Reject
-from tenfold.data.listing import SOURCE_PATHS, expand_paths, kind_of, list_files, look_quietly
+from tenfold.data.listing import SOURCE_PATHS, expand_paths, kind_of, list_files, look_quietly, no_text_under
 from tenfold.data.paths import no_files
 from tenfold.data.reading.formats import KINDS, FileForm, Look
 from tenfold.data.reading.inputs import InputFile, is_url
@@ -50,7 +50,9 @@ class _Survey:
             return
         wrong = {file: why for file, look in looks.items() if (why := _wrong(look, source))}
         if wrong and len(wrong) == len(files):
-            raise InputError(_all_wrong(next(iter(wrong)), looks, source))
+            first, why = next(iter(wrong.items()))
+            unreadable = f"{first.name}: cannot be read ({why})"
+            raise InputError(no_text_under(source.text_key, looks) if looks[first].keys else unreadable)
         if wrong:
             named = [f"{file.shown(self.base)} ({why})" for file, why in wrong.items()]
             _warn(
@@ -77,15 +79,13 @@ class _Survey:
         rejects = []
         for file, name in left.items():
             look = look_quietly(file)
-            kind = kind_of(file, look)
-            keys = ", ".join(look.keys) if look is not None else ""
-            detail = f'of kind "{kind}"' + (f", keys {keys}" if keys else "")
-            rejects.append(Reject(name, file.name, NOT_TAKEN, detail, file.size))
+            detail = _what_it_is(file, look)
+            rejects.append(Reject(name, file.name, (look and look.reason) or NOT_TAKEN, detail, file.size))
         if rejects:
             named = [f"{InputFile(each.where, 0, 0).shown(self.base)} ({each.detail})" for each in rejects]
             _warn(
                 f"{count(len(rejects), 'file')} of the folders of [data.sources] belong to no source and are not read: "
-                f"{_some(named)}; add a source of that kind, with its text_key"
+                f"{_some(named)}; give each kind and text_key a source of its own, or take them out"
             )
         return rejects
 
@@ -115,15 +115,11 @@ def _wrong(look: Look, source: Source) -> str | None:
     return None
 
 
-def _all_wrong(first: InputFile, looks: Mapping[InputFile, Look], source: Source) -> str:
-    look = looks[first]
-    if not look.whole:
-        return f"{first.name}: cannot be read ({_wrong(look, source)})"
-    typed = next((key for key in look.keys if key.startswith(f"{source.text_key} (")), None)
-    if typed is not None:
-        return f"{first.name}: column {typed} holds no text; set text_key to one that does: {', '.join(look.text_keys)}"
-    keys = sorted({key for each in looks.values() for key in each.keys})
-    return f"{first.name}: no record of this source has the key {source.text_key!r}; keys there are: {', '.join(keys)}"
+def _what_it_is(file: InputFile, look: Look | None) -> str:
+    if look is not None and look.reason:
+        return look.detail
+    keys = f", keys {', '.join(look.keys)}" if look is not None and look.keys else ""
+    return f'of kind "{kind_of(file, look)}"{keys}'
 
 
 def _some(named: Sequence[str]) -> str:

@@ -1,26 +1,65 @@
 """Words, hashes of runs of them and sets of such hashes: what near-duplicates and contamination are defined by.
 
-A word is a run of letters, digits and underscores, lower-cased, or a run of other visible characters: code counts by
-its punctuation too, and white space and case never tell two texts apart. In scripts written without spaces (Chinese,
-Japanese, Thai, Lao, Burmese, Khmer) every character is a word: a clause taken for one word would hide any copy of it
-that differs in a character.
+A word is a run of letters, digits and underscores with the marks over and under them, lower-cased, or a run of other
+visible characters: code counts by its punctuation too, and white space and case never tell two texts apart.
+
+In scripts written without spaces (Chinese, Japanese, Thai, Lao, Burmese, Khmer and others) every character is a word of
+its own: a clause taken for one word would hide any copy of it that differs in a character, and cutting a clause into
+words with a dictionary gives other words when something beside it changes. But a character says less than a word, so
+runs are measured by what they say: an ideograph counts for half a word, a kana or a character of the others for a
+third. These are about the shares that make a page in Chinese and in Japanese as long as the same page in English.
 """
 
 import hashlib
 import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai and Lao, Burmese, Khmer
-    "\u2e80-\u2fdf\u3005-\u3007\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff\uff66-\uff9f"  # radicals, kana, bopomofo
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # ideographs
+_IDEOGRAPHS = (
+    "\u2e80-\u2fdf\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00017000-\U00018d7f\U00020000-\U0003ffff"  # Tangut, ideographs beyond the first plane
 )
-_ANY_UNSPACED = re.compile(f"[{_UNSPACED}]")
-_WORD = re.compile(r"\w+|[^\w\s]+")
-_WORD_OR_CHARACTER = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s{_UNSPACED}]+")
+_SYLLABLES = (
+    "\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff\uff66-\uff9f\U0001aff0-\U0001b16f"  # kana, bopomofo
+    "\u0e00-\u0eff\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f\u1780-\u17ff"  # Thai and Lao, Burmese, Khmer
+    "\u1950-\u19df\u1a20-\u1aaf\uaa80-\uaadf\U00011700-\U0001174f"  # Tai Le, New Tai Lue, Tai Tham, Tai Viet, Ahom
+    "\ua980-\ua9df\u1b00-\u1b7f\ua000-\ua4cf"  # Javanese, Balinese, Yi
+)
+_UNSPACED = _IDEOGRAPHS + _SYLLABLES
+_JOINERS = "\u200c\u200d"
+_LAST_MARK = 0x1F000  # above are pictures, ideographs and their variation selectors
+_SELECTORS = "\U000e0100-\U000e01ef"
+
+
+def _spans(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Stretches of consecutive numbers, first and last."""
+    for _, group in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        members = [number for _, number in group]
+        yield members[0], members[-1]
+
+
+def _marks() -> str:
+    """Marks that combine with the letter before them, and joiners: the inside of a character class."""
+    numbers = (number for number in range(0x300, _LAST_MARK) if unicodedata.category(chr(number))[0] == "M")
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in _spans(numbers)) + _JOINERS + _SELECTORS
+
+
+_MARKS = _marks()
+_NEEDS_CARE = re.compile(f"[{_UNSPACED}{_MARKS}]")
+_QUICK = re.compile(r"\w+|[^\w\s]+")
+_CAREFUL = re.compile(rf"[{_UNSPACED}][{_MARKS}]*|(?:[^\W{_UNSPACED}]+[{_MARKS}]*)+|[^\w\s{_UNSPACED}]+")
+_IDEOGRAPH = re.compile(f"[{_IDEOGRAPHS}]")
+_SYLLABLE = re.compile(f"[{_SYLLABLES}]")
+
+WORD = 6
+"""What a word counts for where runs are measured; an ideograph is half of it, a character of a syllabary a third."""
+_SIZES = np.asarray([WORD, WORD // 2, WORD // 3, WORD], dtype=np.int64)
+_CLASS_BITS = 2
 # An odd multiplier: powers of it and their inverses exist modulo 2^64.
 _BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 1 << 64)
@@ -28,11 +67,12 @@ _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _CACHED_WORDS = 1 << 20
 
 Hashes = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
 
 
 def _pattern(text: str) -> re.Pattern[str]:
     """The quick pattern where it cuts the same words as the full one."""
-    return _WORD if text.isascii() or not _ANY_UNSPACED.search(text) else _WORD_OR_CHARACTER
+    return _QUICK if text.isascii() or not _NEEDS_CARE.search(text) else _CAREFUL
 
 
 def split_words(text: str) -> list[str]:
@@ -45,6 +85,24 @@ def word_spans(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in _pattern(text).finditer(text)]
 
 
+def _class_of(word: str) -> int:
+    """Which entry of the table of sizes is a word's."""
+    if word.isascii():
+        return 0
+    return 1 if _IDEOGRAPH.match(word) else 2 if _SYLLABLE.match(word) else 0
+
+
+def size_of_word(word: str) -> int:
+    """What one word counts for, in sixths of a word."""
+    return int(_SIZES[_class_of(word)])
+
+
+def sizes(words: Hashes) -> NDArray[np.int64]:
+    """What each word of a text, given by its hash, counts for, in sixths of a word."""
+    counted: NDArray[np.int64] = _SIZES[(words & np.uint64((1 << _CLASS_BITS) - 1)).astype(np.int64)]
+    return counted
+
+
 class _WordHashes(dict[str, int]):
     """Hash of each word as written, made once."""
 
@@ -52,6 +110,7 @@ class _WordHashes(dict[str, int]):
         if len(self) >= _CACHED_WORDS:
             self.clear()
         value = int.from_bytes(hashlib.blake2b(word.lower().encode(), digest_size=8).digest(), "little")
+        value = (value >> _CLASS_BITS << _CLASS_BITS) | _class_of(word.lower())
         self[word] = value
         return value
 
@@ -60,7 +119,7 @@ _hash_of_word = _WordHashes()
 
 
 def hash_words(text: str) -> Hashes:
-    """A 64-bit hash of each word, [words]."""
+    """A 64-bit hash of each word, [words]; its last two bits say what the word counts for."""
     words = _pattern(text).findall(text)
     return np.fromiter(map(_hash_of_word.__getitem__, words), dtype=np.uint64, count=len(words))
 
@@ -86,22 +145,51 @@ _powers = _Powers()
 
 
 def hash_runs(words: Hashes, length: int) -> Hashes:
-    """A 64-bit hash of each run of `length` words, [words − length + 1].
+    """A 64-bit hash of each run of `length` words, whatever they count for, [words − length + 1].
 
     A polynomial hash (Karp and Rabin, 1987) from prefix sums: the same few operations for every length.
     """
-    count = words.size - length + 1
-    if count <= 0:
-        return np.empty(0, dtype=np.uint64)
-    up, down = _powers.up_to(words.size)
-    prefixes = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(words * up, dtype=np.uint64)])
-    runs = (prefixes[length:] - prefixes[:-length]) * down[:count]
+    count = max(0, words.size - length + 1)
+    prefixes = _prefixes(words)
+    return _mixed(prefixes[length:] - prefixes[:count], count)
+
+
+def measured_runs(words: Hashes, length: int) -> tuple[Hashes, Numbers]:
+    """(hash, word after the last) of the shortest run from each word on that counts for `length` words, [runs].
+
+    What a run ends with follows from its own words, so a copy has the same runs wherever it stands.
+    """
+    counted = sizes(words)
+    if (counted == WORD).all():
+        runs = hash_runs(words, length)
+        return runs, np.arange(length, length + runs.size)
+    ends = run_ends(counted, length)
+    prefixes = _prefixes(words)
+    return _mixed(prefixes[ends] - prefixes[: ends.size], ends.size), ends
+
+
+def run_ends(counted: Numbers, length: int) -> Numbers:
+    """Where the run that counts for `length` words ends that begins at each word, as far as there is one, [runs]."""
+    before = np.concatenate([[0], np.cumsum(counted)])
+    runs = int(np.searchsorted(before, before[-1] - length * WORD, side="right"))
+    return np.searchsorted(before, before[:runs] + length * WORD, side="left")
+
+
+def _prefixes(words: Hashes) -> Hashes:
+    """The polynomial of each beginning of a text, [words + 1]."""
+    up, _ = _powers.up_to(words.size)
+    return np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(words * up, dtype=np.uint64)])
+
+
+def _mixed(runs: Hashes, count: int) -> Hashes:
+    """Polynomials of runs that begin at the first `count` words, brought to one origin and mixed."""
+    _, down = _powers.up_to(count)
+    runs = runs * down
     runs = (runs ^ (runs >> np.uint64(32))) * _MIX
     mixed: Hashes = runs ^ (runs >> np.uint64(29))
     return mixed
 
 
-Numbers = NDArray[np.int64]
 FILTER_BITS_LIMIT = 26
 FILTER_SLOTS_EACH = 16
 Array = TypeVar("Array", NDArray[np.uint64], NDArray[np.int64])

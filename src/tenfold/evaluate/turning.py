@@ -6,8 +6,8 @@ from typing import Any
 
 from tenfold.ledger import HoldoutTurned
 
-RISE = 0.01
-"""Share by which a score must lie above the lowest before it, to count as more than the noise of one evaluation."""
+RISE, LARGE_RISE = 0.01, 0.05
+"""Shares by which scores must lie above the lowest before them, to count as more than noise: twice running, or once."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class TurnWatch:
     def __init__(self) -> None:
         self.lowest: dict[str, Lowest] = {}
         self._turned: set[str] = set()
+        self._risen: set[str] = set()
+        """Holdouts whose last score lay above the lowest."""
 
     def observe(self, step: int, scores: Mapping[str, float]) -> list[HoldoutTurned]:
         """The holdouts that are found to have turned at this step."""
@@ -34,20 +36,25 @@ class TurnWatch:
         if lowest is None or value < lowest.bits_per_byte:
             self.lowest[name] = Lowest(step, value)
             self._turned.discard(name)
+            self._risen.discard(name)
             return None
-        if name in self._turned or value <= lowest.bits_per_byte * (1 + RISE):
+        again, has_risen = name in self._risen, value > lowest.bits_per_byte * (1 + RISE)
+        (self._risen.add if has_risen else self._risen.discard)(name)
+        is_turn = (has_risen and again) or value > lowest.bits_per_byte * (1 + LARGE_RISE)
+        if name in self._turned or not is_turn:
             return None
         self._turned.add(name)
         return HoldoutTurned(step, name, value, lowest.step, lowest.bits_per_byte)
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"lowest": {name: asdict(low) for name, low in self.lowest.items()}, "turned": sorted(self._turned)}
+        lowest = {name: asdict(low) for name, low in self.lowest.items()}
+        return {"lowest": lowest, "turned": sorted(self._turned), "risen": sorted(self._risen)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Back from a checkpoint."""
         self.lowest = {name: Lowest(**low) for name, low in state["lowest"].items()}
-        self._turned = set(state["turned"])
+        self._turned, self._risen = set(state["turned"]), set(state["risen"])
 
 
 def turn_in_words(turn: HoldoutTurned, epochs: str) -> str:

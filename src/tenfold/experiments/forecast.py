@@ -14,6 +14,7 @@ from tenfold.core import InputError, Interrupted, TenfoldError, duration
 from tenfold.data import Manifest, Workspace
 from tenfold.experiments.design import Rung, Trunk, rung_campaign
 from tenfold.experiments.ladder import LadderResult, fit_ladder_law, nats_per_token, run_ladder, run_table
+from tenfold.experiments.overfit import refuse_overfitted
 from tenfold.experiments.register import (
     forecasts_in,
     level_inside,
@@ -179,7 +180,8 @@ def fit_laws(ladder: LadderResult, manifest: Manifest, seed: int) -> Laws:
 
 
 def holdout_table(ladder: LadderResult, manifest: Manifest, name: str) -> RunTable:
-    """The rungs with their loss on one holdout, in nats per token."""
+    """The rungs with their loss on one holdout, in nats per token. Raises InputError where they overfit on it."""
+    refuse_overfitted(ladder.rungs, name, manifest.tokens, ladder.plan.target.tokens)
     losses = [nats_per_token(manifest, name, rung.holdouts[name]) for rung in ladder.rungs]
     return run_table(ladder.rungs, losses, f"ladder, {name}", manifest.tokens)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tenfold.core import amount_in_words
+from tenfold.core import amount_in_words, short
 from tenfold.pages.charts import Paint
 from tenfold.pages.plan import MOST_MEASURED, Asked, Plan, Planned
 from tenfold.pages.plan_charts import Bar, bars_picture, fleet_picture, front_picture, tornado_picture
@@ -261,12 +261,13 @@ def seconds_text(seconds: float) -> str:
 # In a terminal
 
 EXPLANATION = (
-    "TP tensor, CP context, PP pipeline, DP data and EP expert parallel degrees; chunks: of the model on each stage "
-    "(z: zero bubble);",
-    "micro: sequences of a micro-batch; step: seconds, with the 90% interval; memory: of the fullest device;",
-    "fits: the chance that it is enough, given how far forecasts were off.",
+    "TP tensor, CP context, PP pipeline, DP data and EP expert parallel degrees; chunks: of the model on each stage",
+    "(z: zero bubble); micro: sequences of a micro-batch; step: seconds, with the 90% interval; GB: of the fullest",
+    "device; fits: the chance that memory is enough, given how far forecasts were off. Of layouts that differ only in",
+    "sharding, schedule and recomputation, or in how context and micro-batch share out tokens, the fastest is shown.",
 )
-EXTRAPOLATION = "extrapolation"
+EXTRAPOLATION = "*"
+EXTRAPOLATED = "* extrapolation: nobody has published a measurement on as many devices"
 
 
 @dataclass(frozen=True)
@@ -291,9 +292,9 @@ COLUMNS = (
     Column("sharding", 8, lambda layout: sharding_text(layout) if layout.sharding else "none", left=True),
     Column("step", 5, lambda layout: seconds_text(layout.seconds)),
     Column("90% interval", 13, lambda layout: f"{seconds_text(layout.low)} to {seconds_text(layout.high)}"),
-    Column("tokens/s", 10, lambda layout: f"{layout.tokens_per_second:,.0f}"),
+    Column("tokens/s", 8, lambda layout: short(layout.tokens_per_second)),
     Column("MFU", 5, lambda layout: f"{100 * layout.mfu:.1f}%"),
-    Column("memory", 8, lambda layout: f"{layout.memory_bytes / GIGA:.1f} GB"),
+    Column("GB", 5, lambda layout: f"{layout.memory_bytes / GIGA:.1f}"),
     Column("fits", 4, lambda layout: f"{layout.chance_to_fit:.0%}"),
 )
 
@@ -307,10 +308,11 @@ def plan_table(layouts: Sequence[Planned]) -> list[str]:
     head = _line("#", [column.head for column in COLUMNS], widths)
     rows = [
         _line(str(rank), [column.cell(layout) for column in COLUMNS], widths)
-        + (f"  {EXTRAPOLATION}" if layout.extrapolation else "")
+        + (f" {EXTRAPOLATION}" if layout.extrapolation else "")
         for rank, layout in enumerate(layouts, 1)
     ]
-    return [head, *rows, "", *EXPLANATION]
+    said = [EXTRAPOLATED] if any(layout.extrapolation for layout in layouts) else []
+    return [head, *rows, "", *EXPLANATION, *said]
 
 
 def _line(rank: str, cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -1,9 +1,9 @@
 """What a person should know about a plan beside its figures: cost, strangers among the runs, risk, several sites."""
 
+from typing import TYPE_CHECKING
+
 from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import Calibrated
-from tenfold.planner.fleet.curves import goodput_of
-from tenfold.planner.fleet.run import FleetRun
 from tenfold.planner.hardware.accelerator import DAY
 from tenfold.planner.hardware.cluster import Cluster
 from tenfold.planner.search.layouts import Choice
@@ -11,15 +11,18 @@ from tenfold.planner.search.question import LayoutQuestion
 from tenfold.planner.search.regret import Regret
 from tenfold.planner.search.sites import choose_exchange
 
+if TYPE_CHECKING:
+    from tenfold.planner.fleet.run import FleetRun
+
 LEAST_GOODPUT = 0.001
 """Share of the time that trains below which a run is said to get nowhere."""
 
 
-def cost_notes(choice: Choice, tokens: float, cluster: Cluster, run: FleetRun | None) -> list[str]:
+def cost_notes(choice: Choice, tokens: float, cluster: Cluster, run: "FleetRun | None") -> list[str]:
     """Days, dollars and energy of training on `tokens` (0: not published), with what failures of `run` leave."""
     if not tokens:
         return []
-    share = goodput_of(run)(cluster.devices) if run else 1.0
+    share = _goodput(run, cluster.devices) if run else 1.0
     if share < LEAST_GOODPUT:
         return ["with these failures training in step never gets anywhere on so many devices"]
     days = tokens / choice.tokens_per_second / share / DAY
@@ -29,6 +32,12 @@ def cost_notes(choice: Choice, tokens: float, cluster: Cluster, run: FleetRun | 
     return [line + _spent(days * 24 * cluster.devices, cluster)]
 
 
+def _goodput(run: "FleetRun", devices: int) -> float:
+    from tenfold.planner.fleet.curves import goodput_of  # only who asks for failures waits for what simulates them
+
+    return goodput_of(run)(devices)
+
+
 def _spent(device_hours: float, cluster: Cluster) -> str:
     """Dollars and energy, as far as price and power are known."""
     text = f"; ${device_hours * cluster.price_per_device_hour:,.0f}" if cluster.price_per_device_hour else ""
@@ -36,6 +45,16 @@ def _spent(device_hours: float, cluster: Cluster) -> str:
         watts = cluster.accelerator.power_watts * cluster.power_usage_effectiveness
         text += f"; {device_hours * watts / 1e9:,.3g} GWh at full power of the accelerators and the site's overhead"
     return text
+
+
+def idle_notes(cluster: Cluster) -> list[str]:
+    """A note on devices that stay idle."""
+    if not cluster.idle:
+        return []
+    return [
+        f"{cluster.idle:,} of {cluster.devices + cluster.idle:,} devices stay idle: {cluster.devices:,} make whole "
+        f"hosts of {cluster.node_devices} and share out the batch best"
+    ]
 
 
 def stranger_notes(framework: str, accelerator: str, calibrated: Calibrated) -> list[str]:

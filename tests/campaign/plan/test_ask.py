@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from tenfold.campaign.plan.ask import PlanAnswer, plan_check, plan_fleet, plan_goal, plan_model
+from tenfold.campaign.plan.answer import PlanAnswer
+from tenfold.campaign.plan.ask import plan_check, plan_fleet, plan_goal
+from tenfold.campaign.plan.layouts import plan_model
 from tenfold.config import load_campaign
 from tenfold.core.errors import InputError
 from tests.planner.calibration.test_runs import ROW, written

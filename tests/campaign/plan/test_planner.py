@@ -32,7 +32,7 @@ def test_a_search_becomes_a_plan_with_every_picture_it_has_data_for(question: La
     assert Plan.from_dict(plan.to_dict()) == plan
     assert [figure.name for figure in plan_figures(plan)] == ["step-time", "memory", "fleet", "sensitivity"]
     assert plan_page(plan).count("<svg") == 4
-    assert len(plan_table(plan.layouts)) == 1 + 4 + 4
+    assert len(plan_table(plan.layouts)) == 1 + 4 + 5
     for choice, layout in zip(found.best, plan.layouts, strict=True):
         assert math.isclose(sum(layout.time.values()), choice.seconds, rel_tol=1e-9)
         assert layout.extrapolation == (question.cluster.devices > MOST_MEASURED)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tenfold.config import Campaign
-from tenfold.core.errors import InputError
+from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.files import write_json
 from tenfold.core.folder import CampaignFiles
 from tenfold.learners.launch.processes import address_file, claim_learners, read_address
@@ -65,3 +65,25 @@ def test_what_is_no_address_is_none(tmp_path: Path, content: str) -> None:
     assert read_address(path) is None
     write_json(path, {"pid": os.getpid()})
     assert read_address(path) == {"pid": os.getpid()}
+
+
+def test_a_full_disk_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor keeps its time at every console line; syncer and learners go on without that."""
+    (tmp_path / "learners").mkdir()
+    claim, said = claim_learners(CampaignFiles(tmp_path), identity(), print), list[str]()
+    is_full = True
+
+    def refuse(path: Path, value: object) -> None:
+        if is_full:
+            raise TenfoldError(f"{path}: cannot be written (No space left on device); make room, then run again")
+
+    monkeypatch.setattr("tenfold.learners.launch.processes.write_json", refuse)
+    for _ in range(3):
+        claim.save_if_possible(said.append)
+    assert len(said) == 1, "said once"
+    assert "No space left on device" in said[0]
+    is_full = False
+    claim.save_if_possible(said.append)
+    is_full = True
+    claim.save_if_possible(said.append)
+    assert len(said) == 2, "and again when it happens anew"

@@ -6,13 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold.config.learners import Precision
-from tenfold.learners.learner.replica import FragmentReplica, Replica, inner_steps_of
+from tenfold.learners.learner.replica import FragmentReplica, InnerStep, Replica, inner_step, inner_steps_of
 from tenfold.learners.messages import Lease, Published
 from tenfold.learners.outer import (
     cut_model,
     decode,
 )
-from tenfold.learners.syncer.coordinator import samples_after
+from tenfold.learners.syncer.leases import samples_after
+from tenfold.train.observe import Observer, Observers
+from tenfold.train.step import StepMeasure
+from tests.train.small import batch_of, new_state
 
 PRECISIONS: list[Precision] = ["float32", "bf16", "int8", "int4"]
 
@@ -82,3 +85,20 @@ def test_alone_a_learner_keeps_to_its_lease() -> None:
     (order,) = inner_steps_of(Lease(1, 1, 500, 10, 500, 1), 10)
     incarnation.merge(0, 1, torch.zeros(4), (), Published(300, 1))
     assert incarnation.placed(order) == order
+
+
+def test_an_inner_step_is_watched_by_observers() -> None:
+    class Watch(Observer):
+        name = "watch"
+
+        def __init__(self) -> None:
+            self.seen: list[int] = []
+
+        def after_step(self, measure: StepMeasure) -> None:
+            self.seen.append(measure.step)
+
+    watch, learner = Watch(), new_state()
+    learner.batch = lambda first, samples, position: batch_of(position // 8)
+    for position in (0, 8, 24):
+        assert inner_step(learner, InnerStep(position, 8, position), Observers([watch])).is_finite
+    assert watch.seen == [1, 2, 4]

@@ -4,10 +4,12 @@ import math
 import socket
 import threading
 import time
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.learners.faults.proxy import FaultyProxy
 from tenfold.learners.wire import Blob, BlobServer, Link, Refused, Unreachable, parse_address
+from tenfold.learners.wire.channels import STREAMS, Channels
 from tenfold.learners.wire.link import PIECE_TIMEOUT_S, chunks_of
 from tenfold.learners.wire.server import (
     LARGEST_CHUNK,
@@ -22,6 +25,7 @@ from tenfold.learners.wire.server import (
 )
 from tests.learners.wire.serving import (
     MIB,
+    SECURITY,
     BlobKeeper,
     announcement,
     behind_proxies,
@@ -353,3 +357,40 @@ def test_addresses(address: str, parts: tuple[str, int, int | None]) -> None:
 def test_what_is_no_address_is_said(address: str) -> None:
     with pytest.raises(InputError, match="not an address"):
         parse_address(address)
+
+
+def test_links_of_one_learner_share_their_connections(server: BlobServer, keeper: BlobKeeper) -> None:
+    """As many links as a learner has: heartbeat, leases, four that send and one that follows."""
+    channels, data = Channels("127.0.0.1", SECURITY), noise(3 * MIB)
+    links = [Link(server.address, SECURITY, channels=channels) for _ in range(7)]
+    with ExitStack() as stack:
+        for link in links:
+            stack.callback(link.close)
+        with ThreadPoolExecutor(len(links)) as pool:
+            sent = list(pool.map(lambda n: links[n].put(f"k{n}", {}, data), range(len(links))))
+        assert len(sent) == len(links)
+        ports = {server.control_port, server.bulk_port}
+        ours = [
+            each
+            for each in psutil.Process().net_connections("tcp")
+            if each.status == psutil.CONN_ESTABLISHED and each.raddr and each.raddr.port in ports
+        ]
+        assert 0 < len(ours) <= 1 + STREAMS
+        links[0].close()
+        assert links[1].call("echo", {"a": 1}) == {"a": 1}, "one that closes leaves the others theirs"
+    assert all(bytes(keeper.blobs[f"k{n}"].data) == data for n in range(len(links)))
+
+
+def test_a_server_that_starts_anew_is_found_by_links_that_share(keeper: BlobKeeper) -> None:
+    with serving(keeper) as first:
+        channels = Channels("127.0.0.1", SECURITY)
+        links = [Link(first.address, SECURITY, channels=channels, patience=20.0) for _ in range(3)]
+        for number, link in enumerate(links):
+            link.put(f"before-{number}", {}, noise(1000))
+        first.close()
+        with serving(keeper, control_port=first.control_port):
+            for number, link in enumerate(links):
+                link.put(f"after-{number}", {}, noise(1000))
+        for link in links:
+            link.close()
+    assert len(keeper.blobs) == 6

@@ -19,8 +19,8 @@ from tenfold.planner.codesign.goal import (
     ShapesSection,
     example_goal_text,
     example_goals,
-    known_models,
 )
+from tenfold.planner.codesign.known import known_models
 from tests.planner.tables import row, short, write
 
 PAGE = Path(__file__).parents[3] / "docs" / "codesign.md"

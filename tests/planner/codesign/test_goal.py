@@ -16,11 +16,10 @@ from tenfold.planner.codesign.goal import (
     example_goals,
     given_shape,
     given_tokens,
-    known_model,
-    known_models,
     load_goal,
     parse_goal,
 )
+from tenfold.planner.codesign.known import known_model, known_models
 from tenfold.planner.cost.layout import Shape
 from tests.planner.codesign.page import PAGE, SECTIONS, tables
 from tests.planner.tables import rewritten

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tenfold.planner.calibration.calibrated import shipped_calibration
-from tenfold.planner.codesign.goal import ServingSection, known_model
+from tenfold.planner.codesign.goal import ServingSection
+from tenfold.planner.codesign.known import known_model
 from tenfold.planner.codesign.terms import decode_seconds, serving_of
 from tenfold.planner.hardware.accelerator import accelerator
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from tenfold.config import parse_campaign
 from tenfold.core.errors import InputError
 from tenfold.planner.calibration.calibrated import shipped_calibration
-from tenfold.planner.codesign.goal import known_model
+from tenfold.planner.codesign.known import known_model
 from tenfold.planner.cost.layout import Layout, Shape
 from tenfold.planner.export.campaign import campaign_sections
 from tenfold.planner.export.job import Job
 from tenfold.planner.export.megatron import megatron_arguments, megatron_text
 from tenfold.planner.export.torchtitan import torchtitan_toml
-from tenfold.planner.hardware.cluster import default_cluster
+from tenfold.planner.hardware.cluster import Cluster, default_cluster, fewer_devices, largest_divisor
 
 # Of torchtitan/config/job_config.py in torchtitan 0.2.2: the keys of the sections that are written.
 TORCHTITAN = {
@@ -53,8 +53,14 @@ LLAMA_70B = known_model("Llama-3-70B").shape
 PLAIN = Layout(tensor=1.0, pipeline=1.0, data=8.0, micro_batch=1.0, accumulation=4.0)
 
 
+def exactly(devices: int) -> Cluster:
+    """So many devices in hosts that divide them."""
+    part = fewer_devices(default_cluster("H100-SXM", -(-devices // 8) * 8), devices)
+    return replace(part, node_devices=largest_divisor(devices, 8))
+
+
 def job(shape: Shape = LLAMA_70B, layout: Layout = PLAIN, precision: str = "bf16", tokens: float = 1e12) -> Job:
-    return Job(shape, layout, tokens, precision, default_cluster("H100-SXM", int(layout.devices)))  # type: ignore[arg-type]
+    return Job(shape, layout, tokens, precision, exactly(int(layout.devices)))  # type: ignore[arg-type]
 
 
 @st.composite

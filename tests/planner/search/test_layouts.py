@@ -84,9 +84,19 @@ def test_each_of_the_best_differs_in_degrees_or_micro_batch() -> None:
 
 def test_the_ranking_says_which_layouts_it_ranks() -> None:
     found = search_layouts(dense(), shipped_calibration(), top=20)
-    assert list(found.tensor[:20]) == [choice.layout.tensor for choice in found.best]
-    assert list(found.micro_batch[:20]) == [choice.layout.micro_batch for choice in found.best]
-    assert list(found.seconds[:20]) == pytest.approx([choice.seconds for choice in found.best], rel=1e-12)
+    assert list(found.places) == sorted(set(found.places)) and found.places[0] == 0 and len(found.best) == 20
+    places = list(found.places[:20])
+    assert list(found.tensor[places]) == [choice.layout.tensor for choice in found.best]
+    assert list(found.micro_batch[places]) == [choice.layout.micro_batch for choice in found.best]
+    assert list(found.seconds[places]) == pytest.approx([choice.seconds for choice in found.best], rel=1e-12)
+
+
+def test_the_best_are_layouts_that_one_can_tell_apart() -> None:
+    question = LayoutQuestion(LLAMA, default_cluster("H100-SXM", 1024), 512)
+    best = [choice.layout for choice in search_layouts(question, shipped_calibration(), top=12).best]
+    tokens = [each.micro_batch / each.context for each in best]
+    kinds = {(each.tensor, each.pipeline, each.expert, share) for each, share in zip(best, tokens, strict=True)}
+    assert len(kinds) == len(best)
 
 
 def test_options_leave_out_layouts() -> None:

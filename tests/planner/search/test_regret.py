@@ -49,6 +49,7 @@ def test_two_alike_are_a_coin_toss(found: FoundLayouts) -> None:
     two = replace(
         found,
         best=found.best[:2],
+        places=(0, 1),
         seconds=np.array([1.0, 1.0]),
         tensor=np.array([1.0, 2.0]),
         micro_batch=np.array([1.0, 2.0]),

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from tenfold.core import short, write_text
 from tenfold.pages import (
@@ -23,23 +23,17 @@ from tenfold.planner import (
     RECOMPUTATIONS,
     Choice,
     Cluster,
-    CurvePoint,
-    Design,
-    FleetCurves,
-    GoalPlan,
-    Job,
     Layout,
     MachineLever,
     Memory,
     Numbers,
     Shape,
     StepTime,
-    campaign_sections,
-    megatron_text,
-    part_with,
     shipped_calibration,
-    torchtitan_toml,
 )
+
+if TYPE_CHECKING:  # a plan of layouts starts without what goals and fleets need
+    from tenfold.planner import CurvePoint, Design, FleetCurves, GoalPlan, Job
 
 OWN = "tenfold"
 """The framework that a campaign trains with."""
@@ -99,14 +93,14 @@ def _parts(parts: StepTime | Memory) -> dict[str, float]:
     return {each.name: float(getattr(parts, each.name)) for each in fields(parts)}
 
 
-def fleet_lines(curves: FleetCurves) -> tuple[FleetLine, ...]:
+def fleet_lines(curves: "FleetCurves") -> tuple[FleetLine, ...]:
     """Curves by mode. Means of few replicas may lie at an end of their interval, and rounding puts them outside it."""
     return tuple(
         FleetLine(mode, tuple(_fleet_point(point) for point in of_mode)) for mode, of_mode in curves.points.items()
     )
 
 
-def _fleet_point(point: CurvePoint) -> FleetPoint:
+def _fleet_point(point: "CurvePoint") -> FleetPoint:
     mean, low, high = (
         min(max(float(v), 0.0), 1.0) for v in (point.goodput.mean, point.goodput.low, point.goodput.high)
     )
@@ -132,7 +126,7 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def front_of(designs: Sequence[Design]) -> Front | None:
+def front_of(designs: Sequence["Design"]) -> Front | None:
     """Loss against days; device-days against days where loss is not the aim. None without designs.
 
     Which of them no other beats in both is found here: a front in more goals is none in two of them.
@@ -148,7 +142,7 @@ def front_of(designs: Sequence[Design]) -> Front | None:
     return Front("days", "loss, nats per token" if with_loss else "device-days", tuple(points))
 
 
-def _place(design: Design, with_loss: bool) -> tuple[float, float, float, float]:
+def _place(design: "Design", with_loss: bool) -> tuple[float, float, float, float]:
     """x, y and the interval of y."""
     if not with_loss or design.loss is None:
         return float(design.days), float(design.device_days), float(design.device_days), float(design.device_days)
@@ -161,14 +155,16 @@ def _beats(first: tuple[float, float], second: tuple[float, float]) -> bool:
     return first != second and first[0] <= second[0] and first[1] <= second[1]
 
 
-def _design_name(design: Design) -> str:
+def _design_name(design: "Design") -> str:
     """405B, 15T tokens."""
     parameters, tokens = (short(float(n)).replace("G", "B") for n in (design.parameters, design.tokens))
     return f"{parameters}, {tokens} tokens"
 
 
-def page_of(designed: GoalPlan) -> Plan:
+def page_of(designed: "GoalPlan") -> Plan:
     """A co-designed plan as its page shows it: layouts of the best model, the front of all, what relaxing is worth."""
+    from tenfold.planner import part_with
+
     first, cluster = designed.best[0], designed.cluster
     used = cluster if first.devices == cluster.devices else part_with(cluster, first.devices)
     return Plan(
@@ -180,7 +176,7 @@ def page_of(designed: GoalPlan) -> Plan:
     )
 
 
-def _relaxed(designed: GoalPlan) -> Sensitivity | None:
+def _relaxed(designed: "GoalPlan") -> Sensitivity | None:
     """Days (or dollars) that the same result takes with each limit relaxed."""
     outcome = "dollars" if designed.goal.aim == "cost" else "days"
     levers = [
@@ -189,13 +185,15 @@ def _relaxed(designed: GoalPlan) -> Sensitivity | None:
     return Sensitivity(outcome, tuple(levers)) if levers else None
 
 
-def _model_name(design: Design) -> str:
+def _model_name(design: "Design") -> str:
     shape = design.shape
     return f"{design.parameters / 1e9:.3g}B ({shape.layers:g} layers of {shape.width:g})"
 
 
-def write_settings(job: Job, to: Path) -> list[str]:
+def write_settings(job: "Job", to: Path) -> list[str]:
     """Write a planned job as settings of tenfold, torchtitan and Megatron-LM; one line says so."""
+    from tenfold.planner import campaign_sections, megatron_text, torchtitan_toml
+
     texts = {
         "campaign.toml": campaign_sections(job, shipped_calibration().memory_constants(OWN)),
         "torchtitan.toml": torchtitan_toml(job),

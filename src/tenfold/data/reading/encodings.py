@@ -7,6 +7,7 @@ UTF-8 are in another encoding, which a detector names.
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -40,11 +41,19 @@ WITHOUT_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 PREFERRED = ("cp1252", "iso8859_2", "cp1251", "gb18030", "cp932", "euc_jp", "big5", "cp949")
 """Named first where several encodings give the very same text."""
 ISO_2022_JP = re.compile(rb"\x1b\$[@B][!-~]+\x1b\([BJ]")
-CONTROLS = [bytes([code]) for code in range(32) if code not in b"\a\b\t\n\v\f\r\x1a\x1b"]
+CONTROLS = bytes(code for code in range(32) if code not in b"\a\b\t\n\v\f\r\x1a\x1b")
 FEW = 1e-4
 """Share of bytes below which control characters are damage, and a handful of bad bytes no sign of an encoding."""
+HANDFUL = 16
+NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+JOINING = frozenset("’‘–—·‐‑")
+SYMBOLS = frozenset("©®°£€¥™ªº±×÷│─┌┐└┘├┤┬┴┼═║░▒▓█■")
+END_OF_LATIN, END_OF_ALPHABETS = "\u0250", "\u2000"
+"""Letters between them are of alphabets (Greek, Cyrillic, Arabic, Thai …) that are not mixed with Latin in a word."""
+PLAUSIBLE = 0.8
+"""Share of the characters that are not ASCII which must look written; of random bytes in Latin-1 half do."""
 REPEATED = re.compile(r"([^\x00-\x7f\u00b7\u2010-\u2027\u2500-\u259f])\1{7}")
-"""Dots, dashes and frames are repeated in texts, nothing else eight times in a row; bytes that are no text may be."""
+"""Dots, dashes and frames are repeated in texts; anything else eight times in a row is a sign of bytes, not of text."""
 INVALID_UTF8 = "invalid-utf8"
 BAD = "\ufffd"
 
@@ -79,16 +88,18 @@ class TextDecoder:
 
     def decode(self, blocks: Iterator[bytes]) -> Iterator[str]:
         """The text, block by block, without a byte order mark. Raises NotText, perhaps in the middle."""
-        head = _up_to(blocks, JUDGED)
+        head, broken = _up_to(blocks, JUDGED)
         decoder = self._judge(head)
         is_ascii = True
-        for block in chain((head,), blocks):
+        for block in chain((head,), () if broken else blocks):
             if is_ascii and block is not head and not self.wanted and self.encoding == "utf-8" and not block.isascii():
                 decoder = self._judge(block)  # all was ASCII up to here, so any encoding can still be it
             is_ascii = is_ascii and block.isascii()
             text = decoder.decode(block)
             yield self._counted(text if self.size else text.removeprefix("\ufeff"), block)
         yield self._counted(decoder.decode(b"", True), b"")
+        if broken:
+            raise broken
 
     def _judge(self, head: bytes) -> codecs.IncrementalDecoder:
         self.encoding = self.wanted or encoding_of(head, self.max_replaced)
@@ -126,14 +137,15 @@ def encoding_of(head: bytes, max_replaced: float) -> str:
     """The encoding of a text by its beginning. Raises NotText where it is none, or none that can be told."""
     if (marked := next((encoding for mark, encoding in MARKS if head.startswith(mark)), None)) is not None:
         return marked
-    if sum(map(head.count, CONTROLS)) > allowed(len(head), max(max_replaced, FEW)):
-        return _wide_encoding(head)
+    controls = len(head) - len(head.translate(None, CONTROLS))
+    if controls > allowed(len(head), max(max_replaced, FEW)):
+        return _wide_encoding(head, controls)
     text = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(head)
     bad = text.count(BAD) - _meant(head, "utf-8")
     if not bad:
         return "iso2022_jp" if _is_iso_2022_jp(head) else "utf-8"
-    good = sum(not character.isascii() for character in text) - bad
-    damaged = bad <= DAMAGE * (bad + good) or (bad <= 3 and bad < FEW * len(head))
+    good = len(text) - len(text.encode("ascii", errors="ignore")) - bad
+    damaged = bad <= DAMAGE * (bad + good) or (bad <= HANDFUL and bad < FEW * len(head))
     if not damaged and (found := _detected(_evidence(head), SINGLE_AND_MULTIBYTE)) is not None:
         return found
     if bad <= allowed(len(head), max_replaced):
@@ -141,13 +153,12 @@ def encoding_of(head: bytes, max_replaced: float) -> str:
     raise NotText(INVALID_UTF8, f"{_first_bad(head)}; {bad:,} bad bytes in {byte_size(len(head))}")
 
 
-def _wide_encoding(head: bytes) -> str:
+def _wide_encoding(head: bytes, controls: int) -> str:
     """UTF-16 or UTF-32 without a mark, or no text: bytes in which control characters are common."""
     found = _detected(head[: EVIDENCE - EVIDENCE % 4], WIDE) if b"\0" in head else None
     if found is not None:
         return found
-    share = sum(map(head.count, CONTROLS)) / len(head)
-    raise NotText("binary", f"{percent(share)} of its bytes are control characters")
+    raise NotText("binary", f"{percent(controls / len(head))} of its bytes are control characters")
 
 
 def _is_iso_2022_jp(head: bytes) -> bool:
@@ -174,10 +185,29 @@ def _evidence(head: bytes) -> bytes:
 
 def _detected(sample: bytes, encodings: list[str]) -> str | None:
     """What the detector makes of a sample; None where nothing fits."""
-    best = from_bytes(sample, cp_isolation=encodings).best()
-    if best is None or REPEATED.search(str(best)):
-        return None
-    return next((name for name in PREFERRED if name in best.could_be_from_charset), str(best.encoding))
+    for match in from_bytes(sample, cp_isolation=encodings):  # the best one first
+        if _is_plausible(str(match)):
+            return next((name for name in PREFERRED if name in match.could_be_from_charset), str(match.encoding))
+    return None
+
+
+def _is_plausible(text: str) -> bool:
+    """Whether what is not ASCII looks written: the detector judges by the share of it, and bad bytes can be few."""
+    strange = list(NOT_ASCII.finditer(text))
+    padded = f" {text} "
+    written = sum(_is_written(each[0], padded[each.start()], padded[each.end() + 1]) for each in strange)
+    return written >= PLAUSIBLE * len(strange) and REPEATED.search(text) is None
+
+
+def _is_written(character: str, before: str, after: str) -> bool:
+    """Letters, but no capital inside of a word and no alphabets mixed; marks, digits, punctuation, a few symbols."""
+    kind, among_latin = unicodedata.category(character), (before + after).isascii() and (before + after).isalpha()
+    if kind in ("Lu", "Ll", "Lo"):
+        own_alphabet = character < END_OF_LATIN or character > END_OF_ALPHABETS
+        return character != "ÿ" and not (kind == "Lu" and before.islower()) and (own_alphabet or not among_latin)
+    if kind[0] in "PZ" and character not in JOINING:
+        return not among_latin
+    return kind[0] in "MNPZ" or character in SYMBOLS
 
 
 def _first_bad(head: bytes) -> str:
@@ -188,12 +218,15 @@ def _first_bad(head: bytes) -> str:
     return "bad bytes"
 
 
-def _up_to(blocks: Iterator[bytes], size: int) -> bytes:
-    """The first blocks, until there is that much."""
+def _up_to(blocks: Iterator[bytes], size: int) -> tuple[bytes, Exception | None]:
+    """The first blocks, until there is that much; and what ended them early, so that they are not lost with it."""
     parts, total = [], 0
-    for block in blocks:
-        parts.append(block)
-        total += len(block)
-        if total >= size:
-            break
-    return b"".join(parts)
+    try:
+        for block in blocks:
+            parts.append(block)
+            total += len(block)
+            if total >= size:
+                break
+    except Exception as error:
+        return b"".join(parts), error
+    return b"".join(parts), None

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,22 +64,26 @@ class Reader:
                 yield from self._of_text(file, look, where)
 
     def _of_text(self, file: InputFile, look: Look, where: str) -> Iterator[Found]:
-        decoder = self._decoder()
-        try:
-            texts = normalise(decoder.decode(_blocks(file, look.method, self.read.max_expansion)))
-            yield from self._pieces(texts, where)
-        except BROKEN as error:
-            yield self._broken(error, where, file, decoder)
-        yield from self._mended(decoder, where)
+        decoder, broken = self._decoder(), list[Exception]()
+        yield from self._pieces(normalise(self._texts(file, look, decoder, broken)), where, broken)
+        yield from self._losses(decoder, broken, where, file)
 
-    def _pieces(self, texts: Iterator[str], where: str) -> Iterator[Found]:
-        """Documents of one text, numbered where it makes more than one."""
+    def _texts(self, file: InputFile, look: Look, decoder: TextDecoder, broken: list[Exception]) -> Iterator[str]:
+        """The text of a file as far as it can be read; what ended it early is laid into `broken`."""
+        try:
+            yield from decoder.decode(_blocks(file, look.method, self.read.max_expansion))
+        except BROKEN as error:
+            broken.append(error)
+
+    def _pieces(self, texts: Iterator[str], where: str, broken: list[Exception]) -> Iterator[Found]:
+        """Documents of one text, numbered where it makes more than one; none where it broke off before its first."""
         parts = cut_stream(texts, self.split_bytes) if self.split_bytes else self._whole(texts, where)
         first, second = next(parts, ""), next(parts, None)
         if isinstance(first, Reject):
             yield first
         elif second is None:
-            yield Document(self.name, where, first)
+            if first or not broken:
+                yield Document(self.name, where, first)
         else:
             for number, text in enumerate(chain((first, second), parts), start=1):
                 yield Document(self.name, f"{where}#{number}", str(text))
@@ -99,17 +103,15 @@ class Reader:
             yield Reject(self.name, where, *_too_large(size, most), size)
 
     def _of_json(self, file: InputFile, look: Look, where: str) -> Iterator[Found]:
-        decoder = self._decoder()
-        try:
-            texts = decoder.decode(_blocks(file, look.method, self.read.max_expansion))
-            for item in json_values(texts, self.read.max_record_bytes):
-                if isinstance(item, BadJson):
+        decoder, broken = self._decoder(), list[Exception]()
+        items = json_values(self._texts(file, look, decoder, broken), self.read.max_record_bytes)
+        for item, following in pairwise(chain(items, (None,))):
+            if isinstance(item, BadJson):
+                if following is not None or not broken:  # else it is where the file breaks off, which is said below
                     yield Reject(self.name, f"{where}:{item.number}", item.reason, item.detail, item.size)
-                else:
-                    yield from self.record(item.value, f"{where}:{item.number}", item.size)
-        except BROKEN as error:
-            yield self._broken(error, where, file, decoder)
-        yield from self._mended(decoder, where)
+            elif item is not None:
+                yield from self.record(item.value, f"{where}:{item.number}", item.size)
+        yield from self._losses(decoder, broken, where, file)
 
     def record(self, value: Any, where: str, size: int = 0) -> Iterator[Found]:
         """Documents of one record of keys and values, which took `size` bytes."""
@@ -196,9 +198,11 @@ class Reader:
         if decoder.replaced or decoder.encoding not in ("", "utf-8"):
             yield Mended(self.name, where, decoder.encoding, decoder.replaced, decoder.is_guess)
 
-    def _broken(self, error: Exception, where: str, file: InputFile, decoder: TextDecoder) -> Reject:
-        """What ended a file early; the bytes are those not read, where that can be told."""
-        return Reject(self.name, where, *_why(error), max(0, file.size - decoder.size))
+    def _losses(self, decoder: TextDecoder, broken: list[Exception], where: str, file: InputFile) -> Iterator[Found]:
+        """What ended a file early, with the bytes not read where that can be told; and what was mended before."""
+        for error in broken:
+            yield Reject(self.name, where, *_why(error), max(0, file.size - decoder.size))
+        yield from self._mended(decoder, where)
 
 
 def _too_large(size: int, most: int) -> tuple[str, str]:

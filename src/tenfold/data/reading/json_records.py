@@ -54,7 +54,7 @@ def json_values(texts: Iterable[str], limit: int) -> Iterator[JsonItem]:
     if head.startswith("[", start):
         return _items(pieces, limit)
     line = head[start:].partition("\n")[0]
-    if head.startswith("{", start) and "\n" in head[start:].rstrip() and _is_cut_object(line):
+    if head.startswith("{", start) and "\n" in head[start:] and _is_cut_object(line):
         return _objects(pieces, limit)
     return _lines(pieces, limit)
 

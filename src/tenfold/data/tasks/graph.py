@@ -16,14 +16,15 @@ from tenfold.data.clean import Funnel, Reject
 from tenfold.data.corpus import token_dtype, write_synced
 from tenfold.data.holdouts import HeldOutSet
 from tenfold.data.ingest import Report, why
-from tenfold.data.manifest import HoldoutText, IsolatedText, Manifest, Shard, SourceText
+from tenfold.data.manifest import COMMON, CommonText, HoldoutText, IsolatedText, Manifest, Shard, SourceText
 from tenfold.data.paths import REJECTS, TOKENIZER
 from tenfold.data.sources import LICENCES, source_files, source_reader, unusable
+from tenfold.data.tasks.common import PLACES
 from tenfold.data.tasks.engine import Engine, ThisProcess
 from tenfold.data.tasks.job import PARTS, BuildJob, BuildPlan, DocumentPart, Reading
 from tenfold.data.tasks.keep import texts_of
 from tenfold.data.tasks.read import group_files
-from tenfold.data.tasks.tables import Rows
+from tenfold.data.tasks.tables import Rows, read_array
 from tenfold.data.tasks.write import encode_exactly, encoder_of, shards_of, tokenizer_of
 
 PART_BYTES = 8 << 20
@@ -34,7 +35,7 @@ BUCKET_BYTES = 512 << 20
 """Text whose hashes are merged at once: about a tenth of that in memory for documents of 4 kB."""
 DURABLE_BYTES = 64 << 20
 """Text whose build goes on after a power cut too, and not only after a kill."""
-SHARED = {"read", "copies", "signatures", "bands", "keep", "tokenise", "shards"}
+SHARED = {"read", "copies", "signatures", "bands", "count", "keep", "tokenise", "shards"}
 """Stages of many tasks; those of one are done by the process that leads, which alone reads the holdouts."""
 LABELS = {
     "given": "reading the holdouts",
@@ -44,6 +45,8 @@ LABELS = {
     "bands": "finding near-duplicates",
     "clusters": "joining near-duplicates",
     "sets": "choosing what is held out",
+    "count": "counting what the holdouts share",
+    "common": "finding what is common",
     "keep": "decontaminating",
     "tokenizer": "training the tokenizer",
     "tokenise": "tokenising",
@@ -128,6 +131,8 @@ class Build:
             self._stage("bands", buckets)
         self._stage("clusters")
         self._stage("sets")
+        self._stage("count", training)
+        self._stage("common")
         self._stage("keep", training)
         kept = {number: int(result["bytes"]) for number, result in job.training_results("keep").items()}
         if not any(kept.values()) and not job.data.tokenizer.path:
@@ -204,6 +209,7 @@ class Build:
             isolated=[
                 IsolatedText(each.name, *self._held_out(each.rest_file, each.rest)) for each in sets if each.rest
             ],
+            common=self._common(),
         )
 
     def _sources(self, kept: dict[int, int]) -> list[SourceText]:
@@ -230,6 +236,12 @@ class Build:
         rows = encode_exactly(tokenizer_of(self._job), encoder_of(self._job), texts)
         digest = write_synced(self._directory / file, np.concatenate(rows).tobytes())
         return len(texts), sum(len(text.encode()) for text in texts), sum(row.size - 1 for row in rows), file, digest
+
+    def _common(self) -> CommonText:
+        """What the holdouts share with many training documents, written for the audit."""
+        found = self._job.result("common", 0)
+        digest = write_synced(self._directory / COMMON, read_array(self._job.store, PLACES).tobytes())
+        return CommonText(COMMON, digest, found["windows"], found["documents"])
 
     def _funnel(self) -> Funnel:
         job, funnel = self._job, Funnel()

@@ -9,15 +9,14 @@ from tenfold.config import Holdout
 from tenfold.core import InputError
 from tenfold.data.clean import Funnel, Reject, reject_line
 from tenfold.data.holdouts import HeldOutSet
-from tenfold.data.isolation import HeldOutText, decontaminate
+from tenfold.data.isolation import decontaminate
 from tenfold.data.tasks.beat import worked_off
+from tenfold.data.tasks.common import HELD_OUT, held_out_text
 from tenfold.data.tasks.job import BuildJob, DocumentPart, Result
 from tenfold.data.tasks.near import copies_in, members_in
 from tenfold.data.tasks.read import DRAW_COLUMNS, draw_rows
 from tenfold.data.tasks.tables import Integers, Keys, Rows, read_bucket, write_rows, write_run
 from tenfold.data.words import hash_words
-
-HELD_OUT = "held_out"
 
 
 def choose_sets(job: BuildJob, _: int) -> Result:
@@ -105,13 +104,6 @@ def up_to(sizes: Integers, limit: int) -> Integers:
     return np.concatenate(found)
 
 
-@lru_cache(maxsize=1)
-def _held_out(job: BuildJob) -> HeldOutText:
-    """All held-out text, as this process looks for it."""
-    words = [hash_words(text.decode()) for text in Rows(job.store, HELD_OUT)]
-    return HeldOutText(words, job.data.isolation.ngram)
-
-
 def keep(job: BuildJob, number: int) -> Result:
     """Of one part's documents: one of each cluster, none of a cluster that is held out, and of these what the holdouts
     do not have."""
@@ -170,7 +162,7 @@ class _Keeper:
     def _decontaminate(self, place: int, content: bytes) -> None:
         """Keep what the holdouts leave of a document."""
         text, size, funnel = content.decode(), len(content), self._funnel
-        result = decontaminate(text, hash_words(text), _held_out(self._job), min(size, self._least))
+        result = decontaminate(text, hash_words(text), held_out_text(self._job), min(size, self._least))
         pieces = [piece.encode() for piece in result.pieces]
         left = sum(map(len, pieces))
         funnel.contaminated += result.touched

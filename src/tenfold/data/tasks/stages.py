@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tenfold.data.tasks.beat import Beat, beating, no_beat
+from tenfold.data.tasks.common import count, find_common
 from tenfold.data.tasks.given import read_given
 from tenfold.data.tasks.job import BuildJob, open_job
 from tenfold.data.tasks.keep import choose_sets, keep
@@ -19,6 +20,8 @@ STAGES: dict[str, Callable[[BuildJob, int], dict[str, Any]]] = {
     "bands": bands,
     "clusters": clusters,
     "sets": choose_sets,
+    "count": count,
+    "common": find_common,
     "keep": keep,
     "tokenizer": train_tokenizer,
     "tokenise": tokenise,

@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
-import scipy.linalg
-from scipy.optimize import least_squares
 
 from tenfold.planner.calibration.arrays import LEVELS, RunLevels, layouts_of, shapes_of
 from tenfold.planner.calibration.runs import MeasuredRun
@@ -203,7 +201,9 @@ class _Point:
         curvature = (jacobian * weight[:, None]).T @ jacobian + np.diag(1 / self.space.spread**2)
         slope = jacobian.T @ (weight * self.residual) + self.prior / self.space.spread
         curvature[np.diag_indices_from(curvature)] *= 1 + damping
-        return -np.asarray(scipy.linalg.solve(curvature, slope, assume_a="pos"))
+        from scipy.linalg import solve  # plans read a calibration, and start without what fits one
+
+        return -np.asarray(solve(curvature, slope, assume_a="pos"))
 
     def _derivative(self) -> Array:
         columns = []
@@ -243,6 +243,8 @@ def fit_memory(runs: Sequence[MeasuredRun]) -> MemoryConstants:
     chosen = [run for run in runs if run.memory_bytes is not None]
     if not chosen:
         return COUNTED
+    from scipy.optimize import least_squares
+
     shape, layout = shapes_of(chosen), layouts_of(chosen)
     seen = np.log(np.array([run.memory_bytes for run in chosen], dtype=np.float64))
     origin = np.log([getattr(COUNTED, name) for name in _MEMORY_NAMES])

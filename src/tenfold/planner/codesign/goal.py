@@ -3,11 +3,7 @@
 Every unit is in the name of its key. Known models are in models.csv, each with its source.
 """
 
-import csv
-import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from functools import cache
+from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,58 +12,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from tenfold.config import Section, explain, parse_document, read_text
 from tenfold.core import InputError
+from tenfold.planner.codesign.known import KnownModel, known_model
 from tenfold.planner.cost.layout import Shape
 from tenfold.planner.hardware.accelerator import Precision
 
-
-@dataclass(frozen=True)
-class KnownModel:
-    """A published model, with its source."""
-
-    name: str
-    shape: Shape
-    tokens: float
-    """It was trained on; 0 where nobody published it."""
-    source: str
-
-
-def known_models() -> tuple[KnownModel, ...]:
-    """All models of the shipped table, each once."""
-    return tuple({model.name: model for model in _by_name().values()}.values())
-
-
-def known_model(name: str) -> KnownModel:
-    """The model of this name or alias, whatever the case. Raises InputError with the closest names."""
-    models = _by_name()
-    key = name.casefold()
-    if key in models:
-        return models[key]
-    near = list(dict.fromkeys(models[one].name for one in difflib.get_close_matches(key, models, n=3, cutoff=0.5)))
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {_names()}"
-    raise InputError(f"unknown model {name!r}; {hint}")
-
-
-def _names() -> str:
-    return ", ".join(model.name for model in known_models())
-
-
-@cache
-def _by_name() -> dict[str, KnownModel]:
-    text = (resources.files("tenfold.planner.codesign") / "models.csv").read_text(encoding="utf-8")
-    entries = {}
-    for row in csv.DictReader(text.splitlines()):
-        model = _model(row)
-        for name in (row["name"], *filter(None, row["aliases"].split(";"))):
-            entries[name.casefold()] = model
-    return entries
-
-
-def _model(row: Mapping[str, str]) -> KnownModel:
-    shape = Shape(**{each.name: float(row[each.name]) for each in fields(Shape)})
-    return KnownModel(row["name"], shape, float(row["tokens"] or 0), row["source"])
-
-
 _Count = Annotated[int, Field(gt=0, le=10**9)]
+_Layers = Annotated[int, Field(gt=0, le=10_000)]
+_Width = Annotated[int, Field(gt=0, le=10_000_000)]
+_Heads = Annotated[int, Field(gt=0, le=100_000)]
 _Positive = Annotated[float, Field(gt=1e-9, le=1e18)]
 Aim = Literal["loss", "time", "cost"]
 
@@ -77,17 +29,17 @@ class ModelSection(Section):
 
     name: Annotated[str, Field(min_length=1)] | None = None
     """A known model, such as "Llama-3-8B". Keys given beside it replace its own."""
-    layers: _Count | None = None
+    layers: _Layers | None = None
     """Layers."""
-    width: _Count | None = None
+    width: _Width | None = None
     """Residual width."""
-    heads: _Count | None = None
+    heads: _Heads | None = None
     """Query heads."""
-    kv_heads: _Count | None = None
+    kv_heads: _Heads | None = None
     """Key and value heads; must divide `heads`. Default: as many as `heads`."""
-    head_dim: _Count | None = None
+    head_dim: _Heads | None = None
     """Width of one head. Default: width / heads."""
-    mlp_width: _Count | None = None
+    mlp_width: _Width | None = None
     """Hidden width of a dense MLP. Default: 8/3 × width if gated, else 4 × width, in multiples of 256."""
     gated: bool | None = None
     """Three matrices in an MLP (SwiGLU) rather than two. Default: true."""
@@ -101,7 +53,7 @@ class ModelSection(Section):
     """Routed experts that a token is sent to. Needed with experts."""
     shared_experts: Annotated[int, Field(ge=0, le=10**6)] | None = None
     """Experts that every token is sent to. Default: 0."""
-    expert_width: _Count | None = None
+    expert_width: _Width | None = None
     """Hidden width of one expert. Needed with experts."""
     dense_layers: Annotated[int, Field(ge=0, le=10**6)] | None = None
     """Leading layers without experts. Default: 0."""
@@ -229,8 +181,35 @@ USUAL_VOCABULARY, USUAL_CONTEXT = 128256, 8192
 MLP_MULTIPLE = 256
 
 
+class ModelFile(Section):
+    """A model of one's own, to be planned for."""
+
+    tokens: _Positive | None = None
+    """It is to be trained on. Default: what the known model of its name was trained on."""
+    model: ModelSection
+
+
+def load_model(path: Path) -> KnownModel:
+    """Read a model's TOML file. Raises InputError naming the file, the key, the value and what is allowed."""
+    document = parse_document(read_text(path, "a model is a TOML file with [model], as in a goal"), str(path))
+    try:
+        given = ModelFile.model_validate(document)
+        shape = given_shape(given.model)
+    except ValidationError as error:
+        raise InputError(explain(error, str(path), root=ModelFile)) from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    known = known_model(given.model.name).tokens if given.model.name else 0.0
+    return KnownModel(given.model.name or path.stem, shape, given.tokens or known, str(path))
+
+
 def load_goal(path: Path) -> Goal:
-    """Read a goal's TOML file. Raises InputError naming the file, the key, the value and what is allowed."""
+    """Read a goal's TOML file, or an example by name.
+
+    Raises InputError naming the file, the key, the value and what is allowed.
+    """
+    if str(path) in example_goals() and not path.exists():
+        return parse_goal(example_goal_text(str(path)), f"{path}.toml")
     text = read_text(path, f"examples of goals: {', '.join(example_goals())}")
     return parse_goal(text, str(path))
 

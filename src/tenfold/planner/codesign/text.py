@@ -18,6 +18,7 @@ _GROUPS = {
 }
 """Parts of the step time by what they wait for."""
 _HEADS = (
+    "",
     "model",
     "loss",
     "days",
@@ -29,7 +30,6 @@ _HEADS = (
     "MFU",
     "GB",
     "ms/token",
-    "layout",
 )
 _AIMS = {"loss": "lowest loss", "time": "least time", "cost": "least cost"}
 
@@ -69,16 +69,27 @@ def time_text(time: StepTime) -> str:
 
 
 def _table(designs: tuple[Design, ...]) -> list[str]:
-    """One line for each; where all are of one model, layouts tell them apart."""
-    alike = len(designs) > 1 and len({design.shape for design in designs}) == 1
-    rows = [[*_cells(design), describe(design.layout) if alike else ""] for design in designs]
-    return text_table(_HEADS, rows, "l", drop_empty=True)
+    """One line for each, and below what tells them apart: models, or layouts where all are of one model."""
+    alike = len({design.shape for design in designs}) == 1
+    numbered = len(designs) > 1
+    rows = [[str(number) if numbered else "", *_cells(design, alike=alike)] for number, design in enumerate(designs, 1)]
+    lines = text_table(_HEADS, rows, "l", drop_empty=True)
+    if alike:
+        lines = [f"model: {_model(designs[0])}", "", *lines]
+    if not numbered:
+        return lines
+    apart = [describe(design.layout) if alike else _model(design) for design in designs]
+    return [*lines, "", *(f"{number}  {text}" for number, text in enumerate(apart, 1))]
 
 
-def _cells(design: Design) -> Iterator[str]:
+def _model(design: Design) -> str:
     shape = design.shape
     groups = f"{shape.heads:g}/{shape.kv_heads:g} heads"
-    yield f"{amount(design.parameters)} ({shape.layers:g} x {shape.width:g}, {groups}, MLP {shape.mlp_width:g})"
+    return f"{amount(design.parameters)} ({shape.layers:g} x {shape.width:g}, {groups}, MLP {shape.mlp_width:g})"
+
+
+def _cells(design: Design, *, alike: bool) -> Iterator[str]:
+    yield "" if alike else amount(design.parameters)
     yield _interval(design.loss, design.loss_interval, "{:.3f}") if design.loss is not None else ""
     fixed = design.days_interval[0] == design.days_interval[1]
     yield _interval(design.days, None if fixed else design.days_interval, "{:.3g}")

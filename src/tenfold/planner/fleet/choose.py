@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import pdtrik
 
 from tenfold.planner.fleet.events import NEVER
 from tenfold.planner.fleet.result import FleetResult, Interval
@@ -152,6 +151,8 @@ def standby_spares(run: FleetRun) -> int:
 
     The quantile of a Poisson number, which the hosts in repair are when each stays away for a time of its own.
     """
+    from scipy.special import pdtrik  # only who simulates a fleet waits for it
+
     away = _hosts_in_repair(run)
     return max(0, math.ceil(pdtrik(STANDBY_QUANTILE, away))) if away > NEVER else 0
 

@@ -1,14 +1,15 @@
 """The fastest layouts of a question, among all."""
 
+import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from statistics import NormalDist
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
 from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import MOST_MEASURED, NINETY, Calibrated
@@ -26,6 +27,8 @@ from tenfold.planner.search.question import (
 )
 from tenfold.planner.search.sites import synchronous_seconds
 
+MOST_TRIED = 200
+"""Layouts that anybody might try, one after another."""
 _NAMED = 5
 """Possibilities that a message names, at most."""
 
@@ -60,7 +63,10 @@ class FoundLayouts:
     """Outcome of a search over layouts."""
 
     best: tuple[Choice, ...]
-    """The fastest first; of those that differ only in sharding, schedule and recomputation the fastest stands here."""
+    """The fastest first; of those that are alike the fastest stands here. Alike are layouts that differ in sharding,
+    schedule and recomputation, or give each device the same tokens by splitting the context or the micro-batch."""
+    places: tuple[int, ...]
+    """In `seconds`, of each of `best` and of more that could be tried after them."""
     searched: int
     """Layouts whose memory was computed."""
     feasible: int
@@ -92,8 +98,10 @@ def search_layouts(question: LayoutQuestion, calibrated: Calibrated, *, top: int
     if not feasible:
         raise InputError(_what_binds(question, tables))
     ranked = _rank(tables)
+    places = ranked.distinct(top if top == 1 else max(top, MOST_TRIED))
     return FoundLayouts(
-        best=tuple(assess(question, layout, calibrated) for layout in ranked.layouts(top)),
+        best=tuple(assess(question, ranked.layout(place), calibrated) for place in places[:top]),
+        places=tuple(places),
         searched=searched,
         feasible=feasible,
         refused=dict(refused),
@@ -128,7 +136,7 @@ def assess(question: LayoutQuestion, layout: Layout, calibrated: Calibrated) -> 
         tokens_per_second=question.tokens / seconds,
         mfu=model_flops(question) / peak,
         hfu=hardware_flops(question, layout) / peak,
-        chance_to_fit=float(ndtr(np.log(capacity / float(memory.total)) / spread)),
+        chance_to_fit=NormalDist().cdf(math.log(capacity / float(memory.total)) / spread),
         extrapolation=devices > MOST_MEASURED,
     )
 
@@ -193,11 +201,33 @@ class _Ranking:
     row: npt.NDArray[np.intp]
     """Its place among those of the table that fit."""
 
-    def layouts(self, top: int) -> Iterator[Layout]:
-        """The first ones, in order."""
-        for owner, row in zip(self.owner[:top], self.row[:top], strict=True):
-            table = self.tables[owner]
-            yield table.grid.one(int(table.bases[row]), int(table.variants[row]))
+    def layout(self, place: int) -> Layout:
+        """The layout at a place of the ranking."""
+        table, row = self.tables[self.owner[place]], self.row[place]
+        layout: Layout = table.grid.one(int(table.bases[row]), int(table.variants[row]))
+        return layout
+
+    def distinct(self, top: int) -> list[int]:
+        """Places of the first ones, each the fastest of those that are alike."""
+        seen: set[tuple[float, ...]] = set()
+        places: list[int] = []
+        for place in range(len(self.seconds)):
+            if len(places) == top:
+                break
+            key = self._alike(place)
+            if key not in seen:
+                seen.add(key)
+                places.append(place)
+        return places
+
+    def _alike(self, place: int) -> tuple[float, ...]:
+        """What layouts have in common that nobody would tell apart: what a device holds, and its tokens at a time."""
+        table, base = self.tables[self.owner[place]], int(self.tables[self.owner[place]].bases[self.row[place]])
+        layout = table.grid.layout
+        tensor, expert, micro, context = (
+            float(np.ravel(getattr(layout, name))[base]) for name in ("tensor", "expert", "micro_batch", "context")
+        )
+        return tensor, float(layout.pipeline), expert, micro / context
 
     def field(self, name: str) -> Array:
         """A field of each layout in the ranking."""

@@ -13,6 +13,9 @@ from tenfold.planner.hardware.cluster import Cluster
 
 MEMORY_SHARE = 0.94
 """Of a device's memory that a forecast may fill: 75 of 80 GB. Allocators need the rest."""
+MOST_SEQUENCES = 100_000_000
+"""Of a global batch."""
+LARGEST_SHAPE = {"layers": 1e4, "width": 1e7, "heads": 1e5, "experts": 1e6, "context": 1e9, "vocabulary": 1e9}
 NO_ZERO_BUBBLE = frozenset({"llm-foundry", "maxtext", "megatron-core", "megatron-deepspeed", "nanotron"})
 """Frameworks that do not ship a schedule which fills the bubble with weight gradients."""
 
@@ -75,8 +78,10 @@ def check_question(question: LayoutQuestion) -> None:
     """Raises InputError, in one line, where no layout could be an answer."""
     _check_shape(question.shape)
     _check_cluster(question)
-    if question.sequences < 1:
-        raise InputError(f"a global batch of {question.sequences} sequences; it needs at least 1")
+    if not 1 <= question.sequences <= MOST_SEQUENCES:
+        raise InputError(
+            f"a global batch of {question.sequences:,} sequences; it has at least 1 and at most {MOST_SEQUENCES:,}"
+        )
     if question.sequences % question.sites:
         raise InputError(
             f"a global batch of {question.sequences} sequences does not divide over {question.sites} sites"
@@ -97,6 +102,11 @@ def _check_shape(shape: Shape) -> None:
     for name in ("layers", "width", "heads", "kv_heads", "head_dim", "mlp_matrices", "vocabulary", "context"):
         if float(getattr(shape, name)) < 1:
             raise InputError(f"shape: {name} = {getattr(shape, name):g}; it must be at least 1")
+    if not shape.mlp_width and not shape.experts:
+        raise InputError("shape: mlp_width = 0; it must be at least 1")
+    for name, most in LARGEST_SHAPE.items():
+        if float(getattr(shape, name)) > most:
+            raise InputError(f"shape: {name} = {getattr(shape, name):g}; at most {most:g} can be planned")
     if shape.heads % shape.kv_heads:
         raise InputError(
             f"shape: {shape.heads:g} heads do not divide over {shape.kv_heads:g} groups of keys and values"

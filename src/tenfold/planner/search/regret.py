@@ -24,8 +24,9 @@ does, 0.091 and 0.087 where all three do (`benchmarks/plan_search.py --rows`, wh
 seen)."""
 ENOUGH = 0.01
 """Regret that is as good as none."""
-POOL, FARTHEST = 1000, 2.0
-"""Layouts that might be the fastest: the first ones, forecast at no more than twice the time of the first."""
+FARTHEST = 2.0
+"""Layouts that might be the fastest are forecast at no more than twice the time of the first. Those that are alike
+count as one, and are fast or slow together."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,13 @@ def regret(
     found: FoundLayouts, question: LayoutQuestion, calibrated: Calibrated, *, draws: int = 1000, seed: int = 0
 ) -> Regret:
     """Draw the errors of all layouts that might be the fastest, `draws` times."""
-    pool = min(POOL, int(np.searchsorted(found.seconds, found.seconds[0] * FARTHEST)))
-    forecast = found.seconds[:pool]
-    errors = draw_errors(found.tensor[:pool], found.micro_batch[:pool], draws, np.random.default_rng(seed))
-    true = forecast * np.exp(errors)
     kept = len(found.best)
-    won = np.bincount(np.argmin(true, axis=1), minlength=kept)
+    farthest = found.seconds[0] * FARTHEST
+    pool = [place for number, place in enumerate(found.places) if number < kept or found.seconds[place] <= farthest]
+    forecast = found.seconds[pool]
+    errors = draw_errors(found.tensor[pool], found.micro_batch[pool], draws, np.random.default_rng(seed))
+    true = forecast * np.exp(errors)
+    won = np.bincount(np.argmin(true, axis=1), minlength=len(pool))[:kept]
     after = np.mean(np.minimum.accumulate(true, axis=1) / np.min(true, axis=1, keepdims=True), axis=0) - 1
     own = float(np.sqrt(TENSOR_SPREAD**2 + MICRO_BATCH_SPREAD**2 + OWN_SPREAD**2))
     chip, devices = question.cluster.accelerator.name, question.cluster.devices
@@ -66,7 +68,7 @@ def regret(
     return Regret(
         own_spread=own,
         common_spread=float(np.sqrt(max(width**2 - own**2, 0.0))),
-        chances=tuple(float(each) for each in won[:kept] / draws),
+        chances=tuple(float(each) for each in won / draws),
         after=tuple(float(each) for each in after[:kept]),
         tries=int(np.argmax(after <= ENOUGH)) + 1,
     )

@@ -10,6 +10,7 @@ from tenfold.planner.calibration.calibrated import Calibrated
 from tenfold.planner.hardware.accelerator import Accelerator
 from tenfold.planner.hardware.cluster import Cluster
 from tenfold.planner.search.layouts import Choice, search_layouts
+from tenfold.planner.search.near import Candidates, near_layouts
 from tenfold.planner.search.question import LayoutQuestion
 
 LeverKind = Literal["compute", "memory", "memory bandwidth", "network", "batch"]
@@ -54,17 +55,43 @@ def sensitivity(question: LayoutQuestion, calibrated: Calibrated) -> list[Machin
     Days are those of a fixed number of tokens, so that a larger batch counts by its tokens. Raises InputError where the
     question itself has no answer.
     """
-    base = search_layouts(question, calibrated, top=1).best[0]
+    asked = _Asked(question, calibrated)
     levers = [
         MachineLever(
-            knob.what,
-            knob.kind,
-            better=_effect(knob, knob.factor, question, base, calibrated),
-            worse=_effect(knob, 1 / knob.factor, question, base, calibrated),
+            knob.what, knob.kind, better=_effect(knob, knob.factor, asked), worse=_effect(knob, 1 / knob.factor, asked)
         )
         for knob in _knobs(question)
     ]
     return sorted(levers, key=lambda lever: lever.better.days)
+
+
+class _Asked:
+    """A question whose layouts are all evaluated once, for every lever."""
+
+    def __init__(self, question: LayoutQuestion, calibrated: Calibrated) -> None:
+        self.question, self.calibrated = question, calibrated
+        self.near = near_layouts(question, calibrated, memory=_STEP)
+        self.base = self.near.best_in(question) or search_layouts(question, calibrated, top=1).best[0]
+        self._candidates: dict[float, Candidates] = {}
+
+    def best(self, knob: "_Knob", factor: float) -> Choice | None:
+        """The fastest layout once the property is changed; None where nothing fits."""
+        changed = knob.change(self.question, factor)
+        if knob.kind == "memory":
+            return self.near.best_in(changed)
+        if knob.kind == "batch":  # other layouts altogether
+            return _searched(changed, self.calibrated)
+        reach = max(factor, 1 / factor)
+        if reach not in self._candidates:
+            self._candidates[reach] = self.near.within(reach)
+        return self._candidates[reach].best_on(changed)
+
+
+def _searched(question: LayoutQuestion, calibrated: Calibrated) -> Choice | None:
+    try:
+        return search_layouts(question, calibrated, top=1).best[0]
+    except InputError:
+        return None
 
 
 def effect_line(effect: LeverEffect) -> str:
@@ -84,12 +111,10 @@ class _Knob:
     factor: float = _STEP
 
 
-def _effect(knob: _Knob, factor: float, question: LayoutQuestion, base: Choice, calibrated: Calibrated) -> LeverEffect:
-    try:
-        best = search_layouts(knob.change(question, factor), calibrated, top=1).best[0]
-    except InputError:
-        return LeverEffect(knob.what, _said(factor), factor, math.inf, None)
-    return LeverEffect(knob.what, _said(factor), factor, base.tokens_per_second / best.tokens_per_second - 1, best)
+def _effect(knob: _Knob, factor: float, asked: _Asked) -> LeverEffect:
+    best = asked.best(knob, factor)
+    days = math.inf if best is None else asked.base.tokens_per_second / best.tokens_per_second - 1
+    return LeverEffect(knob.what, _said(factor), factor, days, best)
 
 
 def _said(factor: float) -> str:

@@ -1,0 +1,168 @@
+"""In how many training documents each run of the held-out text stands: what is common, and so no leak of one document.
+
+Windows are the runs and shingles of the held-out documents. They are few, however large the corpus is, so their
+frequency is a vector that each part of the corpus counts by itself; vectors are added in any order.
+
+A window is common when more than MANY training documents have it (Brown et al., arXiv 2005.14165, appendix C, leave
+13-grams alone that more than 10 training documents have: phrases, legal text, boilerplate). Two things are harder to
+call common:
+
+- A window of a *given* evaluation set: a question that was copied to eleven places is a leak. It must stand in more
+  than MANY of the held-out documents too, as the frame of all questions does, or in a hundredth of the training
+  documents, as a licence does.
+- A *shingle*: in a large corpus most runs of five words stand in some documents, so a thousandth of them must have it.
+
+In a small corpus, or set, half of the documents are many. What counts is what the training documents have before
+anything is taken out of them.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenfold.data.words import WORD, HashSet, hash_runs, measured_runs, sizes, sorted_unique
+
+SHINGLE = 5  # words, whatever they count for
+FEWEST = 5  # words
+MANY = 10  # documents
+FEW = 3
+COMMON_GIVEN = 0.01
+COMMON_SHINGLE = 0.001
+
+Hashes = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class HeldOutDocument:
+    """A held-out document by its word hashes. `given`: of an evaluation set, not of a split of the sources."""
+
+    words: Hashes
+    given: bool
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Windows of one kind that a document has: their first word, the word after their last, their numbers, [hits].
+
+    `length` is that of a run in words; 0 says that these are shingles.
+    """
+
+    length: int
+    starts: Numbers
+    ends: Numbers
+    numbers: Numbers
+
+
+class Windows:
+    """Every run and shingle of the held-out documents, numbered: runs by their length, then shingles."""
+
+    def __init__(self, documents: Sequence[HeldOutDocument], ngram: int) -> None:
+        self.ngram = ngram
+        self.documents = [document.words for document in documents]
+        self.given = np.asarray([document.given for document in documents], dtype=bool)
+        self.whole = {words.tobytes() for words in self.documents if words.size > 0 and _length(words) < FEWEST}
+        """Word hashes of documents too short for a run."""
+        self._sets = list(_runs_by_length(self.documents, ngram))
+        shingles = [np.empty(0, dtype=np.uint64), *(hash_runs(words, SHINGLE) for words in self.documents)]
+        self._shingles = HashSet(np.concatenate(shingles))
+
+    @property
+    def shingles(self) -> int:
+        """How many different shingles there are."""
+        return len(self._shingles)
+
+    @property
+    def first_shingle(self) -> int:
+        """Number of the first shingle; runs have the numbers before."""
+        return sum(len(runs) for _, runs in self._sets)
+
+    def __len__(self) -> int:
+        return self.first_shingle + self.shingles
+
+    def hits(self, words: Hashes) -> list[Hits]:
+        """Where a document has windows: one entry for each length of runs, the last one for shingles."""
+        found, offset = [], 0
+        for length, runs in self._sets:
+            hashes, ends = measured_runs(words, length)
+            starts, which = runs.find(hashes)
+            found.append(Hits(length, starts, ends[starts], which + offset))
+            offset += len(runs)
+        starts, which = self._shingles.find(hash_runs(words, SHINGLE))
+        return [*found, Hits(0, starts, starts + SHINGLE, which + offset)]
+
+    def found(self, words: Hashes) -> Numbers:
+        """Numbers of the windows that a document has, sorted."""
+        return sorted_unique(np.concatenate([hit.numbers for hit in self.hits(words)]))
+
+    def places_of(self, chosen: Mask) -> Numbers:
+        """Where each chosen window stands first: (length, 0 for shingles; document; first word), [chosen, 3]."""
+        rows = [np.empty((0, 4), dtype=np.int64)]
+        for document, words in enumerate(self.documents):
+            for hit in self.hits(words):
+                at = np.flatnonzero(chosen[hit.numbers])
+                where = np.full(at.size, hit.length), np.full(at.size, document), hit.starts[at]
+                rows.append(np.stack([hit.numbers[at], *where], axis=1))
+        found = np.concatenate(rows)
+        _, first = np.unique(found[:, 0], return_index=True)
+        places: Numbers = found[first, 1:]
+        return places
+
+
+def _length(words: Hashes) -> int:
+    """How many whole words a text counts for."""
+    return int(sizes(words).sum()) // WORD
+
+
+def run_length(words: Hashes, ngram: int) -> int:
+    """How long runs of a held-out document are."""
+    return min(ngram, _length(words))
+
+
+def _runs_by_length(documents: Sequence[Hashes], ngram: int) -> Iterator[tuple[int, HashSet]]:
+    """The runs to look for: of `ngram` words, and of all words of documents that have fewer."""
+    lengths = [run_length(words, ngram) for words in documents]
+    for length in sorted({length for length in lengths if length >= FEWEST}):
+        own = [words for words, longest in zip(documents, lengths, strict=True) if longest == length]
+        yield length, HashSet(np.concatenate([measured_runs(words, length)[0] for words in own]))
+
+
+@dataclass(frozen=True)
+class Frequencies:
+    """In how many of `documents` documents each window stands, [windows]. Those of parts of a corpus are added."""
+
+    counts: Numbers
+    documents: int
+
+    @classmethod
+    def of(cls, windows: Windows, found: Iterable[Numbers]) -> "Frequencies":
+        """Count documents, each given by the windows it has (`Windows.found`)."""
+        counts, documents = np.zeros(len(windows), dtype=np.int64), 0
+        for numbers in found:
+            counts[numbers] += 1
+            documents += 1
+        return cls(counts, documents)
+
+    def __add__(self, other: "Frequencies") -> "Frequencies":
+        return Frequencies(self.counts + other.counts, self.documents + other.documents)
+
+
+def many(documents: int) -> int:
+    """What more documents than this have is common, of so many."""
+    return max(FEW, min(MANY, documents // 2))
+
+
+def common_windows(windows: Windows, training: Frequencies) -> Mask:
+    """Which windows are common, by what all training documents have, [windows]."""
+    counts, documents = training.counts, training.documents
+    common: Mask = counts > many(documents)
+    first = windows.first_shingle
+    common[first:] &= counts[first:] > COMMON_SHINGLE * documents
+    sets = [windows.documents[number] for number in np.flatnonzero(windows.given)]
+    given = Frequencies.of(windows, (windows.found(words) for words in sets))
+    frame = (given.counts > many(given.documents)) | (counts > COMMON_GIVEN * documents)
+    common &= frame | (given.counts == 0)
+    return common
