@@ -1,16 +1,21 @@
-"""Backtest of the forecasts on published tables of real training runs.
+"""Backtest of the forecasts on published tables of real training runs, ten and a hundred times beyond.
 
-    python benchmarks/backtest.py --tables DIR [--json FILE]
+    python benchmarks/backtest.py --tables DIR [--json FILE] [--units]
 
-For each series in the tables under DIR: hold out every run with a tenth of the largest compute or more, fit the rest,
-and compare forecasts of the held-out runs with what they reached. Beside tenfold stand a plain power law of compute by
-least squares on logs, Hoffmann's law alone on all runs, and the loss of the largest run below the cut ("last value").
-Ends with the recovery of the published Chinchilla coefficients. Tables and their public sources: docs/scaling.md.
+For each series in the tables under DIR: hold out every run with a tenth (then a hundredth) of the largest compute or
+more, fit the rest, and compare forecasts of the held-out runs with what they reached (a hundred times beyond: of those
+more than a decade beyond the runs). What the package learnt from published tables (how well a form usually does, how
+far the scale of intervals is stretched) is measured anew without the table that is forecast: each table's series are
+left out together. Beside tenfold stand a plain power law of compute by least squares on logs, Hoffmann's law alone on
+all runs, and the loss of the largest run below the cut ("last value"). `--units` counts every table in other units,
+drawn at random, and says how far the forecasts move. Ends with the recovery of the published Chinchilla coefficients.
+Tables and their public sources: docs/scaling.md.
 """
 
 import argparse
 import csv
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -18,11 +23,14 @@ from pathlib import Path
 
 import numpy as np
 
+from table_constants import Fitted, Scored, handicaps_of, multipliers_of, score
 from tenfold.core.errors import InputError
+from tenfold.scaling.backtest import check_finite, check_identifiable, fit_candidates, run_backtest
 from tenfold.scaling.laws import HOFFMANN
+from tenfold.scaling.outliers import without_odd_rows
 from tenfold.scaling.predict import fit_scaling_law
 from tenfold.scaling.solve import huber
-from tenfold.scaling.table import FloatArray, Points, RunTable
+from tenfold.scaling.table import LN10, FloatArray, Points, RunTable
 
 Row = dict[str, str]
 CHINCHILLA_RUNS = 240  # without the five highest losses, as in Besiroglu et al., arXiv 2404.10102
@@ -44,17 +52,17 @@ class Series:
 
 @dataclass(frozen=True)
 class Result:
-    """Relative errors of the held-out runs by method, coverage of the intervals, and what was chosen."""
+    """Signed errors of ln loss of the held-out runs by method, 80% half-widths, and which intervals held them."""
 
     table: str
     name: str
     headline: bool
+    decades: int
     fitted: int
-    held_out: int
     form: str
     errors: dict[str, list[float]]
     inside: dict[str, list[bool]]
-    half_width: float
+    half_widths: list[float]
 
 
 def rows_of(path: Path) -> list[Row]:
@@ -145,37 +153,111 @@ def last_value(below: RunTable, points: Points) -> FloatArray:
 BASELINES = {"power law": plain_power_law, "hoffmann alone": hoffmann_alone, "last value": last_value}
 
 
-def relative_errors(forecast: FloatArray, measured: FloatArray) -> list[float]:
-    return np.abs(np.expm1(forecast - measured)).tolist()
-
-
-def backtest(series: Series) -> Result:
-    """Raises InputError where the runs below the cut identify no law."""
+def fitted(series: Series, decades: int) -> Fitted:
+    """Everything about a series that does not depend on other tables. Raises InputError where no law is identified."""
     c = series.runs.points.c
-    held = c >= c.max() - np.log(10) - 1e-9
-    below, above = series.runs.take(~held), series.runs.take(held)
-    law = fit_scaling_law(below)
-    forecast = law.log_loss(above.points)
-    errors = {"tenfold": relative_errors(forecast, above.log_loss)}
+    held = c >= c.max() - decades * LN10 - 1e-9
+    below, _ = without_odd_rows(series.runs.take(~held))
+    check_finite(below)
+    check_identifiable(below)
+    beyond = held & (c >= below.points.c.max() + (decades - 1) * LN10)
+    key = (series.table, series.name)
+    return Fitted(key, decades, below, series.runs.take(beyond), run_backtest(below), fit_candidates(below))
+
+
+def result_of(series: Series, scored: Scored, multipliers: dict[float, float]) -> Result:
+    case = scored.fitted
+    errors = {"tenfold": scored.errors.tolist()}
     for name, method in BASELINES.items():
-        errors[name] = relative_errors(method(below, above.points), above.log_loss)
-    widths = {level: law.half_widths(above.points, level) for level in (0.5, 0.8, 0.95)}
-    inside = {f"{level:.0%}": (np.abs(forecast - above.log_loss) <= width).tolist() for level, width in widths.items()}
-    width = float(np.median(widths[0.8]))
-    form = law.committee.best.describe()
-    return Result(series.table, series.name, series.headline, len(below), len(above), form, errors, inside, width)
+        errors[name] = (method(case.below, case.above.points) - case.above.log_loss).tolist()
+    inside = {
+        f"{level:.0%}": (np.abs(scored.errors) <= multipliers[level] * scored.scale(multipliers)).tolist()
+        for level in multipliers
+    }
+    widths = (multipliers[0.8] * scored.scale(multipliers)).tolist()
+    names = (series.table, series.name, series.headline, case.decades, len(case.below))
+    return Result(*names, scored.committee.best.describe(), errors, inside, widths)
+
+
+def left_out(series: list[Series], decades: int) -> list[Result]:
+    """Every series forecast with constants from the other tables."""
+    cases: list[tuple[Series, Fitted]] = []
+    for one in series:
+        try:
+            cases.append((one, fitted(one, decades)))
+        except InputError as error:
+            print(f"{one.table} {one.name}, {decades} decades: not fitted, {error}", file=sys.stderr)
+    results = []
+    for table in dict.fromkeys(one.table for one, _ in cases):
+        others = [case for one, case in cases if one.table != table]
+        handicaps = handicaps_of(others)
+        multipliers = multipliers_of([score(case, handicaps) for case in others])
+        own = [(one, case) for one, case in cases if one.table == table]
+        results += [result_of(one, score(case, handicaps), multipliers) for one, case in own]
+    print_constants([case for _, case in cases], decades)
+    return results
+
+
+def print_constants(cases: list[Fitted], decades: int) -> None:
+    """What all tables together give, as the package has it."""
+    handicaps = handicaps_of(cases)
+    by_law: dict[str, list[float]] = defaultdict(list)
+    by_view: dict[str, list[float]] = defaultdict(list)
+    for candidate, value in handicaps.items():
+        by_law[candidate.law.name].append(value)
+        by_view[candidate.view.describe()].append(value)
+    for name, values in [*by_law.items(), *by_view.items()]:
+        print(f"{decades} decades, handicap of {name}: {np.mean(values):+.2f}")
+    multipliers = multipliers_of([score(case, handicaps) for case in cases])
+    print(f"{decades} decades, multipliers: {multipliers}")
+
+
+def moved_by_units(series: list[Series]) -> float:
+    """Largest change of a forecast or half-width, in ln loss, when each table is counted in other units."""
+    random, most = np.random.default_rng(0), 0.0
+    for one in series:
+        c = one.runs.points.c
+        below, above = (one.runs.take(kept) for kept in (c < c.max() - LN10 - 1e-9, c >= c.max() - LN10 - 1e-9))
+        try:
+            first = forecast_of(below, above.points, np.zeros(4))
+        except InputError:
+            continue
+        units = random.uniform(-15, 15, 4)
+        most = max(most, float(np.abs(first - forecast_of(below, above.points, units)).max()))
+    return most
+
+
+def forecast_of(runs: RunTable, points: Points, units: FloatArray) -> FloatArray:
+    """Forecasts and 80% half-widths with N, D, C and loss counted in units e^units times smaller."""
+    n, d, c, loss = units
+    table = RunTable.of(moved(runs.points, n, d, c), np.exp(runs.log_loss + loss), run=runs.run.tolist())
+    law = fit_scaling_law(table, replicates=40)
+    there = moved(points, n, d, c)
+    return np.concatenate([law.log_loss(there) - loss, law.half_widths(there, 0.8)])
+
+
+def moved(points: Points, n: float, d: float, c: float) -> Points:
+    return Points.of(np.exp(points.n + n), np.exp(points.d + d), np.exp(points.c + c), np.exp(points.u + d))
 
 
 def summary(results: list[Result]) -> dict[str, float]:
-    """Held-out runs pooled: median and 90th percentile error of each method, coverage of each interval."""
-    shown: dict[str, float] = {"series": len(results), "runs": sum(result.held_out for result in results)}
+    """Held-out runs pooled: median and 90th percentile error of each method; coverage, signed bias and widths."""
+    shown: dict[str, float] = {"series": len(results), "runs": sum(len(result.half_widths) for result in results)}
     for method in ("tenfold", *BASELINES):
-        pooled = np.concatenate([result.errors[method] for result in results])
+        pooled = np.abs(np.expm1(np.concatenate([result.errors[method] for result in results])))
         shown[f"{method} median"] = float(np.median(pooled))
         shown[f"{method} p90"] = float(np.quantile(pooled, 0.9))
     for level in ("50%", "80%", "95%"):
         shown[f"coverage {level}"] = float(np.mean(np.concatenate([result.inside[level] for result in results])))
-    shown["half width 80%"] = float(np.median([result.half_width for result in results]))
+    by_series = np.array([np.mean(result.inside["80%"]) for result in results])
+    shown["mean coverage 80% by series"] = float(by_series.mean())
+    shown["series covered 60-95%"] = float(np.mean((by_series >= 0.6) & (by_series <= 0.95)))
+    shown["series covered over 95%"] = float(np.mean(by_series > 0.95))
+    signed = [np.array(result.errors["tenfold"]) for result in results]
+    shown["mean signed error by series"] = float(np.mean([errors.mean() for errors in signed]))
+    shown["too high"] = float(np.mean(np.concatenate(signed) > 0))
+    widths = [float(np.median(result.half_widths)) for result in results]
+    shown["half width 80%"], shown["largest half width 80%"] = float(np.median(widths)), max(widths)
     return shown
 
 
@@ -194,11 +276,12 @@ def recovery(path: Path) -> dict[str, dict[str, float]]:
 
 def print_results(results: list[Result]) -> None:
     for result in results:
-        errors = np.array(result.errors["tenfold"])
-        middle, high, inside = np.median(errors), np.quantile(errors, 0.9), np.mean(result.inside["80%"])
+        signed = np.array(result.errors["tenfold"])
+        errors, inside = np.abs(np.expm1(signed)), np.mean(result.inside["80%"])
         print(
-            f"{result.table:13s} {result.name[:58]:58s} {result.fitted:4d} {result.held_out:3d} "
-            f"{middle:7.2%} {high:7.2%} {inside:5.0%}  {result.form}"
+            f"{10**result.decades:4d}x {result.table:13s} {result.name[:40]:40s} {result.fitted:4d} {len(errors):3d} "
+            f"{np.median(errors):7.2%} {np.quantile(errors, 0.9):7.2%} signed {signed.mean():+7.2%} {inside:5.0%} "
+            f"within {np.median(result.half_widths):6.2%}  {result.form}"
         )
 
 
@@ -206,30 +289,42 @@ def print_summary(name: str, shown: dict[str, float]) -> None:
     errors = "  ".join(f"{m} {shown[f'{m} median']:.2%}/{shown[f'{m} p90']:.2%}" for m in ("tenfold", *BASELINES))
     cover = " ".join(f"{level} {shown[f'coverage {level}']:.0%}" for level in ("50%", "80%", "95%"))
     print(f"{name:32s} {shown['series']:3.0f} series {shown['runs']:4.0f} runs  {errors}  covered: {cover}")
+    print(
+        f"{'':32s} by series: 80% covers {shown['mean coverage 80% by series']:.0%}, in 60-95% on "
+        f"{shown['series covered 60-95%']:.0%}, over 95% on {shown['series covered over 95%']:.0%}; signed error "
+        f"{shown['mean signed error by series']:+.2%}, too high {shown['too high']:.0%}; half-width "
+        f"{shown['half width 80%']:.2%}, largest {shown['largest half width 80%']:.1%}"
+    )
+
+
+def summaries(results: list[Result], decades: int) -> dict[str, dict[str, float]]:
+    headline = [result for result in results if result.headline]
+    parts = {name: [r for r in headline if r.table == name] for name in dict.fromkeys(r.table for r in headline)}
+    parts |= {"gadre, other validation sets": [r for r in results if not r.headline], "all but those": headline}
+    return {f"{10**decades}x {name}": summary(part) for name, part in parts.items() if part}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--tables", type=Path, required=True)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--units", action="store_true")
     options = parser.parse_args()
-    results: list[Result] = []
-    for file, reader in READERS.items():
-        for series in reader(options.tables / file) if (options.tables / file).exists() else ():
-            try:
-                results.append(backtest(series))
-            except InputError as error:
-                print(f"{series.table} {series.name}: not fitted, {error}")
+    there = [(options.tables / file, reader) for file, reader in READERS.items() if (options.tables / file).exists()]
+    series = [one for path, reader in there for one in reader(path)]
+    results, shown = [], {}
+    for decades in (1, 2):
+        found = left_out(series, decades)
+        results += found
+        shown |= summaries(found, decades)
     print_results(results)
-    headline = [result for result in results if result.headline]
-    parts = {name: [r for r in headline if r.table == name] for name in dict.fromkeys(r.table for r in headline)}
-    parts |= {"gadre, other validation sets": [r for r in results if not r.headline], "all but those": headline}
-    shown = {name: summary(part) for name, part in parts.items() if part}
     for name, figures in shown.items():
         print_summary(name, figures)
     recovered = recovery(options.tables / "chinchilla_epoch_svg.csv")
     for name, figures in recovered.items():
         print(f"chinchilla {name}: " + ", ".join(f"{key} {value:.6g}" for key, value in figures.items()))
+    if options.units:
+        print(f"other units move forecasts and half-widths by {moved_by_units(series):.1e} of ln loss at most")
     if options.json:
         whole = {"series": [asdict(r) for r in results], "summary": shown, "chinchilla": recovered}
         options.json.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -468,7 +468,7 @@ CASES = [
         full_disk_for_data,
         "data my/disk",
         1,
-        r"the corpus could not be written \(No space left on device\)",
+        r"(could not|cannot) be written \(No space left on device\); make room",
     ),
     Case(
         "disk full at a checkpoint",

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+from itertools import islice
 from pathlib import Path
 
 import pyarrow
@@ -84,6 +85,72 @@ def test_a_local_hugging_face_data_set_is_streamed(tmp_path: Path, monkeypatch: 
     assert texts_in(list(read_source(source, "s", tmp_path, Read(), None))) == TEXTS
     with pytest.raises(InputError, match="no record of this source has the key 'text'; keys there are: body"):
         list(read_source(Source(kind="hf", dataset=str(tmp_path / "set")), "s", tmp_path, Read(), None))
+
+
+HUB_CARD = """---
+configs:
+- config_name: web
+  data_files:
+  - {split: train, path: "web/*.parquet"}
+  - {split: test, path: "more/test.parquet"}
+- config_name: books
+  data_files: [{split: train, path: more/books.parquet}]
+---
+Two subsets, several files.
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set repository as a hub has it: a card that names subsets and splits, several files."""
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for folder in ("web", "more"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    (tmp_path / "set" / "README.md").write_text(HUB_CARD)
+    for number in range(3):
+        rows = {"text": [*TEXTS[number * 10 : number * 10 + 10], None], "id": list(range(11))}
+        parquet.write_table(pyarrow.table(rows), tmp_path / "set" / "web" / f"{number}.parquet")
+    parquet.write_table(pyarrow.table({"text": TEXTS[:3]}), tmp_path / "set" / "more" / "test.parquet")
+    parquet.write_table(pyarrow.table({"body": TEXTS[:7]}), tmp_path / "set" / "more" / "books.parquet")
+    return tmp_path / "set"
+
+
+def rows_of(hub: Path, **more: object) -> list[Found]:
+    source = Source(kind="hf", dataset=str(hub), **more)  # type: ignore[arg-type]
+    return list(islice(read_source(source, "s", hub, Read(), None), source.max_documents))
+
+
+@pytest.mark.slow
+def test_subsets_and_splits_of_a_repository_are_streamed_over_all_its_files(hub: Path) -> None:
+    found = rows_of(hub, subset="web")
+    assert texts_in(found) == TEXTS and reasons_in(found) == ["not-text"] * 3
+    assert texts_in(rows_of(hub, subset="web", split="test")) == TEXTS[:3]
+    assert texts_in(rows_of(hub, subset="books", text_key="body")) == TEXTS[:7]
+
+
+@pytest.mark.slow
+def test_of_a_repository_no_more_is_read_than_is_asked_for(hub: Path) -> None:
+    (hub / "web" / "2.parquet").write_bytes(b"not parquet" * 99)
+    assert texts_in(rows_of(hub, subset="web", max_documents=5)) == TEXTS[:5]
+    with pytest.raises(InputError, match=r"data set .*/set/web/train: cannot be read"):
+        rows_of(hub, subset="web")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{"subset": "films"}, {"subset": "web", "split": "dev"}])
+def test_a_subset_or_split_that_is_not_there_is_one_line(hub: Path, more: dict[str, str]) -> None:
+    with pytest.raises(InputError, match=r"data set .*: cannot be read") as refused:
+        rows_of(hub, **more)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.slow
+def test_a_corpus_is_built_from_a_repository(hub: Path, tmp_path: Path) -> None:
+    rows = {"text": library_texts(30), "id": list(range(30))}
+    parquet.write_table(pyarrow.table(rows), hub / "web" / "0.parquet")
+    manifest = build(small_data(hub, sources=[{"kind": "hf", "dataset": str(hub), "subset": "web"}]), tmp_path)
+    assert manifest.sources[0].name == "hf" and manifest.funnel["rejected"]["not-text"] == 2
 
 
 def test_one_file_without_the_key_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 import importlib.util
 import sysconfig
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+import pyarrow
 
 from tenfold.config import Clean, Read, Source
 from tenfold.core import InputError
@@ -14,6 +17,8 @@ from tenfold.data.reading.files import MISSING_KEY, UNREADABLE, Reader, read_eac
 from tenfold.data.reading.inputs import InputFile
 from tenfold.data.reading.parquet_records import first_line
 
+UNREADABLE_ROWS = (OSError, EOFError, ValueError, RuntimeError, zlib.error, pyarrow.ArrowException)
+"""What the readers under `datasets` raise for a set that is not there, damaged or of an unknown kind."""
 TEXT_SUFFIXES = {".py", ".txt", ".rst", ".md"}
 LICENCES = {"python-stdlib": "PSF-2.0"}
 
@@ -111,5 +116,5 @@ def read_hugging_face(source: Source, reader: Reader) -> Iterator[Found]:
         rows = datasets.load_dataset(source.dataset, source.subset, split=source.split, streaming=True)
         for number, row in enumerate(rows, start=1):
             yield from reader.row(row, f"{where}:{number}")
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (*UNREADABLE_ROWS, datasets.exceptions.DatasetsError) as error:
         raise InputError(f"data set {where}: cannot be read ({first_line(error)})") from error

@@ -121,7 +121,7 @@ def law_card(law: Record, holdout: str) -> LawCard:
         formula=law["formula"],
         holdout=holdout,
         fitted_on=law["fitted_on"],
-        why=why if errors else "Too few runs to backtest; this is the simplest form.",
+        why=why if law["origins"] else "Too few runs to backtest; this form usually errs least.",
         errors=tuple((form, percent(error)) for form, error in errors.items()),
         unused=tuple(law["not_identified"].items()),
         members=tuple(law["members"]),

@@ -8,8 +8,8 @@ the reason.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,13 +19,16 @@ from tenfold.scaling.table import LN10, BoolArray, FloatArray, RunTable
 from tenfold.scaling.terms import Law
 
 ENVELOPE_SLACK = 0.05  # runs with up to 5% more compute still count as "as much compute"
-HORIZONS = (0.3, 0.5, 0.75, 1.0, 1.25, 1.5)  # decades below the largest compute at which an origin cuts
-REACH = 1.0  # decades above its origin that a forecast is scored on
+HORIZONS = (0.3, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # decades below the largest compute at which an origin cuts
+REACH = 3.0  # decades above its origin that a forecast is scored on
 SCORED_EXCESS = 0.2  # ln loss above the frontier beyond which a run is no target anybody would choose
-ORIGINS_NEEDED = 0.6  # share of the origins a candidate must have been scored at
+USUAL_WEIGHT = 4.0  # origins that a candidate's usual error in other tables counts as
+NEAR_ENOUGH = 0.003  # error of ln loss below which differences are luck
+UNTESTED = 0.02  # error of ln loss expected of a candidate where nothing could be backtested
+ROUNDS = 20
 MIN_ORIGINS, LAST_RUNS = 2, 4  # a table too short for decades is cut before its last few runs instead
 MIN_RUNS = 5
-MIN_SPAN = 1.5  # largest over smallest C, N and D
+MIN_SPAN = 1.5  # largest over smallest C
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,19 @@ class View:
         return "runs " + " and ".join(parts) if parts else "all runs"
 
 
-VIEWS = tuple(View(decades, excess) for decades in (math.inf, 2.0, 1.0) for excess in (math.inf, 0.1, 0.05))
+VIEW_HANDICAPS = {
+    View(math.inf, math.inf): 0.04,
+    View(math.inf, 0.1): -0.08,
+    View(math.inf, 0.05): -0.08,
+    View(2.0, math.inf): 0.09,
+    View(2.0, 0.1): -0.02,
+    View(2.0, 0.05): -0.05,
+    View(1.0, math.inf): 0.1,
+    View(1.0, 0.1): 0.01,
+    View(1.0, 0.05): 0.0,
+}
+"""ln of the usual error on a view over that on the others, as a law's handicap."""
+VIEWS = tuple(VIEW_HANDICAPS)
 
 
 def excess_over_frontier(runs: RunTable) -> FloatArray:
@@ -72,6 +87,11 @@ class Candidate:
         """Name law and view, for people."""
         return f"{self.law.name} on {self.view.describe()}"
 
+    @property
+    def handicap(self) -> float:
+        """ln of its usual error over that of the others, in other tables."""
+        return self.law.handicap + VIEW_HANDICAPS.get(self.view, 0.0)
+
 
 @dataclass(frozen=True)
 class BacktestOrigin:
@@ -88,7 +108,7 @@ class BacktestOrigin:
 
 @dataclass(frozen=True)
 class CandidateScore:
-    """Quality of a candidate's forecasts: mean absolute error of ln loss over the origins, weighted by distance."""
+    """Error of ln loss expected of a candidate's forecasts, and at how many origins it could be scored."""
 
     candidate: Candidate
     error: float
@@ -102,22 +122,60 @@ class Backtest:
     origins: tuple[BacktestOrigin, ...]
     coefficients: Mapping[tuple[Candidate, int], FloatArray]
     errors: Mapping[tuple[Candidate, int], FloatArray]
+    handicaps: Mapping[Candidate, float] = field(default_factory=dict)
+    """Handicaps in place of the candidates' own, for measuring what these are worth."""
 
-    def ranking(self, without: int | None = None) -> list[CandidateScore]:
-        """Candidates, best first, judged on all origins (but `without`) they could be fitted at."""
+    def ranking(self, candidates: Iterable[Candidate], without: int | None = None) -> list[CandidateScore]:
+        """Candidates by the error expected of them, best first, judged on all origins but `without`.
+
+        ln error is taken as a candidate's own part plus the origin's: a candidate that could not be fitted at the hard
+        origins is not the better for it, nor struck for the lack of them. The own part is drawn to its handicap, all
+        the more the fewer origins it was scored at.
+        """
+        listed = list(candidates)
         used = [index for index in range(len(self.origins)) if index != without]
-        scores = [self._score(candidate, used) for candidate in dict.fromkeys(c for c, _ in self.errors)]
-        most = max((score.origins for score in scores), default=0)
-        enough = [score for score in scores if score.origins and score.origins >= ORIGINS_NEEDED * most]
-        return sorted(enough, key=lambda score: score.error)
+        if not used:
+            scores = [CandidateScore(each, UNTESTED * math.exp(self._handicap(each)), 0) for each in listed]
+            return sorted(scores, key=lambda score: score.error)
+        errors = np.array([[self._log_error(each, index) for index in used] for each in listed])
+        weights = np.array([float(self.origins[index].distance.mean()) for index in used])
+        weights /= weights.mean()
+        own, hard, scored = _own_errors(errors, weights)
+        handicaps = np.array([self._handicap(each) for each in listed])
+        drawn = (own * scored + USUAL_WEIGHT * handicaps) / (scored + USUAL_WEIGHT)
+        counts = np.isfinite(errors).sum(axis=1)
+        scores = [
+            CandidateScore(each, math.exp(hard + part), int(count))
+            for each, part, count in zip(listed, drawn, counts, strict=True)
+        ]
+        return sorted(scores, key=lambda score: score.error)
 
-    def _score(self, candidate: Candidate, used: Sequence[int]) -> CandidateScore:
-        there = [index for index in used if (candidate, index) in self.errors]
-        if not there:
-            return CandidateScore(candidate, np.inf, 0)
-        errors = [float(np.abs(self.errors[candidate, index]).mean()) for index in there]
-        weights = [float(self.origins[index].distance.mean()) for index in there]
-        return CandidateScore(candidate, float(np.average(errors, weights=weights)), len(there))
+    def _handicap(self, candidate: Candidate) -> float:
+        return self.handicaps.get(candidate, candidate.handicap)
+
+    def _log_error(self, candidate: Candidate, index: int) -> float:
+        """ln of the mean absolute error at an origin; not a number where the candidate could not be fitted."""
+        errors = self.errors.get((candidate, index))
+        return math.nan if errors is None else math.log(float(np.abs(errors).mean()) + NEAR_ENOUGH)
+
+
+def _own_errors(errors: FloatArray, weights: FloatArray) -> tuple[FloatArray, float, FloatArray]:
+    """Split ln errors (K, origins) into parts of candidates and of origins, NaN where not scored.
+
+    Returns each candidate's part (K,), the origins' mean, and the weight of the origins each was scored at (K,).
+    """
+    there = np.isfinite(errors)
+    known, weighted = np.where(there, errors, 0.0), there * weights
+    scored = weighted.sum(axis=1)
+    by_origin, own = np.zeros(len(weights)), np.zeros(len(errors))
+    for _ in range(ROUNDS):
+        by_origin = np.array([_median((known[:, i] - own)[there[:, i]]) for i in range(len(weights))])
+        own = ((known - by_origin) * weighted).sum(axis=1) / np.maximum(scored, 1e-9)
+    return own, float(np.average(by_origin, weights=weights)), scored
+
+
+def _median(values: FloatArray) -> float:
+    return float(np.median(values)) if len(values) else 0.0
 
 
 def distance_from(runs: RunTable, c: FloatArray) -> FloatArray:
@@ -195,18 +253,22 @@ def check_identifiable(runs: RunTable) -> None:
         raise InputError(f"{runs.source}: {reason}")
 
 
-def _reason(runs: RunTable) -> str | None:
+def check_finite(runs: RunTable) -> None:
+    """Raise InputError for numbers that have no logarithm."""
     points = runs.points
     for name, values in (("N", points.n), ("D", points.d), ("C", points.c), ("loss", runs.log_loss)):
-        if not np.isfinite(values).all():
-            return (
-                f"{int((~np.isfinite(values)).sum())} runs whose {name} is not a finite number above 0; leave them out"
-            )
+        bad = int((~np.isfinite(values)).sum())
+        if bad:
+            raise InputError(f"{runs.source}: {bad} runs whose {name} is not a finite number above 0; leave them out")
+
+
+def _reason(runs: RunTable) -> str | None:
+    points = runs.points
     if len(runs) < MIN_RUNS:
         return f"{len(runs)} runs are too few for a law; give {MIN_RUNS} or more, at four amounts of compute"
-    for name, values in (("C", points.c), ("N", points.n), ("D", points.d)):
-        if _span(values) < MIN_SPAN:
-            return f"no spread in {name}: its largest is {_span(values):.2f}x its smallest, {MIN_SPAN}x needed"
+    span = float(np.ptp(points.c))
+    if span < math.log(MIN_SPAN):
+        return f"no spread in C: its largest is {math.exp(span):.2f}x its smallest, {MIN_SPAN}x needed"
     if not _falls(runs):
         return "the loss does not fall as compute grows, so no law of diminishing loss can be fitted; check the runs"
     obstacles = {law.name: law.obstacle(runs) for law in LAWS}
@@ -214,10 +276,6 @@ def _reason(runs: RunTable) -> str | None:
         listed = "; ".join(f"{name}: {obstacle}" for name, obstacle in obstacles.items())
         return f"too few rungs to identify any law ({listed})"
     return None
-
-
-def _span(values: FloatArray) -> float:
-    return math.exp(float(values.max() - values.min()))
 
 
 def _falls(runs: RunTable) -> bool:

@@ -3,32 +3,34 @@
 Several candidates usually backtest alike, and which of them comes first is partly luck. The forecast is the median of
 those close to the best, which errs less than the best alone; their spread is the uncertainty of form.
 
-The bootstrap knows how runs scatter, not that the law itself drifts with scale; its 95% intervals cover far less than
-95% of larger runs. So each forecast gets a scale (noise of runs, bootstrap, spread over forms, drift by distance), the
-backtest's errors are divided by theirs, and the quantiles of these ratios multiply the scale (split conformal
-prediction with a scaled score: Lei et al., arXiv 1604.04173, section 5.2).
+The bootstrap knows how runs scatter, not that the law itself drifts with scale. So each forecast gets a scale: noise of
+runs, bootstrap, spread over forms, drift by distance. The errors of one table's backtests go the same way at all its
+origins, too few to calibrate anything by; they only move the drift, away from what is usual over published tables. By
+how much the scale is multiplied was measured over whole tables, each left out in its turn (docs/scaling.md).
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
 from tenfold.scaling.backtest import Backtest, BacktestOrigin, Candidate, CandidateScore, distance_from
-from tenfold.scaling.table import FloatArray, Points, RunTable
+from tenfold.scaling.table import BoolArray, FloatArray, Points, RunTable
 
-CLOSE = 1.5  # times the best backtest error, up to which a candidate has a say
+CLOSE = 2.0  # times the best backtest error, up to which a candidate has a say
 CENTRAL = tuple(round(100 * float(ndtr(side)), 2) for side in (-1, 1))
-"""Percentiles one standard deviation either side of a normal's middle; to two digits, see STUDENT."""
+"""Percentiles one standard deviation either side of a normal's middle, to two digits."""
 LEVELS = (0.5, 0.8, 0.95)
-NO_BACKTEST_DRIFT = 0.02  # ln loss per decade where no origin could be scored: larger than typical of published tables
+USUAL_DRIFT, USUAL_ORIGINS = 0.015, 3.0  # ln loss at one decade, and how many independent origins that counts as
+NESTED = 0.5  # of an origin: each cut holds most of the runs of the next
+DRIFT_POWER = 1.5  # of the decades: more than a random walk's root, less than a steady drift's square, in variance
+NEAREST, CLOSEST_ORIGIN = 0.1, 0.2  # decades
+WIDEST_NEAR, WIDEST_BY_DECADE = 0.1, 0.05  # 80% half-width at most, in ln loss: wider says only that nothing is known
 ORIGIN_REPLICATES = 40
-ENOUGH_ERRORS = 20
-CORRECTION = 0.5  # 1 / (errors that go their own way at one origin): many runs lie above one, but err together
 NORMAL_MAD = round(1 / float(ndtri(0.75)), 4)  # median absolute deviation to standard deviation
-LEAST_NOISE, LEAST_DRIFT = 1e-4, 1e-3  # in ln loss, and per decade: no table is free of either
+LEAST_NOISE = 1e-4  # in ln loss: no table is free of it
 
 
 def student(level: float, freedom: float) -> float:
@@ -37,7 +39,9 @@ def student(level: float, freedom: float) -> float:
 
 
 STUDENT = {level: round(student(level, 4), 2) for level in LEVELS}
-"""Quantiles of |t| at 4 degrees of freedom, to two digits: as intervals registered so far were made with."""
+"""Quantiles of |t| at 4 degrees of freedom, to two digits, for laws that were not measured on published tables."""
+MEASURED = {0.5: 0.28, 0.8: 0.62, 0.95: 1.18}
+"""Stretch of the scale that held the errors of published tables at each level; below 1, drift being a mean square."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,18 @@ class IntervalCalibration:
 
     def scale(self, committee: Committee, runs: RunTable, points: Points) -> FloatArray:
         """One unit of uncertainty in ln L at each point, shape (m,). Grows with the distance from the runs."""
-        far = self.drift * distance_from(runs, points.c)
+        return np.minimum(self._unbounded(committee, runs, points), self._most(runs, points))
+
+    def cut(self, committee: Committee, runs: RunTable, points: Points) -> BoolArray:
+        """Where the scale is cut at the widest that says anything, shape (m,)."""
+        wide: BoolArray = self._unbounded(committee, runs, points) > self._most(runs, points)
+        return wide
+
+    def _most(self, runs: RunTable, points: Points) -> FloatArray:
+        return (WIDEST_NEAR + WIDEST_BY_DECADE * distance_from(runs, points.c)) / self.multipliers[0.8]
+
+    def _unbounded(self, committee: Committee, runs: RunTable, points: Points) -> FloatArray:
+        far = self.drift * np.maximum(distance_from(runs, points.c), NEAREST) ** (DRIFT_POWER / 2)
         sources = (self.noise, committee.sampling_spread(points), committee.form_spread(points), far)
         return np.sqrt(sum(np.square(source) for source in sources))
 
@@ -127,25 +142,25 @@ class _Trial:
     errors: FloatArray  # signed, of ln L (m,)
 
 
-def calibrate(runs: RunTable, committee: Committee, backtest: Backtest, seed: int) -> IntervalCalibration:
-    """Estimate noise and drift, then the multipliers from the backtest's errors."""
+def calibrate(
+    runs: RunTable, committee: Committee, backtest: Backtest, seed: int, multipliers: Mapping[float, float]
+) -> IntervalCalibration:
+    """Estimate noise, and drift from the table's own backtests and what is usual."""
     seeds = seed_noise(runs)
     noise = max(_residual_noise(runs, committee), seeds or 0.0, LEAST_NOISE)
     trials = _trials(backtest, seed)
-    if not trials:
-        return IntervalCalibration(noise, seeds, NO_BACKTEST_DRIFT, STUDENT, 0)
-    drift = max(LEAST_DRIFT, float(np.median([_drift(trial) for trial in trials])))
-    plain = IntervalCalibration(noise, seeds, drift, STUDENT, len(trials))
-    ratios = [
-        np.abs(trial.errors) / plain.scale(trial.committee, trial.origin.below, trial.origin.scored.points)
-        for trial in trials
-    ]
-    return replace(plain, multipliers=conformal_multipliers(ratios))
+    return IntervalCalibration(noise, seeds, _drift(trials), multipliers, len(trials))
 
 
-def _drift(trial: _Trial) -> float:
-    """Error per decade beyond the origin, in ln loss."""
-    return float(np.abs(trial.errors).mean() / trial.origin.distance.mean())
+def _drift(trials: Sequence[_Trial]) -> float:
+    """Error of ln loss at one decade: root mean square over the origins, drawn to the usual one."""
+    known, squares = USUAL_ORIGINS, USUAL_ORIGINS * USUAL_DRIFT**2
+    if trials:
+        decades = np.array([float(trial.origin.distance.mean()) for trial in trials])
+        errors = np.array([float(np.mean(trial.errors**2)) for trial in trials])
+        own = float(np.average(errors / np.maximum(decades, CLOSEST_ORIGIN) ** 2, weights=decades))
+        known, squares = known + NESTED * len(trials), squares + NESTED * len(trials) * own
+    return math.sqrt(squares / known)
 
 
 def seed_noise(runs: RunTable) -> float | None:
@@ -161,26 +176,6 @@ def seed_noise(runs: RunTable) -> float | None:
     return float(np.sqrt(((runs.log_loss - mean[cell]) ** 2).sum() / freedom))
 
 
-def conformal_multipliers(ratios: Sequence[FloatArray]) -> dict[float, float]:
-    """Stretch of the scale at each level, from |error| / scale at each origin; every origin counts alike.
-
-    The quantile is taken at level · (1 + 1/(2·origins)): split conformal prediction's correction for few errors, an
-    origin counting as two of them. Few origins do not show the far tail either, so the widest interval is at least as
-    far from the one below it as in Student's t with 4 degrees of freedom; and fewer than ENOUGH_ERRORS are no reason
-    for intervals below Student's.
-    """
-    pooled = np.concatenate(ratios)
-    weights = np.concatenate([np.full(len(ratio), 1 / (len(ratio) * len(ratios))) for ratio in ratios])
-    order = np.argsort(pooled, kind="stable")
-    reached = np.cumsum(weights[order])
-    wanted = np.minimum(1.0, np.array(LEVELS) * (1 + CORRECTION / len(ratios)))
-    found = pooled[order][np.minimum(np.searchsorted(reached, wanted - 1e-9), len(pooled) - 1)]
-    least = [STUDENT[level] if len(pooled) < ENOUGH_ERRORS else 0.0 for level in LEVELS]
-    half, most, nearly_all = np.maximum(found, least).tolist()
-    tail = most * STUDENT[LEVELS[2]] / STUDENT[LEVELS[1]]
-    return dict(zip(LEVELS, (half, most, max(nearly_all, tail)), strict=True))
-
-
 def _residual_noise(runs: RunTable, committee: Committee) -> float:
     """Robust standard deviation of the runs the best member was fitted to about the forecast."""
     kept = committee.best.view.weights(runs) > 0
@@ -193,10 +188,10 @@ def _trials(backtest: Backtest, seed: int) -> list[_Trial]:
     """Forecast every origin as if its outcome had no part in the choice of laws."""
     trials = []
     for index, origin in enumerate(backtest.origins):
-        ranking = backtest.ranking(without=index) or backtest.ranking()
         fits = {candidate: found for (candidate, at), found in backtest.coefficients.items() if at == index}
         if not fits:
             continue
+        ranking = backtest.ranking(fits, without=index)
         committee = form_committee(origin.below, ranking, fits, ORIGIN_REPLICATES, seed)
         errors = committee.log_loss(origin.scored.points) - origin.scored.log_loss
         trials.append(_Trial(origin, committee, errors))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tenfold.scaling.solve import Effort, Problem
-from tenfold.scaling.table import FloatArray, IntArray, Points, RunTable
+from tenfold.scaling.table import FloatArray, IntArray, Points, RunTable, Units
 from tenfold.scaling.terms import (
     COEFFICIENT_RANGE,
     EXPONENT_RANGE,
@@ -48,6 +48,7 @@ class IsoFlopLaw:
     name: str = "isoflop"
     formula: str = "E + K/C^gamma cosh(w (ln N - ln G - s ln C))"
     parameters: tuple[str, ...] = ("ln E", "ln K", "gamma", "ln G", "s", "w")
+    handicap: float = 0.04
 
     def obstacle(self, runs: RunTable) -> str | None:
         """Why this law cannot be identified from these runs; None if it can."""
@@ -67,13 +68,21 @@ class IsoFlopLaw:
     def fit(self, runs: RunTable, weights: FloatArray, near: FloatArray | None = None) -> FloatArray:
         """Coefficients (R, 6); NaN where fewer than four budgets have a minimum among their runs."""
         del near  # each step is solved outright
+        units = runs.units
         result = np.full((len(weights), len(self.parameters)), np.nan)
-        minima = _minima(runs, weights)
+        minima = _minima(runs.in_units(units), weights)
         usable = np.isfinite(minima.loss).sum(axis=1) >= BUDGETS
         if usable.any():
             rows = _Minima(minima.c, minima.n[usable], minima.loss[usable], minima.curvature[usable])
-            result[usable] = _through(rows)
+            result[usable] = _in_file_units(_through(rows), units)
         return result
+
+
+def _in_file_units(coefficients: FloatArray, units: Units) -> FloatArray:
+    """Coefficients (R, 6) found in the table's own units."""
+    e, k, gamma, g, share, width = coefficients.T
+    k = k + units.loss + gamma * units.c
+    return np.column_stack([e + units.loss, k, gamma, g + units.n - share * units.c, share, width])
 
 
 def _budgets(c: FloatArray) -> IntArray:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tenfold.core import InputError
+from tenfold.core import InputError, count
 from tenfold.scaling.backtest import (
-    REACH,
+    Candidate,
     CandidateScore,
+    check_finite,
     check_identifiable,
     distance_from,
     excess_over_frontier,
@@ -19,15 +20,28 @@ from tenfold.scaling.backtest import (
     obstacles,
     run_backtest,
 )
-from tenfold.scaling.committee import LEVELS, Committee, IntervalCalibration, calibrate, form_committee
-from tenfold.scaling.laws import LAWS
-from tenfold.scaling.table import FloatArray, Points, RunTable, read_runs
-from tenfold.scaling.terms import COMPUTE, Law
+from tenfold.scaling.committee import (
+    CLOSE,
+    LEVELS,
+    MEASURED,
+    STUDENT,
+    Committee,
+    IntervalCalibration,
+    calibrate,
+    form_committee,
+)
+from tenfold.scaling.laws import LAWS, SPLITLESS
+from tenfold.scaling.outliers import OddRow, without_odd_rows
+from tenfold.scaling.table import LN10, FloatArray, Points, RunTable, read_runs
+from tenfold.scaling.terms import Law, as_new_tokens, levels, straight_line
 
 REPLICATES = 300
 BUDGET_SLACK = 0.05  # decades: runs come in whole steps, so a budget of a tenth is never met exactly
 RATIO_SLACK = 1.5  # tokens per parameter this far outside the runs' range is worth a word
 RATIO_GRID = 401
+MEASURED_REACH = 2.0  # decades
+DISCOUNT_DOUBT = 0.5  # share of what a published discount for repeated tokens takes off that is uncertain
+MOST_DECADES = 10
 RATIO_BEYOND = math.log(10.0)  # tokens per parameter are sought this far outside the runs' range, in ln
 TARGET_KEYS = ("N", "D", "C", "unique")
 HOW = "write it as N=7e9,D=1.4e11 (and unique=... for repeated data), or C=1e22 for the best N and D of a budget"
@@ -56,6 +70,7 @@ class ScalingLaw:
     committee: Committee
     calibration: IntervalCalibration
     skipped: dict[str, str]
+    odd: tuple[OddRow, ...] = ()
 
     def log_loss(self, points: Points) -> FloatArray:
         """Expected ln L at each point, shape (m,)."""
@@ -63,7 +78,11 @@ class ScalingLaw:
 
     def half_widths(self, points: Points, level: float) -> FloatArray:
         """Half the interval's width in ln L at `level`, one of LEVELS, shape (m,)."""
-        return self.calibration.multipliers[level] * self.calibration.scale(self.committee, self.runs, points)
+        width = self.calibration.multipliers[level] * self.calibration.scale(self.committee, self.runs, points)
+        if not points.repeats or self.runs.points.repeats:
+            return width
+        new = Points(points.n, points.d, points.c, points.d)
+        return np.hypot(width, DISCOUNT_DOUBT * (self.log_loss(points) - self.log_loss(new)))
 
     def points(self, parameters: float, tokens: float, unique: float | None = None) -> Points:
         """A target as the table would count it: C = k·ND with the table's own k (6 unless its C says otherwise)."""
@@ -90,16 +109,48 @@ class ScalingLaw:
 
     def _notes(self, point: Points, beyond: float) -> tuple[str, ...]:
         """What the interval cannot know."""
-        notes = []
-        ratio, seen = float((point.d - point.n)[0]), self.runs.points.d - self.runs.points.n
-        if not seen.min() - math.log(RATIO_SLACK) <= ratio <= seen.max() + math.log(RATIO_SLACK):
-            low, high = math.exp(seen.min()), math.exp(seen.max())
-            notes.append(f"{math.exp(ratio):.3g} tokens per parameter: the runs have {low:.3g} to {high:.3g}")
-        if beyond > REACH + BUDGET_SLACK:
-            notes.append(f"{beyond:.1f} decades beyond the largest run: backtests reach {REACH:g}")
+        notes = [str(row) for row in self.odd]
+        notes += [note for note in (self._ratio_note(point), self._repeat_note(point)) if note]
+        if beyond > MEASURED_REACH + BUDGET_SLACK:
+            notes.append(
+                f"{beyond:.1f} decades beyond the largest run: intervals were measured up to {MEASURED_REACH:g}"
+            )
+        if self.calibration.cut(self.committee, self.runs, point)[0]:
+            notes.append("the runs hardly determine this forecast: its interval is cut at the widest of any use")
         if not self.calibration.origins:
-            notes.append("too few runs to backtest: the interval rests on a default drift, not on this table's errors")
+            notes.append(
+                "too few runs to backtest: the interval rests on what other tables' errors were, not on this one's"
+            )
         return tuple(notes)
+
+    def _ratio_note(self, point: Points) -> str | None:
+        """Tokens per parameter unlike the runs', where the runs do not go on that way themselves."""
+        ratio, seen = float((point.d - point.n)[0]), self.runs.points.d - self.runs.points.n
+        slack = math.log(RATIO_SLACK)
+        if sees_split(self):
+            known = seen.min() - slack <= ratio <= seen.max() + slack
+        else:
+            known = abs(ratio - _recipe(self, float(point.c[0]))) <= slack
+        if known:
+            return None
+        told = f"{math.exp(ratio):.3g} tokens per parameter: the runs have {math.exp(seen.min()):.3g} to "
+        fixed = [name for name, values in (("N", self.runs.points.n), ("D", self.runs.points.d)) if levels(values) == 1]
+        return f"{told}{math.exp(seen.max()):.3g}" + "".join(
+            f"; all have one {name}, its effect is not seen" for name in fixed
+        )
+
+    def _repeat_note(self, point: Points) -> str | None:
+        """Data seen more often than any run saw it."""
+        times, most = float((point.d - point.u)[0]), float((self.runs.points.d - self.runs.points.u).max())
+        if times <= max(most, 0.0) + math.log(RATIO_SLACK) or not point.repeats:
+            return None
+        if self.runs.points.repeats:
+            return f"{math.exp(times):.3g} epochs: the runs have {math.exp(most):.3g} at most"
+        worth = math.exp(float(as_new_tokens(point).d[0]))
+        return (
+            f"{math.exp(times):.3g} epochs, and no run repeats data: counted as {worth:.3g} new tokens, "
+            "as arXiv 2305.16264 found for another model"
+        )
 
 
 def _around(expected: float, width: float) -> tuple[float, float]:
@@ -113,12 +164,15 @@ def fit_scaling_law(
 
     The same runs (in any order) and seed give the same bits. Raises InputError where no law can be identified.
     """
+    check_finite(runs)
+    runs, odd = without_odd_rows(runs)
     check_identifiable(runs)
     backtest = run_backtest(runs, laws)
-    ranking = backtest.ranking()
-    committee = form_committee(runs, ranking, fit_candidates(runs, laws), replicates, seed)
-    calibration = calibrate(runs, committee, backtest, seed)
-    return ScalingLaw(runs, tuple(ranking), committee, calibration, obstacles(runs, laws))
+    fits = fit_candidates(runs, laws)
+    ranking = backtest.ranking(fits)
+    committee = form_committee(runs, ranking, fits, replicates, seed)
+    calibration = calibrate(runs, committee, backtest, seed, MEASURED if laws is LAWS else STUDENT)
+    return ScalingLaw(runs, tuple(ranking), committee, calibration, obstacles(runs, laws), odd)
 
 
 def compute_optimal(law: ScalingLaw, compute: float) -> Points:
@@ -128,7 +182,7 @@ def compute_optimal(law: ScalingLaw, compute: float) -> Points:
     from D, and the answer is the runs' own recipe, continued.
     """
     product = math.log(compute / law.runs.flops_factor)
-    seeing = [member for member in law.committee.members if member[0].law is not COMPUTE]
+    seeing = sees_split(law)
     if not seeing:
         ratio = _recipe(law, math.log(compute))
         return _split(law, product, np.array([ratio]))
@@ -137,6 +191,11 @@ def compute_optimal(law: ScalingLaw, compute: float) -> Points:
     points = _split(law, product, grid)
     losses = np.median([candidate.law.log_loss(found, points)[0] for candidate, found in seeing], axis=0)
     return _split(law, product, np.array([_lowest(grid, losses)]))
+
+
+def sees_split(law: ScalingLaw) -> list[tuple[Candidate, FloatArray]]:
+    """The members that tell N from D."""
+    return [one for one in law.committee.members if all(one[0].law is not blind for blind in SPLITLESS)]
 
 
 def _split(law: ScalingLaw, product: float, ratio: FloatArray) -> Points:
@@ -161,15 +220,17 @@ def _recipe(law: ScalingLaw, log_compute: float) -> float:
     ratio = runs.points.d - runs.points.n
     if len(runs) < 2:
         return float(np.median(ratio))
-    middle = float(runs.points.c.mean())
-    line = np.polynomial.polynomial.polyfit(runs.points.c - middle, ratio, 1)
-    return float(np.polynomial.polynomial.polyval(log_compute - middle, line))
+    intercept, slope = straight_line(runs.points.c, ratio)
+    return intercept + slope * log_compute
 
 
 def predict_table(table: Path, targets: Sequence[str], seed: int) -> dict[str, Any]:
     """Fit and forecast; without a target, ten times the largest compute in the table at its best N and D."""
     asked = [_parse_target(text) for text in targets]
-    law = fit_scaling_law(read_runs(table), seed=seed)
+    runs = read_runs(table)
+    for text, values in zip(targets, asked, strict=True):
+        _check_reach(text, values, runs)
+    law = fit_scaling_law(runs, seed=seed)
     largest = math.exp(float(law.runs.points.c.max()))
     forecasts = [_forecast_target(law, values) for values in asked or [{"C": 10 * largest}]]
     return {"table": str(table), "runs": len(law.runs), "law": describe_law(law), "targets": forecasts}
@@ -188,6 +249,19 @@ def _parse_target(text: str) -> dict[str, float]:
     if values.get("unique", 0.0) > values.get("D", math.inf):
         raise InputError(f"--target '{text}': unique must not exceed D")
     return values
+
+
+def _check_reach(text: str, values: dict[str, float], runs: RunTable) -> None:
+    """Refuse a target so far from the runs that no number for it means anything."""
+    product = math.log(values["N"]) + math.log(values["D"]) if "N" in values else math.log(values["C"])
+    asked = product + (math.log(runs.flops_factor) if "N" in values else 0.0)
+    c = runs.points.c
+    away = max(asked - float(c.max()), float(c.min()) - asked) / LN10
+    if away > MOST_DECADES:
+        raise InputError(
+            f"--target '{text}': {away:.0f} decades of compute from the nearest run; "
+            f"{MOST_DECADES} at most. Count N, D and C in the table's units"
+        )
 
 
 def _positive(text: str, key: str, number: str) -> float:
@@ -253,6 +327,7 @@ def describe_law(law: ScalingLaw) -> dict[str, Any]:
         "members": [candidate.describe() for candidate, _ in law.committee.members],
         "backtest_error": by_form,
         "not_identified": law.skipped,
+        "left_out": [str(row) for row in law.odd],
         "origins": calibration.origins,
         "noise": calibration.noise,
         "seed_noise": calibration.seed_noise,
@@ -271,12 +346,13 @@ def prediction_lines(result: dict[str, Any]) -> list[str]:
 
 def _law_lines(law: dict[str, Any]) -> list[str]:
     errors = ", ".join(f"{name} {error:.2%}" for name, error in law["backtest_error"].items())
-    why = f"it forecasts the table's own larger runs best, from {law['origins']} origins: {errors}"
+    tested = f"backtests from {law['origins']} origins and usual errors" if law["origins"] else "its usual error"
     lines = [
         f"law: {law['form']}, {law['formula']}, on {law['fitted_on']}",
-        f"why: {why if errors else 'too few runs to backtest; this is the simplest form'}",
+        f"why: lowest error expected on larger runs, by {tested}: {errors}",
+        f"forecast: median of {count(len(law['members']), 'candidate')} (form and view) expected to err at most "
+        f"{CLOSE:g}x that",
     ]
-    lines.append(f"forecast: median of {len(law['members'])} forms and views that backtest within 1.5x of the best")
     lines += [f"not used: {name} ({reason})" for name, reason in law["not_identified"].items()]
     return lines
 
@@ -290,7 +366,10 @@ def _target_lines(forecast: dict[str, Any]) -> list[str]:
         f"  10x the compute: loss {_with_interval(forecast['ten_times_compute'])}",
         f"  10x the data: loss {_with_interval(forecast['ten_times_data'])}",
     ]
-    return lines + [f"  note: {note}" for note in target["notes"]]
+    more = [note for note in forecast["ten_times_data"]["notes"] if note not in target["notes"]]
+    return (
+        lines + [f"  note: {note}" for note in target["notes"]] + [f"  note on 10x the data: {note}" for note in more]
+    )
 
 
 def _with_interval(forecast: dict[str, Any]) -> str:

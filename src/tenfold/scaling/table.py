@@ -9,6 +9,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -26,6 +27,9 @@ FLOPS_PER_TOKEN_AND_PARAMETER = 6.0  # forward 2, backward 4: Kaplan et al., arX
 REQUIRED = ("N", "D", "loss")
 OPTIONAL = ("C", "seed", "run", "epochs", "unique")
 UNIQUE_SLACK = 1.001  # written with few digits, unique tokens may exceed D by rounding
+LARGEST = 1e60  # numbers beyond it (or below its inverse) overflow once multiplied; no run has such a count or loss
+MOST_ROWS = 100_000
+DIGITS = 10  # of logarithms in a table's own units: rounding of other units ends below them
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,13 @@ class Points:
         """The points at `index`."""
         return Points(*(getattr(self, field.name)[index] for field in fields(self)))
 
+    def moved(self, n: float, d: float, c: float) -> "Points":
+        """The same points with these numbers taken off ln N, off ln D and ln U, and off ln C."""
+        shifts = (n, d, c, d)
+        return Points(
+            *(np.round(getattr(self, f.name) - by, DIGITS) for f, by in zip(fields(self), shifts, strict=True))
+        )
+
     @property
     def repeats(self) -> bool:
         """Whether any point sees a token more than once."""
@@ -69,12 +80,31 @@ def _log(values: npt.ArrayLike, like: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True)
+class Units:
+    """Logarithms of the amounts that a table's own units are: geometric means of its N, D, C and loss."""
+
+    n: float
+    d: float
+    c: float
+    loss: float
+
+    @property
+    def point(self) -> Points:
+        """The units as one point."""
+        return Points(*(np.array([value]) for value in (self.n, self.d, self.c, self.d)))
+
+
+@dataclass(frozen=True)
 class RunTable:
-    """Finished runs: where they stood, the natural log of the loss (n,), and which rows belong to one run (n,)."""
+    """Finished runs: where they stood, the natural log of the loss (n,), and which rows belong to one run (n,).
+
+    `line` (n,) is where each row stands in its file, for messages; without a file its place among those given.
+    """
 
     points: Points
     log_loss: FloatArray
     run: IntArray
+    line: IntArray
     source: str = "table"
 
     @classmethod
@@ -84,12 +114,14 @@ class RunTable:
         loss: npt.ArrayLike,
         run: Sequence[object] | None = None,
         source: str = "table",
+        line: Sequence[int] | None = None,
     ) -> Self:
         """A table from plain losses. Rows that share a `run` label are resampled together; default: all apart."""
         labels = list(range(len(points))) if run is None else list(run)
         order = {label: position for position, label in enumerate(dict.fromkeys(labels))}
         codes = np.array([order[label] for label in labels], dtype=np.int64)
-        return cls(points, np.log(np.asarray(loss, dtype=np.float64)), codes, source).sorted()
+        places = np.arange(1, len(points) + 1) if line is None else np.array(line, dtype=np.int64)
+        return cls(points, np.log(np.asarray(loss, dtype=np.float64)), codes, places, source).sorted()
 
     def __len__(self) -> int:
         return len(self.log_loss)
@@ -99,18 +131,32 @@ class RunTable:
         """Loss in nats per token (or the table's own unit), shape (n,)."""
         return np.exp(self.log_loss)
 
-    def take(self, index: BoolArray | IntArray) -> "RunTable":
+    def take(self, index: BoolArray | IntArray) -> Self:
         """The rows at `index`."""
-        return replace(self, points=self.points.take(index), log_loss=self.log_loss[index], run=self.run[index])
+        columns = {name: getattr(self, name)[index] for name in ("log_loss", "run", "line")}
+        return replace(self, points=self.points.take(index), **columns)
 
     def sorted(self) -> Self:
         """Rows in order of compute, so that nothing later depends on the order in the file."""
+        points, units = self.points, self.units
+        own = points.moved(units.n, units.d, units.c)
+        order = np.lexsort((np.round(self.log_loss - units.loss, DIGITS), own.u, own.d, own.n, own.c))
+        ordered = self.take(order)
+        codes = ordered.run.tolist()
+        first = {code: position for position, code in enumerate(dict.fromkeys(codes))}
+        return replace(ordered, run=np.array([first[code] for code in codes], dtype=np.int64))
+
+    @property
+    def units(self) -> Units:
+        """The table's own units, so that nothing fitted in them depends on the units of the file."""
         points = self.points
-        order = np.lexsort((self.log_loss, points.u, points.d, points.n, points.c))
-        codes = self.run[order]
-        first = {code: position for position, code in enumerate(dict.fromkeys(codes.tolist()))}
-        run = np.array([first[code] for code in codes.tolist()], dtype=np.int64)
-        return replace(self, points=points.take(order), log_loss=self.log_loss[order], run=run)
+        means = (float(np.sort(values).mean()) for values in (points.n, points.d, points.c, self.log_loss))
+        return Units(*means)
+
+    def in_units(self, units: Units) -> "RunTable":
+        """The same runs counted in `units`."""
+        points = self.points.moved(units.n, units.d, units.c)
+        return replace(self, points=points, log_loss=np.round(self.log_loss - units.loss, DIGITS))
 
     @property
     def flops_factor(self) -> float:
@@ -130,7 +176,7 @@ def read_runs(path: Path) -> RunTable:
     if unique is None and "epochs" in columns:
         unique = columns["D"] / np.maximum(columns["epochs"], 1.0)
     points = Points.of(columns["N"], columns["D"], columns.get("C"), unique)
-    return RunTable.of(points, columns["loss"], _run_labels(rows), str(path))
+    return RunTable.of(points, columns["loss"], _run_labels(rows), str(path), [line for line, _ in rows])
 
 
 Row = tuple[int, Mapping[str, str]]
@@ -144,13 +190,17 @@ def _read_rows(path: Path) -> list[Row]:
             header = [name.strip() for name in reader.fieldnames or ()]
             _check_header(path, header)
             reader.fieldnames = header
-            rows: list[Row] = [(reader.line_num, row) for row in reader]
+            rows: list[Row] = [(reader.line_num, row) for row in islice(reader, MOST_ROWS + 1)]
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; --table takes a CSV with the columns N, D, loss") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); --table takes a CSV file") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a CSV in UTF-8 ({error})") from error
     if not rows:
         raise InputError(f"{path}: no rows below the header; each row is one run")
+    if len(rows) > MOST_ROWS:
+        raise InputError(f"{path}: more than {MOST_ROWS:,} rows; each row is one finished run, not a step of one")
     return rows
 
 
@@ -176,6 +226,8 @@ def _number(path: Path, line: int, name: str, text: str) -> float:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
         raise InputError(f"{path}: row {line}: {name} = '{text.strip()}': must be a finite number above 0")
+    if not 1 / LARGEST <= value <= LARGEST:
+        raise InputError(f"{path}: row {line}: {name} = '{text.strip()}': must lie in {1 / LARGEST:g} … {LARGEST:g}")
     return value
 
 

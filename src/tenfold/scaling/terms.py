@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from tenfold.scaling.solve import Effort, GaussianPrior, Problem, solve
-from tenfold.scaling.table import FloatArray, Points, RunTable
+from tenfold.scaling.table import FloatArray, Points, RunTable, Units
 
 
 class Law(Protocol):
@@ -31,6 +31,10 @@ class Law(Protocol):
     @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the p coefficients, in order."""
+
+    @property
+    def handicap(self) -> float:
+        """ln of this form's usual error over that of the others, in backtests of published tables."""
 
     def obstacle(self, runs: RunTable) -> str | None:
         """Why this law cannot be identified from these runs; None if it can."""
@@ -62,15 +66,36 @@ def needs_compute_levels(runs: RunTable) -> str | None:
 
 def needs_spread(runs: RunTable) -> str | None:
     """N and D must vary, and apart from each other: with D/N fixed only their joint effect can be seen."""
-    points = runs.points
-    for name, values in (("N", points.n), ("D", points.d)):
-        if levels(values) < 3:
-            return f"{levels(values)} different values of {name}, 3 needed"
-    across = points.n - points.d
-    along = points.n + points.d
-    trend = np.polynomial.polynomial.polyfit(along - along.mean(), across, 1)
-    apart = float(np.std(across - np.polynomial.polynomial.polyval(along - along.mean(), trend)))
+    return _few_levels(runs, 3, 3) or _together(runs)
+
+
+def needs_some_spread(runs: RunTable) -> str | None:
+    """As needs_spread, but two levels of one of them are enough where the other's exponent is known."""
+    return _few_levels(runs, 2, 3) or _together(runs)
+
+
+def _few_levels(runs: RunTable, least: int, most: int) -> str | None:
+    """Both of N and D have `least` levels, and one of them `most`."""
+    found = {"N": levels(runs.points.n), "D": levels(runs.points.d)}
+    for name, count in found.items():
+        if count < least:
+            return f"{count} different values of {name}, {least} needed"
+    return None if max(found.values()) >= most else f"{most} different values of N or of D needed"
+
+
+def _together(runs: RunTable) -> str | None:
+    across, along = runs.points.n - runs.points.d, runs.points.n + runs.points.d
+    intercept, slope = straight_line(along, across)
+    apart = float(np.std(across - intercept - slope * along))
     return None if apart > COLLINEAR else f"N and D vary together (D/N off its trend by only {math.exp(apart):.2f}x)"
+
+
+def straight_line(x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    """Intercept and slope by least squares; flat where x does not vary."""
+    off = x - x.mean()
+    spread = float(off @ off)
+    slope = float(off @ y) / spread if spread > len(x) * LEVEL_WIDTH**2 / 4 else 0.0
+    return float(y.mean() - slope * x.mean()), slope
 
 
 def needs_repeats(runs: RunTable) -> str | None:
@@ -78,15 +103,38 @@ def needs_repeats(runs: RunTable) -> str | None:
     return needs_spread(runs) if runs.points.repeats else "no run repeats data (columns epochs or unique)"
 
 
+PUBLISHED_WORTH = 15.387756  # r_D of Muennighoff et al., arXiv 2305.16264, section 3
+
+
+def effective_amount(
+    base: FloatArray, seen: FloatArray, worth: FloatArray | float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """ln of the effective amount, and its derivatives by `base` = ln U and by ln r; `seen` = ln D or ln N."""
+    repeats = np.expm1(np.maximum(seen - base, 0.0))
+    left = np.exp(-repeats / worth)
+    factor = 1 + worth * (1 - left)
+    return base + np.log(factor), 1 - left * (repeats + 1) / factor, (worth * (1 - left) - repeats * left) / factor
+
+
+def as_new_tokens(points: Points) -> Points:
+    """The points with repeated tokens discounted as published: D' new tokens, and C in proportion."""
+    tokens, _, _ = effective_amount(points.u, points.d, PUBLISHED_WORTH)
+    return Points(points.n, tokens, points.c + tokens - points.d, tokens)
+
+
 FLOOR_STARTS = (0.05, 0.5, 0.75, 0.92)  # of the lowest loss, from which a fit starts
 FLOOR_RANGE = (1e-3, 0.999)  # of the lowest loss, within which E is sought
 EXPONENT_RANGE = (0.01, 3.0)
-COEFFICIENT_RANGE = (-60.0, 100.0)  # of the log of A, B and their like
+COEFFICIENT_RANGE = (-40.0, 20.0)  # of the log of A, B and their like, in the table's own units
+LEAST_RUNS = 5
 NEARBY = Effort(12, 1e-3)
 HELD_DELTA = 0.02  # least squares but for outliers: the noise of single small runs is larger than Hoffmann's delta
 
 Evaluate = Callable[[FloatArray, Points], tuple[FloatArray, FloatArray]]
 """Coefficients (R, p) and n points to ln L (R, n) and its derivatives by the coefficients (R, n, p)."""
+
+Decays = Callable[[FloatArray, Points], Sequence[FloatArray]]
+"""Coefficients (R, p) and n points to how far each power-law term has fallen from its log coefficient, (R, n) each."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +145,7 @@ class Search:
     effort: Effort
 
 
-ALONE, TOGETHER = Search(12, Effort(300, 1e-10)), Search(2, Effort(40, 1e-4))
+ALONE, TOGETHER = Search(12, Effort(300, 1e-10)), Search(4, Effort(150, 1e-8))
 
 
 @dataclass(frozen=True)
@@ -125,38 +173,59 @@ class HeldNear:
 
 @dataclass(frozen=True)
 class TermLaw:
-    """A law from its evaluation with derivatives and a grid of starts. `ranges` bounds every coefficient but e."""
+    """A law from its evaluation with derivatives and a grid of starts. `ranges` bounds every coefficient but e.
+
+    Coefficients are e, then the log coefficient of each term in the order of `decays`, then exponents. A fit is made in
+    the table's own units, where the log coefficients hardly pull at the exponents and the file's units cannot matter.
+    """
 
     name: str
     formula: str
     parameters: tuple[str, ...]
     evaluate: Evaluate
+    decays: Decays
     starts: Callable[[RunTable], FloatArray]
     ranges: tuple[tuple[float, float], ...]
     needs: Callable[[RunTable], str | None]
     held: HeldNear | None = None
+    handicap: float = 0.0
+    discounts: bool = False
+    """Whether repeated tokens are discounted as published, the law itself knowing nothing of them."""
 
     def obstacle(self, runs: RunTable) -> str | None:
         """Why this law cannot be identified from these runs; None if it can."""
-        if len(runs) <= len(self.parameters):
+        free = len(self.parameters) - (1 + len(self.held.exponents) if self.held else 0)
+        if len(runs) < max(LEAST_RUNS, free + 1):
             return f"{len(runs)} runs do not determine {len(self.parameters)} coefficients"
         return self.needs(runs)
 
     def log_loss(self, coefficients: FloatArray, points: Points) -> FloatArray:
         """Forecast of ln L, shape (R, m)."""
-        return self.evaluate(coefficients, points)[0]
+        return self.evaluate(coefficients, as_new_tokens(points) if self.discounts else points)[0]
 
     def fit(self, runs: RunTable, weights: FloatArray, near: FloatArray | None = None) -> FloatArray:
         """Coefficients (R, p): from `near` if given, else the best of a grid of starts for each row of weights."""
-        low, high = np.array([_floor_range(runs), *self.ranges]).T
-        targets = np.broadcast_to(runs.log_loss, weights.shape)
-        problem = Problem(lambda rows: self.evaluate(rows, runs.points), targets, weights, low, high)
+        seen = replace(runs, points=as_new_tokens(runs.points)) if self.discounts else runs
+        units = seen.units
+        own = seen.in_units(units)
+        low, high = np.array([_floor_range(own), *self.ranges]).T
+        targets = np.broadcast_to(own.log_loss, weights.shape)
+        problem = Problem(lambda rows: self.evaluate(rows, own.points), targets, weights, low, high)
         if self.held is not None:
-            problem = replace(problem, delta=HELD_DELTA, prior=self.held.prior(runs, len(self.parameters)))
+            problem = replace(problem, delta=HELD_DELTA, prior=self.held.prior(own, len(self.parameters)))
         if near is not None:
-            return solve(problem, np.repeat(near, len(weights), axis=0), NEARBY)
+            start = self._moved(near, units, -1)
+            return self._moved(solve(problem, np.repeat(start, len(weights), axis=0), NEARBY), units, 1)
         search = ALONE if len(weights) == 1 else TOGETHER
-        return solve_from_grid(problem, np.clip(self.starts(runs), low, high), search)
+        return self._moved(solve_from_grid(problem, np.clip(self.starts(own), low, high), search), units, 1)
+
+    def _moved(self, coefficients: FloatArray, units: Units, sign: int) -> FloatArray:
+        """Coefficients (R, p) from `units` to the file's (`sign` 1) or back (-1); exponents stay."""
+        moved = coefficients.copy()
+        moved[:, 0] += sign * units.loss
+        for term, decay in enumerate(self.decays(coefficients, units.point), start=1):
+            moved[:, term] += sign * (units.loss + decay[:, 0])
+        return moved
 
 
 def solve_from_grid(problem: Problem, starts: FloatArray, search: Search) -> FloatArray:
@@ -229,6 +298,11 @@ def evaluate_compute(coefficients: FloatArray, points: Points) -> tuple[FloatArr
     return total, np.stack([1 - power, power, -power * points.c], axis=2)
 
 
+def _compute_decays(coefficients: FloatArray, points: Points) -> tuple[FloatArray, ...]:
+    _, _, gamma = columns(coefficients)
+    return (gamma * points.c,)
+
+
 def _compute_starts(runs: RunTable) -> FloatArray:
     gammas = exponent_grid(GAMMAS)
     return start_coefficients(-gammas[:, :, None] * runs.points.c, gammas, runs.log_loss)
@@ -239,6 +313,7 @@ COMPUTE = TermLaw(
     formula="E + K/C^gamma",
     parameters=("ln E", "ln K", "gamma"),
     evaluate=evaluate_compute,
+    decays=_compute_decays,
     starts=_compute_starts,
     ranges=(COEFFICIENT_RANGE, EXPONENT_RANGE),
     needs=needs_compute_levels,

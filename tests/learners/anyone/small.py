@@ -34,9 +34,9 @@ class OwnRun:
         found = LISTENS.findall(self.said("syncer"))
         return str(found[-1])
 
-    def train(self, name: str, program: str, *words: str) -> None:
-        """Start a loop."""
-        self._start(name, [str(HERE / program), *words, name])
+    def train(self, name: str, program: str, *words: str, called: str = "") -> None:
+        """Start a loop; it joins under this name, or as it is `called`."""
+        self._start(name, [str(HERE / program), *words, called or name])
 
     def _start(self, name: str, words: list[str]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

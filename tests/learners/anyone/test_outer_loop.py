@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tenfold.learners.record.log import RunLog
 from tenfold.ledger import Ledger
 from tests.learners.anyone.small import own_run
 from tests.waiting import until
@@ -19,7 +20,7 @@ def test_one_of_two_plain_loops_is_killed_and_every_sample_counts_once(tmp_path:
         address = run.serve()
         for name in ("one", "two"):
             run.train(name, "plain_loop.py", str(TEXT), address)
-        until(lambda: all(len(run.steps(name)) > 20 for name in ("one", "two")), 150.0)
+        until(lambda: all(len(run.steps(name)) > 20 for name in ("one", "two")))
         run.processes["two"].kill()
         assert run.ended("one") == 0, run.said("one")
         assert run.ended("syncer") == 0, run.said("syncer")
@@ -40,7 +41,7 @@ def test_one_of_two_hugging_face_trainers_is_killed_and_every_sample_counts_once
         address = run.serve()
         for name in ("one", "two"):
             run.train(name, "trainer_loop.py", str(TEXT), address, str(tmp_path / name))
-        until(lambda: all(len(run.steps(name)) > 20 for name in ("one", "two")), 200.0)
+        until(lambda: all(len(run.steps(name)) > 20 for name in ("one", "two")))
         run.processes["two"].kill()
         assert run.ended("one") == 0, run.said("one")
         assert run.ended("syncer") == 0, run.said("syncer")
@@ -55,10 +56,25 @@ def test_a_loop_with_an_order_of_its_own_and_a_syncer_that_is_killed(tmp_path: P
     with own_run(tmp_path / "run", 1600, *QUICK) as run:
         address = run.serve()
         run.train("one", "own_order.py", address)
-        until(lambda: len(run.steps("one")) > 20, 150.0)
+        until(lambda: len(run.steps("one")) > 20)
         run.processes["syncer"].kill()
         run.processes["syncer"].wait()
         assert run.serve(int(address.rpartition(":")[2])) == address
         assert run.ended("one") == 0, run.said("one")
         assert run.ended("syncer") == 0, run.said("syncer")
         assert run.committed() == list(range(1600))
+
+
+@pytest.mark.slow
+def test_of_two_processes_with_one_name_the_first_ends_with_a_line(tmp_path: Path) -> None:
+    with own_run(tmp_path / "run", 800_000, *QUICK) as run:
+        address = run.serve()
+        run.train("first", "own_order.py", address, called="same")
+        until(lambda: len(run.steps("first")) > 5)
+        run.train("second", "own_order.py", address, called="same")
+        assert run.ended("first") == 1
+        assert "same: another learner of this name has joined" in run.said("first").splitlines()[-1]
+        until(lambda: len(run.steps("second")) > 20)
+        assert run.processes["second"].poll() is None
+        with RunLog.opened(tmp_path / "run" / "learners") as log:
+            assert len(log.incarnations()) == 2

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.learners.faults.proxy import FaultyProxy
-from tenfold.learners.wire import Blob, BlobServer, Link, Refused, Unreachable, parse_address
+from tenfold.learners.wire import Blob, BlobServer, Link, Refused, Unreachable, parse_address, reached
 from tenfold.learners.wire.channels import STREAMS, Channels
 from tenfold.learners.wire.link import PIECE_TIMEOUT_S, chunks_of
 from tenfold.learners.wire.server import (
@@ -394,3 +394,16 @@ def test_a_server_that_starts_anew_is_found_by_links_that_share(keeper: BlobKeep
         for link in links:
             link.close()
     assert len(keeper.blobs) == 6
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("0.0.0.0:7000", "127.0.0.1:7000"),
+        ("[::]:7000", "127.0.0.1:7000"),
+        ("[::1]:7000", "[::1]:7000"),
+        ("10.0.0.1:7000", "10.0.0.1:7000"),
+    ],
+)
+def test_a_server_that_listens_everywhere_is_reached_here(said: str, found: str) -> None:
+    assert reached(said, "127.0.0.1") == found

@@ -103,6 +103,7 @@ def list_url(pattern: str, key: str) -> list[InputFile]:
     try:
         with remote_errors(pattern):
             system, path = fsspec.core.url_to_fs(pattern)
+            system.invalidate_cache()  # a store lists what was there before
             found: dict[str, dict[str, Any]] = (
                 system.glob(path, detail=True) if "*" in path or "?" in path else system.find(path, detail=True)
             )

@@ -93,7 +93,11 @@ class Evaluation:
             "scale": "each family's largest runs forecast by a calibration that has not seen them",
         }[self.held_out]
         rows = len(self.answers) + len(self.skipped)
-        lines = [f"{len(self.answers)} of {rows} rows answered, {how}"]
+        lines = [
+            f"{len(self.answers)} rows, {how}"
+            if self.held_out
+            else f"{len(self.answers)} of {rows} rows answered, {how}"
+        ]
         read = sum(each.readings > 1 for each in self.answers)
         lines += [f"{read} of them leave cells blank: the mean of their usual readings, with wider intervals"] * (
             read > 0

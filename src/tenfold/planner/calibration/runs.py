@@ -419,7 +419,8 @@ def _family(cells: Cells) -> Cells:
     for row in _table("families.csv"):
         if row["group"] == group and row["source_contains"] in source:
             return row
-    found = next((name for text in (source, group) if (name := framework_in(text))), None)
+    said = (source, text_of(cells, "source_loc"), group)
+    found = next((name for text in said if (name := framework_in(text))), None)
     return _habits(found) if found else {}
 
 
