@@ -21,6 +21,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -110,8 +111,9 @@ def build_here(folder: Path, place: Path, workers: int, vocab: int) -> None:
     seconds = {name: 0.0 for name, _ in stages}
     for number, (name, _) in enumerate(stages):
         seconds[name] += times[number + 1] - times[number]
-    kept = sum(source.bytes for source in manifest.sources)
-    result = {"stages": seconds, "seconds": ended - began, "digest": manifest.digest, "bytes_kept": kept}
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(each.ru_utime + each.ru_stime for each in used)
+    result = {"stages": seconds, "seconds": ended - began, "cpu": cpu, "digest": manifest.digest}
     print(json.dumps(result))
 
 
@@ -156,6 +158,7 @@ def measure(folder: Path, size: float, workers: int, vocab: int, work: Path) -> 
         "workers": workers,
         "seconds": round(found["seconds"], 1),
         "MB/s": round(size / 1e6 / found["seconds"], 2),
+        "MB_per_cpu_second": round(size / 1e6 / found["cpu"], 2),
         "peak_MB": round(peak / 1e6),
         "MB/s_by_stage": stages,
         "seconds_by_stage": {name: round(seconds, 1) for name, seconds in found["stages"].items()},
