@@ -44,6 +44,7 @@ PEAK = 3e-4
 COLLAPSE_WARMUP = 1000
 LEVELS = (0.5, 0.8, 0.95)
 SEEDS_FITTED = 2
+END_SHARE = 0.03
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Score:
     curve: str
     mean_error: float
     worst_error: float
+    end_error: float
+    """Signed, the mean over the last END_SHARE of the steps."""
     r2: float
 
 
@@ -169,7 +172,8 @@ def score(size: float, label: str, method: str, name: str, curve: Curve, predict
     errors = predict(curve) - curve.losses
     around = curve.losses - curve.losses.mean()
     r2 = 1 - float(np.sum(errors**2) / np.sum(around**2))
-    return Score(size, label, method, name, float(np.abs(errors).mean()), float(np.abs(errors).max()), r2)
+    end = float(errors[curve.steps > (1 - END_SHARE) * curve.run.steps].mean())
+    return Score(size, label, method, name, float(np.abs(errors).mean()), float(np.abs(errors).max()), end, r2)
 
 
 def read_sizes(path: Path) -> dict[int, list[Curve]]:
@@ -272,10 +276,13 @@ def print_schedules(scores: Sequence[Score]) -> None:
     groups: dict[tuple[float, str, str], list[Score]] = defaultdict(list)
     for each in scores:
         groups[each.size, each.fitted_on, each.method].append(each)
-    print(f"{'size':>5} {'fitted on':28} {'method':20} {'MAE':>8} {'worst MAE':>10} {'R²':>8} {'worst R²':>9}")
+    names = f"{'size':>5} {'fitted on':28} {'method':20} {'MAE':>8} {'worst MAE':>10}"
+    print(f"{names} {'end':>8} {'worst end':>9} {'R²':>8} {'worst R²':>9}")
     for (size, label, method), each in groups.items():
         errors, fits = [s.mean_error for s in each], [s.r2 for s in each]
-        row = f"{np.mean(errors):8.4f} {max(errors):10.4f} {np.mean(fits):8.4f} {min(fits):9.4f}"
+        ends = [s.end_error for s in each]
+        end = f"{np.mean(np.abs(ends)):8.4f} {max(ends, key=abs):+9.4f}"
+        row = f"{np.mean(errors):8.4f} {max(errors):10.4f} {end} {np.mean(fits):8.4f} {min(fits):9.4f}"
         print(f"{size:>4g}M {label:28} {method:20} {row}")
 
 

@@ -225,6 +225,17 @@ def test_a_question_that_was_copied_to_many_places_is_a_leak() -> None:
     assert decontaminate(host, hash_words(host), drawn, 1).pieces == [host]
 
 
+def test_in_a_small_corpus_a_twentieth_of_the_documents_is_many() -> None:
+    """Of a split. Ten documents of fifty would be cut to pieces otherwise, and their like in the holdout not."""
+    frame = " ".join(f"frame{n}" for n in range(30))
+    own = dialogues(50, "{answer}", seed=4)
+    for framed, whole in ((2, False), (6, True)):
+        training = [f"{frame}\n{text}" for text in own[:framed]] + own[framed:49]
+        held_out = held_out_text([f"{frame}\n{own[49]}"], training=training)
+        left = decontaminate(training[0], hash_words(training[0]), held_out, 64).pieces
+        assert (left == [training[0]]) == whole
+
+
 def test_frequencies_of_parts_add_up() -> None:
     texts = library_texts(12)
     windows = Windows([HeldOutDocument(hash_words(text), False) for text in texts[:3]], 13)

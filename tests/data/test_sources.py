@@ -206,6 +206,8 @@ def test_a_second_run_over_the_parent_folder_reads_what_the_first_read(tmp_path:
         "cluster/identity.json",
         "corpora/0123456789ab/manifest.json",
         "kept-elsewhere/step-00000040/manifest.json",
+        "kept-elsewhere/damaged-step-00000030-1/manifest.json",
+        "kept-elsewhere/tenfold-owner.json",
         "exported-elsewhere/config.json",
         "exported-elsewhere/tokenizer.json",
         "exported-elsewhere/model.safetensors",

@@ -20,6 +20,7 @@ from .files import write_text as write_text
 from .files import write_user_cache as write_user_cache
 from .folder import OWN_FILES as OWN_FILES
 from .folder import OWN_FOLDERS as OWN_FOLDERS
+from .folder import OWNER_FILE as OWNER_FILE
 from .folder import CampaignFiles as CampaignFiles
 from .fork_server import ForkServer as ForkServer
 from .fork_server import serve_forks as serve_forks

@@ -21,6 +21,9 @@ OWN_FILES = frozenset(
 )
 """Files of a campaign that are no text to train on, hidden ones and those of the ledger aside."""
 
+OWNER_FILE = "tenfold-owner.json"
+"""Says in a folder of checkpoints whose they are, wherever `checkpoint.url` put it."""
+
 
 @dataclass(frozen=True)
 class CampaignFiles:

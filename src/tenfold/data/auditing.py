@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tenfold.core import InputError
 from tenfold.data.bias import BiasMeter
 from tenfold.data.corpus import HoldoutDocument, load_held_out, load_tokenizer, training_documents
-from tenfold.data.frequency import FEWEST, SHINGLE, many
+from tenfold.data.frequency import FEWEST, SHINGLE
 from tenfold.data.isolation import OWNERS, WINDOW, own_words, window_of
 from tenfold.data.manifest import COMMON_DTYPE, HoldoutText, IsolatedText, Manifest, SourceText
 from tenfold.data.tokenizer import Tokenizer
@@ -26,6 +26,7 @@ from tenfold.data.words import WORD, run_ends, size_of_word, sorted_unique, spli
 Numbers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 UNKNOWN = -1
+SEVERAL = 2  # documents
 RARE_CLAIMS = 100  # about a passage of so many words
 BIASED = 0.05
 FEWEST_RUNS = 100  # fewer say nothing about bias
@@ -374,15 +375,14 @@ class _Findings:
         yield self._check_of_common()
 
     def _check_of_common(self) -> Check:
-        """Whether what the build left because many documents have it is in many documents still.
+        """Whether what the build left because many documents have it is in several of them still.
 
-        Some may be in few: documents that were dropped took theirs with them.
+        Some may not be: documents that were dropped took theirs with them.
         """
-        least = many(self._counted) // 2 + 1
         claimed = sum(int(mask.sum()) for mask in self._claimed.values())
-        rare = sum(int((self._seen_in[length][mask] < least).sum()) for length, mask in self._claimed.items())
-        checked = f"{claimed + self.unknown_claims:,} runs that holdouts share with many training documents"
-        found = f"{rare:,} are left in fewer than {least} documents, {self.unknown_claims:,} in no holdout"
+        rare = sum(int((self._seen_in[length][mask] < SEVERAL).sum()) for length, mask in self._claimed.items())
+        checked = f"{claimed + self.unknown_claims:,} runs that holdouts share with many of {self._counted:,} documents"
+        found = f"{rare:,} are left in fewer than {SEVERAL}, {self.unknown_claims:,} are in no holdout"
         return Check("common runs", checked, rare <= max(RARE_CLAIMS, claimed // 2) and not self.unknown_claims, found)
 
 

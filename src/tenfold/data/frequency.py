@@ -3,17 +3,16 @@
 Windows are the runs and shingles of the held-out documents. They are few, however large the corpus is, so their
 frequency is a vector that each part of the corpus counts by itself; vectors are added in any order.
 
-A window is common when more than MANY training documents have it (Brown et al., arXiv 2005.14165, appendix C, leave
-13-grams alone that more than 10 training documents have: phrases, legal text, boilerplate). Two things are harder to
-call common:
+A window is common when more than MANY documents of the sources have it (Brown et al., arXiv 2005.14165, appendix C,
+leave 13-grams alone that more than 10 training documents have: phrases, legal text, boilerplate), or in a small corpus
+more than a twentieth of them, but more than FEW. Two things are harder to call common:
 
-- A window of a *given* evaluation set: a question that was copied to eleven places is a leak. It must stand in more
-  than MANY of the held-out documents too, as the frame of all questions does, or in a hundredth of the training
-  documents, as a licence does.
+- A window of a *given* evaluation set: a question that was copied to eleven places is a leak. More than MANY training
+  documents must have it and more than MANY of the held-out ones too, as the frame of all questions is, or a hundredth
+  of the training documents, as a licence is. In a small corpus, or set, half of the documents are many.
 - A *shingle*: in a large corpus most runs of five words stand in some documents, so a thousandth of them must have it.
 
-In a small corpus, or set, half of the documents are many. What counts is what the training documents have before
-anything is taken out of them.
+What counts is what the training documents have before anything is taken out of them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +27,8 @@ SHINGLE = 5  # words, whatever they count for
 FEWEST = 5  # words
 MANY = 10  # documents
 FEW = 3
+SMALL_SPLIT = 0.05
+SMALL_SET = 0.5
 COMMON_GIVEN = 0.01
 COMMON_SHINGLE = 0.001
 
@@ -150,19 +151,25 @@ class Frequencies:
         return Frequencies(self.counts + other.counts, self.documents + other.documents)
 
 
-def many(documents: int) -> int:
-    """What more documents than this have is common, of so many."""
-    return max(FEW, min(MANY, documents // 2))
+def many(documents: int, share: float) -> float:
+    """What more documents than this have is common, of so many: MANY, or a share of a small corpus."""
+    return max(FEW, min(MANY, share * documents))
 
 
 def common_windows(windows: Windows, training: Frequencies) -> Mask:
     """Which windows are common, by what all training documents have, [windows]."""
+    drawn, given = (_held_out(windows, windows.given == kind) for kind in (False, True))
     counts, documents = training.counts, training.documents
-    common: Mask = counts > many(documents)
-    first = windows.first_shingle
-    common[first:] &= counts[first:] > COMMON_SHINGLE * documents
-    sets = [windows.documents[number] for number in np.flatnonzero(windows.given)]
-    given = Frequencies.of(windows, (windows.found(words) for words in sets))
-    frame = (given.counts > many(given.documents)) | (counts > COMMON_GIVEN * documents)
-    common &= frame | (given.counts == 0)
+    shingle = np.arange(len(windows)) >= windows.first_shingle
+    least = np.where(shingle, COMMON_SHINGLE * documents, 0)
+    of_sources = training + drawn
+    by_sources: Mask = of_sources.counts > np.maximum(least, many(of_sources.documents, SMALL_SPLIT))
+    frame = (given.counts > many(given.documents, SMALL_SET)) | (counts > COMMON_GIVEN * documents)
+    by_sets: Mask = frame & (counts > np.maximum(least, many(documents, SMALL_SET)))
+    common: Mask = np.where(given.counts > 0, by_sets, by_sources)
     return common
+
+
+def _held_out(windows: Windows, chosen: Mask) -> Frequencies:
+    documents = [windows.documents[number] for number in np.flatnonzero(chosen)]
+    return Frequencies.of(windows, (windows.found(words) for words in documents))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tenfold.core import OWN_FILES, OWN_FOLDERS, InputError
+from tenfold.core import OWN_FILES, OWN_FOLDERS, OWNER_FILE, InputError
 from tenfold.data.reading.inputs import special_file
 
 SKIPPED_FOLDERS = {"__pycache__", "site-packages", "dist-packages", "node_modules"}
@@ -32,8 +32,9 @@ def is_corpus(directory: Path) -> bool:
 
 def is_saved_model(directory: Path) -> bool:
     """Whether a folder is a checkpoint or an export, wherever `checkpoint.url` or `export --to` put it."""
-    checkpoint = re.fullmatch(r"step-\d{8}", directory.name) is not None and (directory / MANIFEST).is_file()
-    return checkpoint or all((directory / name).is_file() for name in EXPORTED)
+    if re.fullmatch(r"(damaged-)?step-\d{8}(-\d+)?", directory.name) and (directory / MANIFEST).is_file():
+        return True
+    return all((directory / name).is_file() for name in EXPORTED)
 
 
 def foreign_entry(directory: Path) -> str | None:
@@ -84,13 +85,13 @@ def _entries(root: Path, *, follow_links: bool) -> list[Path]:
             for name in folders
             if name not in SKIPPED_FOLDERS and not name.startswith(".") and not (is_campaign and name in OWN_FOLDERS)
         )
-        found += (here / name for name in names if not name.startswith(".") and not (is_campaign and _generated(name)))
+        found += (here / name for name in names if not name.startswith(".") and not _generated(name, is_campaign))
     return sorted(found)
 
 
-def _generated(name: str) -> bool:
-    """Whether a file beside a campaign.toml is one that tenfold writes there."""
-    return name in OWN_FILES or name.startswith(LEDGER)
+def _generated(name: str, is_campaign: bool) -> bool:
+    """Whether a file is one that tenfold writes: in the folder of a campaign, or of checkpoints."""
+    return name == OWNER_FILE or (is_campaign and (name in OWN_FILES or name.startswith(LEDGER)))
 
 
 def _refuse(root: Path) -> Callable[[OSError], None]:
@@ -123,6 +124,6 @@ def _own_text(paths: Iterator[Path]) -> Iterator[Path]:
         return verdicts[folder]
 
     for path in paths:
-        generated = _generated(path.name) and (path.parent / CAMPAIGN).is_file()
+        generated = _generated(path.name, (path.parent / CAMPAIGN).is_file())
         if not generated and not written_by_tenfold(path.parent):
             yield path

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tenfold.core import InputError, TenfoldError, digest_of_file, remedy_for, without_secrets
+from tenfold.core import OWNER_FILE, InputError, TenfoldError, digest_of_file, remedy_for, without_secrets
 from tenfold.train.checkpoint.format import (
     MANIFEST,
     Box,
@@ -27,7 +27,7 @@ from tenfold.train.checkpoint.format import (
     box_of,
     fill,
 )
-from tenfold.train.checkpoint.stores import OWNER_FILE, open_store, wait_for_ranks
+from tenfold.train.checkpoint.stores import open_store, wait_for_ranks
 
 PART = ".part.json"  # what a rank says about its own file
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import fsspec
 from fsspec.core import url_to_fs
 
-from tenfold.core import InputError, TenfoldError, sync_path, without_secrets
+from tenfold.core import OWNER_FILE, InputError, TenfoldError, sync_path, without_secrets
 from tenfold.train.checkpoint.format import MANIFEST
 
 WAIT_FOR_RANKS_S = 600.0
@@ -26,7 +26,6 @@ NAME = re.compile(r"step-\d{8}")
 HALF_NAME = re.compile(r"\.tmp-(old-)?step-\d{8}")
 OURS = re.compile(r"rank-\d{5}\.(safetensors|part\.json)|manifest\.json")
 """Files of a checkpoint. Whatever else lies at the place is somebody else's: it is not counted, renamed or deleted."""
-OWNER_FILE = "tenfold-owner.json"
 LONGEST_OWNER_FILE = 4096
 
 
