@@ -2,9 +2,9 @@
 
     python benchmarks/law_speed.py [--runs 500] [--replicates 300] [--json FILE]
 
-tenfold's figure is all of `fit_scaling_law`: 54 candidates at each of six origins, the chosen law's bootstrap, and the
-calibration. The peer does one thing of these: bootstrap Hoffmann's law by L-BFGS with analytic gradient from a grid of
-starts, as published fits do. It is timed on a few replicates and scaled to as many as tenfold draws. Needs scipy.
+tenfold's figure is all of `fit_scaling_law`: 72 candidates at each of seven origins, the chosen law's bootstrap, and
+the calibration. The peer does one thing of these: bootstrap Hoffmann's law by L-BFGS with analytic gradient from a grid
+of starts, as published fits do. It is timed on a few replicates and scaled to as many as tenfold draws. Needs scipy.
 """
 
 import argparse

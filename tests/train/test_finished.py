@@ -114,7 +114,7 @@ def test_a_relative_checkpoint_folder_lies_in_the_campaign(tmp_path: Path, monke
     directory = new_campaign(tmp_path / "campaign")
     monkeypatch.chdir(tmp_path)
     run_campaign(directory, ["checkpoint.url=elsewhere"])
-    assert sorted(path.name for path in (directory / "elsewhere").iterdir()) == ["step-00000030", "step-00000040"]
+    assert sorted(path.name for path in (directory / "elsewhere").glob("step-*")) == ["step-00000030", "step-00000040"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
