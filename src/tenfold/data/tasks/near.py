@@ -117,7 +117,7 @@ def _signatures_of(job: BuildJob, numbers: Integers) -> Signatures:
 def clusters(job: BuildJob, _: int) -> Result:
     """Which documents are near-duplicates of an earlier one, directly or through others.
 
-    Memory grows with the number of near-duplicates, by about 100 bytes each; with other documents not at all.
+    Memory grows with the number of near-duplicates, by 130 bytes for each pair; with other documents not at all.
     """
     empty = np.empty((0, 2), dtype=np.int64)
     if job.data.isolation.near_duplicate < 1:
