@@ -11,7 +11,7 @@ manpages-ja-dev); comments in the pages' source, which in Japanese hold the Engl
 
 For each text a tenth of the documents is held out. Runs of 5 and of 13 words that are common on one side and stand in
 no document of the other are counted (`tenfold.data.bias`), three times: as the split leaves them, by the rule that cuts
-what anything has of a holdout, and as built now. With --tokens a model of about 0.2 million parameters is trained on
+what anything has of a holdout, and as built now. With --tokens a model of about half a million parameters is trained on
 the corpus of now and on that of the former rule, and scored on the holdout and on as much training text beside gzip.
 """
 
