@@ -28,8 +28,6 @@ FORMAT = 2
 """Raised by whoever changes which corpus a configuration gives: then older corpora are built again. Else the code may
 change and they stand."""
 LIBRARIES = ("numpy", "tokenizers")  # whose version may change what is built
-FORMER = [("datasketch", "2.0.0")]
-"""What such a library gave is given by our own code now: keys of corpora stay as they were."""
 
 
 def build_corpus(
@@ -129,6 +127,6 @@ def _made_from(data: Data, seed: int, base: Path) -> str:
     tenfold's own source counts where it is scored. Where it is only kept out, a corpus built beside an older version of
     it stands: else every change of tenfold would cost a build.
     """
-    libraries = FORMER + [(name, version(name)) for name in LIBRARIES] + [("unicode", unicodedata.unidata_version)]
+    libraries = [(name, version(name)) for name in LIBRARIES] + [("unicode", unicodedata.unidata_version)]
     inputs = list(fingerprints(data, base).items())
     return f"{FORMAT}:{digest_of([digestible(data), seed, libraries, inputs])}"

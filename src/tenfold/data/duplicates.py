@@ -36,6 +36,18 @@ def shingles_of(words: Hashes) -> Hashes:
     return sorted_unique(hash_runs(words, min(SHINGLE_WORDS, max(words.size, 1))))
 
 
+FEWEST_OWN = 10  # shingles
+
+
+def without_frames(shingles: Hashes, frames: Hashes) -> Hashes:
+    """What a document has of its own: its shingles but those that many documents have; all where hardly any is left.
+
+    Else a long system prompt would make near-duplicates of all documents below it.
+    """
+    own = shingles[~np.isin(shingles, frames, assume_unique=True)] if frames.size else shingles
+    return own if own.size >= FEWEST_OWN else shingles
+
+
 def signature(shingles: Hashes) -> Signatures:
     """The least of each of PERMUTATIONS hashes over a set of shingles, [PERMUTATIONS].
 

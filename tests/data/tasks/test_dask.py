@@ -41,9 +41,9 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             stack.callback(process.wait)
             stack.callback(process.kill)
             if not number:
-                until(lambda: file.exists() and file.stat().st_size > 0, patience=60)
+                until(lambda: file.exists() and file.stat().st_size > 0)
         logs = [directory / f"log-{number}" for number in range(1, len(commands))]
-        until(lambda: all("Starting established connection" in log.read_text() for log in logs), patience=60)
+        until(lambda: all("Starting established connection" in log.read_text() for log in logs))
         yield json.loads(file.read_text())["address"]
 
 

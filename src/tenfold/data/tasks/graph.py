@@ -25,7 +25,7 @@ from tenfold.data.tasks.job import PARTS, BuildJob, BuildPlan, DocumentPart, Rea
 from tenfold.data.tasks.keep import texts_of
 from tenfold.data.tasks.read import group_files
 from tenfold.data.tasks.tables import Rows, read_array
-from tenfold.data.tasks.write import encode_exactly, shards_of, tokenizer_of
+from tenfold.data.tasks.write import encode_exactly, encoder_of, shards_of, tokenizer_of
 
 PART_BYTES = 8 << 20
 """Text of one part, at least; larger corpora have larger parts, so that there are some thousands of them at most."""
@@ -41,6 +41,7 @@ LABELS = {
     "given": "reading the holdouts",
     "read": "reading",
     "copies": "finding exact copies",
+    "frames": "finding what documents are framed by",
     "signatures": "signing documents",
     "bands": "finding near-duplicates",
     "clusters": "joining near-duplicates",
@@ -126,6 +127,7 @@ class Build:
         everything = {number: part.bytes for number, part in enumerate(job.parts)}
         training = {number: size for number, size in everything.items() if number}
         self._stage("copies", buckets)
+        self._stage("frames")
         self._stage("signatures", everything)
         if job.data.isolation.near_duplicate < 1:
             self._stage("bands", buckets)
@@ -233,7 +235,7 @@ class Build:
     def _held_out(self, file: str, numbers: Sequence[int]) -> tuple[int, int, int, str, str]:
         """(documents, bytes of text, tokens without end-of-document, file, its sha256) of held-out text, written."""
         texts = list(texts_of(self._job, numbers))
-        rows = encode_exactly(tokenizer_of(self._job), texts)
+        rows = encode_exactly(tokenizer_of(self._job), encoder_of(self._job), texts)
         digest = write_synced(self._directory / file, np.concatenate(rows).tobytes())
         return len(texts), sum(len(text.encode()) for text in texts), sum(row.size - 1 for row in rows), file, digest
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import Any, Self
 from tenfold.core import InputError, TenfoldError
 from tenfold.data.tasks.engine import ThisProcess, Watch
 
+MODULE = "tenfold.data.tasks.worker"
 TRIES = 3
 """How often a task is given to a worker that dies of it."""
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
@@ -109,7 +111,7 @@ class _Worker:
 
     def _start(self) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, "-m", "tenfold.data.tasks.worker"],
+            [sys.executable, "-m", MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -167,7 +169,7 @@ class _Worker:
 
 
 def _how(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"status {code}"
+    return signal.Signals(-code).name if code < 0 else f"status {code}"
 
 
 def _raise(ended: dict[str, str]) -> None:

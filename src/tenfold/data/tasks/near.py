@@ -11,6 +11,7 @@ from tenfold.data.duplicates import (
     shingles_of,
     signature,
     similar_pairs,
+    without_frames,
 )
 from tenfold.data.tasks.beat import worked_off
 from tenfold.data.tasks.job import BuildJob, DocumentPart, Result
@@ -27,6 +28,8 @@ from tenfold.data.tasks.tables import (
 )
 from tenfold.data.words import hash_words
 
+FRAMES = "frames.npy"
+"""Shingles that many documents have."""
 ROW_BYTES = 4 * PERMUTATIONS
 
 
@@ -48,10 +51,11 @@ def signatures(job: BuildJob, number: int) -> Result:
     if (threshold := job.data.isolation.near_duplicate) < 1:
         values = np.zeros((part.count, PERMUTATIONS), dtype=np.uint32)
         signed = np.zeros(part.count, dtype=bool)
+        frames = read_array(job.store, FRAMES)
         for place, text in enumerate(job.texts(part)):
             worked_off(len(text))
             if part.first + place not in copied:
-                shingles = shingles_of(hash_words(text.decode()))
+                shingles = without_frames(shingles_of(hash_words(text.decode())), frames)
                 signed[place] = shingles.size > 0
                 values[place] = signature(shingles)
         job.store.write(f"signatures/{number:06d}", values.tobytes())
@@ -113,7 +117,7 @@ def _signatures_of(job: BuildJob, numbers: Integers) -> Signatures:
 def clusters(job: BuildJob, _: int) -> Result:
     """Which documents are near-duplicates of an earlier one, directly or through others.
 
-    Memory grows with the number of near-duplicates, by about 100 bytes each; with other documents not at all.
+    Memory grows with the number of near-duplicates, by 130 bytes for each pair; with other documents not at all.
     """
     empty = np.empty((0, 2), dtype=np.int64)
     if job.data.isolation.near_duplicate < 1:

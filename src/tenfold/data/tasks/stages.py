@@ -5,6 +5,7 @@ from typing import Any
 
 from tenfold.data.tasks.beat import Beat, beating, no_beat
 from tenfold.data.tasks.common import count, find_common
+from tenfold.data.tasks.frames import find_frames
 from tenfold.data.tasks.given import read_given
 from tenfold.data.tasks.job import BuildJob, open_job
 from tenfold.data.tasks.keep import choose_sets, keep
@@ -16,6 +17,7 @@ STAGES: dict[str, Callable[[BuildJob, int], dict[str, Any]]] = {
     "given": read_given,
     "read": read,
     "copies": copies,
+    "frames": find_frames,
     "signatures": signatures,
     "bands": bands,
     "clusters": clusters,

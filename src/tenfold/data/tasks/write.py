@@ -14,6 +14,7 @@ from tenfold.data.tasks.job import BuildJob, Result
 from tenfold.data.tasks.read import DRAW_COLUMNS
 from tenfold.data.tasks.tables import Rows, read_bucket
 from tenfold.data.tokenizer import Tokenizer
+from tenfold.data.word_encoder import WordEncoder
 
 TOKENIZER = "tokenizer.json"
 SHARDS = "shards.json"
@@ -75,29 +76,35 @@ def tokenizer_of(job: BuildJob) -> Tokenizer:
     return Tokenizer.from_json(job.store.read(TOKENIZER).decode())
 
 
+@lru_cache(maxsize=1)
+def encoder_of(job: BuildJob) -> WordEncoder:
+    """What encodes by it in this process."""
+    return WordEncoder(tokenizer_of(job))
+
+
 def tokenise(job: BuildJob, number: int) -> Result:
     """Tokens of one part's text, each document ended by end-of-document."""
-    tokenizer = tokenizer_of(job)
+    tokenizer, encoder = tokenizer_of(job), encoder_of(job)
     texts = [piece.decode() for piece in Rows(job.store, f"pieces/{number:06d}")]
     rows = [np.empty(0, dtype=token_dtype(tokenizer.vocab_size))]
     for start in range(0, len(texts), ENCODE_BATCH):
         batch = texts[start : start + ENCODE_BATCH]
-        rows += encode_exactly(tokenizer, batch)
+        rows += encode_exactly(tokenizer, encoder, batch)
         worked_off(sum(map(len, batch)))
     tokens = np.concatenate(rows)
     job.store.write(f"tokens/{number:06d}", tokens.tobytes())
     return {"tokens": int(tokens.size)}
 
 
-def encode_exactly(tokenizer: Tokenizer, texts: list[str]) -> list[Tokens]:
+def encode_exactly(tokenizer: Tokenizer, encoder: WordEncoder, texts: list[str]) -> list[Tokens]:
     """Tokens of each text and an end-of-document.
 
     Raises InputError when their bytes are not the text's (a given tokenizer may lose some).
     """
     rows = []
     dtype, lengths = token_dtype(tokenizer.vocab_size), tokenizer.byte_lengths
-    for text, tokens in zip(texts, tokenizer.encode_batch(texts), strict=True):
-        row = np.asarray([*tokens, tokenizer.end_of_document], dtype=dtype)
+    for text, tokens in zip(texts, encoder.encode_batch(texts), strict=True):
+        row = np.append(tokens, tokenizer.end_of_document).astype(dtype)
         size, kept = len(text.encode()), int(lengths[row].sum())
         if kept != size:
             raise InputError(
