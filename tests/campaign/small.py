@@ -1,6 +1,8 @@
 """A campaign small enough for a test: a few dozen real files, 40 steps, one thread."""
 
 import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from tenfold.campaign import run_campaign, run_data
@@ -59,12 +61,35 @@ def new_ladder_campaign(directory: Path) -> Path:
     return directory
 
 
+def built_campaign(directory: Path) -> Path:
+    """A new campaign with its corpus built, once in each process of the tests and then copied."""
+    return copy_of(_built(), directory)
+
+
 def finished_campaign(directory: Path) -> Path:
-    """The same, run to the end."""
-    run_campaign(new_campaign(directory), ())
+    """A campaign run to the end, once in each process of the tests and then copied."""
+    return copy_of(_finished(), directory)
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="small-campaigns-", ignore_cleanup_errors=True)
+
+
+@cache
+def _built() -> Path:
+    directory = new_campaign(Path(_folder().name) / "built")
+    run_data(directory, ())
+    return directory
+
+
+@cache
+def _finished() -> Path:
+    directory = copy_of(_built(), Path(_folder().name) / "finished")
+    run_campaign(directory, ())
     return directory
 
 
 def copy_of(campaign: Path, to: Path) -> Path:
     """A campaign directory copied, times of files kept so that its corpus still counts as unchanged."""
-    return Path(shutil.copytree(campaign, to))
+    return Path(shutil.copytree(campaign, to, dirs_exist_ok=True))

@@ -11,11 +11,10 @@ from typing import Any
 
 import psutil
 
-from tenfold.campaign import run_data
 from tenfold.core.errors import InputError
 from tenfold.learners.record.log import RunLog
 from tenfold.ledger import Ledger
-from tests.campaign.small import new_campaign
+from tests.campaign.small import built_campaign
 from tests.waiting import PATIENCE_S
 
 LEARNERS = """
@@ -30,10 +29,9 @@ outer_momentum = 0.5
 
 def learners_campaign(directory: Path, tokens: int = 10240, more: str = "") -> Path:
     """A campaign of two learners, its corpus built, nothing trained."""
-    toml = (new_campaign(directory) / "campaign.toml").read_text()
+    toml = (built_campaign(directory) / "campaign.toml").read_text()
     toml = toml.replace("tokens = 10240", f"tokens = {tokens}")
     (directory / "campaign.toml").write_text(toml + LEARNERS + more)
-    run_data(directory, ())
     return directory
 
 
