@@ -345,7 +345,7 @@ def test_one_that_fails_in_a_hook_of_the_loop_costs_nothing(hook: str, campaign:
     with pytest.raises(Interrupted):
         train(campaign, broken() if hook == "load_state_dict" else Observer(), steps=27)
     train(campaign, broken())
-    assert [kind for kind, _ in incidents(campaign)] == ["observer-failed"]
+    assert [kind for kind, _ in incidents(campaign)] == ["killed", "observer-failed"]
     with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
         assert [run.status for run in ledger.runs()] == ["done"]
 
