@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +38,13 @@ class WordNumbers:
     """A number for each different word of some texts."""
 
     def __init__(self, documents: Sequence[Sequence[str]]) -> None:
-        self._numbers: dict[str, int] = {}
-        for word in (word for document in documents for word in document):
-            self._numbers.setdefault(word, len(self._numbers))
+        different = dict.fromkeys(word for document in documents for word in document)
+        self._numbers = dict(zip(different, range(len(different)), strict=True))
 
     def of(self, words: Sequence[str]) -> Numbers:
         """The number of each word, UNKNOWN for others, [words]."""
-        number_of = self._numbers.get
-        return np.fromiter((number_of(word, UNKNOWN) for word in words), dtype=np.int64, count=len(words))
+        numbers = map(self._numbers.get, words, repeat(UNKNOWN))
+        return np.fromiter(numbers, dtype=np.int64, count=len(words))
 
 
 class Levels:
@@ -391,12 +391,13 @@ class _HeldOutPassages:
 
     def __init__(self, texts: Sequence[tuple[Numbers, Mask]], shingles: int) -> None:
         """Held-out texts, each by the numbers of its shingles and by which of its words are common."""
-        self._rules = [window_of(sum(1 for _ in _own_shingles(numbers, common))) for numbers, common in texts]
-        self._owners: list[list[int]] = [[] for _ in range(shingles)]
-        for document, (numbers, _) in enumerate(texts):
-            for number in sorted_unique(numbers).tolist():
-                if len(self._owners[number]) < OWNERS:
-                    self._owners[number].append(document)
+        self._rules = [window_of(_own_shingles(numbers, common).size) for numbers, common in texts]
+        have = [own[own != UNKNOWN] for own in (sorted_unique(numbers) for numbers, _ in texts)]
+        shingle = np.concatenate([NONE, *have])
+        document = np.repeat(np.arange(len(have)), [own.size for own in have])
+        self._owners = document[np.argsort(shingle, kind="stable")]
+        """Documents that have shingle 0, then those that have shingle 1 …"""
+        self._first = np.concatenate([[0], np.cumsum(np.bincount(shingle, minlength=shingles))])
 
     def nearness(self, numbers: Numbers, common: Mask) -> float:
         """The most shingles that a passage shares with one held-out document, over those that make it a near-copy."""
@@ -405,14 +406,15 @@ class _HeldOutPassages:
         nearest = 0.0
         last_seen: dict[int, int] = {}
         shared_with: dict[int, deque[int]] = {}
-        for position, number in enumerate(_own_shingles(numbers, common)):
+        for position, number in enumerate(_own_shingles(numbers, common).tolist()):
             if number == UNKNOWN:
                 continue
             before = last_seen.get(number)
             last_seen[number] = position
             if before is not None and position - before < WINDOW:
                 continue
-            for owner in self._owners[number]:
+            first, end = self._first[number : number + 2].tolist()
+            for owner in self._owners[first : min(end, first + OWNERS)].tolist():
                 window, needed = self._rules[owner]
                 places = shared_with.setdefault(owner, deque())
                 places.append(position)
@@ -422,12 +424,12 @@ class _HeldOutPassages:
         return nearest
 
 
-def _own_shingles(numbers: Numbers, common: Mask) -> Iterator[int]:
+def _own_shingles(numbers: Numbers, common: Mask) -> Numbers:
     """Shingles of a text but those of which every word is common."""
     others = np.flatnonzero(~common)  # words
     following = np.searchsorted(others, np.arange(numbers.size))
     nearest = np.append(others, common.size + SHINGLE)[following]
-    yield from numbers[nearest < np.arange(numbers.size) + SHINGLE].tolist()
+    return numbers[nearest < np.arange(numbers.size) + SHINGLE]
 
 
 def _first_of(found: list[str], otherwise: str) -> str:

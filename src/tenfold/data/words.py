@@ -14,6 +14,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import groupby
 from typing import TypeVar
 
@@ -92,6 +93,7 @@ def _class_of(word: str) -> int:
     return 1 if _IDEOGRAPH.match(word) else 2 if _SYLLABLE.match(word) else 0
 
 
+@lru_cache(_CACHED_WORDS >> 4)
 def size_of_word(word: str) -> int:
     """What one word counts for, in sixths of a word."""
     return int(_SIZES[_class_of(word)])
