@@ -79,6 +79,14 @@ def rounds(grace: AdaptiveGrace, count: int, late: float) -> None:
         grace.merged([1, 2] if first + late <= merged_at else [2])
 
 
+def test_rounding_after_a_standstill_is_no_outlier() -> None:
+    guard, part = NormGuard(10.0), (0, 0, 1)
+    for _ in range(20):
+        guard.note(part, 0.0, 100)
+    assert guard.check(part, 3e-8, 100, weights_norm=0.5) is None
+    assert guard.check(part, 1e-3, 100, weights_norm=0.5) is not None
+
+
 def test_the_guard_knows_the_usual_norm() -> None:
     guard, part = NormGuard(10.0), (0, 0, 1)
     assert guard.check(part, 5.0, 64, weights_norm=1.0) is None

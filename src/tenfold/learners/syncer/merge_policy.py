@@ -14,6 +14,7 @@ from torch import Tensor
 REMEMBERED_LAGS = 16  # lags kept of each learner
 MARGIN = 1.5  # a window as long as the usual lag would miss half of those it is for
 REMEMBERED_ARRIVALS = 4  # contributions of each learner: three windows, so that one late arrival changes little
+RESOLUTION = 1e-6  # of the weights: what moves less is float32's rounding
 REMEMBERED_NORMS = 32
 LONGEST_PAUSE_S = 2.0  # between two looks at a clock that is looked at every second
 ENOUGH = 8  # norms from which the usual size of a contribution is known
@@ -168,6 +169,7 @@ class NormGuard:
         else:
             longer = max(1.0, tokens / statistics.median(each for _, each in recent))
             usual, kind = longer * statistics.median(each for each, _ in recent), "recent contributions"
+        usual = max(usual, RESOLUTION * max(weights_norm, 0.01))  # a model that has learned all it can stands still
         if norm > self._limit * usual:
             return f"norm {norm:.3g} is more than {self._limit:g} times that of {kind}, {usual:.3g}"
         return None
