@@ -67,7 +67,7 @@ def test_a_loop_with_an_order_of_its_own_and_a_syncer_that_is_killed(tmp_path: P
 
 @pytest.mark.slow
 def test_of_two_processes_with_one_name_the_first_ends_with_a_line(tmp_path: Path) -> None:
-    with own_run(tmp_path / "run", 800_000, *QUICK) as run:
+    with own_run(tmp_path / "run", 800_000, "--set", "learners.inner_steps=4") as run:
         address = run.serve()
         run.train("first", "own_order.py", address, called="same")
         until(lambda: len(run.steps("first")) > 5)
