@@ -143,7 +143,7 @@ def test_all_are_asked_to_save_and_then_killed(jobs: SlurmJobs, slurm: Slurm, tm
     never.start(waits)
     never.poll()
     assert len(living(slurm)) == 3
-    jobs.stop_all(2.0)
+    jobs.stop_all(10.0)
     assert living(slurm) == []
     assert "saved" in polite.log.read_text()
     assert not waits.log.exists()

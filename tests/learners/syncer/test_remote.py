@@ -61,6 +61,19 @@ CAMPAIGN = Campaign.model_validate(
 VOCABULARY, TOTAL, SECURITY = 300, 128, Security("secret")
 
 
+def _serving(handler: SyncerHandler | ShardHandler, port: int) -> BlobServer:
+    """A server where one was before; a connection of another process may have that port for a while."""
+    found: list[BlobServer] = []
+
+    def is_bound() -> bool:
+        with suppress(InputError):
+            found.append(BlobServer(handler, SECURITY, control_port=port))
+        return bool(found)
+
+    until(is_bound)
+    return found[0]
+
+
 @dataclass
 class Coordinating:
     """Coordinator and shard 0 on real sockets, in this process."""
@@ -80,7 +93,7 @@ class Coordinating:
         self.coordinator.remote = remote_shards(CAMPAIGN, SECURITY)
         self.coordinator.shards += [self.shard, *self.coordinator.remote.values()]
         handler = SyncerHandler(self.coordinator, self.shard, recorder.rejected)
-        self.server = BlobServer(handler, SECURITY, control_port=self.port)
+        self.server = _serving(handler, self.port)
         self.stack.callback(self.server.close)
         self.port = self.server.control_port
 
@@ -104,7 +117,7 @@ class FurtherShard:
         self.members = RemoteMembership(lambda: f"127.0.0.1:{self.coordinator_port}", SECURITY, 1, "r", "c")
         self.shard = make_shard(CAMPAIGN, VOCABULARY, self.folder / "shard-1", self.members, recorder, 1)
         self.stack.callback(self.shard.store.close)
-        self.server = BlobServer(ShardHandler(self.shard, recorder.rejected), SECURITY, control_port=self.port)
+        self.server = _serving(ShardHandler(self.shard, recorder.rejected), self.port)
         self.port = self.server.control_port
         self.stack.callback(self.server.close)
         self.stack.callback(self.members.close)
