@@ -77,4 +77,5 @@ def test_of_two_processes_with_one_name_the_first_ends_with_a_line(tmp_path: Pat
         until(lambda: len(run.steps("second")) > 20)
         assert run.processes["second"].poll() is None
         with RunLog.opened(tmp_path / "run" / "learners") as log:
-            assert len(log.incarnations()) == 2
+            # A model this small may be quarantined once or twice on its way; two that take turns make hundreds.
+            assert 2 <= len(log.incarnations()) < 10
