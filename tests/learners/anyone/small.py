@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tenfold.learners.record.log import RunLog
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 HERE = Path(__file__).parent
 LISTENS = re.compile(r"syncer listens on (\S+);")
@@ -55,7 +55,7 @@ class OwnRun:
         found = re.findall(r"^trained (\d+) (\d+) (\S+)$", self.said(name), re.MULTILINE)
         return [(int(first), int(last), float(loss)) for first, last, loss in found]
 
-    def ended(self, name: str, seconds: float = 240.0) -> int:
+    def ended(self, name: str, seconds: float = PATIENCE_S) -> int:
         """The status of a process that ends by itself."""
         until = time.monotonic() + seconds
         while self.processes[name].poll() is None:
