@@ -2,12 +2,12 @@
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tenfold.core.fork_server import ForkServer
+from tests.waiting import until
 
 PROGRAM = """
 import sys
@@ -25,10 +25,8 @@ def test_a_fork_ends_with_its_own_status(tmp_path: Path, word: str, status: int)
         with (tmp_path / "log").open("wb") as log:
             process = server.fork([word], {}, log)
         assert process is not None
-        until = time.monotonic() + 60.0
-        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        pid = process.pid
+        until(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None)
         assert process.wait() == status
         process.stdin.close()
     finally:

@@ -75,4 +75,4 @@ def test_text_and_work_at_s3_give_the_same_corpus(tmp_path: Path, bucket: str, m
     there = build_mixture(tmp_path, "there", more=f"{bucket}/text/more.jsonl", workers=2, work=f"{bucket}/work")
     assert [source.shards for source in there.sources] == [source.shards for source in alone.sources]
     assert there.verify(tmp_path / "there") > 0
-    assert not files.exists("corpora/work/plan.json"), "nothing is left of the work"
+    assert not files.exists("corpora/work/plan.json"), "nothing is left of the plan"

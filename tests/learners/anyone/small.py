@@ -4,14 +4,13 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tenfold.learners.record.log import RunLog
-from tests.waiting import PATIENCE_S, until
+from tests.waiting import until
 
 HERE = Path(__file__).parent
 LISTENS = re.compile(r"syncer listens on (\S+);")
@@ -55,13 +54,10 @@ class OwnRun:
         found = re.findall(r"^trained (\d+) (\d+) (\S+)$", self.said(name), re.MULTILINE)
         return [(int(first), int(last), float(loss)) for first, last, loss in found]
 
-    def ended(self, name: str, seconds: float = PATIENCE_S) -> int:
+    def ended(self, name: str) -> int:
         """The status of a process that ends by itself."""
-        until = time.monotonic() + seconds
-        while self.processes[name].poll() is None:
-            assert time.monotonic() < until, self.said(name)[-3000:]
-            time.sleep(0.1)
-        return self.processes[name].returncode
+        until(lambda: self.processes[name].poll() is not None)
+        return int(self.processes[name].returncode)
 
     def committed(self) -> list[int]:
         """Every sample that counts, as often as it does."""
