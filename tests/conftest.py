@@ -1,6 +1,7 @@
 """What all tests share: one thread each, since several run at once; and no deadlines, since a machine may be busy."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ import torch
 from hypothesis import settings
 
 from tenfold.core.processes import Children
+from tests.once import shared_folder
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
@@ -23,6 +25,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Rooms whose tests take longest come first, so that the last of several workers does not end with one of them."""
     places = {name: place for place, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: places.get(item.nodeid.split("/")[1], len(places)))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # of the process that leads
+        shutil.rmtree(shared_folder(), ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

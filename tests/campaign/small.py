@@ -1,12 +1,11 @@
 """A campaign small enough for a test: a few dozen real files, 40 steps, one thread."""
 
 import shutil
-import tempfile
-from functools import cache
 from pathlib import Path
 
 from tenfold.campaign import run_campaign, run_data
 from tests.data.texts import library_texts, write_texts
+from tests.once import made_once
 
 TOML = """
 name = "small"
@@ -53,41 +52,29 @@ def new_campaign(directory: Path, texts: int = 30) -> Path:
 
 def new_ladder_campaign(directory: Path) -> Path:
     """A campaign large enough for three sizes of two rungs each below it, its corpus built and nothing trained."""
-    toml = (new_campaign(directory) / "campaign.toml").read_text().partition("[ladder]")[0] + _LADDER
+    toml = (built_campaign(directory) / "campaign.toml").read_text().partition("[ladder]")[0] + _LADDER
     for old, new in _CHANGES.items():
         toml = toml.replace(old, new)
     (directory / "campaign.toml").write_text(toml)
-    run_data(directory, ())
     return directory
 
 
 def built_campaign(directory: Path) -> Path:
-    """A new campaign with its corpus built, once in each process of the tests and then copied."""
-    return copy_of(_built(), directory)
+    """A new campaign with its corpus built, once in a run of the tests and then copied."""
+    return copy_of(made_once("built", _build), directory)
 
 
 def finished_campaign(directory: Path) -> Path:
-    """A campaign run to the end, once in each process of the tests and then copied."""
-    return copy_of(_finished(), directory)
+    """A campaign run to the end, once in a run of the tests and then copied."""
+    return copy_of(made_once("finished", _finish), directory)
 
 
-@cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="small-campaigns-", ignore_cleanup_errors=True)
+def _build(directory: Path) -> None:
+    run_data(new_campaign(directory), ())
 
 
-@cache
-def _built() -> Path:
-    directory = new_campaign(Path(_folder().name) / "built")
-    run_data(directory, ())
-    return directory
-
-
-@cache
-def _finished() -> Path:
-    directory = copy_of(_built(), Path(_folder().name) / "finished")
-    run_campaign(directory, ())
-    return directory
+def _finish(directory: Path) -> None:
+    run_campaign(built_campaign(directory), ())
 
 
 def copy_of(campaign: Path, to: Path) -> Path:

@@ -17,6 +17,7 @@ from tenfold.config import load_campaign
 from tenfold.core.errors import TenfoldError
 from tenfold.ledger import Ledger
 from tenfold.pages.plan import write_plan
+from tests import warm
 from tests.campaign.browser import open_browser
 from tests.campaign.plan.example import llama_plan
 from tests.campaign.small import copy_of, finished_campaign, new_campaign
@@ -37,8 +38,7 @@ def digest(finished: Path) -> str:
 
 def in_process(directory: Path, *arguments: str, **environment: str) -> Result:
     """`tenfold train --json` in a process of its own."""
-    command = [sys.executable, "-m", "tenfold", "train", str(directory), "--json", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=True, cwd=ROOT)
+    done = warm.run(["train", str(directory), "--json", *arguments], env=os.environ | environment, check=True)
     return dict(json.loads(done.stdout))
 
 
@@ -115,8 +115,8 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     number: signal.Signals, finished: Path, digest: str, tmp_path: Path
 ) -> None:
     directory = only_data(finished, tmp_path / "stopped")
-    command = [sys.executable, "-m", "tenfold", "train", str(directory), "--set", "checkpoint.every=1000"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    words = ["train", str(directory), "--set", "checkpoint.every=1000"]
+    with warm.start(words, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines = iter(process.stderr.readline, "")
         assert any(line.startswith("step 10/40") for line in lines)
@@ -132,10 +132,9 @@ def test_sigkill_and_resume_end_in_the_same_weights(tmp_path: Path) -> None:
     """The short form of benchmarks/crash.py: the whole run killed again and again, each time a few steps further on."""
     reference = run_campaign(new_campaign(tmp_path / "reference"), ())["weights_digest"]
     directory = new_campaign(tmp_path / "killed")
-    command = [sys.executable, "-m", "tenfold", "run", str(directory), "--json"]
-    command += ["--set", "checkpoint.every=2", "--set", "train.log_every=1"]
+    words = ["run", str(directory), "--json", "--set", "checkpoint.every=2", "--set", "train.log_every=1"]
     for step in (5, 12, 21, 32):
-        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT) as run:
+        with warm.start(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as run:
             assert run.stderr is not None
             said = lines_up_to(f"step {step:>2}/40", run.stderr)
             saved = checkpoints_of(directory)

@@ -9,12 +9,12 @@ import pytest
 
 from tenfold.cli import program
 from tenfold.cli.plan import respelled
+from tests import warm
 
 
 def tenfold(*words: str, directory: Path) -> subprocess.CompletedProcess[str]:
     """Run a command in `directory`."""
-    command = [sys.executable, "-m", "tenfold", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=directory, check=False)
+    return warm.run(words, cwd=directory)
 
 
 @pytest.mark.parametrize(

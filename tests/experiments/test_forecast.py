@@ -1,12 +1,10 @@
 """The forecast of a campaign: registered before training, never rewritten, followed live, settled at the end."""
 
 import json
-import os
 import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,9 +14,9 @@ from tenfold.core.errors import TenfoldError
 from tenfold.experiments.register import ForecastWatcher, level_inside
 from tenfold.ledger import Ledger, Prediction
 from tenfold.scaling.curve_forecast import CurveForecast
+from tests import warm
 from tests.campaign.small import copy_of, new_ladder_campaign
 
-ROOT = Path(__file__).parents[2]
 NO_TRANSFER = ("ladder.transfer=false",)
 
 
@@ -157,18 +155,16 @@ def test_a_resumed_run_stands_where_it_would_have(forecast: Path, tmp_path: Path
     """The band's tracker is a function of the losses, which a resumed run shows it again."""
     directory = copy_of(forecast, tmp_path / "stopped")
     shutil.rmtree(directory / "ladder")  # no longer needed
-    arguments = ("--set", "train.log_every=4", "--set", "ladder.transfer=false")
-    command = [sys.executable, "-m", "tenfold", "train", str(directory), *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=dict(os.environ)) as process:
+    settings = ("--set", "train.log_every=4", "--set", "ladder.transfer=false")
+    with warm.start(["train", str(directory), *settings], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines = iter(process.stderr.readline, "")
         assert any(line.startswith("step 24/64") for line in lines)
         process.send_signal(signal.SIGINT)
         process.stderr.read()
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=True)
+    done = warm.run(["train", str(directory), *settings], check=True)
     whole = copy_of(forecast, tmp_path / "whole")
-    again = [*command[:4], str(whole), *arguments]
-    straight = subprocess.run(again, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=True)
+    straight = warm.run(["train", str(whole), *settings], check=True)
     assert _standing(done.stderr) == _standing(straight.stderr)
 
 

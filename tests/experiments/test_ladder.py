@@ -2,10 +2,8 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -43,11 +41,11 @@ from tenfold.train.journal import journal_of
 from tenfold.train.learner import build_learner
 from tenfold.train.loop import Loop, Part, TrainResult
 from tenfold.train.ranks import Ranks, choose_device
+from tests import warm
 from tests.campaign.small import copy_of, new_ladder_campaign
 from tests.experiments.small import workspace_at
 from tests.waiting import PATIENCE_S, until
 
-ROOT = Path(__file__).parents[2]
 NO_TRANSFER = "ladder.transfer=false"  # rungs alone: fewer to wait for
 
 Results = dict[str, tuple[str, dict[str, float]]]
@@ -202,16 +200,14 @@ def test_a_damaged_checkpoint_of_a_trunk_is_trained_again(damaged: str, finished
 
 def ladder_process(directory: Path, *arguments: str) -> subprocess.Popen[str]:
     """`tenfold ladder --json` in a process group of its own, so that no worker outlives the test."""
-    command = [sys.executable, "-m", "tenfold", "ladder", str(directory), "--json", *arguments]
-    return subprocess.Popen(
-        command,
+    process: subprocess.Popen[str] = warm.start(
+        ["ladder", str(directory), "--json", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )
+    return process
 
 
 def end_group(process: subprocess.Popen[str]) -> None:

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -18,9 +17,9 @@ from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.folder import CampaignFiles
 from tenfold.ledger import Ledger
 from tenfold.train.identity import identify
+from tests import warm
 from tests.campaign.small import copy_of, finished_campaign, new_campaign
 
-ROOT = Path(__file__).parents[2]
 OTHER_NUMERICS = {"ATEN_CPU_CAPABILITY": "default"}
 
 
@@ -39,8 +38,7 @@ def digest_of(directory: Path) -> str:
 
 
 def tenfold(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tenfold", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False, cwd=ROOT)
+    return warm.run(arguments, env=os.environ | environment)
 
 
 def damage(checkpoint: Path) -> None:
@@ -120,8 +118,7 @@ def test_a_relative_checkpoint_folder_lies_in_the_campaign(tmp_path: Path, monke
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_data_build_is_one_line(number: signal.Signals, tmp_path: Path) -> None:
     directory = new_campaign(tmp_path / "campaign", texts=200)
-    command = [sys.executable, "-m", "tenfold", "run", str(directory)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with warm.start(["run", str(directory)], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         first = process.stderr.readline()
         assert first.startswith("data:")

@@ -1,9 +1,6 @@
 """Any question to the planner is answered, or refused in one clear line; the answer is valid JSON of narrow lines."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from tenfold.cli.options import finite
 from tenfold.core.errors import InputError
 from tenfold.planner.codesign.known import known_models
 from tenfold.planner.hardware.accelerator import accelerators
+from tests import warm
 
 NAMES = [chip.name for chip in accelerators()]
 MODELS = [model.name for model in known_models()]
@@ -180,8 +178,7 @@ def test_long_lines_are_wrapped_at_spaces() -> None:
 @pytest.mark.slow
 def test_the_machine_at_hand_written_by_doctor_can_be_planned_for(tmp_path: Path) -> None:
     cluster = tmp_path / "this.toml"
-    program = [sys.executable, "-m", "tenfold"]
-    subprocess.run([*program, "doctor", str(tmp_path), "--write", str(cluster)], check=True, capture_output=True)
-    asked = [*program, "plan", "model", SMALL, "--cluster", str(cluster), "--batch-tokens", "8192", "--json"]
-    done = subprocess.run(asked, check=True, capture_output=True, text=True, env=os.environ)
+    warm.run(["doctor", str(tmp_path), "--write", str(cluster)], check=True)
+    asked = ["plan", "model", SMALL, "--cluster", str(cluster), "--batch-tokens", "8192", "--json"]
+    done = warm.run(asked, check=True)
     assert json.loads(done.stdout)["layouts"][0]["seconds"] > 0

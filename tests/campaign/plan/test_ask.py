@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,13 +16,13 @@ from tenfold.campaign.plan.ask import plan_check, plan_fleet, plan_goal
 from tenfold.campaign.plan.layouts import plan_model
 from tenfold.config import load_campaign
 from tenfold.core.errors import InputError
+from tests import warm
 from tests.planner.calibration.test_runs import ROW, written
 
 
 def told(*arguments: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
     """What the command says."""
-    command = [sys.executable, "-m", "tenfold", "plan", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=directory, check=False)
+    return warm.run(["plan", *arguments], cwd=directory)
 
 
 def test_layouts_of_a_known_model_with_page_and_pictures(tmp_path: Path) -> None:
@@ -119,8 +118,8 @@ def test_interrupted_in_the_middle_it_says_so_and_leaves_nothing(tmp_path: Path)
 
     goal = tmp_path / "goal.toml"
     goal.write_text(example_goal_text("loss-30-days"), encoding="utf-8")
-    command = [sys.executable, "-m", "tenfold", "plan", "goal", str(goal), "--cluster", "h100-1024", "--to", "out"]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    words = ["plan", "goal", str(goal), "--cluster", "h100-1024", "--to", "out"]
+    run = warm.start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     assert run.stderr is not None
     seen = run.stderr.read(10)  # progress has begun
     os.kill(run.pid, signal.SIGINT)
