@@ -19,7 +19,8 @@ from scipy.stats import spearmanr
 
 from tenfold.planner.calibration.evaluation import HELD_OUT, evaluate_rows
 from tenfold.planner.calibration.fit import fit_memory
-from tenfold.planner.calibration.forecasts import USABLE, RowForecast
+from tenfold.planner.calibration.forecasts import RowForecast
+from tenfold.planner.calibration.readings import USABLE
 from tenfold.planner.calibration.runs import read_runs
 from tenfold.planner.cost.layout import Array, Layout, Shape
 from tenfold.planner.cost.memory import memory_bytes

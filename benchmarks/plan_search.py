@@ -162,7 +162,7 @@ def print_meta() -> None:
 
 def print_trust() -> None:
     found = search_layouts(QUESTION, shipped_calibration(), top=10)
-    told = regret(found, QUESTION, shipped_calibration())
+    told = regret(found)
     print(f"\n4. the first is the fastest with a chance of {told.chances[0]:.0%}; untried it costs {told.first:.1%}")
     print(f"   after trying the first 1, 2...: {', '.join(f'{each:.1%}' for each in told.after)}")
     print(f"   {told.tries} to try for 1%")

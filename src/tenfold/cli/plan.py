@@ -125,7 +125,10 @@ def fleet(
 def check(
     rows: Annotated[Path, typer.Argument(metavar="ROWS.csv", help="Runs that were measured.")],
     held_out: Annotated[
-        str | None, typer.Option(help="Fit to the other rows: those of another shape, source or scale.")
+        str | None,
+        typer.Option(
+            help="Fit to the other rows: those of another shape, source, framework, site, accelerator, release or scale."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

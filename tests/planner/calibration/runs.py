@@ -52,7 +52,7 @@ def timed(
     runs: list[MeasuredRun], logarithms: dict[str, np.ndarray], noise: float = 0.0, seed: int = 0
 ) -> MeasuredRuns:
     """The runs with the step times that each framework's constants give, times a little noise."""
-    from tenfold.planner.calibration.fit import constants_from
+    from tenfold.planner.calibration.priors import constants_from
 
     known = measured_runs(runs)
     each = np.stack([logarithms[run.framework] for run in runs])

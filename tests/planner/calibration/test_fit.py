@@ -17,7 +17,8 @@ from tenfold.planner.calibration.calibrated import (
     unseen_widths,
     write_calibration,
 )
-from tenfold.planner.calibration.fit import fit_constants, prior_means
+from tenfold.planner.calibration.fit import fit_constants, settled
+from tenfold.planner.calibration.priors import prior_means
 from tenfold.planner.cost.device import CONSTANT_NAMES
 from tests.planner.calibration.runs import made_up, timed
 
@@ -41,7 +42,7 @@ def test_fit_recovers_step_times_of_two_frameworks_that_differ() -> None:
 def test_an_unseen_label_takes_the_means() -> None:
     known = timed(made_up(), {"one": slower("slowness", 1.2), "two": slower("slowness", 1.2)})
     calibration = fit_constants(known.model, known.seconds, known.levels, known.weights)
-    assert calibration.one(framework="three").slowness == pytest.approx(np.exp(calibration.mean[-1]))
+    assert np.array_equal(calibration.one(framework="three"), calibration.mean)
 
 
 def test_a_wild_row_hardly_moves_the_fit() -> None:
@@ -57,14 +58,14 @@ def test_a_wild_row_hardly_moves_the_fit() -> None:
 
 def test_what_was_measured_of_held_out_runs_cannot_reach_their_forecast() -> None:
     known = timed(made_up(widths=(1024, 2048)), {"one": slower("launch", 2), "two": slower("head", 2)}, noise=0.05)
-    forecast = held_out(known, lambda run: run.shape_key)
+    forecast = held_out(known, [run.shape_key for run in known.runs]).seconds
     told_otherwise = measured_runs(
         [
             replace(run, step_seconds=(run.step_seconds or 0) * (3 if run.shape.width == 2048 else 1))
             for run in known.runs
         ]
     )
-    again = held_out(told_otherwise, lambda run: run.shape_key)
+    again = held_out(told_otherwise, [run.shape_key for run in known.runs]).seconds
     wide = np.array([run.shape.width == 2048 for run in known.runs])
     assert np.array_equal(forecast[wide], again[wide])
     assert not np.allclose(forecast[~wide], again[~wide], rtol=0.01)
@@ -104,3 +105,12 @@ def test_intervals_widen_beyond_what_was_measured() -> None:
     calibrated = shipped_calibration()
     small, large = calibrated.half_width("nanotron", 100), calibrated.half_width("nanotron", 1_000_000)
     assert large > small
+
+
+def test_a_row_of_many_readings_counts_as_much_as_the_likeliest_is_likely() -> None:
+    sure = made_up()[0]
+    likely = ((sure.layout, 0.6), (replace(sure.layout, recomputation=2.0), 0.4))
+    blank, said = settled([replace(sure, readings=likely, step_seconds=1.0), replace(sure, step_seconds=1.0)])
+    assert blank.layout == sure.layout and 0.5 < blank.certainty < 0.7 and said.certainty == 1.0
+    known = measured_runs([blank, said])
+    assert known.weights[0] == pytest.approx(blank.certainty * known.weights[1])

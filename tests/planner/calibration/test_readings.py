@@ -57,9 +57,9 @@ def test_the_mean_lies_within_its_readings_and_what_does_not_fit_hardly_counts(t
     assert mean.memory_bytes < 80e9 and fitting
 
 
-def test_what_the_family_always_does_is_no_doubt(tmp_path: Path) -> None:
+def test_what_the_family_always_does_is_hardly_a_doubt(tmp_path: Path) -> None:
     told = one(tmp_path, framework="", group="vtrain", recompute="", sharding="", hardware="A100")
-    assert not told.readings and told.layout.recomputation == 2 and told.layout.sharding == 0
+    assert told.certainty > 0.95 and told.layout.recomputation == 2 and told.layout.sharding == 0
 
 
 def test_a_framework_of_a_family_is_not_given_to_rows_that_name_another(tmp_path: Path) -> None:
@@ -100,3 +100,33 @@ def test_the_same_row_in_other_words_has_the_same_forecast(tmp_path: Path) -> No
     }
     plain, strange = evaluate_rows(written(tmp_path, FULL, other)).answers
     assert np.isclose(plain.step_seconds, strange.step_seconds) and np.isclose(plain.high, strange.high)
+
+
+def test_a_layout_that_its_framework_ran_is_not_called_too_large(tmp_path: Path) -> None:
+    """Llama 3.1 405B as NVIDIA's own pages lay it out; how much is computed again they do not print."""
+    cells = {
+        **{"framework": "", "group": "megatron_bridge", "hardware": "DGX-H100", "n_gpus": "1024", "precision": "fp8"},
+        **{"layers": "126", "hidden": "16384", "heads": "128", "kv_heads": "8", "ffn": "53248", "vocab": "128256"},
+        **{"seq": "8192", "gbs_seqs": "1536", "tp": "8", "pp": "8", "vpp": "8", "cp": "2", "micro_batch": "1"},
+        **{"recompute": "", "sharding": "", "gated_mlp": "1"},
+    }
+    (told,) = forecast_rows([one(tmp_path, **cells)], shipped_calibration())
+    assert not told.out_of_memory
+    (full,) = forecast_rows(
+        [one(tmp_path, **cells | {"tp": "1", "cp": "1", "recompute": "none"})], shipped_calibration()
+    )
+    assert full.out_of_memory
+
+
+@pytest.mark.parametrize(("counted", "attention"), [("NVIDIA Model TFLOP", 12), ("6N + causal attention", 6)])
+def test_a_rate_in_flops_gives_the_time_where_it_is_said_how_they_were_counted(
+    tmp_path: Path, counted: str, attention: float
+) -> None:
+    rate = {"tokens_s_gpu": "", "tflops_gpu": "400", "flops_convention": counted}
+    run = one(tmp_path, **rate)
+    shape = run.shape
+    flops = 6 * shape.active_parameters + attention * shape.layers * shape.heads * shape.head_dim * shape.context
+    expected = 512 * shape.context * flops / (400e12 * 64)
+    assert run.step_seconds == pytest.approx(expected)
+    for unsaid in ("", "hardware FLOPs with what is recomputed"):
+        assert one(tmp_path, **rate | {"flops_convention": unsaid}).step_seconds is None

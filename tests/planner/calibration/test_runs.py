@@ -42,6 +42,8 @@ ROW = {
     "grad_accum": "",
     "dp": "",
     "kv_heads": "",
+    "tflops_gpu": "",
+    "flops_convention": "",
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tenfold.planner.calibration.fit import PRIORS
+from tenfold.planner.calibration.priors import PRIORS
 from tenfold.planner.cost.device import Constants, Device, Hop
 from tenfold.planner.cost.layout import Layout, Shape
 

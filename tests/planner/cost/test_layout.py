@@ -1,8 +1,10 @@
 """Parameters and FLOPs of known models."""
 
+from dataclasses import replace
+
 import pytest
 
-from tenfold.planner.cost.layout import Shape
+from tenfold.planner.cost.layout import Layout, Shape, share_out
 
 MODELS = {
     "Llama 3.1 405B": (Shape(126, 16384, 128, 8, 128, 53248, 3, 128256, 8192), 405.85e9),
@@ -40,3 +42,23 @@ def test_tied_embeddings_count_once() -> None:
     )
     assert untied.parameters - tied.parameters == 64 * 1000
     assert untied.training_flops_per_token == tied.training_flops_per_token
+
+
+def test_a_tuned_pipeline_gives_the_stage_with_the_head_fewer_layers() -> None:
+    """Llama 3 8B on four stages: its head costs as much as 2.4 layers."""
+    shape = MODELS["Llama 3.1 8B"][0]
+    layout = Layout(tensor=1.0, pipeline=4.0, data=2.0, micro_batch=1.0, accumulation=8.0)
+    even, tuned = (share_out(shape, replace(layout, balanced_stages=kind)) for kind in (0.0, 2.0))
+    assert (even.fullest, even.last) == (8, 8)
+    assert (tuned.fullest, tuned.last) == (9, 6)
+    assert 3 * tuned.fullest + tuned.last >= shape.layers
+
+
+@pytest.mark.parametrize("stages", [2.0, 4.0, 8.0, 16.0])
+def test_no_tuned_pipeline_is_slower_than_an_even_one(stages: float) -> None:
+    for shape, _ in MODELS.values():
+        layout = Layout(tensor=1.0, pipeline=stages, data=2.0, micro_batch=1.0, accumulation=32.0)
+        head = shape.embedding_parameters / (shape.attention_parameters + shape.mlp_parameters)
+        even, tuned = (share_out(shape, replace(layout, balanced_stages=kind)) for kind in (0.0, 2.0))
+        assert max(tuned.fullest, tuned.last + head) <= max(even.fullest, even.last + head)
+        assert (stages - 1) * tuned.fullest + tuned.last >= shape.layers

@@ -73,3 +73,22 @@ def test_somebody_holds_the_state_of_every_expert(shape: Shape, expert: float, s
 def test_recomputation_keeps_less(shape: Shape, data: st.DataObject) -> None:
     layout = replace(data.draw(layouts(shape)), sequence_parallel=1.0, pipeline=1.0)
     assert held(shape, replace(layout, recomputation=2.0)) <= held(shape, replace(layout, recomputation=0.0))
+
+
+def test_under_a_pipeline_fsdp_keeps_weights_and_gradients_whole() -> None:
+    """A 405 B model on 512 devices, 8 tensor- and 8 pipeline-parallel: 6.3 B parameters are on each device."""
+    shape = Shape(126, 16384, 128, 8, 128, 53248, 3, 128256, 8192)
+    layout = Layout(tensor=8, pipeline=8, data=8, micro_batch=1, accumulation=32, sharding=3, recomputation=1)
+    memory = memory_bytes(shape, layout, COUNTED)
+    assert float(memory.weights) == pytest.approx(2 * 405.85e9 / 64, rel=0.05)
+    assert float(memory.gradients) == pytest.approx(4 * 405.85e9 / 64, rel=0.05)
+    assert float(memory.optimizer) == pytest.approx(12 * 405.85e9 / 512, rel=0.05)
+    flat = memory_bytes(shape, replace(layout, pipeline=1, data=64), COUNTED)
+    assert float(flat.weights) == 0 and float(flat.gradients) < 0.2 * float(memory.gradients)
+
+
+def test_gradients_that_are_summed_in_16_bits_need_half() -> None:
+    shape = Shape(32, 4096, 32, 8, 128, 14336, 3, 128256, 8192)
+    layout = Layout(tensor=1, pipeline=1, data=8, micro_batch=1, accumulation=4)
+    whole, half = (memory_bytes(shape, replace(layout, gradient_bytes=bits / 8), COUNTED) for bits in (32.0, 16.0))
+    assert float(half.gradients) == float(whole.gradients) / 2

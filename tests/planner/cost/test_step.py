@@ -81,3 +81,35 @@ def test_work_computed_again_takes_longer(shape: Shape, data: st.DataObject, dev
         float(total_seconds(shape, replace(layout, recomputation=each), device, known)) for each in (0.0, 1.0, 2.0)
     )
     assert none <= selective <= full
+
+
+@few
+@given(shapes(), st.data(), devices(), constants())
+def test_under_a_pipeline_fsdp_gathers_once_a_step(
+    shape: Shape, data: st.DataObject, device: Device, known: Constants
+) -> None:
+    layout = replace(data.draw(layouts(shape)), pipeline=2.0, shard_group=0.0, sharding=3.0)
+    sharded, first = (step_seconds(shape, replace(layout, sharding=stage), device, known) for stage in (3.0, 1.0))
+    assert float(sharded.shard) == 0
+    assert float(sharded.total) == pytest.approx(float(first.total), rel=1e-12)
+
+
+@few
+@given(shapes(), st.data(), devices(), constants())
+def test_a_head_that_all_stages_share_waits_for_none(
+    shape: Shape, data: st.DataObject, device: Device, known: Constants
+) -> None:
+    shape = replace(shape, layers=8.0)
+    layout = replace(data.draw(layouts(shape)), pipeline=4.0, interleaving=1.0, balanced_stages=0.0)
+    last, shared = (step_seconds(shape, replace(layout, shared_head=on), device, known) for on in (0.0, 1.0))
+    assert float(shared.total) <= float(last.total) * (1 + 1e-12)
+
+
+@few
+@given(shapes(), devices(), constants())
+def test_attention_of_a_split_context_is_never_faster_than_an_even_share(
+    shape: Shape, device: Device, known: Constants
+) -> None:
+    layout = Layout(tensor=1.0, pipeline=1.0, data=1.0, micro_batch=1.0, accumulation=1.0)
+    whole, split = (step_seconds(shape, replace(layout, context=ranks), device, known) for ranks in (1.0, 4.0))
+    assert float(split.attention) >= float(whole.attention) / 4 * (1 - 1e-12)

@@ -16,7 +16,7 @@ from tenfold.planner.cost.layout import Layout, Shape
 from tenfold.planner.export.campaign import campaign_sections
 from tenfold.planner.export.job import Job
 from tenfold.planner.export.megatron import megatron_arguments, megatron_text
-from tenfold.planner.export.torchtitan import torchtitan_toml
+from tenfold.planner.export.torchtitan import torchtitan_overrides, torchtitan_toml
 from tenfold.planner.hardware.cluster import Cluster, default_cluster, fewer_devices, largest_divisor
 
 # Of torchtitan/config/job_config.py in torchtitan 0.2.2: the keys of the sections that are written.
@@ -48,6 +48,11 @@ TORCHTITAN = {
     "activation_checkpoint": {"mode", "selective_ac_option"},
     "compile": {"enable", "components"},
     "quantize": {"linear"},
+}
+# Of torchtitan/config/configs.py in torchtitan 0.3.0: keys of its command line.
+TORCHTITAN_CURRENT = {
+    *(f"training.{key}" for key in TORCHTITAN["training"]),
+    *(f"parallelism.{key}" for key in TORCHTITAN["parallelism"] - {"expert_tensor_parallel_degree"}),
 }
 LLAMA_70B = known_model("Llama-3-70B").shape
 PLAIN = Layout(tensor=1.0, pipeline=1.0, data=8.0, micro_batch=1.0, accumulation=4.0)
@@ -112,6 +117,10 @@ def test_campaign_sections_load(job: Job) -> None:
 @given(jobs())
 def test_torchtitan_parses_and_multiplies_to_the_devices(job: Job) -> None:
     config = tomllib.loads(torchtitan_toml(job))
+    if not config:  # what it cannot train is not exported, with the reason
+        assert job.layout.pipeline > 1 or job.shape.mlp_matrices == 2
+        assert "Not exported: " in torchtitan_toml(job)
+        return
     assert all(set(section) <= TORCHTITAN[name] for name, section in config.items())
     degrees, training = config["parallelism"], config["training"]
     data = degrees["data_parallel_replicate_degree"] * degrees["data_parallel_shard_degree"]
@@ -188,6 +197,50 @@ def test_torchtitan_knows_its_flavors(name: str, expected: tuple[str, str]) -> N
     assert (model["name"], model["flavor"]) == expected
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"heads": 64.0}, {"kv_heads": 32.0}, {"vocabulary": 32000.0}, {"tied_embeddings": 1.0}, {"head_dim": 64.0}],
+    ids=str,
+)
+def test_a_model_that_is_not_quite_a_flavor_is_not_taken_for_it(changed: dict[str, float]) -> None:
+    shape = replace(known_model("Llama-3-8B").shape, **changed)  # type: ignore[arg-type]
+    assert tomllib.loads(torchtitan_toml(job(shape)))["model"]["flavor"] == "planned"
+    assert torchtitan_overrides(job(shape)) == ()
+
+
+def test_experts_in_a_pipeline_are_not_exported_as_a_dense_model() -> None:
+    text = torchtitan_toml(job(known_model("Mixtral-8x7B").shape, replace(PLAIN, pipeline=4.0)))
+    assert tomllib.loads(text) == {} and "Not exported: it cannot cut a model with experts" in " ".join(text.split())
+
+
+def test_arguments_of_the_current_torchtitan_are_keys_that_it_has() -> None:
+    words = torchtitan_overrides(job(known_model("Llama-3-8B").shape, replace(PLAIN, pipeline=2.0)))
+    assert words[:4] == ("--module", "llama3", "--config", "llama3_8b")
+    keys = [word.removeprefix("--") for word in words[4::2]]
+    assert keys and set(keys) <= TORCHTITAN_CURRENT
+    assert f"--{keys[0]} {words[5]}" in torchtitan_toml(
+        job(known_model("Llama-3-8B").shape, replace(PLAIN, pipeline=2.0))
+    )
+
+
+@pytest.mark.parametrize("sharding", [2.0, 3.0])
+def test_megatron_fsdp_gets_the_checkpoints_that_it_takes_and_no_pipeline(sharding: float) -> None:
+    values = flags(job(layout=replace(PLAIN, sharding=sharding)))
+    assert values["--ckpt-format"] == "fsdp_dtensor" and "--use-megatron-fsdp" in values
+    piped = flags(job(layout=replace(PLAIN, sharding=sharding, pipeline=2.0)))
+    assert "--use-megatron-fsdp" not in piped and "--use-distributed-optimizer" in piped
+
+
+def test_latent_attention_goes_to_megatron_as_what_it_is() -> None:
+    deepseek = job(known_model("DeepSeek-V3").shape, replace(PLAIN, data=16.0, expert=16.0))
+    values = flags(deepseek)
+    assert "--multi-latent-attention" in values and values["--kv-lora-rank"] == "512"
+    assert "--group-query-attention" not in values and "--kv-channels" not in values
+    assert "latent attention" in megatron_text(deepseek) and "latent attention" in torchtitan_toml(deepseek)
+    other = job(replace(known_model("DeepSeek-V3").shape, layers=60.0), replace(PLAIN, data=16.0, expert=16.0))
+    assert "--multi-latent-attention" not in flags(other)
+
+
 def test_torchtitan_says_what_to_add_for_a_shape_it_lacks() -> None:
     shape = replace(LLAMA_70B, width=6144.0, heads=48.0, mlp_width=21504.0)
     text = torchtitan_toml(job(shape, replace(PLAIN, pipeline=2.0)))
@@ -218,7 +271,9 @@ def test_what_cannot_be_done_is_said() -> None:
     for missing in ("tensor parallelism (2)", "pipeline parallelism (2)", "128 experts a layer", "fp8"):
         assert missing in ours
     theirs = " ".join(torchtitan_toml(mixed).replace("#", "").split())
-    assert "cannot cut qwen3 into pipeline stages" in theirs and "ZeRO-2 is planned" in theirs
+    assert "cannot cut qwen3 30B-A3B into pipeline stages" in theirs
+    flat = torchtitan_toml(job(known_model("Qwen3-30B-A3B").shape, replace(PLAIN, sharding=2.0)))
+    assert "ZeRO-2 is planned" in " ".join(flat.replace("#", "").split())
     assert "Megatron FSDP takes no pipeline" in megatron_text(mixed)
     assert "zero-bubble" in megatron_text(job(layout=replace(PLAIN, pipeline=4.0, zero_bubble=1.0)))
 

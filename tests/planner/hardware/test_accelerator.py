@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError
 from tenfold.planner import hardware
-from tenfold.planner.hardware.accelerator import accelerator, accelerators
+from tenfold.planner.hardware.accelerator import accelerator, accelerators, beside_reference
 from tenfold.planner.hardware.cluster import default_cluster, fabric, fabrics, measured_tiers
 
 FOLDER = Path(hardware.__file__).parent
@@ -155,3 +155,19 @@ def test_fabrics_grow_outwards_and_are_sourced() -> None:
     assert fabric("meta-24k-roce").levels[1].oversubscription == 7
     with pytest.raises(InputError, match="unknown fabric 'meta-24k'; did you mean 'meta-24k-roce'"):
         fabric("meta-24k")
+
+
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        ("H100-SXM", 1.0),
+        ("H100-96GB-500W", (500 / 700) ** 0.5),
+        ("H100 SXM, capped at 500 W", (500 / 700) ** 0.5),
+        ("H100 (700W)", 1.0),
+        ("A100-80GB-PCIe", 0.869 / 0.803 * (300 / 400) ** 0.5),
+        ("MI300X", 0.514 / 0.803),
+        ("TPU v4", 1.0),
+    ],
+)
+def test_a_part_with_less_power_reaches_less_of_its_peak(name: str, share: float) -> None:
+    assert beside_reference(accelerator(name)) == pytest.approx(share, rel=1e-3)

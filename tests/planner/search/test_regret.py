@@ -19,7 +19,7 @@ def found() -> FoundLayouts:
 
 
 def test_trying_more_leaves_less_regret(found: FoundLayouts) -> None:
-    told = regret(found, dense(), shipped_calibration())
+    told = regret(found)
     assert list(told.after) == sorted(told.after, reverse=True)
     assert told.first == told.after[0] > 0
     assert 0 < sum(told.chances) <= 1
@@ -28,17 +28,13 @@ def test_trying_more_leaves_less_regret(found: FoundLayouts) -> None:
 
 
 def test_the_same_seed_gives_the_same_answer(found: FoundLayouts) -> None:
-    assert regret(found, dense(), shipped_calibration(), seed=1) == regret(
-        found, dense(), shipped_calibration(), seed=1
-    )
-    assert regret(found, dense(), shipped_calibration(), seed=1) != regret(
-        found, dense(), shipped_calibration(), seed=2
-    )
+    assert regret(found, seed=1) == regret(found, seed=1)
+    assert regret(found, seed=1) != regret(found, seed=2)
 
 
 def test_a_layout_far_ahead_is_taken_without_regret(found: FoundLayouts) -> None:
     ahead = np.concatenate([found.seconds[:1] / 1.9, found.seconds[1:]])
-    told = regret(replace(found, seconds=ahead), dense(), shipped_calibration())
+    told = regret(replace(found, seconds=ahead))
     assert told.chances[0] > 0.99
     assert told.first < 1e-3
     assert told.tries == 1
@@ -54,7 +50,7 @@ def test_two_alike_are_a_coin_toss(found: FoundLayouts) -> None:
         tensor=np.array([1.0, 2.0]),
         micro_batch=np.array([1.0, 2.0]),
     )
-    told = regret(two, dense(), shipped_calibration(), draws=20000)
+    told = regret(two, draws=20000)
     spread = np.sqrt(2) * np.sqrt(TENSOR_SPREAD**2 + MICRO_BATCH_SPREAD**2 + OWN_SPREAD**2)
     assert told.chances == pytest.approx((0.5, 0.5), abs=0.02)
     assert told.first == pytest.approx(np.exp(spread**2 / 2) * ndtr(spread) - 0.5, rel=0.04)
@@ -72,9 +68,8 @@ def test_errors_are_shared_where_degrees_are() -> None:
 
 
 def test_the_parts_of_an_error_make_up_the_interval(found: FoundLayouts) -> None:
-    question = replace(dense(), framework="megatron-core")
-    told = regret(found, question, shipped_calibration())
-    width = shipped_calibration().half_width("megatron-core", 16)
+    told = regret(found)
+    width = float(np.log(found.best[0].high / found.best[0].seconds))
     assert told.own_spread**2 + told.common_spread**2 == pytest.approx(
         max((width / NormalDist().inv_cdf(0.95)) ** 2, told.own_spread**2)
     )

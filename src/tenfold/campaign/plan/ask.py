@@ -84,7 +84,7 @@ def _fleet_answer(run: FleetRun, cluster: Cluster, console: RunConsole) -> PlanA
 def plan_check(rows: Path, *, held_out: str | None = None) -> PlanAnswer:
     """Forecasts of measured runs beside what was measured.
 
-    With `held_out` (shape, source or scale) by constants fitted to the table's other rows. Raises InputError for a
+    With `held_out` (a word of HELD_OUT) by constants fitted to the table's other rows. Raises InputError for a
     table that cannot be read or another word.
     """
     out = next((each for each in HELD_OUT if each == held_out), None)

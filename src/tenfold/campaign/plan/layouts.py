@@ -72,7 +72,7 @@ def plan_model(
     asked = _layout_question(shape, machine, batch_tokens, precision, framework)
     question, found = search_usable(asked, calibrated, top=top)
     used = question.cluster
-    first, levers, risk = found.best[0], sensitivity(question, calibrated), regret(found, question, calibrated)
+    first, levers, risk = found.best[0], sensitivity(question, calibrated), regret(found)
     run = _fleet(simulate, used, shape) if simulate is not None else None
     curves = None
     if run is not None:

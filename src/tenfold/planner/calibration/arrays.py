@@ -12,7 +12,7 @@ from tenfold.planner.calibration.runs import MeasuredRun
 from tenfold.planner.cost.device import Constants, Device, Hop
 from tenfold.planner.cost.layout import Array, Layout, Shape
 from tenfold.planner.cost.step import step_seconds
-from tenfold.planner.hardware.accelerator import Accelerator, Precision, accelerator
+from tenfold.planner.hardware.accelerator import Accelerator, Precision, accelerator, beside_reference
 from tenfold.planner.hardware.cluster import Tier, measured_tiers
 
 LEVELS: tuple[str, ...] = ("framework", "site", "accelerator", "release", "experts")
@@ -41,10 +41,15 @@ def devices_of(runs: Sequence[MeasuredRun]) -> Device:
         if key not in known:
             known[key] = measured_tiers(run.hardware, round(run.devices))
     tiers = [known[run.hardware, run.devices] for run in runs]
-    chips = [accelerator(run.hardware) for run in runs]
+    named = {name: accelerator(name) for name in {run.hardware for run in runs}}
+    reached = {name: beside_reference(chip) for name, chip in named.items()}
+    chips = [named[run.hardware] for run in runs]
+    share = np.array([reached[run.hardware] for run in runs])
+    peaks = [_peak(chip, run.precision) for chip, run in zip(chips, runs, strict=True)]
+    sixteen = [_peak(chip, _sixteen(run.precision)) for chip, run in zip(chips, runs, strict=True)]
     return Device(
-        matmul_flops=np.array([_peak(chip, run.precision) for chip, run in zip(chips, runs, strict=True)]),
-        attention_flops=np.array([_peak(chip, _sixteen(run.precision)) for chip, run in zip(chips, runs, strict=True)]),
+        matmul_flops=np.array(peaks) * share,
+        attention_flops=np.array(sixteen) * share,
         memory_bandwidth=np.array([chip.memory_bandwidth for chip in chips]),
         hops=tuple(_hop(tiers, number) for number in range(2)),
     )
@@ -77,6 +82,8 @@ def _hop(networks: Sequence[Sequence[Tier]], number: int) -> Hop:
 
 MOST_OF_A_FAMILY = 300
 """Runs that one family counts as, at most: sweeps of neighbouring layouts say less than their number."""
+MOST_FITTED = 300
+"""Runs of one family that a fit looks at, evenly spaced in the table."""
 NOISY = {"nanotron": 100}
 """Fewer for a sweep whose repeats of one configuration differ by 1.7 times."""
 T = TypeVar("T")
@@ -101,7 +108,7 @@ class RunLevels:
 
 @dataclass(frozen=True)
 class MeasuredRuns:
-    """Runs whose step time was measured."""
+    """Runs whose step time was measured, each in one reading."""
 
     runs: tuple[MeasuredRun, ...]
     shape: Shape
@@ -109,6 +116,10 @@ class MeasuredRuns:
     device: Device
     seconds: Array
     levels: RunLevels
+    weights: Array
+    """How much each run counts in a fit: less if its family has many, or if its row can be read in several ways."""
+    fitted: npt.NDArray[np.bool_]
+    """Runs that a fit looks at: of a large family MOST_FITTED of them, which count for the others."""
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -117,13 +128,6 @@ class MeasuredRuns:
     def families(self) -> list[str]:
         """Family of each run: accuracy is reported by it."""
         return [family_of(run) for run in self.runs]
-
-    @property
-    def weights(self) -> Array:
-        """How much each run counts in a fit."""
-        families = np.array(self.families)
-        sizes = {family: int(np.sum(families == family)) for family in set(families)}
-        return np.array([min(1.0, NOISY.get(f, MOST_OF_A_FAMILY) / sizes[f]) for f in families])
 
     def model(self, constants: Constants) -> Array:
         """Forecast seconds of a step."""
@@ -139,6 +143,8 @@ class MeasuredRuns:
             _take(self.device, chosen),
             self.seconds[chosen],
             self.levels.take(chosen),
+            self.weights[chosen],
+            self.fitted[chosen],
         )
 
 
@@ -146,7 +152,23 @@ def measured_runs(runs: Sequence[MeasuredRun]) -> MeasuredRuns:
     """Runs that have a step time, as arrays."""
     chosen = tuple(run for run in runs if run.step_seconds is not None)
     seconds = np.array([run.step_seconds for run in chosen], dtype=np.float64)
-    return MeasuredRuns(chosen, shapes_of(chosen), layouts_of(chosen), devices_of(chosen), seconds, levels_of(chosen))
+    weights, fitted = _counted(chosen)
+    return MeasuredRuns(
+        *(chosen, shapes_of(chosen), layouts_of(chosen), devices_of(chosen), seconds, levels_of(chosen)),
+        *(weights, fitted),
+    )
+
+
+def _counted(runs: Sequence[MeasuredRun]) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Weights of runs, and which are fitted: shape (runs,) each. Those that are stand for their neighbours too."""
+    families = np.array([family_of(run) for run in runs])
+    weights, fitted = np.array([run.certainty for run in runs]), np.zeros(len(runs), dtype=bool)
+    for family in set(families):
+        own = np.flatnonzero(families == family)
+        kept = own[np.unique(np.linspace(0, len(own) - 1, min(len(own), MOST_FITTED)).astype(int))]
+        fitted[kept] = True
+        weights[own] *= min(1.0, NOISY.get(family, MOST_OF_A_FAMILY) / len(own)) * len(own) / len(kept)
+    return weights, fitted
 
 
 def levels_of(runs: Sequence[MeasuredRun]) -> RunLevels:

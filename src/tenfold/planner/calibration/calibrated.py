@@ -5,7 +5,7 @@ Interval widths come from forecasts of runs that the fit has not seen.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,22 +13,33 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tenfold.core import InputError, write_json
-from tenfold.planner.calibration.arrays import LEVELS, MeasuredRuns, measured_runs
+from tenfold.planner.calibration.arrays import LEVELS, NOISY, MeasuredRuns, measured_runs
 from tenfold.planner.calibration.fit import (
     COUNTED,
     FittedConstants,
-    fit_constants,
     fit_memory,
+    fit_runs,
     forecast_memory_bytes,
     memory_held_out,
+    settled,
 )
+from tenfold.planner.calibration.priors import constants_from
 from tenfold.planner.calibration.runs import MeasuredRun
+from tenfold.planner.calibration.widths import (
+    LEAST_FACTOR,
+    UNSEEN,
+    level_factor,
+    sensitivities,
+    spread_of_strangers,
+    unseen_levels,
+)
 from tenfold.planner.cost.device import CONSTANT_NAMES, Constants
 from tenfold.planner.cost.layout import Array
 from tenfold.planner.cost.memory import MemoryConstants
-from tenfold.planner.hardware.accelerator import Accelerator, accelerator
+from tenfold.planner.hardware.accelerator import Accelerator
 
 COVERAGE = 0.90
 FEWEST = 10  # residuals below which those of all families count as well
@@ -36,18 +47,33 @@ Told = Callable[[int, int], None]
 """Progress of a fit or a search: done so far, and how many there are at most."""
 
 
-def held_out(measured: MeasuredRuns, key: Callable[[MeasuredRun], str], told: Told = lambda done, of: None) -> Array:
-    """Forecast seconds of each run, by a calibration fitted from the priors to all runs with another `key`."""
-    keys = np.array([key(run) for run in measured.runs])
+@dataclass(frozen=True)
+class HeldOutRuns:
+    """Forecasts of runs by calibrations that were fitted from the priors to all runs with another key."""
+
+    seconds: Array
+    sensitivity: Array
+    """Of each forecast to each constant: shape (runs, constants)."""
+    unseen: Mapping[str, npt.NDArray[np.bool_]]
+    """For each level the runs whose label the calibration did not know."""
+
+
+def held_out(measured: MeasuredRuns, keys: Sequence[str], told: Told = lambda done, of: None) -> HeldOutRuns:
+    """Fit without the runs of each key in turn, and forecast them."""
+    labels = np.array(keys)
     different = sorted(set(keys))
-    seconds = np.empty(len(measured))
+    logarithms = np.empty((len(measured), len(CONSTANT_NAMES)))
+    unseen = {level: np.zeros(len(measured), dtype=bool) for level in UNSEEN}
     for number, each in enumerate(different):
-        out = keys == each
-        rest, these = measured.take(~out), measured.take(out)
-        calibration = fit_constants(rest.model, rest.seconds, rest.levels, rest.weights)
-        seconds[out] = these.model(calibration.constants(these.levels))
+        out = labels == each
+        calibration = fit_runs(measured.take(~out))
+        levels = measured.levels.take(out)
+        logarithms[out] = calibration.logarithms(levels)
+        for level, new in unseen_levels(levels, calibration.deviations).items():
+            unseen[level][out] = new
         told(number + 1, len(different))
-    return seconds
+    seconds = measured.model(constants_from(logarithms))
+    return HeldOutRuns(seconds, sensitivities(measured.model, logarithms), unseen)
 
 
 def half_width(residuals: Array, keys: Sequence[str], coverage: float = COVERAGE) -> float:
@@ -85,7 +111,7 @@ def unseen_widths(residuals: Array, groups: Sequence[str], keys: Sequence[str]) 
     return widths
 
 
-FORMAT = 3
+FORMAT = 4
 MOST_MEASURED = 50_000
 """Devices beyond which nobody has published a measurement: forecasts beyond say that they extrapolate."""
 NINETY = NormalDist().inv_cdf(0.95)
@@ -93,9 +119,8 @@ NINETY = NormalDist().inv_cdf(0.95)
 WIDER_PER_DOUBLING = 0.05
 """What an interval grows by, in logarithms, for each doubling of the devices beyond the most in the calibration."""
 NEVER_SEEN = ""
-STRANGE = "accelerator never seen"
-REFERENCE = "H100-SXM"
-"""Accelerator whose measured share of the peak another one's is compared with where no run on that one is known."""
+SURE = 0.5
+"""Certainty of a row's reading beyond which it tells how far forecasts are off."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +131,10 @@ class Calibrated:
     memory: Mapping[str, MemoryConstants]
     """Of each framework whose memory was measured."""
     widths: Mapping[str, float]
-    """Half-width of the 90% interval, in logarithms, for each framework, with experts apart, and for NEVER_SEEN."""
+    """Half-width of the 90% interval of runs of which only the model's shape is new, in logarithms, for each framework,
+    with experts apart, and for NEVER_SEEN."""
+    strangers: Mapping[str, float]
+    """For each level the factor on the spread that a new label adds (`calibration.widths`)."""
     memory_widths: Mapping[str, float]
     """Half-width of the 90% interval of memory for each of these frameworks, and for NEVER_SEEN."""
     most_devices: int
@@ -115,23 +143,26 @@ class Calibrated:
     def constants(self, framework: str = "", chip: Accelerator | None = None, *, experts: bool = False) -> Constants:
         """Constants of time for one framework on one accelerator, of the table or not; and a model with or without
         experts."""
+        return constants_from(self.logarithms(framework, chip, experts=experts))
+
+    def logarithms(self, framework: str = "", chip: Accelerator | None = None, *, experts: bool = False) -> Array:
+        """Logarithms of these constants: shape (constants,)."""
         kind = "with" if experts else "without"
-        constants = self.time.one(framework=framework, accelerator=chip.name if chip else "", experts=kind)
-        if chip is None or self.knows(chip.name):
-            return constants
-        return replace(constants, matmul_efficiency=constants.matmul_efficiency * _beside_reference(chip))
+        return self.time.one(framework=framework, accelerator=chip.name if chip else "", experts=kind)
 
     def knows(self, accelerator: str) -> bool:
         """Whether runs on this accelerator were calibrated with."""
         return accelerator in self.time.deviations.get("accelerator", {})
 
-    def half_width(
-        self, framework: str, devices: float, *, experts: bool = False, accelerator: str = REFERENCE
-    ) -> float:
-        """Half-width of the 90% interval of step time, in logarithms: from t · exp(−w) to t · exp(w)."""
-        width = self.widths.get(width_group(framework, experts), self.widths[NEVER_SEEN])
-        width = width if self.knows(accelerator) else float(np.hypot(width, self.widths[STRANGE]))
+    def half_width(self, framework: str, devices: float, *, experts: bool = False) -> float:
+        """Half-width of the 90% interval of step time where only the model's shape is new, in logarithms: from
+        t · exp(−w) to t · exp(w)."""
+        width = _base(self.widths, framework, experts)
         return width + WIDER_PER_DOUBLING * max(0.0, float(np.log2(devices / self.most_devices)))
+
+    def half_widths(self, base: Array, sensitivity: Array, unseen: Mapping[str, npt.NDArray[np.bool_]]) -> Array:
+        """Half-widths with what is new besides: shape (runs,)."""
+        return wider(base, sensitivity, unseen, self.strangers)
 
     def memory_constants(self, framework: str) -> MemoryConstants:
         """Constants of memory: fitted ones where its memory was measured, else counted ones."""
@@ -146,46 +177,124 @@ class Calibrated:
         return sorted(self.time.deviations.get("framework", {}))
 
 
-def _beside_reference(chip: Accelerator) -> float:
-    """Measured share of the peak of a large bf16 product, over that of the reference; 1 where nobody published it."""
-    shares = [dict(each.achievable).get("bf16") for each in (chip, accelerator(REFERENCE))]
-    return 1.0 if shares[0] is None or shares[1] is None else shares[0] / shares[1]
+def _base(widths: Mapping[str, float], framework: str, experts: bool) -> float:
+    stranger = widths.get(width_group(NEVER_SEEN, experts), widths[NEVER_SEEN])
+    return widths.get(width_group(framework, experts), stranger)
+
+
+def wider(
+    base: Array,
+    sensitivity: Array,
+    unseen: Mapping[str, npt.NDArray[np.bool_]],
+    factors: Mapping[str, float],
+) -> Array:
+    """Quadratic sum of a width and of what new labels add."""
+    square = np.square(base)
+    for level, factor in factors.items():
+        square = square + unseen[level] * np.square(NINETY * factor * spread_of_strangers(sensitivity, level))
+    return np.asarray(np.sqrt(square))
 
 
 def calibrate(runs: Sequence[MeasuredRun], told: Told = lambda done, of: None) -> Calibrated:
-    """Fit everything to `runs`; interval widths come from holding out one model shape after another."""
-    known = measured_runs(runs)
-    time = fit_constants(known.model, known.seconds, known.levels, known.weights)
-    unseen = held_out(known, lambda run: run.shape_key, told)
-    groups = [width_group(run.framework, run.experts) for run in known.runs]
-    widths = half_widths(np.log(unseen / known.seconds), groups, [run.shape_key for run in known.runs])
+    """Fit everything to `runs`; interval widths come from holding out one shape, site, framework... after another.
+
+    A row that can be read in several ways counts as the likeliest of them, as much as that is likely.
+    """
+    known = measured_runs(settled(runs))
+    keys = {"shape": [run.shape_key for run in known.runs], **{level: known.levels.labels[level] for level in UNSEEN}}
+    several = {level: labels for level, labels in keys.items() if len(set(labels)) > 1}
+    counted = _Counted(told, sum(len(set(labels)) for labels in several.values()))
+    without = {level: held_out(known, labels, counted.next) for level, labels in several.items()}
+    unseen = without["shape"].seconds if "shape" in without else known.model(fit_runs(known).constants(known.levels))
+    widths = shape_widths(known, unseen)
     return Calibrated(
-        time=time,
+        time=fit_runs(known),
         memory=_fitted_memory(runs),
-        widths=widths | _widths_of_strangers(known, widths),
+        widths=widths,
+        strangers=stranger_factors(known, without, widths),
         memory_widths=_memory_widths(runs),
         most_devices=int(max(run.devices for run in known.runs)),
     )
 
 
+class _Counted:
+    """Progress over several rounds of fits, as one."""
+
+    def __init__(self, told: Told, of: int) -> None:
+        self._told, self._done, self._of = told, 0, of
+
+    def next(self, done: int, of: int) -> None:
+        """One more fit is done."""
+        self._done += 1
+        self._told(self._done, self._of)
+
+
+def shape_widths(known: MeasuredRuns, unseen_seconds: Array) -> dict[str, float]:
+    """Half-widths by framework, from forecasts of shapes that were held out. For other frameworks their median."""
+    groups = [width_group(run.framework, run.experts) for run in known.runs]
+    widths = half_widths(np.log(unseen_seconds / known.seconds), groups, [run.shape_key for run in known.runs])
+    widths[NEVER_SEEN] = float(np.median([width for name, width in widths.items() if not name.endswith(EXPERTS)]))
+    mixed = [width for name, width in widths.items() if name.endswith(EXPERTS)]
+    return widths | ({width_group(NEVER_SEEN, True): float(np.median(mixed))} if mixed else {})
+
+
+def stranger_factors(
+    known: MeasuredRuns, without: Mapping[str, HeldOutRuns], widths: Mapping[str, float]
+) -> dict[str, float]:
+    """For each level, the factor with which nine of ten runs lie inside when its labels are held out in turn."""
+    factors: dict[str, float] = {}
+    for level in UNSEEN:
+        out = without.get(level)
+        factors[level] = 1.0 if out is None else stranger_factor(known, out, widths, level, factors)
+    return factors
+
+
+def stranger_factor(
+    known: MeasuredRuns,
+    out: HeldOutRuns,
+    widths: Mapping[str, float],
+    level: str,
+    factors: Mapping[str, float],
+    but: str = "",
+) -> float:
+    """The factor of one level, given those of others. Runs with the label `but` do not count.
+
+    Nor do sweeps whose repeats differ by more than any calibration could tell (`arrays.NOISY`), and rows that hardly
+    say how they were run.
+    """
+    labels = known.levels.labels[level]
+    usable = np.array([family not in NOISY for family in known.families])
+    usable &= np.array([run.certainty > SURE for run in known.runs])
+    usable &= np.array([label != but for label in labels])
+    least = LEAST_FACTOR.get(level, 0.0)
+    if not usable.any():
+        return max(least, 1.0)
+    others = {name: factor for name, factor in factors.items() if name != level}
+    left = np.square(np.log(out.seconds / known.seconds))
+    left = left - np.square(wider(stranger_base(known, out, widths), out.sensitivity, out.unseen, others))
+    own = NINETY * spread_of_strangers(out.sensitivity, level)
+    needed = np.sqrt(np.maximum(left, 0.0)) / np.maximum(own, 1e-9)
+    chosen = [label for label, use in zip(labels, usable, strict=True) if use]
+    return max(least, level_factor(needed[usable], chosen, COVERAGE))
+
+
+def stranger_base(known: MeasuredRuns, out: HeldOutRuns, widths: Mapping[str, float]) -> Array:
+    """Half-width of each run before what is new to its calibration is counted: shape (runs,)."""
+    new = out.unseen["framework"]
+    return np.array(
+        [
+            _base(widths, NEVER_SEEN if strange else run.framework, run.experts)
+            for run, strange in zip(known.runs, new, strict=True)
+        ]
+    )
+
+
+EXPERTS = ", experts"
+
+
 def width_group(framework: str, experts: bool) -> str:
     """Group of an interval width: models with experts are forecast far worse than dense ones."""
-    return f"{framework}, experts" if experts else framework
-
-
-def _widths_of_strangers(known: MeasuredRuns, widths: Mapping[str, float]) -> dict[str, float]:
-    """For frameworks never seen: the median over frameworks, each forecast from the others alone.
-
-    For accelerators never seen, what holding them out adds to a framework's own width, in quadrature: again the median.
-    """
-    shapes = [run.shape_key for run in known.runs]
-    alone = np.log(held_out(known, lambda run: run.framework) / known.seconds)
-    frameworks = half_widths(alone, [run.framework for run in known.runs], shapes)
-    strange = np.log(held_out(known, lambda run: accelerator(run.hardware).name) / known.seconds)
-    pairs = [(width_group(run.framework, run.experts), accelerator(run.hardware).name) for run in known.runs]
-    wider = half_widths(strange, ["|".join(pair) for pair in pairs], shapes)
-    added = [np.sqrt(max(0.0, wider["|".join(pair)] ** 2 - widths[pair[0]] ** 2)) for pair in sorted(set(pairs))]
-    return {NEVER_SEEN: float(np.median(list(frameworks.values()))), STRANGE: float(np.median(added))}
+    return framework + EXPERTS if experts else framework
 
 
 def _with_memory(runs: Sequence[MeasuredRun]) -> dict[str, list[MeasuredRun]]:
@@ -227,6 +336,7 @@ def write_calibration(calibrated: Calibrated, path: Path) -> None:
         },
         "memory": {framework: asdict(constants) for framework, constants in calibrated.memory.items()},
         "widths": dict(calibrated.widths),
+        "strangers": dict(calibrated.strangers),
         "memory_widths": dict(calibrated.memory_widths),
         "most_devices": calibrated.most_devices,
     }
@@ -260,6 +370,7 @@ def _parse(text: str) -> Calibrated:
         time=FittedConstants(np.array(record["mean"]), deviations),
         memory={framework: MemoryConstants(**values) for framework, values in record["memory"].items()},
         widths=record["widths"],
+        strangers=record["strangers"],
         memory_widths=record["memory_widths"],
         most_devices=record["most_devices"],
     )

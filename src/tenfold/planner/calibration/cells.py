@@ -187,6 +187,20 @@ def precision_of(cells: Cells) -> Precision | None:
     return next((each for each in FEWEST_BITS_FIRST if each in words), None)
 
 
+_CONVENTIONS: Sequence[tuple[str, str]] = (
+    (r"hardware|hfu|recompute|\bckpt\b|checkpoint", "hardware"),
+    (r"non ?causal|nvidia|12 ?l ?h ?s|12 ?lhs|palm|megatron", "whole"),
+    (r"causal|6 ?l ?h ?s|half", "half"),
+)
+
+
+def flops_convention_of(cells: Cells) -> str | None:
+    """How FLOPs were counted: attention "whole" as if nothing were masked, "half", or as the "hardware" computed them
+    with what it computed again. None where the cell does not say it."""
+    words = plain_words(text_of(cells, "flops_convention"))
+    return next((kind for pattern, kind in _CONVENTIONS if re.search(pattern, words)), None)
+
+
 _OTHER_KINDS = (
     r"\b(?:q?lora|peft|adapters?|sft|supervised|fine ?tun\w*|finetun\w*|instruct\w* tun\w*|dpo|ppo|grpo|rlhf|rl|reward"
     r"|distill\w*|inference|serving|decod\w*|prefill|generation|evaluation|simulat\w*|project\w*|predict\w*|estimat\w*"

@@ -10,15 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from tenfold.core import InputError, count
-from tenfold.planner.calibration.arrays import MeasuredRuns, measured_runs
+from tenfold.planner.calibration.arrays import LEVELS, MeasuredRuns, levels_of, measured_runs
 from tenfold.planner.calibration.calibrated import (
+    HeldOutRuns,
     Told,
     held_out,
     shipped_calibration,
+    stranger_base,
+    stranger_factor,
     unseen_widths,
+    wider,
     width_group,
 )
-from tenfold.planner.calibration.fit import fit_constants, memory_held_out
+from tenfold.planner.calibration.fit import fit_runs, memory_held_out, settled
 from tenfold.planner.calibration.forecasts import (
     FamilySummary,
     RelativeErrors,
@@ -28,6 +32,7 @@ from tenfold.planner.calibration.forecasts import (
     relative_errors,
 )
 from tenfold.planner.calibration.runs import MeasuredRun, SkippedRow, read_runs
+from tenfold.planner.calibration.widths import UNSEEN
 from tenfold.planner.cost.layout import Array
 
 
@@ -56,8 +61,8 @@ def _ideal_seconds(measured: MeasuredRuns) -> Array:
     return np.asarray(flops / (measured.device.matmul_flops * layout.devices) * (1 + bubble))
 
 
-HeldOut = Literal["shape", "source", "scale"]
-HELD_OUT: tuple[HeldOut, ...] = ("shape", "source", "scale")
+HeldOut = Literal["shape", "source", "scale", "framework", "site", "accelerator", "release"]
+HELD_OUT: tuple[HeldOut, ...] = ("shape", "source", "scale", "framework", "site", "accelerator", "release")
 _SHOWN = 40  # rows that are printed one by one
 WIDTH = 120
 _SPAN = 4  # a family whose largest runs are to be told from its smaller ones has at least this range of sizes
@@ -90,6 +95,10 @@ class Evaluation:
             None: "with the calibration that comes with tenfold (which has seen the published rows)",
             "shape": "each model shape forecast by a calibration that has not seen it",
             "source": "each source forecast by a calibration that has not seen it",
+            "framework": "each framework forecast by a calibration that has not seen it",
+            "site": "each site forecast by a calibration that has not seen it",
+            "accelerator": "each accelerator forecast by a calibration that has not seen it",
+            "release": "each release forecast by a calibration that has not seen it",
             "scale": "each family's largest runs forecast by a calibration that has not seen them",
         }[self.held_out]
         rows = len(self.answers) + len(self.skipped)
@@ -150,7 +159,7 @@ def evaluate_rows(path: Path, out: HeldOut | None = None, told: Told = lambda do
     if not runs:
         raise InputError(f"{path}: no row that can be modelled ({_why(skipped)})")
     calibrated = shipped_calibration()
-    known = measured_runs(runs)
+    known = measured_runs(settled(runs))
     if out is None:
         answers = forecast_rows(runs, calibrated)
         told_of = _seen(known, answers)
@@ -176,7 +185,9 @@ class _Forecasts:
 
 
 def key_of(run: MeasuredRun, out: HeldOut | None) -> str:
-    """Label of runs that are held out together: a repository or page as a whole, or a model shape."""
+    """Label of runs that are held out together: a repository or page as a whole, a model shape, or that of a level."""
+    if out in LEVELS:
+        return levels_of([run]).labels[str(out)][0]
     return run.source.split(" ")[0] if out == "source" else run.shape_key
 
 
@@ -195,16 +206,32 @@ def _unseen(known: MeasuredRuns, chosen: npt.NDArray[np.bool_], out: HeldOut, to
     """Forecasts of the chosen runs, by constants that were fitted without them."""
     if out == "scale":
         rest, these = known.take(~chosen), known.take(chosen)
-        seconds = these.model(
-            fit_constants(rest.model, rest.seconds, rest.levels, rest.weights).constants(these.levels)
-        )
+        seconds = these.model(fit_runs(rest).constants(these.levels))
         plain = constant_mfu_seconds(known, ["largest" if each else "rest" for each in chosen])
         return _Forecasts(seconds, None, plain[chosen], None)
     keys = [key_of(run, out) for run in known.runs]
-    seconds = held_out(known, lambda run: key_of(run, out), told)
-    groups = [width_group(run.framework, run.experts) for run in known.runs]
-    widths = unseen_widths(np.log(seconds / known.seconds), groups, keys)
+    without = held_out(known, keys, told)
+    seconds = without.seconds
+    if out == "shape":
+        groups = [width_group(run.framework, run.experts) for run in known.runs]
+        widths = unseen_widths(np.log(seconds / known.seconds), groups, keys)
+    else:
+        widths = _stranger_widths(known, without, keys, out)
     return _Forecasts(seconds, widths, constant_mfu_seconds(known, keys), _unseen_memory(known, out))
+
+
+def _stranger_widths(known: MeasuredRuns, without: HeldOutRuns, keys: Sequence[str], out: HeldOut) -> Array:
+    """Half-widths with what is new to each run's calibration. What is held out takes the factor of other labels."""
+    shipped = shipped_calibration()
+    base = stranger_base(known, without, shipped.widths)
+    widths = wider(base, without.sensitivity, without.unseen, shipped.strangers)
+    if out not in UNSEEN:
+        return widths
+    for label in sorted(set(keys)):
+        own = np.array([key == label for key in keys])
+        factor = stranger_factor(known, without, shipped.widths, out, shipped.strangers, label)
+        widths[own] = wider(base, without.sensitivity, without.unseen, {**shipped.strangers, out: factor})[own]
+    return widths
 
 
 def _unseen_memory(known: MeasuredRuns, out: HeldOut) -> Array:

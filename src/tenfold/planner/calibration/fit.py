@@ -3,84 +3,26 @@
 Time is a hierarchy of means and deviations, found as the most probable one given measured runs. Each run's constants
 are the means, times what its framework, site, accelerator and release deviate. As these are sums in logarithms, one
 derivative for each constant and run serves all levels, so a fit costs some hundreds of evaluations of the cost model.
-
-`PRIORS` hold what is known of each constant before any run is looked at, and how far frameworks, sites and devices may
-differ. Means come from published measurements: large products reach 0.73 to 0.87 of the peak (ml-engineering, MAMF
-table), NCCL's all-reduce 0.75 to 0.9 of NVLink and of the network cards (ml-engineering, network benchmarks),
-FlashAttention-2 and 3 half to 0.75 of the peak (arXiv 2307.08691, 2407.08608), Adam with fp32 master weights moves
-about 30 bytes a parameter. Spreads are in natural logarithms: 0.1 is a tenth up or down.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from tenfold.planner.calibration.arrays import LEVELS, RunLevels, layouts_of, shapes_of
+from tenfold.planner.calibration.arrays import LEVELS, MeasuredRuns, RunLevels, layouts_of, shapes_of
+from tenfold.planner.calibration.priors import constants_from, prior_means, prior_spreads
+from tenfold.planner.calibration.readings import COUNTED_SPREAD, chance_to_fit
 from tenfold.planner.calibration.runs import MeasuredRun
 from tenfold.planner.cost.device import CONSTANT_NAMES, Constants
 from tenfold.planner.cost.layout import Array
 from tenfold.planner.cost.memory import MemoryConstants, memory_bytes
-
-
-@dataclass(frozen=True)
-class ConstantPrior:
-    """Mean of a constant, the spread of the mean itself, and the spreads of deviations at each level."""
-
-    mean: float
-    spread: float
-    framework: float
-    site: float = 0.0
-    accelerator: float = 0.0
-    release: float = 0.0
-    experts: float = 0.0
-
-
-PRIORS: dict[str, ConstantPrior] = {
-    "matmul_efficiency": ConstantPrior(0.72, 0.05, 0.05, accelerator=0.05, experts=0.1),
-    "matmul_half": ConstantPrior(150, 0.5, 0.5),
-    "low_precision": ConstantPrior(0.75, 0.25, 0.1),
-    "memory_efficiency": ConstantPrior(0.80, 0.10, 0.05),
-    "elementwise": ConstantPrior(16, 0.3, 0.3, experts=0.3),
-    "attention_efficiency": ConstantPrior(0.5, 0.3, 0.2, accelerator=0.2),
-    "scores": ConstantPrior(6, 0.5, 0.3),
-    "routing": ConstantPrior(10, 0.7, 0.3),
-    "launch": ConstantPrior(3e-4, 0.5, 0.5, site=0.3, release=0.3, experts=0.2),
-    "expert_launch": ConstantPrior(6e-4, 0.5, 0.3, release=0.5),
-    "collective_launch": ConstantPrior(5e-5, 0.7, 0.5),
-    "pipeline_collective": ConstantPrior(2e-6, 1.0, 2.0),
-    "link_efficiency": ConstantPrior(0.75, 0.12, 0.12),
-    "network_efficiency": ConstantPrior(0.70, 0.20, 0.15, site=0.3),
-    "latency": ConstantPrior(8, 0.7, 0.3),
-    "tensor_exposed": ConstantPrior(0.8, 0.3, 0.4),
-    "context_exposed": ConstantPrior(0.4, 0.6, 0.3),
-    "expert_exposed": ConstantPrior(0.6, 0.5, 0.3),
-    "data_exposed": ConstantPrior(0.5, 0.6, 0.6),
-    "shard_exposed": ConstantPrior(0.15, 0.7, 0.6),
-    "pipeline_send": ConstantPrior(1.0, 0.5, 0.5),
-    "pipeline_launch": ConstantPrior(1e-4, 1.0, 1.5),
-    "head": ConstantPrior(4, 0.3, 0.3, experts=0.2),
-    "optimizer_bytes": ConstantPrior(30, 0.3, 0.3),
-    "step_seconds": ConstantPrior(0.01, 0.7, 0.5),
-    "scale_loss": ConstantPrior(0.005, 0.4, 0.3, site=0.3),
-    "slowness": ConstantPrior(1.0, 0.05, 0.20, site=0.10, accelerator=0.05, release=0.05, experts=0.15),
-}
-
-
-def prior_means() -> Array:
-    """Logarithms of the means, in the order of `Constants`."""
-    return np.log([PRIORS[name].mean for name in CONSTANT_NAMES])
-
-
-def prior_spreads(level: str) -> Array:
-    """Spreads of the deviations at one level, or with "spread" those of the means."""
-    return np.array([getattr(PRIORS[name], level) for name in CONSTANT_NAMES])
-
+from tenfold.planner.hardware.accelerator import accelerator
 
 Model = Callable[[Constants], Array]
 """Seconds of each run, given an array of each constant."""
 _STEP = 1e-4
-_ROUNDS = 30
+_ROUNDS = 60
 _NOISE = 0.07
 """Spread of a measurement around the best model of this kind, in logarithms."""
 _TAIL = 3.0
@@ -96,26 +38,24 @@ class FittedConstants:
 
     def constants(self, levels: RunLevels) -> Constants:
         """Constants of each run; a label that was never seen does not deviate."""
-        return constants_from(np.stack([self._row(levels, number) for number in range(len(levels))]))
+        return constants_from(self.logarithms(levels))
 
-    def one(self, **labels: str) -> Constants:
-        """Constants for one framework, site, accelerator..., as numbers."""
+    def logarithms(self, levels: RunLevels) -> Array:
+        """Logarithms of the constants of each run: shape (runs, constants)."""
+        return np.stack([self._row(levels, number) for number in range(len(levels))])
+
+    def one(self, **labels: str) -> Array:
+        """Logarithms of the constants for one framework, site, accelerator...: shape (constants,)."""
         total = self.mean.copy()
         for level, label in labels.items():
             total = total + self.deviations.get(level, {}).get(label, 0.0)
-        return constants_from(total)
+        return total
 
     def _row(self, levels: RunLevels, number: int) -> Array:
         total = self.mean.copy()
         for level in LEVELS:
             total = total + self.deviations.get(level, {}).get(levels.labels[level][number], 0.0)
         return total
-
-
-def constants_from(logarithms: Array) -> Constants:
-    """Constants from their logarithms, shape (constants,) or (runs, constants)."""
-    values = np.exp(logarithms)
-    return Constants(**{name: values[..., number] for number, name in enumerate(CONSTANT_NAMES)})
 
 
 def fit_constants(model: Model, seconds: Array, levels: RunLevels, weights: Array) -> FittedConstants:
@@ -138,6 +78,12 @@ def fit_constants(model: Model, seconds: Array, levels: RunLevels, weights: Arra
             if damping > 1e6:
                 break
     return space.unpack(best.x)
+
+
+def fit_runs(known: MeasuredRuns) -> FittedConstants:
+    """The most probable calibration of measured runs."""
+    chosen = known.take(known.fitted)
+    return fit_constants(chosen.model, chosen.seconds, chosen.levels, chosen.weights)
 
 
 class _Space:
@@ -254,6 +200,20 @@ def fit_memory(runs: Sequence[MeasuredRun]) -> MemoryConstants:
         return np.concatenate([(told - seen) / _MEMORY_NOISE, (x - origin) / _MEMORY_SPREAD])
 
     return _memory_constants(least_squares(residuals, origin, loss="cauchy").x)
+
+
+def settled(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
+    """The runs, each in the likeliest of its readings, seen that it fitted in memory."""
+    return [_settled(run) if run.readings else run for run in runs]
+
+
+def _settled(run: MeasuredRun) -> MeasuredRun:
+    each = [replace(run, layout=layout, readings=()) for layout, _ in run.readings]
+    capacity = accelerator(run.hardware).memory_bytes
+    fits = chance_to_fit(forecast_memory_bytes(each, COUNTED), capacity, COUNTED_SPREAD)
+    weight = np.array([usual for _, usual in run.readings]) * fits
+    chosen = int(np.argmax(weight))
+    return replace(run, layout=run.readings[chosen][0], certainty=float(weight[chosen] / weight.sum()))
 
 
 def forecast_memory_bytes(runs: Sequence[MeasuredRun], constants: MemoryConstants) -> Array:

@@ -9,15 +9,13 @@ import numpy as np
 from tenfold.core import MISSING, text_table
 from tenfold.planner.calibration.arrays import devices_of, family_of, layouts_of, levels_of, shapes_of
 from tenfold.planner.calibration.calibrated import MOST_MEASURED, NINETY, Calibrated
+from tenfold.planner.calibration.readings import USABLE, chance_to_fit
 from tenfold.planner.calibration.runs import MeasuredRun
+from tenfold.planner.calibration.widths import sensitivities, unseen_levels
 from tenfold.planner.cost.layout import Array
 from tenfold.planner.cost.memory import Memory, MemoryConstants, memory_bytes
 from tenfold.planner.cost.step import step_seconds
 from tenfold.planner.hardware.accelerator import accelerator
-
-USABLE = 0.96
-"""Share of a device's memory beyond which a run is forecast to fail. Of 1,758 published runs on 80 GB the fullest held
-97%; a plan leaves more room (`search.question.MEMORY_SHARE`)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class RowForecast:
     memory_high: float
     memory_parts: dict[str, float]
     out_of_memory: bool
-    """Whether the forecast is more than the device can give."""
+    """Whether the forecast is more than the device can give, in every usual way to read the row."""
     readings: int
     """Ways in which the row can be read: 1 where it says all."""
     extrapolation: bool
@@ -95,27 +93,26 @@ def forecast_rows(
 
 def own_widths(runs: Sequence[MeasuredRun], calibrated: Calibrated) -> Array:
     """Half-width of the 90% interval of each run that says all: shape (runs,)."""
-    return np.array([_width(run, calibrated) for run in runs])
-
-
-def _width(run: MeasuredRun, calibrated: Calibrated) -> float:
-    name = accelerator(run.hardware).name
-    return calibrated.half_width(run.framework, run.devices, experts=run.experts, accelerator=name)
+    levels, (shape, layout, device) = levels_of(runs), (shapes_of(runs), layouts_of(runs), devices_of(runs))
+    base = np.array([calibrated.half_width(run.framework, run.devices, experts=run.experts) for run in runs])
+    sensitivity = sensitivities(
+        lambda constants: np.asarray(step_seconds(shape, layout, device, constants).total, dtype=np.float64),
+        calibrated.time.logarithms(levels),
+    )
+    return calibrated.half_widths(base, sensitivity, unseen_levels(levels, calibrated.time.deviations))
 
 
 LIKED = 2.0
 """Power of the speed with which a reading that is faster is likelier: who measures has looked for a good layout."""
-TOO_FULL = 1e-3
-"""Likelihood of a reading that does not fit in memory, beside one that does."""
 
 
 @dataclass(frozen=True)
 class ReadMemory:
-    """Memory of a run over its readings: parts in bytes, the spread of their sum, and the chance of being too large."""
+    """Memory of a run over its readings: parts in bytes, the spread of their sum, and whether none of them fits."""
 
     parts: dict[str, float]
     spread: float
-    too_large: float
+    too_large: bool
 
 
 @dataclass(frozen=True)
@@ -146,12 +143,16 @@ def read_all(runs: Sequence[MeasuredRun], calibrated: Calibrated) -> ReadRuns:
     for number, (run, layouts) in enumerate(zip(runs, several, strict=True)):
         here = slice(int(ends[number]) - len(layouts), int(ends[number]))
         usual = np.array([weight for _, weight in layouts])
-        large = total[here] > USABLE * accelerator(run.hardware).memory_bytes
-        weight = usual * np.where(large, TOO_FULL, 1.0) * (times[here].min() / times[here]) ** LIKED
-        weight = weight / weight.sum()
+        capacity = accelerator(run.hardware).memory_bytes
+        large = total[here] > USABLE * capacity
+        weight = usual
+        if len(layouts) > 1:
+            fits = chance_to_fit(total[here], capacity, calibrated.memory_half_width(run.framework) / NINETY)
+            weight = usual * fits * (times[here].min() / times[here]) ** LIKED
+            weight = weight / weight.sum()
         seconds[number], spread[number] = _mean_and_spread(times[here], weight)
         parts = {name: float(weight @ part[here]) for name, part in held.items()}
-        found.append(ReadMemory(parts, _mean_and_spread(total[here], weight)[1], float(usual @ large)))
+        found.append(ReadMemory(parts, _mean_and_spread(total[here], weight)[1], bool(large.all())))
     return ReadRuns(seconds, spread, found)
 
 
@@ -181,7 +182,7 @@ def _forecast_row(
         memory_low=float(held / spread),
         memory_high=float(held * spread),
         memory_parts=memory.parts,
-        out_of_memory=memory.too_large > 0.5,
+        out_of_memory=memory.too_large,
         readings=max(1, len(run.readings)),
         extrapolation=run.devices > MOST_MEASURED,
         measured_seconds=run.step_seconds,

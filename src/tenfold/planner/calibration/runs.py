@@ -19,6 +19,7 @@ from tenfold.planner.calibration.cells import (
     column_of,
     count_of,
     flag_of,
+    flops_convention_of,
     framework_in,
     number_of,
     precision_of,
@@ -54,11 +55,13 @@ class MeasuredRun:
     layout: Layout
     """What the row says, or the likeliest of its readings."""
     step_seconds: float | None
-    """Measured, None if not."""
+    """Measured or worked out from published FLOP/s, None if not."""
     memory_bytes: float | None
     """Peak of one device, measured; None if not."""
     readings: tuple[Weighted, ...] = ()
     """Layouts that the row may mean, with weights that sum to 1; empty where it says all."""
+    certainty: float = 1.0
+    """Chance that `layout` is what was run."""
 
     @property
     def shape_key(self) -> str:
@@ -189,9 +192,10 @@ class _Row:
             devices=devices,
             shape=shape,
             layout=found[0][0],
-            step_seconds=self.step_seconds(),
+            step_seconds=self.step_seconds(shape),
             memory_bytes=self.memory_bytes(),
             readings=tuple(found) if len(found) > 1 else (),
+            certainty=found[0][1],
         )
 
     def has_what_it_needs(self) -> None:
@@ -256,6 +260,7 @@ class _Row:
             balanced_stages=float(family.get("balanced_stages", 0)),
             sequence_parallel=float(family.get("sequence_parallel", 1)) if said is None else said,
             fused_attention=float(family.get("fused_attention", 1)),
+            shared_head=float(family.get("shared_head", 0)),
             gradient_bytes=float(family.get("gradient_bytes", 4)),
             element_bytes=4.0 if self.precision() == "fp32" else 2.0,
         )
@@ -281,9 +286,7 @@ class _Row:
 
     def known(self, family: Cells, shape: Shape) -> Known:
         """What the row, or else its family's habits, say of the layout."""
-        recomputation = recomputation_of(self.cells)
-        if recomputation is None and family.get("recompute"):
-            recomputation = float(RECOMPUTATIONS.index(family["recompute"]))
+        habit = family.get("recompute")
         stage = self.sharding().stage if self.says_sharding() else None
         if stage is None and family.get("sharding"):
             stage = float(family["sharding"])
@@ -301,7 +304,8 @@ class _Row:
             accumulation=self.optional("grad_accum"),
             interleaving=self.optional("vpp"),
             sharding=stage,
-            recomputation=recomputation,
+            recomputation=recomputation_of(self.cells),
+            usual_recomputation=float(RECOMPUTATIONS.index(habit)) if habit else None,
         )
 
     def check_degrees(self, known: Known) -> None:
@@ -388,15 +392,21 @@ class _Row:
         """What the cell says; ZeRO 1 where it is not understood."""
         return sharding_of(self.cells) or Sharding(1.0)
 
-    def step_seconds(self) -> float | None:
-        """Measured, or what follows from tokens/s of one device."""
+    def step_seconds(self, shape: Shape) -> float | None:
+        """Measured, or what follows from tokens/s of one device, or from its FLOP/s where it is said how they were
+        counted."""
         for column in ("step_time_any_s", "step_time_s"):
             if text_of(self.cells, column):
                 return self.positive(column)
-        if not text_of(self.cells, "tokens_s_gpu"):
-            return None
         tokens = self.count("gbs_seqs") * self.count("seq")
-        return tokens / (self.positive("tokens_s_gpu") * self.count("n_gpus"))
+        if text_of(self.cells, "tokens_s_gpu"):
+            return tokens / (self.positive("tokens_s_gpu") * self.count("n_gpus"))
+        counted = flops_convention_of(self.cells)
+        if not text_of(self.cells, "tflops_gpu") or counted not in ("whole", "half"):
+            return None
+        attention = 6 * shape.layers * shape.heads * shape.head_dim * shape.context
+        each = shape.training_flops_per_token + (attention if counted == "whole" else 0.0)
+        return float(tokens * each / (self.positive("tflops_gpu") * 1e12 * self.count("n_gpus")))
 
     def memory_bytes(self) -> float | None:
         """Measured peak of one device."""
@@ -416,19 +426,23 @@ def _family(cells: Cells) -> Cells:
     if named:
         return _habits(framework_in(named) or named.casefold())
     group, source = text_of(cells, "group"), text_of(cells, "source")
-    for row in _table("families.csv"):
-        if row["group"] == group and row["source_contains"] in source:
-            return row
     said = (source, text_of(cells, "source_loc"), group)
     found = next((name for text in said if (name := framework_in(text))), None)
+    for row in _table("families.csv"):
+        part = row["source_contains"]
+        fits = part in source if part else found in (None, row["framework"])
+        if row["group"] == group and fits:
+            return row
     return _habits(found) if found else {}
 
 
 def _habits(framework: str) -> Cells:
-    """What a framework does wherever it runs; sharding and recomputation are each user's own."""
+    """What a framework does wherever it runs; sharding and recomputation are each user's own, and Megatron-LM sums
+    gradients in fp32 unless told otherwise, as NVIDIA's benchmarks do."""
     for row in _table("families.csv"):
         if row["framework"] == framework:
-            return {**row, "recompute": "", "sharding": "3" if row["sharding"] == "3" else ""}
+            others = {"recompute": "", "sharding": "3" if row["sharding"] == "3" else ""}
+            return {**row, **others, **({"gradient_bytes": "4"} if framework == "megatron-core" else {})}
     return {"framework": framework}
 
 

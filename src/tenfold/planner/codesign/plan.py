@@ -135,7 +135,7 @@ def search_goal(
         stopped = False
         trials.sort(key=lambda trial: spent(trial, terms))
         best, front, worth = _for_given(trials, terms)
-    doubt = regret(trials[0].found, trials[0].question, calibrated)
+    doubt = regret(trials[0].found)
     return GoalPlan(
         goal=goal,
         cluster=cluster,

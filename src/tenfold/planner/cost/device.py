@@ -30,6 +30,9 @@ class Constants:
     """Times that a layer's activations go through memory outside of matrix products, forward."""
     attention_efficiency: Numbers
     """Share of the peak that fused attention reaches."""
+    context_attention: Numbers
+    """Attention of a split context over what an even share would take: 1 where each rank has as much of the causal mask
+    as the others (zigzag), near 2 where the last has the most; kernels over blocks are slower, too."""
     scores: Numbers
     """Times that unfused attention scores go through memory, forward."""
     routing: Numbers

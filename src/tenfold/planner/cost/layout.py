@@ -109,7 +109,8 @@ class Layout:
     zero_bubble: Numbers = 0.0
     """1 if weight gradients fill the bubble (Qi et al., arXiv 2401.10241)."""
     balanced_stages: Numbers = 0.0
-    """1 if stages are filled by what layers and head cost; 0 if layers are shared out evenly."""
+    """0 if layers are shared out evenly; 1 if stages are filled in turn by what layers and head cost; 2 if the last
+    stage has as many fewer as makes the slowest one fastest."""
     sharding: Numbers = 1.0
     """ZeRO stage 0 to 3 (Rajbhandari et al., arXiv 1910.02054); 3 is FSDP."""
     shard_group: Numbers = 0.0
@@ -127,6 +128,8 @@ class Layout:
 
     element_bytes: Numbers = 2.0
     """Bytes of a weight or an activation: 2, or 4 in fp32. Fewer bits of products change neither."""
+    shared_head: Numbers = 0.0
+    """1 if all stages of a pipeline share out embedding and head (compilers that partition one program do)."""
 
     @property
     def devices(self) -> Numbers:
@@ -137,6 +140,13 @@ class Layout:
     def sequences(self) -> Numbers:
         """Sequences of one step: the global batch."""
         return self.micro_batch * self.accumulation * self.data
+
+    @property
+    def zero_stage(self) -> Numbers:
+        """ZeRO stage as it works: under a pipeline FSDP keeps weights and gradients whole until the step ends, else it
+        would gather each for every micro-batch; it then is ZeRO 1 (torchtitan's default; accumulation without
+        communication in arXiv 2304.11277, section 3.3.1)."""
+        return np.where((np.asarray(self.sharding) == 3) & (np.asarray(self.pipeline) > 1), 1.0, self.sharding)
 
     @property
     def replicas(self) -> Numbers:
@@ -161,15 +171,15 @@ class Stages:
 
 
 def share_out(shape: Shape, layout: Layout) -> Stages:
-    """Layers of each stage, in one of three ways.
+    """Layers of each stage, in one of four ways.
 
     Evenly, where layers divide by chunks (Megatron-LM). Else embedding and head take the place of a layer each. With
-    `balanced_stages` the head counts as many layers as it has parameters, and stages are filled one after another up to
-    their share, as nanotron does.
+    `balanced_stages` the head counts as many layers as it has parameters: stages are filled one after another up to
+    their share, as nanotron does (1), or the last gets as many layers as leave the slowest stage fastest (2).
     """
     pipeline = layout.pipeline
     even = np.mod(shape.layers, pipeline * layout.interleaving) == 0
-    balanced = np.asarray(layout.balanced_stages) > 0
+    balanced = np.asarray(layout.balanced_stages) == 1
     head = shape.embedding_parameters / (shape.attention_parameters + shape.mlp_parameters)
     share = (shape.layers + np.where(balanced, head, 2.0)) / pipeline
     below = np.floor(share + 1e-9)
@@ -178,12 +188,31 @@ def share_out(shape: Shape, layout: Layout) -> Stages:
     fullest_at = np.where(uneven, np.ceil(1 / np.maximum(rest, 1e-9) - 1e-9) - 1, 0.0)
     last = np.where(balanced, np.maximum(shape.layers - np.floor(share * (pipeline - 1) + 1e-9), 0.0), below)
     first = np.where(balanced, below, np.maximum(below + uneven - 1, 0.0))
-    flat = even & ~balanced
+    flat = (even & ~balanced) | (np.asarray(pipeline) == 1)
     each = shape.layers / pipeline
-    alone = np.asarray(pipeline) == 1
-    return Stages(
-        first=np.where(alone | flat, each, first),
-        fullest=np.where(alone | flat, each, np.minimum(below + uneven, shape.layers)),
-        fullest_at=np.where(alone | flat, 0.0, np.minimum(fullest_at, pipeline - 1)),
-        last=np.where(alone | flat, each, last),
+    stages = Stages(
+        first=np.where(flat, each, first),
+        fullest=np.where(flat, each, np.minimum(below + uneven, shape.layers)),
+        fullest_at=np.where(flat, 0.0, np.minimum(fullest_at, pipeline - 1)),
+        last=np.where(flat, each, last),
     )
+    by_hand = (np.asarray(layout.balanced_stages) == 2) & (np.asarray(pipeline) > 1)
+    return _shorter_last(shape, pipeline, head, stages, by_hand) if np.any(by_hand) else stages
+
+
+def _shorter_last(shape: Shape, pipeline: Numbers, head: Numbers, even: Stages, where: npt.NDArray[np.bool_]) -> Stages:
+    """The stages whose slowest is fastest, if the last may have fewer layers and the head costs `head` of them."""
+    others = np.maximum(pipeline - 1, 1)
+    level = np.floor((shape.layers - others * head) / pipeline)
+    found = even
+    for more in (1.0, 0.0):
+        last = np.clip(level + more, 0.0, shape.layers)
+        full = np.ceil((shape.layers - last) / others)
+        better = where & (np.maximum(full, last + head) < np.maximum(found.fullest, found.last + head))
+        found = Stages(
+            first=np.where(better, full, found.first),
+            fullest=np.where(better, full, found.fullest),
+            fullest_at=np.where(better, 0.0, found.fullest_at),
+            last=np.where(better, last, found.last),
+        )
+    return found

@@ -114,8 +114,8 @@ def _stage(
     has_head: Numbers | bool,
 ) -> Memory:
     """Memory of stage `number`, which holds so many layers and embedding parameters."""
-    held = held_parameters(shape, layout, layers, embedding)
-    sharding = np.asarray(layout.sharding)
+    held = held_parameters(shape, layout, layers, embedding)  # FSDP shards the optimizer's fp32 weights and no others
+    sharding = np.asarray(layout.zero_stage)
     tokens = layout.micro_batch * shape.context / layout.context
     one_after_another: Numbers = np.asarray(layout.accumulation) > 1
     logits = tokens * shape.vocabulary / layout.tensor * constants.logits
@@ -124,8 +124,8 @@ def _stage(
         2 * layer_parameters(shape, layout) * layout.element_bytes * (sharding == 3)
     )  # one in use, one on its way
     return Memory(
-        weights=layout.element_bytes * _kept(held, layout, sharding == 3),
-        gradients=constants.gradient_bytes * _kept(held, layout, sharding >= 2),
+        weights=np.where(sharding == 3, 0.0, layout.element_bytes) * (held.common + held.routed),
+        gradients=constants.gradient_bytes * layout.gradient_bytes / 4 * _kept(held, layout, sharding >= 2),
         optimizer=constants.optimizer_bytes * _kept(held, layout, sharding >= 1),
         activations=_activation_bytes(shape, layout, constants, layers, number),
         logits=np.where(has_head, logits, 0.0),

@@ -117,8 +117,9 @@ def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Consta
     one = layer.total
     stages = share_out(shape, layout)
     head = _head_seconds(shape, layout, device, constants)
-    last_is_slowest = stages.last * one + head >= stages.fullest * one
-    layers = np.where(last_is_slowest, stages.last, stages.fullest)
+    shared = np.asarray(layout.shared_head) > 0
+    last_is_slowest = shared | (stages.last * one + head >= stages.fullest * one)
+    layers = np.where(last_is_slowest & ~shared, stages.last, stages.fullest)
     send = _send_seconds(shape, layout, device, constants)
     rounds = layout.accumulation
     busy = layers * rounds
@@ -127,7 +128,7 @@ def step_seconds(shape: Shape, layout: Layout, device: Device, constants: Consta
         matmul=layer.matmul * busy,
         attention=layer.attention * busy,
         elementwise=layer.elementwise * busy,
-        head=np.where(last_is_slowest, head, 0.0) * rounds,
+        head=np.where(last_is_slowest, np.where(shared, head / layout.pipeline, head), 0.0) * rounds,
         tensor=layer.tensor * busy,
         context=layer.context * busy,
         expert=layer.expert * busy,
@@ -157,6 +158,8 @@ def total_seconds(shape: Shape, layout: Layout, device: Device, constants: Const
     after = after + _optimizer_seconds(layout, device, constants, held) + constants.step_seconds
     bubble = _bubble_seconds(one * shape.layers / layout.pipeline + head / layout.pipeline + send, layout)
     slowest = np.maximum(stages.last * one + head, stages.fullest * one)
+    shared = np.asarray(layout.shared_head) > 0
+    slowest = np.where(shared, stages.fullest * one + head / layout.pipeline, slowest) if np.any(shared) else slowest
     slowed = constants.slowness * (1 + constants.scale_loss * _doublings(layout))
     return ((slowest + send) * layout.accumulation + bubble + after) * slowed
 
@@ -238,7 +241,7 @@ def _low_precision(device: Device, constants: Constants) -> Numbers:
 def _attention_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants, tokens: Numbers) -> Numbers:
     """Scores and their product with the values. Fused attention skips what the causal mask hides; its backward pass
     computes the scores again, 5 products for 2 (Dao, arXiv 2307.08691, section 3.1). Unfused scores are computed
-    whole, and written and read."""
+    whole, and written and read. Where the context is split, the rank with the most of the mask sets the pace."""
     heads = shape.heads / layout.tensor
     flops = 4 * tokens * shape.context * shape.head_dim * heads
     again = np.asarray(layout.recomputation) > 0
@@ -248,7 +251,7 @@ def _attention_seconds(shape: Shape, layout: Layout, device: Device, constants: 
         device.memory_bandwidth * constants.memory_efficiency
     )
     seconds: Numbers = np.where(np.asarray(layout.fused_attention) > 0, fused * (3.5 + again), unfused * (3.0 + again))
-    return seconds
+    return seconds * np.where(np.asarray(layout.context) > 1, np.maximum(constants.context_attention, 1.0), 1.0)
 
 
 def _elementwise_seconds(
@@ -294,7 +297,7 @@ def _expert_seconds(shape: Shape, layout: Layout, device: Device, constants: Con
 
 def _shard_seconds(shape: Shape, layout: Layout, device: Device, constants: Constants) -> Numbers:
     """FSDP: a layer's weights gathered forward and backward and its gradients scattered, for each micro-batch."""
-    sharded = np.asarray(layout.sharding) == 3
+    sharded = np.asarray(layout.zero_stage) == 3
     if not np.any(sharded):
         return 0.0
     routed = routed_parameters(shape, layout) * layout.element_bytes
@@ -364,9 +367,9 @@ def _summed(
     have 16 bits. Under FSDP in groups, the shards are summed over the groups."""
     volume = parameters * layout.gradient_bytes
     scatter = gather_seconds(volume, ranks, stride, device, constants)
-    back = np.where(np.asarray(layout.sharding) >= 1, layout.element_bytes / layout.gradient_bytes, 1.0)
+    back = np.where(np.asarray(layout.zero_stage) >= 1, layout.element_bytes / layout.gradient_bytes, 1.0)
     between = 2 * gather_seconds(volume / shards, ranks / shards, stride * shards, device, constants)
-    return np.where(np.asarray(layout.sharding) == 3, between, scatter * (1 + back))
+    return np.where(np.asarray(layout.zero_stage) == 3, between, scatter * (1 + back))
 
 
 def _optimizer_seconds(layout: Layout, device: Device, constants: Constants, held: HeldParameters) -> Numbers:

@@ -73,6 +73,29 @@ class Job:
         return -(-self.devices // self.cluster.node_devices)
 
 
+@dataclass(frozen=True)
+class LatentAttention:
+    """Attention whose keys and values are kept as one latent vector (DeepSeek-V2, arXiv 2405.04434, section 2.1)."""
+
+    query_rank: int
+    key_value_rank: int
+    key_width: int
+    """Of one head's key without positions; `value_width` is that of its value."""
+    position_width: int
+    """Of what all heads share for positions."""
+    value_width: int
+
+
+_LATENT = {(61, 7168, 128, 256): LatentAttention(1536, 512, 128, 64, 128)}
+"""By layers, width, heads and experts: DeepSeek-V3 (arXiv 2412.19437, section 4.2). Plans stand in 128 heads of 96."""
+
+
+def latent_attention(shape: Shape) -> LatentAttention | None:
+    """The latent attention of a published model that is planned with a stand-in; None for any other shape."""
+    key = (whole(shape.layers), whole(shape.width), whole(shape.heads), whole(shape.experts))
+    return _LATENT.get(key) if whole(shape.head_dim) == 96 else None
+
+
 def whole(value: Numbers) -> int:
     """A count that the cost model keeps as a float. Raises InputError when it is none."""
     number = float(value)

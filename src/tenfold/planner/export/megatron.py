@@ -7,7 +7,7 @@ transformer_config.py and model_parallel_config.py.
 
 import shlex
 
-from tenfold.planner.export.job import Job, is_on, job_summary, whole
+from tenfold.planner.export.job import Job, is_on, job_summary, latent_attention, whole
 
 MEGATRON_VERSION = "megatron-core 0.16"
 Flag = tuple[str, ...]
@@ -38,7 +38,6 @@ def _model(job: Job) -> list[Flag]:
         ("--hidden-size", f"{whole(shape.width)}"),
         ("--ffn-hidden-size", f"{whole(shape.mlp_width)}"),
         ("--num-attention-heads", f"{whole(shape.heads)}"),
-        ("--kv-channels", f"{whole(shape.head_dim)}"),
         ("--seq-length", f"{whole(shape.context)}"),
         ("--max-position-embeddings", f"{whole(shape.context)}"),
         ("--position-embedding-type", "rope"),
@@ -47,12 +46,30 @@ def _model(job: Job) -> list[Flag]:
         ("--attention-dropout", "0"),
         ("--hidden-dropout", "0"),
     ]
-    if whole(shape.kv_heads) != whole(shape.heads):
-        flags += [("--group-query-attention",), ("--num-query-groups", f"{whole(shape.kv_heads)}")]
+    flags += _attention(job)
     if whole(shape.mlp_matrices) == 3:
         flags.append(("--swiglu",))
     if not is_on(shape.tied_embeddings):
         flags.append(("--untie-embeddings-and-output-weights",))
+    return flags
+
+
+def _attention(job: Job) -> list[Flag]:
+    """Heads of one width, in groups; or the latent attention of a model that has it."""
+    shape, latent = job.shape, latent_attention(job.shape)
+    if latent:
+        return [
+            ("--multi-latent-attention",),
+            ("--q-lora-rank", f"{latent.query_rank}"),
+            ("--kv-lora-rank", f"{latent.key_value_rank}"),
+            ("--qk-head-dim", f"{latent.key_width}"),
+            ("--qk-pos-emb-head-dim", f"{latent.position_width}"),
+            ("--v-head-dim", f"{latent.value_width}"),
+            ("--qk-layernorm",),
+        ]
+    flags: list[Flag] = [("--kv-channels", f"{whole(shape.head_dim)}")]
+    if whole(shape.kv_heads) != whole(shape.heads):
+        flags += [("--group-query-attention",), ("--num-query-groups", f"{whole(shape.kv_heads)}")]
     return flags
 
 
@@ -116,8 +133,9 @@ def _split(layers: int, stages: int) -> str:
 
 
 def _sharding(job: Job) -> list[Flag]:
-    """ZeRO 1 is the distributed optimizer; 2 and 3 are Megatron FSDP."""
-    sharding = whole(job.layout.sharding)
+    """ZeRO 1 is the distributed optimizer; 2 and 3 are Megatron FSDP, which takes no pipeline and has checkpoints of
+    its own."""
+    sharding = min(whole(job.layout.sharding), 1 if whole(job.layout.pipeline) > 1 else 3)
     groups = whole(job.layout.replicas) // whole(job.layout.shards)
     overlap: list[Flag] = [("--overlap-grad-reduce",)]
     if sharding == 0:
@@ -126,6 +144,7 @@ def _sharding(job: Job) -> list[Flag]:
     if sharding >= 2:
         kind = "optim_grads" if sharding == 2 else "optim_grads_params"
         flags += [("--use-megatron-fsdp",), ("--data-parallel-sharding-strategy", kind)]
+        flags += [("--ckpt-format", "fsdp_dtensor"), ("--no-gradient-accumulation-fusion",)]
     if groups > 1:
         flags.append(("--num-distributed-optimizer-instances", f"{groups}"))
     return flags
@@ -169,5 +188,10 @@ def _remarks(job: Job) -> list[str]:
     if job.precision == "fp4":
         found.append("fp4 is planned; the arguments here set bf16.")
     if whole(job.layout.pipeline) > 1 and whole(job.layout.sharding) >= 2:
-        found.append("Megatron FSDP takes no pipeline: with one, plan with ZeRO 1.")
+        found.append("Megatron FSDP takes no pipeline: with one, ZeRO 1 is set, as which it is forecast.")
+    if latent_attention(job.shape):
+        found.append(
+            "Forecast with 128 heads of 96 in place of its latent attention, which is set here; how experts are chosen "
+            "(groups, scores, bias) is left at Megatron-LM's defaults."
+        )
     return found

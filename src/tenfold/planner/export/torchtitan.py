@@ -8,7 +8,7 @@ too, as overrides on the command line (`--parallelism.tensor_parallel_degree 8`;
 from dataclasses import dataclass
 
 from tenfold.planner.cost.layout import Shape
-from tenfold.planner.export.job import Job, is_on, job_summary, toml_table, whole
+from tenfold.planner.export.job import Job, is_on, job_summary, latent_attention, toml_table, whole
 from tenfold.planner.hardware.write import toml_comment
 
 TORCHTITAN_VERSION = "0.2.2"
@@ -20,27 +20,55 @@ class Flavor:
 
     name: str
     flavor: str
-    layers: int
-    width: int
-    experts: int
-    mlp_width: int
+    shape: tuple[float, ...]
+    """Values of FLAVOR_FIELDS."""
     pipelines: bool
     """Whether this model family can be cut into pipeline stages."""
 
 
-FLAVORS = (
-    Flavor("llama3", "8B", 32, 4096, 0, 14336, True),
-    Flavor("llama3", "70B", 80, 8192, 0, 28672, True),
-    Flavor("llama3", "405B", 126, 16384, 0, 53248, True),
-    Flavor("qwen3", "30B-A3B", 48, 2048, 128, 6144, False),
-    Flavor("deepseek_v3", "671B", 61, 7168, 256, 18432, True),
+FLAVOR_FIELDS = (
+    *("layers", "width", "heads", "kv_heads", "head_dim", "mlp_width", "mlp_matrices", "vocabulary"),
+    *("tied_embeddings", "experts", "experts_per_token", "expert_width", "shared_experts", "dense_layers"),
 )
+_DENSE = (0, 0, 0, 0, 0)
+FLAVORS = (
+    Flavor("llama3", "8B", (32, 4096, 32, 8, 128, 14336, 3, 128256, 0, *_DENSE), True),
+    Flavor("llama3", "70B", (80, 8192, 64, 8, 128, 28672, 3, 128256, 0, *_DENSE), True),
+    Flavor("llama3", "405B", (126, 16384, 128, 8, 128, 53248, 3, 128256, 0, *_DENSE), True),
+    Flavor("qwen3", "0.6B", (28, 1024, 16, 8, 128, 3072, 3, 151936, 1, *_DENSE), False),
+    Flavor("qwen3", "1.7B", (28, 2048, 16, 8, 128, 6144, 3, 151936, 1, *_DENSE), False),
+    Flavor("qwen3", "4B", (36, 2560, 32, 8, 128, 9728, 3, 151936, 1, *_DENSE), False),
+    Flavor("qwen3", "8B", (36, 4096, 32, 8, 128, 12288, 3, 151936, 0, *_DENSE), False),
+    Flavor("qwen3", "14B", (40, 5120, 40, 8, 128, 17408, 3, 151936, 0, *_DENSE), False),
+    Flavor("qwen3", "32B", (64, 5120, 64, 8, 128, 25600, 3, 151936, 0, *_DENSE), False),
+    Flavor("qwen3", "30B-A3B", (48, 2048, 32, 4, 128, 6144, 3, 151936, 0, 128, 8, 768, 0, 0), False),
+    Flavor("qwen3", "235B-A22B", (94, 4096, 64, 4, 128, 12288, 3, 151936, 0, 128, 8, 1536, 0, 0), False),
+    # latent attention, planned as 128 heads of 96 with 8 of keys and values
+    Flavor("deepseek_v3", "671B", (61, 7168, 128, 8, 96, 18432, 3, 129280, 0, 256, 8, 2048, 1, 3), True),
+)
+CURRENT_VERSION = "0.3.0"
+CURRENT = {
+    ("llama3", "8B"): "llama3_8b",
+    ("llama3", "70B"): "llama3_70b",
+    ("llama3", "405B"): "llama3_405b",
+    ("qwen3", "0.6B"): "qwen3_0_6b",
+    ("qwen3", "1.7B"): "qwen3_1_7b",
+    ("qwen3", "14B"): "qwen3_14b",
+    ("qwen3", "32B"): "qwen3_32b",
+    ("qwen3", "30B-A3B"): "qwen3_30b_a3b",
+    ("deepseek_v3", "671B"): "deepseek_v3_671b",
+}
+"""Functions of torchtitan/models/NAME/config_registry.py in the wheel torchtitan-0.3.0, by family and flavor."""
+GONE = frozenset({"expert_tensor_parallel_degree"})
+"""Keys of 0.2.2 that 0.3.0 no longer has."""
 
 
 def torchtitan_toml(job: Job) -> str:
     """A job configuration. What torchtitan cannot do as planned is said in comments."""
     flavor = _flavor(job.shape)
     lines = toml_comment(f"torchtitan {TORCHTITAN_VERSION}. Planned: {job_summary(job)}")
+    if why := _impossible(job, flavor):
+        return "\n".join([*lines, *toml_comment(f"Not exported: {why}.")]) + "\n"
     for remark in _remarks(job, flavor):
         lines += toml_comment(remark)
     lines += toml_table("model", _model(job, flavor))
@@ -50,12 +78,55 @@ def torchtitan_toml(job: Job) -> str:
     lines += toml_table("compile", {"enable": True, "components": ["model", "loss"]})
     if job.precision == "fp8":
         lines += toml_table("quantize.linear.float8", {"recipe_name": "rowwise", "filter_fqns": ["output"]})
+    lines += ["", *_current(job, flavor)]
     return "\n".join(lines) + "\n"
 
 
+def torchtitan_overrides(job: Job) -> tuple[str, ...]:
+    """The same for torchtitan 0.3.0: arguments of its command line. Empty where it ships no configuration for it."""
+    flavor = _flavor(job.shape)
+    config = CURRENT.get((flavor.name, flavor.flavor)) if flavor else None
+    if flavor is None or config is None or _impossible(job, flavor):
+        return ()
+    sections = {"training": _training(job), "parallelism": _parallelism(job)}
+    words = ["--module", flavor.name, "--config", config]
+    for section, values in sections.items():
+        for key, value in values.items():
+            if value is not None and key not in GONE:
+                words += [f"--{section}.{key}", str(value)]
+    return tuple(words)
+
+
+def _current(job: Job, flavor: Flavor | None) -> list[str]:
+    words = torchtitan_overrides(job)
+    if not words:
+        return list(
+            toml_comment(f"torchtitan {CURRENT_VERSION} reads no TOML and ships no configuration of this shape.")
+        )
+    told = f"torchtitan {CURRENT_VERSION} reads no TOML. Its arguments for the same:"
+    lines = [f"#   {' '.join(words[:4])}"] + [f"#   {' '.join(words[at : at + 2])}" for at in range(4, len(words), 2)]
+    return [*toml_comment(told), *lines]
+
+
 def _flavor(shape: Shape) -> Flavor | None:
-    key = tuple(whole(value) for value in (shape.layers, shape.width, shape.experts, shape.mlp_width))
-    return next((each for each in FLAVORS if (each.layers, each.width, each.experts, each.mlp_width) == key), None)
+    """The flavor with all of this shape: heads, vocabulary and tying too, else another model would be trained."""
+    key = tuple(float(getattr(shape, name)) for name in FLAVOR_FIELDS)
+    return next((each for each in FLAVORS if each.shape == key), None)
+
+
+def _impossible(job: Job, flavor: Flavor | None) -> str | None:
+    """Why torchtitan cannot train this at all; None if it can."""
+    shape, piped = job.shape, whole(job.layout.pipeline) > 1
+    if piped and (not flavor.pipelines if flavor else is_on(shape.experts)):
+        kind = f"{flavor.name} {flavor.flavor}" if flavor else "a model with experts of this shape"
+        return f"it cannot cut {kind} into pipeline stages: plan without a pipeline, or for another trainer"
+    if whole(shape.mlp_matrices) != 3:
+        return "its models have gated MLPs, and this one has none"
+    if flavor is None and piped and whole(shape.head_dim) * whole(shape.heads) != whole(shape.width):
+        return "its llama3 has heads that share out the width, and this shape's do not"
+    if flavor is None and piped and is_on(shape.tied_embeddings):
+        return "its llama3 has no tied embeddings, and qwen3 no pipeline"
+    return None
 
 
 def _family(job: Job, flavor: Flavor | None) -> str:
@@ -97,7 +168,7 @@ def _parallelism(job: Job) -> dict[str, object]:
     return {
         "data_parallel_replicate_degree": replicas,
         "data_parallel_shard_degree": shards,
-        "fsdp_reshard_after_forward": "always" if whole(layout.sharding) == 3 else "never",
+        "fsdp_reshard_after_forward": "always" if float(layout.zero_stage) == 3 else "never",
         "tensor_parallel_degree": whole(layout.tensor),
         "context_parallel_degree": whole(layout.context),
         "pipeline_parallel_degree": pipeline,
@@ -150,11 +221,10 @@ def _remarks(job: Job, flavor: Flavor | None) -> list[str]:
             f"No flavor that torchtitan ships has this shape. Add to torchtitan/models/{_family(job, flavor)}/"
             f'__init__.py: "planned": {_arguments(job)}'
         )
-    if pipeline > 1 and flavor is not None and not flavor.pipelines:
-        found.append(
-            f"torchtitan {TORCHTITAN_VERSION} cannot cut {flavor.name} into pipeline stages: it will refuse this "
-            "layout."
-        )
+    if pipeline > 1 and sharding == 3:
+        found.append("Under a pipeline FSDP keeps weights and gradients whole until the step ends, and is forecast so.")
+    if flavor is not None and latent_attention(job.shape):
+        found.append("Forecast with 128 heads of 96 in place of this flavor's latent attention.")
     if sharding in (1, 2):
         found.append(
             f"ZeRO-{sharding} is planned; the nearest there is FSDP that keeps weights after the forward pass."
@@ -174,8 +244,7 @@ def _arguments(job: Job) -> str:
     )
     if _family(job, None) == "llama3":
         multiplier = (whole(shape.mlp_width) - 128) / (8 * whole(shape.width) / 3)  # rounded up to multiple_of
-        experts = "; experts have no pipeline there" if is_on(shape.experts) else ""
-        return f"TransformerModelArgs({common}, ffn_dim_multiplier={multiplier:.6f}, multiple_of=256){experts}"
+        return f"TransformerModelArgs({common}, ffn_dim_multiplier={multiplier:.6f}, multiple_of=256)"
     tied = ", enable_weight_tying=True" if is_on(shape.tied_embeddings) else ""
     hidden = f"head_dim={whole(shape.head_dim)}, hidden_dim={whole(shape.mlp_width)}"
     return f"Qwen3ModelArgs({common}, {hidden}{tied}{_experts(shape)})"

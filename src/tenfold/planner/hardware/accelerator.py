@@ -101,10 +101,51 @@ def _told_by_parts(name: str) -> Host | None:
     chosen = (both or fitting or formed or [family[0][0]])[0]
     if not fitting and len(said.memory_gb) == 1:
         chosen = _with_memory(chosen, said.memory_gb[0])
+    if said.power_watts and 0 < said.power_watts < chosen.accelerator.power_watts:  # capped below the part's own
+        chosen = replace(chosen, accelerator=replace(chosen.accelerator, power_watts=said.power_watts))
     if said.host_network_gb_per_s is None or not chosen.accelerator.nic_bandwidth:
         return chosen
     each = scaled(said.host_network_gb_per_s / chosen.devices, GIGA)
     return replace(chosen, accelerator=replace(chosen.accelerator, nic_bandwidth=each))
+
+
+REFERENCE = "H100-SXM"
+"""Accelerator whose measured share of the peak another one's is compared with."""
+POWER_EXPONENT = 0.5
+"""Of power in speed, where power limits the clock: it grows with clock times voltage squared, and part with neither."""
+
+
+def beside_reference(chip: Accelerator) -> float:
+    """Share of its peak that a large 16-bit product reaches, over that of the reference part.
+
+    As measured, where somebody published it (`achievable`); else that of the part of its family with the most power for
+    its peak. A part with less power than that one, or capped below its own (`H100-SXM 500 W`), is slower by its root.
+    """
+    like = _likeness(chip)
+    share = _share(chip) or (_share(like) if like else None)
+    known = _share(accelerator(REFERENCE))
+    slower = min(1.0, _power_for_peak(chip) / _power_for_peak(like)) if like and _power_for_peak(like) else 1.0
+    beside = share / known if share and known else 1.0
+    return beside * float((slower or 1.0) ** POWER_EXPONENT)
+
+
+def _likeness(chip: Accelerator) -> Accelerator | None:
+    """The table's own entry where its share was measured, else the strongest part of the family; None if unknown."""
+    own = _hosts().get(_key(chip.name))
+    if own and _share(own.accelerator):
+        return own.accelerator
+    parts = [host.accelerator for host, _ in _families().get(name_parts(chip.name).family, ())]
+    return max(parts, key=_power_for_peak, default=None)
+
+
+def _share(chip: Accelerator) -> float | None:
+    return chip.achievable.get("bf16") or chip.achievable.get("fp16")
+
+
+def _power_for_peak(chip: Accelerator) -> float:
+    """Watts for each FLOP/s of the 16-bit peak; 0 where nobody published it."""
+    peak = chip.peak_flops.get("bf16") or chip.peak_flops.get("fp16")
+    return chip.power_watts / peak if peak else 0.0
 
 
 def _with_memory(host: Host, memory_gb: int) -> Host:

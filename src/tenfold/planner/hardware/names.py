@@ -15,6 +15,7 @@ FAMILY = re.compile(
 _COUNT = re.compile(r"(?<![a-z0-9])\d+ ?[x×*] ?(?=[a-z])")  # 8x, as in 8xH100
 _MEMORY = re.compile(r"(?<![a-z0-9.])(\d{2,3}) ?gi?b?\b(?! ?(?:/s|s\b|hdr|ndr|edr|roce|ib|eth|infini))")
 _FORMS = (("nvl", r"nvl(?!ink)(?!\d)"), ("pcie", r"pci-?e?\b"), ("sxm", r"sxm|hgx|dgx"), ("500w", r"500 ?w\b|hbm2e"))
+_POWER = re.compile(r"(?<![a-z0-9.])(\d{2,4}) ?w(?:atts?)?\b")
 _CARDS = re.compile(
     r"(\d+) ?[x×*] ?(?:(hdr|ndr|edr|xdr|opa|roce|ib|efa|cx\d?|gbe|ethernet|infiniband)[ -]?)?(\d{2,4})"
     r" ?(g(?:b(?:ps|e|it)?)?(?:/s|bps)?)?(?![0-9a-z])"
@@ -40,6 +41,8 @@ class NameParts:
     """sxm, pcie, nvl or 500w."""
     host_network_gb_per_s: float | None
     """Of all network cards of one host together, in each direction."""
+    power_watts: float | None = None
+    """Of one device."""
 
 
 def name_parts(text: str) -> NameParts:
@@ -51,6 +54,7 @@ def name_parts(text: str) -> NameParts:
         memory_gb=tuple(int(each) for each in _MEMORY.findall(plain)),
         form=next((form for form, pattern in _FORMS if re.search(pattern, plain)), ""),
         host_network_gb_per_s=_network(plain),
+        power_watts=next((float(each) for each in _POWER.findall(plain)), None),
     )
 
 

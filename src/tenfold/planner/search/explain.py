@@ -17,6 +17,7 @@ from tenfold.planner.cost.step import (
     stage_parameters,
     tensor_bytes,
 )
+from tenfold.planner.hardware.accelerator import beside_reference
 from tenfold.planner.search.layouts import Choice
 from tenfold.planner.search.question import LayoutQuestion, constants_of, device_of
 from tenfold.planner.search.sites import synchronous_seconds, wide_bandwidth
@@ -100,7 +101,8 @@ def _site(choice: Choice, question: LayoutQuestion, calibrated: Calibrated) -> _
 
 def _product(site: _Site, name: str, rows: float, inner: float, columns: float) -> Product:
     seconds = float(product_seconds(rows, inner, columns, site.device, site.constants))
-    reached = 2 * rows * inner * columns / seconds / float(site.device.attention_flops)
+    peak = float(site.device.attention_flops) / beside_reference(site.question.cluster.accelerator)
+    reached = 2 * rows * inner * columns / seconds / peak
     return Product(name, rows, inner, columns, seconds, reached)
 
 

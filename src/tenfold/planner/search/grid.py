@@ -116,7 +116,7 @@ def _grid(question: LayoutQuestion, pipeline: int, data: int, several: list[Degr
         expert=expert,
         interleaving=interleaving,
         zero_bubble=_axis([zero for _, zero in schedules], 2),
-        balanced_stages=float(question.framework == "nanotron"),
+        balanced_stages={"nanotron": 1.0, "torchtitan": 2.0}.get(question.framework, 0.0),
         sharding=sharding,
         shard_group=_axis([group for _, group in shardings], 1) * context,
         recomputation=_axis(question.recomputations, 3),

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import MOST_MEASURED, NINETY, Calibrated
+from tenfold.planner.calibration.widths import sensitivities
+from tenfold.planner.cost.device import CONSTANT_NAMES, Constants
 from tenfold.planner.cost.layout import Array, Layout
 from tenfold.planner.cost.memory import Memory, memory_bytes, total_bytes
 from tenfold.planner.cost.step import StepTime, step_seconds, total_seconds
@@ -121,8 +123,7 @@ def assess(question: LayoutQuestion, layout: Layout, calibrated: Calibrated) -> 
     memory = _single(memory_bytes(question.shape, inside, calibrated.memory_constants(question.framework)))
     seconds = float(times.total)
     devices = float(layout.devices)
-    chip = question.cluster.accelerator.name
-    width = calibrated.half_width(question.framework, devices, experts=question.experts, accelerator=chip)
+    width = _half_width(question, inside, calibrated)
     peak = question.cluster.accelerator.peak_flops[question.precision] * devices * seconds
     capacity = question.cluster.accelerator.memory_bytes
     spread = calibrated.memory_half_width(question.framework) / NINETY
@@ -138,6 +139,27 @@ def assess(question: LayoutQuestion, layout: Layout, calibrated: Calibrated) -> 
         hfu=hardware_flops(question, layout) / peak,
         chance_to_fit=NormalDist().cdf(math.log(capacity / float(memory.total)) / spread),
         extrapolation=devices > MOST_MEASURED,
+    )
+
+
+def _half_width(question: LayoutQuestion, inside: Layout, calibrated: Calibrated) -> float:
+    """Half-width of the 90% interval of one layout on a cluster of one's own: its site and release are always new."""
+    chip, device = question.cluster.accelerator, device_of(question)
+
+    def model(constants: Constants) -> Array:
+        inner = np.asarray(step_seconds(question.shape, inside, device, constants).total, dtype=np.float64)
+        one = Constants(**{name: float(np.ravel(getattr(constants, name))[0]) for name in CONSTANT_NAMES})
+        return inner + synchronous_seconds(question, one)
+
+    new = {"release": True, "site": True, "accelerator": not calibrated.knows(chip.name)}
+    new["framework"] = question.framework not in calibrated.frameworks()
+    logarithms = calibrated.logarithms(question.framework, chip, experts=question.experts)
+    return float(
+        calibrated.half_widths(
+            np.array([calibrated.half_width(question.framework, question.cluster.devices, experts=question.experts)]),
+            sensitivities(model, logarithms[None]),
+            {level: np.array([strange]) for level, strange in new.items()},
+        )[0]
     )
 
 

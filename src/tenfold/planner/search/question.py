@@ -8,7 +8,7 @@ from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import Calibrated
 from tenfold.planner.cost.device import Constants, Device, Hop
 from tenfold.planner.cost.layout import Layout, Numbers, Shape
-from tenfold.planner.hardware.accelerator import Precision
+from tenfold.planner.hardware.accelerator import Precision, beside_reference
 from tenfold.planner.hardware.cluster import Cluster
 
 MEMORY_SHARE = 0.94
@@ -133,13 +133,15 @@ def _check_cluster(question: LayoutQuestion) -> None:
 
 
 def device_of(question: LayoutQuestion) -> Device:
-    """Rates of one device of the cluster, and the tiers of its site."""
+    """Rates of one device of the cluster, and the tiers of its site. What it reaches of its peaks beside the reference
+    part is in them (`beside_reference`)."""
     chip = question.cluster.accelerator
+    share = beside_reference(chip)
     peaks = chip.peak_flops
     sixteen = peaks.get("bf16") or peaks.get("fp16") or peaks[question.precision]
     return Device(
-        matmul_flops=peaks[question.precision],
-        attention_flops=sixteen if question.precision != "fp32" else peaks["fp32"],
+        matmul_flops=peaks[question.precision] * share,
+        attention_flops=(sixteen if question.precision != "fp32" else peaks["fp32"]) * share,
         memory_bandwidth=chip.memory_bandwidth,
         hops=tuple(
             Hop(float(tier.devices), tier.usable_bandwidth or np.inf, tier.latency) for tier in question.cluster.tiers

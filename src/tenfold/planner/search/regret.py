@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tenfold.planner.calibration.calibrated import NINETY, Calibrated
+from tenfold.planner.calibration.calibrated import NINETY
 from tenfold.planner.cost.layout import Array
 from tenfold.planner.search.layouts import FoundLayouts
-from tenfold.planner.search.question import LayoutQuestion
 
 TENSOR_SPREAD, MICRO_BATCH_SPREAD, OWN_SPREAD = 0.07, 0.05, 0.04
 """Standard deviations of the parts, in logarithms of forecast over measured.
@@ -50,9 +49,7 @@ class Regret:
         return self.after[0]
 
 
-def regret(
-    found: FoundLayouts, question: LayoutQuestion, calibrated: Calibrated, *, draws: int = 1000, seed: int = 0
-) -> Regret:
+def regret(found: FoundLayouts, *, draws: int = 1000, seed: int = 0) -> Regret:
     """Draw the errors of all layouts that might be the fastest, `draws` times."""
     kept = len(found.best)
     farthest = found.seconds[0] * FARTHEST
@@ -63,8 +60,7 @@ def regret(
     won = np.bincount(np.argmin(true, axis=1), minlength=len(pool))[:kept]
     after = np.mean(np.minimum.accumulate(true, axis=1) / np.min(true, axis=1, keepdims=True), axis=0) - 1
     own = float(np.sqrt(TENSOR_SPREAD**2 + MICRO_BATCH_SPREAD**2 + OWN_SPREAD**2))
-    chip, devices = question.cluster.accelerator.name, question.cluster.devices
-    width = calibrated.half_width(question.framework, devices, experts=question.experts, accelerator=chip) / NINETY
+    width = float(np.log(found.best[0].high / found.best[0].seconds)) / NINETY
     return Regret(
         own_spread=own,
         common_spread=float(np.sqrt(max(width**2 - own**2, 0.0))),
