@@ -127,7 +127,7 @@ def check(
     held_out: Annotated[
         str | None,
         typer.Option(
-            help="Fit to the other rows: those of another shape, source, framework, site, accelerator, release or scale."
+            help="Fit to the other rows: of another shape, source, framework, site, accelerator, release or scale."
         ),
     ] = None,
     as_json: AsJson = False,
