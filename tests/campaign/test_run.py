@@ -12,15 +12,24 @@ from typing import IO
 
 import pytest
 
-from tenfold.campaign import init_campaign, run_audit, run_campaign, run_data, run_export, run_report, run_train
+from tenfold.campaign import (
+    init_campaign,
+    run_audit,
+    run_campaign,
+    run_data,
+    run_evaluate,
+    run_export,
+    run_report,
+    run_train,
+)
 from tenfold.config import load_campaign
-from tenfold.core.errors import TenfoldError
+from tenfold.core.errors import InputError, TenfoldError
 from tenfold.ledger import Ledger
 from tenfold.pages.plan import write_plan
 from tests import warm
 from tests.campaign.browser import open_browser
 from tests.campaign.plan.example import llama_plan
-from tests.campaign.small import copy_of, finished_campaign, new_campaign
+from tests.campaign.small import built_campaign, copy_of, finished_campaign, new_campaign
 
 ROOT = Path(__file__).parents[2]
 Result = dict[str, object]
@@ -236,17 +245,26 @@ def test_the_report_opens_in_a_browser_offline(finished: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_password_in_checkpoint_url_is_in_no_file_but_the_users_own(tmp_path: Path) -> None:
-    campaign = new_campaign(tmp_path)
-    toml = (campaign / "campaign.toml").read_text()
+    campaign = built_campaign(tmp_path)
     url = f"memory://me:open-sesame@place{tmp_path}"
-    (campaign / "campaign.toml").write_text(toml.replace("[checkpoint]", f'[checkpoint]\nurl = "{url}"'))
-    assert load_campaign(campaign).checkpoint.url == url
-    run_campaign(campaign, ())
+    given = (f"checkpoint.url={url}", "train.tokens=2560")
+    run_campaign(campaign, given)
     report = json.loads((campaign / "report.json").read_text())
     assert report["config"]["checkpoint"]["url"] == f"memory://…@place{tmp_path}"
-    files = [path for path in campaign.rglob("*") if path.is_file()]
-    assert {"report.html", "report.json", "ledger.sqlite"} <= {path.name for path in files}
-    assert [path.name for path in files if b"open-sesame" in path.read_bytes()] == ["campaign.toml"]
+    assert {"report.html", "ledger.sqlite", "train.json"} <= {path.name for path in campaign.iterdir()}
+    assert files_with(b"open-sesame", campaign) == []
+    with pytest.raises(InputError, match=r"train.json: trained with --set checkpoint.url=memory://…@place.*; what is"):
+        run_evaluate(campaign, ())
+    assert run_evaluate(campaign, given[:1])["iid_bits_per_byte"] > 0
+    toml = (campaign / "campaign.toml").read_text()
+    (campaign / "campaign.toml").write_text(toml.replace("[checkpoint]", f'[checkpoint]\nurl = "{url}"'))
+    assert run_evaluate(campaign, ())["iid_bits_per_byte"] > 0
+    run_report(campaign, ())
+    assert files_with(b"open-sesame", campaign) == ["campaign.toml"]
+
+
+def files_with(words: bytes, folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.is_file() and words in path.read_bytes()]
 
 
 def test_memory_that_ran_out_for_the_corpus_is_no_matter_of_the_batch(

@@ -111,3 +111,15 @@ program.main()
 def test_advice_on_memory_fits_what_was_done(words: list[str], advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["tenfold", *words])
     assert advice in program._out_of_memory()
+
+
+@pytest.mark.parametrize("value", ["s3://me:open-sesame@bucket", "checkpoint.every=s3://me:open-sesame@bucket"])
+def test_a_refused_value_is_shown_without_its_password(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "campaign.toml").write_text("")
+    monkeypatch.setattr(sys, "argv", ["tenfold", "data", str(tmp_path), "--set", value])
+    with pytest.raises(SystemExit, match="2"):
+        program.main()
+    said = capsys.readouterr().err
+    assert "s3://…@bucket" in said and "open-sesame" not in said

@@ -1,9 +1,10 @@
 """Folders of small runs outlive the version that made them: their names and files stay what they were."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from tenfold.config import Campaign
+from tenfold.config import Campaign, CheckpointSettings
 from tenfold.experiments.changes import ladder_recipe
 from tenfold.experiments.design import design_ladder, target_of
 from tenfold.experiments.tasks import TrunkTask, ladder_tasks, transfer_tasks
@@ -61,3 +62,10 @@ def test_results_of_an_earlier_version_are_read(tmp_path: Path) -> None:
 
 def test_changes_tried_with_an_earlier_version_compare_with_new_ones() -> None:
     assert ladder_recipe(campaign(), CORPUS) == "28714f515073f5c69dd4bee04de005c0a43742a78f93b81cb82029f6835a8019"
+
+
+def test_what_a_worker_is_told_holds_no_password(tmp_path: Path) -> None:
+    values = campaign().model_dump(exclude_unset=True) | {"checkpoint": {"url": "s3://me:open-sesame@bucket"}}
+    told = replace(tasks_in(tmp_path)[0], campaign=Campaign.model_validate(values)).to_dict()
+    assert "open-sesame" not in json.dumps(told)
+    assert TrunkTask.from_dict(told).campaign.checkpoint == CheckpointSettings()

@@ -2,8 +2,6 @@
 
 import json
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +13,7 @@ from tenfold.core.errors import InputError
 from tenfold.learners.record.log import RunLog
 from tenfold.ledger import Ledger
 from tests.campaign.small import built_campaign
-from tests.waiting import PATIENCE_S
+from tests.forked import Forked
 
 LEARNERS = """
 [learners]
@@ -35,19 +33,19 @@ def learners_campaign(directory: Path, tokens: int = 10240, more: str = "") -> P
     return directory
 
 
-def start_training(campaign: Path, *words: str) -> subprocess.Popen[str]:
+def start_training(campaign: Path, *words: str) -> Forked:
     """`tenfold train` in a process of its own."""
-    command = [sys.executable, "-m", "tenfold", "train", str(campaign), *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Forked(["train", str(campaign), *words])
 
 
 def train(campaign: Path, *words: str) -> dict[str, Any]:
     """Train to the end; what was printed under --json. Fails the test with what was said when it does not succeed."""
-    process = start_training(campaign, "--json", *words)
-    out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, err
-    result: dict[str, Any] = json.loads(out)
-    return result | {"said": err}
+    with closing(start_training(campaign, "--json", *words)) as process:
+        assert process.wait() == 0, process.said
+        said = process.said
+    (line,) = (line for line in said.splitlines() if line.startswith("{"))
+    result: dict[str, Any] = json.loads(line)
+    return result | {"said": said}
 
 
 def committed_samples(campaign: Path) -> list[int]:
@@ -77,12 +75,13 @@ def lives(campaign: Path) -> list[str]:
         return sorted(life.name for life in log.incarnations())
 
 
-def kill_everything(process: subprocess.Popen[str]) -> None:
+def kill_everything(process: Forked) -> None:
     """The supervisor and all it started, at once."""
-    every = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for each in every:
-        each.kill()
-    process.communicate()
+    if process.poll() is None:
+        every = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for each in every:
+            each.kill()
+    process.close()
 
 
 def events(campaign: Path) -> Counter[str]:

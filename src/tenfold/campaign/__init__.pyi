@@ -6,15 +6,11 @@ from .commands import run_data as run_data
 from .commands import run_derisk as run_derisk
 from .commands import run_evaluate as run_evaluate
 from .commands import run_export as run_export
-from .commands import run_fork_server as run_fork_server
 from .commands import run_ladder as run_ladder
-from .commands import run_learner as run_learner
 from .commands import run_predict as run_predict
 from .commands import run_replay as run_replay
 from .commands import run_report as run_report
 from .commands import run_show as run_show
-from .commands import run_syncer as run_syncer
-from .commands import run_syncer_of_own_loops as run_syncer_of_own_loops
 from .commands import run_train as run_train
 from .commands import run_worker as run_worker
 from .loops import learner as learner
@@ -22,3 +18,8 @@ from .plan.ask import plan_check as plan_check
 from .plan.ask import plan_fleet as plan_fleet
 from .plan.ask import plan_goal as plan_goal
 from .plan.layouts import plan_model as plan_model
+from .processes import fork_server_early as fork_server_early
+from .processes import run_fork_server as run_fork_server
+from .processes import run_learner as run_learner
+from .processes import run_syncer as run_syncer
+from .processes import run_syncer_of_own_loops as run_syncer_of_own_loops

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from tenfold.campaign import stages
 from tenfold.campaign.data import audit_data, prepare_data, show_samples, tell_repetition
 from tenfold.campaign.report.stage import report as write_report
-from tenfold.core import InputError, TenfoldError, serve_forks
+from tenfold.core import InputError, TenfoldError
 from tenfold.data import Workspace, open_workspace
 from tenfold.evaluate import evaluate_trained
 from tenfold.experiments import (
@@ -24,8 +24,8 @@ from tenfold.experiments import (
     work_for_parent,
 )
 from tenfold.experiments import run_ladder as train_ladder
-from tenfold.learners import learn, replay, serve_as_syncer, syncer_of_own_loops
-from tenfold.train import as_trained, joined_ranks, make_deterministic, on_corpus_of_run, trained_as
+from tenfold.learners import replay
+from tenfold.train import as_trained, joined_ranks, on_corpus_of_run, trained_as
 
 
 def run_campaign(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -156,47 +156,6 @@ def run_replay(directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
         if not same:
             raise TenfoldError(f"{workspace.files.learners}: replay gives other weights than training ended with")
     return asdict(replayed) | {"same": same}
-
-
-def run_syncer(
-    directory: Path, overrides: Sequence[str], shard: int, port: int | None, bulk_port: int, *, child: bool
-) -> dict[str, Any]:
-    """Hold the global fragments of a run, or those of one shard, until it is finished."""
-    with open_workspace(directory, overrides, hashes=not child) as opened:
-        workspace = on_corpus_of_run(opened)
-        if port is None:
-            first = workspace.campaign.learners.port
-            port = first and first + 2 * shard
-        return {"finished": serve_as_syncer(workspace, shard, port, bulk_port, child=child)}
-
-
-def run_syncer_of_own_loops(
-    directory: Path, overrides: Sequence[str], total: int, port: int | None, bulk_port: int
-) -> dict[str, Any]:
-    """Lead a run whose learners are loops of their own, until it is finished."""
-    return {"finished": syncer_of_own_loops(directory, overrides, total, port or 0, bulk_port)}
-
-
-def run_learner(
-    directory: Path,
-    overrides: Sequence[str],
-    *,
-    name: str,
-    syncer: str | None,
-    token_file: Path | None,
-    tls_root: Path | None,
-    child: bool,
-) -> dict[str, Any]:
-    """Train as one learner of a run until it is finished."""
-    with open_workspace(directory, overrides, hashes=not child) as workspace:
-        learn(on_corpus_of_run(workspace), name, syncer, token_file, tls_root, child=child)
-    return {"learner": name, "finished": True}
-
-
-def run_fork_server(main: Callable[[], object]) -> None:
-    """Body of the process that learners are forked off: all is imported, nothing has computed yet."""
-    make_deterministic(1)  # imports the compiler, most of a second; a learner sets its own number of threads
-    serve_forks(main)
 
 
 def run_evaluate(directory: Path, overrides: Sequence[str], *, best: bool = False) -> dict[str, Any]:

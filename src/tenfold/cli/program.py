@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import typer
 
 from tenfold.cli import learners, plan, verbs
-from tenfold.core import InputError, Interrupted, NotFinite, TenfoldError
+from tenfold.core import InputError, Interrupted, NotFinite, TenfoldError, without_secrets
 
 app = typer.Typer(
     name="tenfold",
@@ -108,8 +108,11 @@ def _usage_line(error: Any) -> str:
 
 
 def _fail(line: str, status: int, *, of_one_rank: bool = False) -> NoReturn:
-    """End with one line. What all ranks meet alike is said by the first; what may be `of_one_rank`, by that one."""
-    rank = os.environ.get("RANK", "0")
+    """End with one line. What all ranks meet alike is said by the first; what may be `of_one_rank`, by that one.
+
+    A value that is refused may be a URL with its password, so no line shows one.
+    """
+    rank, line = os.environ.get("RANK", "0"), without_secrets(line)
     if rank == "0" or of_one_rank:
         print(line if rank == "0" else f"rank {rank}: {line}", file=sys.stderr)
     sys.exit(status)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tenfold.cli.options import HERE, AsJson, CampaignDirectory, Overrides, show, show_lines, verbs
-from tenfold.core import InputError
+from tenfold.core import InputError, is_fresh
 
 OfBest = Annotated[bool, typer.Option("--best", help="Take the checkpoint that checkpoint.keep_best kept.")]
 
@@ -113,8 +113,13 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train the target: one learner (or rank under torchrun), or several with a syncer. Resumes where it stopped."""
-    from tenfold.campaign import run_replay, run_train
+    fresh = is_fresh()
+    from tenfold.campaign import fork_server_early, run_replay, run_train
 
+    if fresh and not replay:
+        from tenfold.cli.program import main
+
+        fork_server_early(main, campaign, set_ or ())
     result = run_replay(campaign, set_ or ()) if replay else run_train(campaign, set_ or ())
     if result is not None:
         show(result, as_json)

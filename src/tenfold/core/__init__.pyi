@@ -23,6 +23,8 @@ from .folder import OWN_FOLDERS as OWN_FOLDERS
 from .folder import OWNER_FILE as OWNER_FILE
 from .folder import CampaignFiles as CampaignFiles
 from .fork_server import ForkServer as ForkServer
+from .fork_server import fork_early as fork_early
+from .fork_server import is_fresh as is_fresh
 from .fork_server import serve_forks as serve_forks
 from .limits import file_limit as file_limit
 from .limits import raise_file_limit as raise_file_limit

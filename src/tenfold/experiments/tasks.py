@@ -113,7 +113,8 @@ class TrunkTask:
         """JSON values of the task, for a worker process."""
         trunk = {**asdict(replace(self.trunk, rungs=())), "rungs": [asdict(rung) for rung in self.trunk.rungs]}
         trunk["model"] = self.trunk.model.model_dump(mode="json")
-        campaign = self.campaign.model_dump(mode="json", exclude_unset=True)
+        elsewhere = {"checkpoint": {"url", "endpoint_url"}}  # not where a trunk saves, and a URL may hold a password
+        campaign = self.campaign.model_dump(mode="json", exclude_unset=True, exclude=elsewhere)
         return {"trunk": trunk, "campaign": campaign, "rate_factor": self.rate_factor, "folder": str(self.folder)}
 
     @classmethod

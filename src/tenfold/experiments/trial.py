@@ -182,7 +182,8 @@ def _scratch(files: CampaignFiles, values: Mapping[str, Any]) -> Iterator[Campai
 
 
 def _short(campaign: Campaign, plan: RunPlan, steps: int) -> dict[str, Any]:
-    values = campaign.model_dump(mode="json", exclude_unset=True, exclude={"chaos"})
+    unused: dict[str, Any] = {"chaos": True, "checkpoint": {"url", "endpoint_url"}}  # a URL may hold a password
+    values = campaign.model_dump(mode="json", exclude_unset=True, exclude=unused)
     compiled = "on" if plan.compiled else "off"  # as the long run decides
     values["train"] = values.get("train", {}) | {"tokens": steps * plan.tokens_per_step, "compile": compiled}
     return values

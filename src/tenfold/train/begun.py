@@ -6,13 +6,14 @@ another one is built.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 
 from tenfold.config import Campaign, explain, load_campaign, with_new_names
-from tenfold.core import InputError, read_json
+from tenfold.core import InputError, read_json, shown
 from tenfold.data import Manifest, Workspace, asked_for
 from tenfold.train.finished import checkpointer_of, read_training
 from tenfold.train.identity import changes_since, check_same_recipe, identify
@@ -23,12 +24,13 @@ def as_trained(workspace: Workspace) -> Workspace:
     """The campaign with the settings, and on the corpus, that the finished training here had.
 
     The `--set` options of the training count as if given again. What campaign.toml says otherwise since is said and
-    left aside; where `--set` says otherwise now, InputError names the key. A workspace without a finished training, or
-    whose corpus is gone, comes back as it is.
+    left aside; where `--set` says otherwise now, InputError names the key, as for an option that held a secret and is
+    not given again. A workspace without a finished training, or whose corpus is gone, comes back as it is.
     """
     trained = read_training(workspace.files)
     if trained is None:
         return workspace
+    _check_secrets(trained.secret, workspace)
     saved, overrides = trained.identity, (*trained.overrides, *workspace.overrides)
     campaign = load_campaign(workspace.files.directory, overrides)
     changed = changes_since(saved, identify(campaign, "", {}))
@@ -44,6 +46,18 @@ def as_trained(workspace: Workspace) -> Workspace:
     if found:
         _say_of_corpus(found, workspace.overrides)
     return found or same
+
+
+def _check_secrets(secret: Sequence[str], workspace: Workspace) -> None:
+    """Raises InputError where an option with a secret is neither given again nor in campaign.toml now."""
+    now = shown(workspace.campaign.model_dump(mode="json"))
+    for key, _, value in (each.partition("=") for each in secret):
+        found = reduce(lambda section, part: section.get(part, {}), key.strip().split("."), now)
+        if found != value.strip().strip("\"'"):
+            raise InputError(
+                f"{workspace.files.train_result}: trained with --set {key.strip()}={value.strip()}; what is left out "
+                "here is secret and kept nowhere: give it again with --set, or in campaign.toml"
+            )
 
 
 def _sets_one_of(overrides: Sequence[str], changed: Sequence[str]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from tenfold.config import Campaign
-from tenfold.core import CampaignFiles, InputError, RunConsole, read_json, write_json
+from tenfold.core import CampaignFiles, InputError, RunConsole, read_json, without_secrets, write_json
 from tenfold.data import Workspace
 from tenfold.ledger import Ledger
 from tenfold.model import Transformer
@@ -48,7 +48,10 @@ class Trained:
     result: TrainResult
     identity: Mapping[str, Any]
     overrides: tuple[str, ...] = ()
-    """The `--set` options it was trained with; none are known of a run that an older tenfold finished."""
+    """The `--set` options it was trained with, but for secret ones; none are known of a run that an older tenfold
+    finished."""
+    secret: tuple[str, ...] = ()
+    """Those that hold a secret, such as the password in a checkpoint.url, without it: it is kept nowhere."""
     best: Best | None = None
     """Where `checkpoint.keep_best` was set."""
 
@@ -60,7 +63,10 @@ def start_run(ledger: Ledger, campaign: Campaign, identity: RunIdentity) -> int:
 
 def record_training(workspace: Workspace, result: TrainResult, identity: RunIdentity, best: Best | None = None) -> None:
     """Write train.json."""
-    record = {**asdict(result), "identity": asdict(identity), "overrides": list(workspace.overrides)}
+    public = [each for each in workspace.overrides if without_secrets(each) == each]
+    record = {**asdict(result), "identity": asdict(identity), "overrides": public}
+    if secret := [without_secrets(each) for each in workspace.overrides if each not in public]:
+        record["secret_overrides"] = secret
     write_json(workspace.files.train_result, record | ({"best": asdict(best)} if best else {}))
 
 
@@ -70,7 +76,8 @@ def read_training(files: CampaignFiles) -> Trained | None:
     try:
         result = TrainResult(**{f.name: recorded[f.name] for f in fields(TrainResult)})
         best = Best(**recorded["best"]) if "best" in recorded else None
-        return Trained(result, recorded["identity"], tuple(recorded.get("overrides", ())), best)
+        overrides, secret = (tuple(recorded.get(key, ())) for key in ("overrides", "secret_overrides"))
+        return Trained(result, recorded["identity"], overrides, secret, best)
     except (KeyError, TypeError):
         return None
 

@@ -1,15 +1,13 @@
 """A run of loops that are not tenfold's, small enough for a test."""
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tenfold.learners.record.log import RunLog
+from tests.forked import Forked
 from tests.waiting import until
 
 HERE = Path(__file__).parent
@@ -23,11 +21,13 @@ class OwnRun:
     folder: Path
     total: int
     words: tuple[str, ...] = ()
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    """What the loops import beyond tenfold."""
+    processes: dict[str, Forked] = field(default_factory=dict)
 
     def serve(self, port: int = 0) -> str:
         """Start the syncer; where it listens."""
-        command = ["-m", "tenfold", "syncer", str(self.folder), "--total", str(self.total), *self.words]
+        command = ["syncer", str(self.folder), "--total", str(self.total), *self.words]
         self._start("syncer", [*command, "--port", str(port)])
         until(lambda: LISTENS.search(self.said("syncer")) is not None)
         found = LISTENS.findall(self.said("syncer"))
@@ -41,9 +41,8 @@ class OwnRun:
         self.folder.mkdir(parents=True, exist_ok=True)
         token = self.folder / "learners" / "token"
         more = {"TENFOLD_TOKEN": token.read_text().strip()} if token.exists() else {}
-        with (self.folder / f"{name}.log").open("ab") as log:
-            environment = {**os.environ, **more}
-            self.processes[name] = subprocess.Popen([sys.executable, *words], stdout=log, stderr=log, env=environment)
+        log = self.folder / f"{name}.log"
+        self.processes[name] = Forked(words, environment=more, log=log, modules=self.modules)
 
     def said(self, name: str) -> str:
         """What a process has printed."""
@@ -56,8 +55,7 @@ class OwnRun:
 
     def ended(self, name: str) -> int:
         """The status of a process that ends by itself."""
-        until(lambda: self.processes[name].poll() is not None)
-        return int(self.processes[name].returncode)
+        return self.processes[name].wait()
 
     def committed(self) -> list[int]:
         """Every sample that counts, as often as it does."""
@@ -66,13 +64,11 @@ class OwnRun:
 
 
 @contextmanager
-def own_run(folder: Path, total: int, *words: str) -> Iterator[OwnRun]:
+def own_run(folder: Path, total: int, *words: str, modules: tuple[str, ...] = ()) -> Iterator[OwnRun]:
     """All its processes are gone at the end."""
-    run = OwnRun(folder, total, words)
+    run = OwnRun(folder, total, words, modules)
     try:
         yield run
     finally:
         for process in run.processes.values():
-            with suppress(ProcessLookupError):
-                process.kill()
-            process.wait()
+            process.close()

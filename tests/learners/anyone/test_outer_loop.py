@@ -1,5 +1,6 @@
 """Loops that are not tenfold's, as learners of one run: one of two is killed, the other goes on, nothing is lost."""
 
+import signal
 from contextlib import closing
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def test_one_of_two_plain_loops_is_killed_and_every_sample_counts_once(tmp_path:
         for name in ("one", "two"):
             run.train(name, "plain_loop.py", str(TEXT), address)
         until(lambda: all(len(run.steps(name)) > 20 for name in ("one", "two")))
-        run.processes["two"].kill()
+        run.processes["two"].send_signal(signal.SIGKILL)
         assert run.ended("one") == 0, run.said("one")
         assert run.ended("syncer") == 0, run.said("syncer")
         assert "finished True" in run.said("one")
@@ -37,12 +38,12 @@ def test_one_of_two_plain_loops_is_killed_and_every_sample_counts_once(tmp_path:
 
 @pytest.mark.slow
 def test_one_of_two_hugging_face_trainers_is_killed_and_every_sample_counts_once(tmp_path: Path) -> None:
-    with own_run(tmp_path / "run", 2400, *QUICK) as run:
+    with own_run(tmp_path / "run", 2400, *QUICK, modules=("transformers.trainer", "accelerate")) as run:
         address = run.serve()
         for name in ("one", "two"):
             run.train(name, "trainer_loop.py", str(TEXT), address, str(tmp_path / name))
         until(lambda: all(len(run.steps(name)) > 20 for name in ("one", "two")))
-        run.processes["two"].kill()
+        run.processes["two"].send_signal(signal.SIGKILL)
         assert run.ended("one") == 0, run.said("one")
         assert run.ended("syncer") == 0, run.said("syncer")
         assert "finished True" in run.said("one")
@@ -57,8 +58,7 @@ def test_a_loop_with_an_order_of_its_own_and_a_syncer_that_is_killed(tmp_path: P
         address = run.serve()
         run.train("one", "own_order.py", address)
         until(lambda: len(run.steps("one")) > 20)
-        run.processes["syncer"].kill()
-        run.processes["syncer"].wait()
+        run.processes["syncer"].close()
         assert run.serve(int(address.rpartition(":")[2])) == address
         assert run.ended("one") == 0, run.said("one")
         assert run.ended("syncer") == 0, run.said("syncer")

@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import typer
 import yaml
 
 from tenfold.cli import app
+from tests.forked import Forked
 from tests.learners.small import (
     committed_samples,
     kill_everything,
@@ -23,7 +23,7 @@ from tests.learners.small import (
     start_training,
     total_samples,
 )
-from tests.waiting import PATIENCE_S, until
+from tests.waiting import until
 
 FOLDER = Path(__file__).parents[3] / "docs" / "kubernetes"
 MANIFEST: dict[str, Any] = yaml.safe_load((FOLDER / "learner.yaml").read_text())
@@ -73,7 +73,7 @@ class Pods:
         shutil.copy(certificate, secret / "cert.pem")
         self._campaign = campaign
 
-    def start(self, index: int, syncer: str) -> subprocess.Popen[str]:
+    def start(self, index: int, syncer: str) -> Forked:
         pod = self._folder / f"pod-{index}"
         pod.mkdir()
         shutil.copy(self._campaign / "campaign.toml", pod)
@@ -82,8 +82,7 @@ class Pods:
         words = arguments(index, syncer)
         for mounted, here in places.items():
             words = [word.replace(mounted, here) for word in words]
-        command = [sys.executable, "-m", "tenfold", *words]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return Forked(words)
 
 
 @pytest.fixture
@@ -105,7 +104,7 @@ def test_a_pod_that_is_asked_to_go_sends_what_it_has_and_another_ends_the_run(
     settings = ['launch="none"', "stalled_after=120"]
     settings += [f'tls_{name}="{path}"' for name, path in zip(("certificate", "key"), certificate, strict=True)]
     train = start_training(campaign, *(word for setting in settings for word in ("--set", f"learners.{setting}")))
-    pods: list[subprocess.Popen[str]] = []
+    pods: list[Forked] = []
     try:
         card = campaign / "learners" / "syncer.json"
         until(card.exists)
@@ -114,18 +113,14 @@ def test_a_pod_that_is_asked_to_go_sends_what_it_has_and_another_ends_the_run(
         pods.append(place.start(0, syncer))
         until(lambda: merges(campaign) >= 2)
         pods[0].send_signal(signal.SIGTERM)
-        _, said = pods[0].communicate(timeout=POD["terminationGracePeriodSeconds"])
-        assert "stopped as asked; what it trained is sent" in said
+        pods[0].wait()
+        assert "stopped as asked; what it trained is sent" in pods[0].said
         pods.append(place.start(1, syncer))
-        _, err = train.communicate(timeout=PATIENCE_S)
-        assert train.returncode == 0, err
-        _, said = pods[1].communicate(timeout=PATIENCE_S)
-        assert pods[1].returncode == 0, said
+        assert train.wait() == 0, train.said
+        assert pods[1].wait() == 0, pods[1].said
     finally:
-        if train.poll() is None:
-            kill_everything(train)
+        kill_everything(train)
         for pod in pods:
-            pod.kill()
-            pod.communicate()
+            pod.close()
     assert lives(campaign) == ["kubernetes-0", "kubernetes-1"]
     assert committed_samples(campaign) == list(range(total_samples(campaign)))

@@ -10,6 +10,7 @@ from tenfold.config import Campaign
 from tenfold.core.errors import InputError, TenfoldError
 from tenfold.core.files import write_json
 from tenfold.core.folder import CampaignFiles
+from tenfold.learners.launch.local_run import LocalRun
 from tenfold.learners.launch.processes import address_file, claim_learners, read_address
 from tenfold.train.identity import RunIdentity, identify
 
@@ -87,3 +88,9 @@ def test_a_full_disk_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     is_full = True
     claim.save_if_possible(said.append)
     assert len(said) == 2, "and again when it happens anew"
+
+
+def test_a_password_given_by_set_stands_on_no_command_line_of_a_child(tmp_path: Path) -> None:
+    given = ("checkpoint.url=s3://me:open-sesame@bucket/run", "train.tokens=512")
+    run = LocalRun(Campaign(), tmp_path, given, token="", sequences=1, steps=1, tokens_per_sample=1)
+    assert run.sets == ["--set", "train.tokens=512"]

@@ -1,6 +1,7 @@
 """Learners of several ranks, as real torchrun groups over gloo: the same training, and one fault domain."""
 
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,15 @@ from tenfold.core.errors import InputError
 from tenfold.learners.record.log import RunLog
 from tenfold.learners.syncer.membership import Incarnation
 from tenfold.ledger import Ledger
-from tests.learners.small import committed_samples, learners_campaign, start_training, total_samples, train
+from tests.forked import Forked
+from tests.learners.small import (
+    committed_samples,
+    kill_everything,
+    learners_campaign,
+    start_training,
+    total_samples,
+    train,
+)
 from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.slow
@@ -37,6 +46,27 @@ def one_rank(corpus: Path) -> Path:
     campaign = Path(shutil.copytree(corpus, corpus.parent / "one"))
     train(campaign, *IN_STEP)
     return campaign
+
+
+@contextmanager
+def two_ranks(campaign: Path, *words: str) -> Iterator[None]:
+    """Two ranks that train as learner-0 of the campaign, as torchrun starts them; they must end well."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    sizes = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    ranks = [
+        Forked(
+            ["learner", str(campaign), "--name", "learner-0", *words],
+            environment={**where, **sizes, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    try:
+        yield
+        assert [rank.wait() for rank in ranks] == [0, 0], [rank.said for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.close()
 
 
 @contextmanager
@@ -62,11 +92,9 @@ def syncer(campaign: Path, *words: str) -> Iterator[None]:
     try:
         until((campaign / "learners" / "syncer.json").exists)
         yield
-        assert process.wait(PATIENCE_S) == 0, process.communicate()[1]
+        assert process.wait() == 0, process.said
     finally:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate()
+        kill_everything(process)
 
 
 def losses(campaign: Path) -> list[float]:
@@ -83,7 +111,7 @@ def lives(campaign: Path) -> list[Incarnation]:
 def test_two_ranks_learn_as_one_does(one_rank: Path, corpus: Path, tmp_path: Path, parallel: str) -> None:
     campaign = Path(shutil.copytree(corpus, tmp_path / parallel))
     words = (*IN_STEP, "--set", f'train.parallel="{parallel}"')
-    with syncer(campaign, *words), group(campaign, *words):
+    with syncer(campaign, *words), two_ranks(campaign, *words):
         pass
     assert losses(campaign) == pytest.approx(losses(one_rank), abs=1e-4)
     assert len(losses(campaign)) == 20

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tenfold.config import LINK_FAULTS, SYNCER, Campaign
-from tenfold.core import CampaignFiles, Child, Ended
+from tenfold.core import CampaignFiles, Child, Ended, without_secrets
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,12 @@ class LocalRun:
 
     @property
     def sets(self) -> list[str]:
-        """The overrides as words of a command line."""
-        return [word for override in self.overrides for word in ("--set", override)]
+        """The overrides as words of a command line, which all users of a machine can read.
+
+        Those with a secret are left out: syncer and learners save no checkpoints of the campaign.
+        """
+        public = [override for override in self.overrides if without_secrets(override) == override]
+        return [word for override in public for word in ("--set", override)]
 
     @property
     def learners(self) -> list[str]:
