@@ -19,3 +19,11 @@ def test_what_a_benchmark_imports_is_there(script: Path) -> None:
         for alias in node.names:
             if not hasattr(module, alias.name):
                 importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def test_the_tests_that_hold_each_fault_of_learners_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    for case in importlib.import_module("learner_faults").CASES:
+        for path, _, name in (each.partition("::") for each in case.tests):
+            body = ast.parse((ROOT / "tests" / path).read_text(encoding="utf-8")).body
+            assert name in [node.name for node in body if isinstance(node, ast.FunctionDef)], f"{path}: no {name}"

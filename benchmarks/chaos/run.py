@@ -23,6 +23,7 @@ The faults are those of [chaos]: kill, stop (for 5 s) and hang of learners at ra
 
 import argparse
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -111,6 +112,15 @@ class Outcome:
     samples_missing_or_twice: int
     bits_per_byte: float
     bits_per_byte_fault_free: float
+    cpu_seconds: float
+    """Of all processes of the run with faults, from their start to their end."""
+    cpu_seconds_fault_free: tuple[float, float]
+    share_trained_again: float
+    """Inner steps that were trained again, of all."""
+    share_of_processor: float
+    """CPU seconds beyond those of the runs without faults and of steps trained again: to detect, to fork, to heal."""
+    share_idle: float
+    """What is left of the goodput: cores that nobody of the run used, though a learner could have."""
 
 
 def main() -> None:
@@ -137,15 +147,15 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     calm, stormy, again = folder / "calm", folder / "stormy", folder / "again"
     write(calm, arguments.tokens, arguments.learners)
     tenfold("data", calm)
-    train(calm)
+    before = timed(calm)
     write(stormy, arguments.tokens, arguments.learners, arguments.faults_per_hour, arguments.seed)
     write_schedule(folder / "faults.json", load_campaign(stormy, ()), arguments.learners)
     shutil.copytree(calm / "data", stormy / "data")
-    train(stormy)
+    with_faults = timed(stormy)
     write(again, arguments.tokens, arguments.learners)
     shutil.copytree(calm / "data", again / "data")
-    train(again)
-    outcome = asdict(judge((calm, again), stormy, arguments.learners))
+    after = timed(again)
+    outcome = asdict(judge((calm, again), stormy, arguments.learners, (before, after), with_faults))
     if arguments.replay:
         tenfold("train", stormy, "--replay")
         outcome["replay"] = "same weights"
@@ -179,6 +189,14 @@ def tenfold(verb: str, campaign: Path, *words: str) -> None:
 def train(campaign: Path) -> None:
     """Train, to the end."""
     tenfold("train", campaign)
+
+
+def timed(campaign: Path) -> float:
+    """Train; CPU seconds of all its processes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    train(campaign)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def bits_per_byte(campaign: Path, *words: str) -> float:
@@ -215,8 +233,8 @@ def mean_participation(campaign: Path) -> float:
     return sum(shares) / len(shares)
 
 
-def judge(calm: tuple[Path, Path], stormy: Path, learners: int) -> Outcome:
-    """Everything from the ledgers and the merge logs."""
+def judge(calm: tuple[Path, Path], stormy: Path, learners: int, cpu_calm: tuple[float, float], cpu: float) -> Outcome:
+    """Everything from the ledgers, the merge logs and CPU seconds of the runs."""
     events, rates = events_of(stormy), (training_rate(calm[0]), training_rate(calm[1]))
     rate = sum(rates) / 2
     begin, end = training_span(events)
@@ -228,8 +246,13 @@ def judge(calm: tuple[Path, Path], stormy: Path, learners: int) -> Outcome:
     down = downtimes(events, lives, end)
     step = (end - begin) * learners / max(1, sum(life.steps or 0 for life in lives))
     missing = len(set(range(total)) - set(counted))
+    goodput = total * CONTEXT / (rate * capacity_seconds(down, begin, end, learners))
+    again = sum(p.unsent_steps for p in payloads(events, LearnerEnded))
+    share_again = again / max(1, sum(life.steps or 0 for life in lives))
+    usual = sum(cpu_calm) / 2
+    processor = (cpu - usual) / usual - share_again
     return Outcome(
-        goodput=total * CONTEXT / (rate * capacity_seconds(down, begin, end, learners)),
+        goodput=goodput,
         share_of_fault_free=training_rate(stormy) / rate,
         faults=dict(Counter(str(fault.data["fault"]) for fault in faults)),
         faults_per_hour=len(faults) / (end - begin) * 3600,
@@ -243,11 +266,16 @@ def judge(calm: tuple[Path, Path], stormy: Path, learners: int) -> Outcome:
         rejoin=[d.end - d.begin for d in down if d.end < end],
         participation=mean_participation(stormy),
         participation_fault_free=mean_participation(calm[0]),
-        steps_trained_again=sum(p.unsent_steps for p in payloads(events, LearnerEnded)),
+        steps_trained_again=again,
         committed_samples_lost=missing,
         samples_missing_or_twice=abs(len(counted) - total) + missing,
         bits_per_byte=bits_per_byte(stormy),
         bits_per_byte_fault_free=bits_per_byte(calm[0]),
+        cpu_seconds=cpu,
+        cpu_seconds_fault_free=cpu_calm,
+        share_trained_again=share_again,
+        share_of_processor=processor,
+        share_idle=1 / goodput - 1 - share_again - processor,
     )
 
 

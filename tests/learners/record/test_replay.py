@@ -58,7 +58,8 @@ class LoneReplica:
     def accept(self, contribution: Contribution, data: bytes) -> None:
         """The shard takes it and merges it alone."""
         index = contribution.fragment
-        self.stores[index].add(contribution, memoryview(data), 1.0, 0.0)
+        sha256 = self.stores[index].keep_payload(contribution, data)
+        self.stores[index].add(contribution, sha256, len(data), 1.0, 0.0)
         self.replica.acknowledged(contribution)
         waiting = self.stores[index].waiting(index)
         pseudo_gradient = decode(data, self.fragments[index].size, self.outer.precision)

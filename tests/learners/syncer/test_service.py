@@ -2,6 +2,7 @@
 
 import math
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -45,7 +46,7 @@ from tenfold.learners.syncer.shard import SyncerShard
 from tenfold.learners.syncer.store import Fenced, FragmentStore
 from tenfold.learners.wire import BlobServer, Link, Refused, Security
 from tenfold.ledger import EndCause, EventPayload, FilesShort, Ledger
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 CAMPAIGN = Campaign.model_validate(
     {
@@ -599,3 +600,59 @@ def test_files_that_run_out_are_said_once() -> None:
     for now in (0.0, 1.0, 10.0, 20.0):
         watch.look(now)
     assert [type(each) for each in said] == [FilesShort]
+
+
+def test_a_slow_disk_that_takes_one_contribution_holds_up_no_other(
+    syncer: RunningSyncer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of one that is sent twice at once, of which one is still being written when its learner is given up."""
+    slow, other = FakeLearner(syncer, "slow"), FakeLearner(syncer, "other")
+    slow.heal()
+    other.heal()
+    store, reached, go_on = syncer.shard.store, threading.Event(), threading.Event()
+    keep = store.keep_payload
+
+    def late(contribution: Contribution, data: memoryview) -> str:
+        if threading.current_thread() is sender:
+            reached.set()
+            assert go_on.wait(PATIENCE_S)
+        return keep(contribution, data)
+
+    moved = small_move(slow, 1)
+    header = Contribution(
+        incarnation=slow.incarnation,
+        fragment=0,
+        sequence=0,
+        base_version=0,
+        joined_version=0,
+        step=8,
+        tokens=2048,
+        precision="int4",
+    )
+    sender = threading.Thread(target=syncer.shard.receive, args=(header, memoryview(encode(moved, "int4"))))
+    monkeypatch.setattr(store, "keep_payload", late)
+    sender.start()
+    assert reached.wait(PATIENCE_S)
+    other.contribute(small_move(other, 2))
+    assert slow.contribute(moved) == {}
+    syncer.shard.fence(slow.incarnation)
+    go_on.set()
+    sender.join()
+    syncer.shard.merge_due(time.monotonic())
+    assert [each.what.incarnation for each in store.merged(0, 1)] == [slow.incarnation, other.incarnation]
+
+
+def test_what_an_earlier_version_took_and_did_not_merge_is_merged(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        syncer = open_syncer(tmp_path, stack)
+        learner = FakeLearner(syncer, "one")
+        learner.heal()
+        learner.contribute(small_move(learner, 1))
+    (payload,) = (tmp_path / "shard-0" / "contributions").glob("*.bin")
+    payload.rename(payload.with_name(f"{learner.incarnation}-0-0-0.bin"))
+    with ExitStack() as stack:
+        syncer = open_syncer(tmp_path, stack)
+        syncer.shard.store.tidy()
+        syncer.shard.merge_due(time.monotonic() + 60)
+        assert syncer.shard.versions[0] == 1
+    assert not list((tmp_path / "shard-0" / "contributions").glob("*.bin"))

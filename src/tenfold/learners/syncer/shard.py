@@ -106,7 +106,11 @@ class SyncerShard:
         """`initial` gives version 0; `spans` what a rank holds; `say(event, message)` notes events."""
         self.store, self.fragments, self.settings = store, fragments, settings
         self._members, self._spans, self._say = members, spans, say
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._newer = threading.Condition(self._lock)
+        """A version was published: what every learner waits for, and nothing else wakes them all."""
+        self._due = threading.Event()
+        """Something came that may make a merge due."""
         self._grace = {index: AdaptiveGrace(settings.grace) for index in fragments}
         self._failing: set[int] = set()
         self._pace = {index: ThroughputShares() for index in fragments}
@@ -153,18 +157,22 @@ class SyncerShard:
         reason = not_finite(pseudo_gradient) or self._norms.check(part, norm, contribution.tokens, weights_norm)
         if reason is not None:
             self._quarantine(contribution, reason)
-        with self._changed:
+        sha256 = self.store.keep_payload(contribution, data)  # before the lock: a disk is slow, and others wait for it
+        with self._lock:
+            if self.store.has(contribution):
+                return  # sent twice at once
             if self.store.is_fenced(contribution.incarnation):
+                self.store.drop_payload(contribution, sha256)
                 raise Refused(f"incarnation {contribution.incarnation} has ended; join again")
             reason = self._other_than_its_parts(contribution)
             if reason is None:
                 awake = self._clock.now()
-                if not self.store.has(contribution):
-                    self.store.add(contribution, data, norm, awake)
+                self.store.add(contribution, sha256, len(data), norm, awake)
                 self._norms.note(part, norm, contribution.tokens)
                 self._note_arrival(contribution, awake)
-                self._changed.notify_all()
+                self._due.set()
         if reason is not None:
+            self.store.drop_payload(contribution, sha256)
             self._quarantine(contribution, reason)
 
     def _other_than_its_parts(self, c: Contribution) -> str | None:
@@ -221,11 +229,11 @@ class SyncerShard:
 
     def fence(self, incarnation: int) -> dict[int, int]:
         """Accept nothing of this incarnation any more; fragment → its steps that are in accepted contributions."""
-        with self._changed:
+        with self._lock:
             steps = self.store.fence(incarnation)
             for pace in self._pace.values():
                 pace.forget(incarnation)
-            self._changed.notify_all()
+            self._due.set()
         return steps
 
     # Versions
@@ -257,9 +265,8 @@ class SyncerShard:
         """Merge until told to stop. Raises Fenced when another process has taken over."""
         while not stopping.is_set():
             self._clock.now()
-            wait = self.merge_due(time.monotonic())
-            with self._changed:
-                self._changed.wait(wait)
+            self._due.clear()  # what comes from here on is looked at next
+            self._due.wait(self.merge_due(time.monotonic()))
 
     def _due_at(self, index: int) -> float:
         arrived = self._complete(index)
@@ -281,7 +288,7 @@ class SyncerShard:
     def _merge(self, index: int) -> None:
         """All that waits for a fragment becomes its next version."""
         done = self._members.done()
-        with self._changed:
+        with self._lock:
             waiting = self.store.waiting(index)
             alive = set(self._members.expected()) | {each.what.incarnation for each in waiting}
             state, weights = self._state[index], self.weights_of(index, waiting, alive)
@@ -295,7 +302,7 @@ class SyncerShard:
             self._state[index] = following
             self._arrived[index] = {}
             self._grace[index].merged([each.what.incarnation for each in waiting])
-            self._changed.notify_all()
+            self._newer.notify_all()
 
     def weights_of(self, index: int, waiting: list[StoredContribution], training: Collection[int]) -> list[float]:
         """Weight of each part in the merge, while `training` train; the parts of one contribution weigh the same.
@@ -318,13 +325,13 @@ class SyncerShard:
     def news(self, request: NewsRequest) -> NewsReply:
         """Newer versions than the known ones, at once or when one comes, and which of the asker's are in them."""
         deadline, known = time.monotonic() + min(request.patience, LONGEST_POLL_S), request.known
-        with self._changed:
+        with self._newer:
             while True:
                 newer = {i: s.version for i, s in self._state.items() if s.version > known.get(i, -1)}
                 left = deadline - time.monotonic()
                 if newer or left <= 0:
                     break
-                self._changed.wait(left)
+                self._newer.wait(left)
         return NewsReply(versions={index: self._news_of(request.incarnation, index, newer[index]) for index in newer})
 
     def _news_of(self, incarnation: int, index: int, version: int) -> VersionNews:

@@ -206,9 +206,20 @@ class FragmentStore:
 
     # Contributions
 
-    def add(self, contribution: Contribution, data: memoryview, norm: float, awake: float) -> None:
-        """Keep a contribution that was checked: on disk when this returns. `awake`: when it came, by `AwakeClock`."""
-        sha256 = write_hashed(self._payload(contribution), data)
+    def keep_payload(self, contribution: Contribution, data: bytes | memoryview) -> str:
+        """Put the values of a contribution on disk; their sha256. Until `add` they belong to nothing."""
+        sha256 = digest_of_bytes(data)
+        return write_hashed(self._payload(contribution, sha256), data)
+
+    def drop_payload(self, contribution: Contribution, sha256: str) -> None:
+        """Delete the values of a contribution that is not accepted after all."""
+        self._payload(contribution, sha256).unlink(missing_ok=True)
+
+    def add(self, contribution: Contribution, sha256: str, size: int, norm: float, awake: float) -> None:
+        """Accept a contribution whose payload of `size` bytes is kept: on disk when this returns.
+
+        `awake`: when it came, by `AwakeClock`.
+        """
         c = contribution
         row = (c.incarnation, c.fragment, c.sequence, c.base_version, c.joined_version, c.step, c.tokens)
         history = json.dumps(history_to_json(c.history))
@@ -216,7 +227,7 @@ class FragmentStore:
             added = db.execute(
                 f"INSERT INTO contributions ({_CONTRIBUTION}, bytes, sha256, norm, arrived_at) "
                 f"VALUES ({', '.join('?' * 15)})",
-                (*row, history, c.precision, c.rank, c.ranks, len(data), sha256, norm, time.time()),
+                (*row, history, c.precision, c.rank, c.ranks, size, sha256, norm, time.time()),
             )
             db.execute("INSERT INTO arrivals VALUES (?, ?)", (added.lastrowid, awake))
 
@@ -258,7 +269,7 @@ class FragmentStore:
 
     def payload(self, waiting: StoredContribution) -> bytes:
         """The encoded pseudo-gradient. Raises TenfoldError when it is not what was accepted."""
-        return read_verified(self._payload(waiting.what), waiting.sha256)
+        return read_verified(self._payload(waiting.what, waiting.sha256), waiting.sha256)
 
     def merged_sequences(self, incarnation: int, fragment: int, version: int) -> list[int]:
         """Which of an incarnation's contributions to a fragment are in this version or an earlier one."""
@@ -355,7 +366,7 @@ class FragmentStore:
     def _forget(self, fragment: int, version: int, merged: Sequence[StoredContribution]) -> None:
         """Delete payloads that nothing needs any more. Being killed before this costs disk, nothing else."""
         for waiting in merged:
-            self._payload(waiting.what).unlink(missing_ok=True)
+            self._payload(waiting.what, waiting.sha256).unlink(missing_ok=True)
         folder = self.folder / f"fragment-{fragment}"
         for old in folder.glob(f"version-{version - 2:08d}-*") if version >= 2 else ():
             old.unlink(missing_ok=True)
@@ -365,10 +376,9 @@ class FragmentStore:
 
     def tidy(self) -> None:
         """At start: delete payloads that were written before a kill and belong to nothing, or were merged already."""
-        rows = self.database.read("SELECT life, fragment, sequence, rank FROM contributions WHERE version IS NULL")
-        needed = {f"{incarnation}-{fragment}-{sequence}-{rank}.bin" for incarnation, fragment, sequence, rank in rows}
+        needed = {self._payload(each.what, each.sha256) for each in self._contributions("version IS NULL", ())}
         for path in (self.folder / "contributions").glob("*"):
-            if path.name not in needed:
+            if path not in needed:
                 path.unlink(missing_ok=True)
 
     def newest(self, fragment: int) -> FragmentState | None:
@@ -404,8 +414,11 @@ class FragmentStore:
         )
         return str(rows[0][0]) if rows else None
 
-    def _payload(self, c: Contribution) -> Path:
-        return self.folder / "contributions" / f"{c.incarnation}-{c.fragment}-{c.sequence}-{c.rank}.bin"
+    def _payload(self, c: Contribution, sha256: str) -> Path:
+        """Named by what is in it too: of two that come at once under one number none takes the other's place."""
+        number = f"{c.incarnation}-{c.fragment}-{c.sequence}-{c.rank}"
+        before = self.folder / "contributions" / f"{number}.bin"  # as an earlier version named it
+        return before if before.exists() else before.with_name(f"{number}-{sha256[:16]}.bin")
 
     def _difference(self, fragment: int, version: int, generation: int) -> Path:
         return self.folder / f"fragment-{fragment}" / f"difference-{version:08d}-{generation}.bin"
