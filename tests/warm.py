@@ -8,8 +8,10 @@ before torch is loaded, what it imports) is tested with `cold=True`, as every te
 
 import atexit
 import ctypes
+import importlib
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -21,18 +23,32 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tenfold.core import fork_server
+
 ROOT = Path(__file__).parents[1]
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 LARGEST_REQUEST = 1024 * 1024
 READ_AT_START = {"ATEN_CPU_CAPABILITY", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONPATH", "PYTHONHASHSEED"}
 
 
-def start(words: Sequence[str], *, cold: bool = False, env: Mapping[str, str] | None = None, **how: Any) -> Any:
-    """Start `tenfold WORDS`, with what subprocess.Popen takes."""
+def start(
+    words: Sequence[str],
+    *,
+    cold: bool = False,
+    env: Mapping[str, str] | None = None,
+    modules: tuple[str, ...] = (),
+    **how: Any,
+) -> Any:
+    """Start `tenfold WORDS`, or the Python program that the first word names, with what subprocess.Popen takes.
+
+    `modules` are what it needs beyond tenfold: each set of them has a process of its own to fork off.
+    """
     environment = dict(os.environ if env is None else env)
     changed = {key for key in READ_AT_START if environment.get(key) != os.environ.get(key)}
-    made = subprocess.Popen if cold or changed or sys.platform != "linux" else _Forked
-    return made([sys.executable, "-m", "tenfold", *words], env=environment, **how)
+    command = [sys.executable, *(words if words[0].endswith(".py") else ("-m", "tenfold", *words))]
+    if cold or changed or sys.platform != "linux":
+        return subprocess.Popen(command, env=environment, **how)
+    return _Forked(command, modules=modules, env=environment, **how)
 
 
 def run(words: Sequence[str], *, check: bool = False, **how: Any) -> subprocess.CompletedProcess[str]:
@@ -48,19 +64,23 @@ def run(words: Sequence[str], *, check: bool = False, **how: Any) -> subprocess.
 class _Forked(subprocess.Popen[Any]):
     """A Popen whose process the server forks instead of this one."""
 
+    def __init__(self, args: Sequence[str], *, modules: tuple[str, ...], **how: Any) -> None:
+        self._modules = modules
+        super().__init__(args, **how)
+
     def _execute_child(self, args: Sequence[str], *rest: Any) -> None:
         (_executable, _preexec, _close, pass_fds, cwd, env, _startup, _flags, _shell, *pipes) = rest[:15]
         start_new_session = rest[20]
         assert not pass_fds
         stdin, _, _, stdout, _, stderr = pipes
         request = {
-            "words": list(args[3:]),
+            "words": list(args[1:]),
             "environment": env,
             "cwd": str(cwd or Path.cwd()),
             "session": bool(start_new_session),
         }
         descriptors = [own if end == -1 else end for own, end in enumerate((stdin, stdout, stderr))]
-        self.pid = _server().fork(request, descriptors)
+        self.pid = _server(*self._modules).fork(request, descriptors)
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
@@ -68,10 +88,10 @@ class _Forked(subprocess.Popen[Any]):
 class _Server:
     """The process that has imported everything, and the socket on which it is asked to fork."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: tuple[str, ...]) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm", str(theirs.fileno())],
+            [sys.executable, "-m", "tests.warm", str(theirs.fileno()), *modules],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -96,8 +116,8 @@ class _Server:
 
 
 @cache
-def _server() -> _Server:
-    return _Server()
+def _server(*modules: str) -> _Server:
+    return _Server(modules)
 
 
 def _serve(connection: socket.socket) -> None:
@@ -126,7 +146,7 @@ def _serve(connection: socket.socket) -> None:
 
 
 def _become(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
-    """Be `tenfold WORDS`, and end as it does."""
+    """Be `tenfold WORDS`, or the program, and end as it does."""
     if request["session"]:
         os.setsid()
     for own, descriptor in enumerate(descriptors):
@@ -135,11 +155,11 @@ def _become(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    sys.argv = ["tenfold", *request["words"]]
+    fork_server.note_fork()  # it has computed nothing yet, as a process that begins
     signal.signal(signal.SIGINT, signal.default_int_handler)
     status = 1
     try:
-        _main()
+        _main(request["words"])
         status = 0
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -153,14 +173,21 @@ def _become(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
         os._exit(status)
 
 
-def _main() -> None:
+def _main(words: list[str]) -> None:
     from tenfold.cli import main
 
-    main()
+    if words[:2] == ["-m", "tenfold"]:
+        sys.argv = ["tenfold", *words[2:]]
+        main()
+    else:
+        sys.argv = words
+        runpy.run_path(words[0], run_name="__main__")
 
 
 if __name__ == "__main__":
     from tenfold.train import make_deterministic
 
+    for name in sys.argv[2:]:
+        importlib.import_module(name)
     make_deterministic(1)  # loads the compiler, which is the other half of a second
     _serve(socket.socket(fileno=int(sys.argv[1])))

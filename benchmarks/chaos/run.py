@@ -3,11 +3,13 @@
     python benchmarks/chaos/run.py [--learners 4] [--faults-per-hour 160] [--tokens 2400000] [--json FILE]
 
 Three runs of the same campaign and length: one without faults, one with, and one without again, as a shared machine is
-not always equally fast; both those without count, and are given. Definitions, all from the merge log and the
-ledger; a run lasts from its first healed learner until all samples are trained:
+not always equally fast; both those without count, and are given. With `--capacity` also a third of that without faults
+for every smaller number of learners. Definitions, all from the merge log and the ledger; a run lasts from its first
+healed learner until all samples are trained:
 
 - capacity(k): tokens per second with k learners at work. Learners share this machine's cores, so fewer learners are
-  each faster: it is the mean rate of the runs without faults times min(1, k / cores).
+  each faster: it is the mean rate of the runs without faults times min(1, k / cores), or, with `--capacity`, times
+  what k learners were measured to do against all: with as many learners as cores none hides when another waits.
 - surviving capacity: capacity(k) summed over time, k the learners that were neither dead, frozen nor hung then; a
   learner that was killed counts as dead until it trains again.
 - goodput: tokens that count (in the end all of the run's) / surviving capacity over the run. Share of fault-free:
@@ -130,6 +132,7 @@ def main() -> None:
     parser.add_argument("--faults-per-hour", type=float, default=160.0)
     parser.add_argument("--tokens", type=int, default=2_400_000, help="of each run")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--capacity", action="store_true", help="measure what fewer learners do, without faults")
     parser.add_argument("--replay", action="store_true", help="execute the run again from its merge log too")
     parser.add_argument("--directory", type=Path, help="new folder for the two campaigns, kept (default: deleted)")
     parser.add_argument("--json", type=Path)
@@ -155,11 +158,25 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     write(again, arguments.tokens, arguments.learners)
     shutil.copytree(calm / "data", again / "data")
     after = timed(again)
-    outcome = asdict(judge((calm, again), stormy, arguments.learners, (before, after), with_faults))
+    learners = arguments.learners
+    capacity = [min(1.0, k / min(usable_cores(), learners)) for k in range(learners + 1)]
+    if arguments.capacity:
+        rates = [fewer(folder, k, learners, arguments.tokens // 3) for k in range(1, learners + 1)]
+        capacity = [0.0, *(rate / rates[-1] for rate in rates)]
+    outcome = asdict(judge((calm, again), stormy, capacity, (before, after), with_faults)) | {"capacity": capacity}
     if arguments.replay:
         tenfold("train", stormy, "--replay")
         outcome["replay"] = "same weights"
     return outcome
+
+
+def fewer(folder: Path, count: int, learners: int, tokens: int) -> float:
+    """Tokens per second of so many learners without faults, each with the batch that it has among all `learners`."""
+    campaign = folder / f"{count}-learners"
+    write(campaign, tokens, count)
+    shutil.copytree(folder / "calm" / "data", campaign / "data")
+    tenfold("train", campaign, "--set", f"learners.batch_tokens={2048 // learners}")
+    return training_rate(campaign)
 
 
 def write_schedule(path: Path, campaign: Campaign, learners: int) -> None:
@@ -233,8 +250,11 @@ def mean_participation(campaign: Path) -> float:
     return sum(shares) / len(shares)
 
 
-def judge(calm: tuple[Path, Path], stormy: Path, learners: int, cpu_calm: tuple[float, float], cpu: float) -> Outcome:
-    """Everything from the ledgers, the merge logs and CPU seconds of the runs."""
+def judge(
+    calm: tuple[Path, Path], stormy: Path, capacity: list[float], cpu_calm: tuple[float, float], cpu: float
+) -> Outcome:
+    """Everything from the ledgers, the merge logs and CPU seconds of the runs; `capacity` by learners at work."""
+    learners = len(capacity) - 1
     events, rates = events_of(stormy), (training_rate(calm[0]), training_rate(calm[1]))
     rate = sum(rates) / 2
     begin, end = training_span(events)
@@ -246,7 +266,7 @@ def judge(calm: tuple[Path, Path], stormy: Path, learners: int, cpu_calm: tuple[
     down = downtimes(events, lives, end)
     step = (end - begin) * learners / max(1, sum(life.steps or 0 for life in lives))
     missing = len(set(range(total)) - set(counted))
-    goodput = total * CONTEXT / (rate * capacity_seconds(down, begin, end, learners))
+    goodput = total * CONTEXT / (rate * capacity_seconds(down, begin, end, capacity))
     again = sum(p.unsent_steps for p in payloads(events, LearnerEnded))
     share_again = again / max(1, sum(life.steps or 0 for life in lives))
     usual = sum(cpu_calm) / 2
@@ -279,14 +299,13 @@ def judge(calm: tuple[Path, Path], stormy: Path, learners: int, cpu_calm: tuple[
     )
 
 
-def capacity_seconds(down: list[Down], begin: float, end: float, learners: int) -> float:
+def capacity_seconds(down: list[Down], begin: float, end: float, capacity: list[float]) -> float:
     """Seconds of full capacity that the learners at work amount to."""
-    cores = usable_cores()
     edges = sorted({begin, end, *(min(max(t, begin), end) for d in down for t in (d.begin, d.end))})
     seconds = 0.0
     for left, right in pairwise(edges):
         out = {d.name for d in down if d.begin <= left and d.end >= right}
-        seconds += (right - left) * min(1.0, (learners - len(out)) / min(cores, learners))
+        seconds += (right - left) * capacity[len(capacity) - 1 - len(out)]
     return seconds
 
 

@@ -13,7 +13,7 @@ from tenfold.core.errors import InputError
 from tenfold.learners.record.log import RunLog
 from tenfold.ledger import Ledger
 from tests.campaign.small import built_campaign
-from tests.forked import Forked
+from tests.learners.process import LoggedProcess
 
 LEARNERS = """
 [learners]
@@ -33,9 +33,9 @@ def learners_campaign(directory: Path, tokens: int = 10240, more: str = "") -> P
     return directory
 
 
-def start_training(campaign: Path, *words: str) -> Forked:
+def start_training(campaign: Path, *words: str) -> LoggedProcess:
     """`tenfold train` in a process of its own."""
-    return Forked(["train", str(campaign), *words])
+    return LoggedProcess(["train", str(campaign), *words])
 
 
 def train(campaign: Path, *words: str) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def lives(campaign: Path) -> list[str]:
         return sorted(life.name for life in log.incarnations())
 
 
-def kill_everything(process: Forked) -> None:
+def kill_everything(process: LoggedProcess) -> None:
     """The supervisor and all it started, at once."""
     if process.poll() is None:
         every = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]

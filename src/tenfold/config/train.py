@@ -157,7 +157,8 @@ class CheckpointSettings(Section):
     """Name of a holdout: the checkpoint with its lowest score during training is kept too; `tenfold export --best`
     and `tenfold eval --best` take it. It is looked for at every evaluation (`evaluate.every`)."""
     url: str | None = None
-    """Where to save: a folder or any fsspec URL (s3://bucket/run). Default: the campaign directory."""
+    """Where to save: a folder or any fsspec URL (s3://bucket/run). Default: the campaign directory. A password in it
+    is written nowhere: one given by `--set` is to be given again to `tenfold eval` and to all that read the model."""
     endpoint_url: str | None = None
     """Endpoint of an S3-compatible server (s3:// only)."""
 

@@ -62,6 +62,11 @@ def is_fresh() -> bool:
     return _here.is_fork or COMPUTES not in sys.modules
 
 
+def note_fork() -> None:
+    """This process has just been forked off one that has imported everything and computed nothing."""
+    _here.is_fork, _here.early = True, None
+
+
 def fork_early(serve: Callable[[], object]) -> None:
     """Fork a server off this process, for the next `ForkServer`; call it in a fresh process that has imported all.
 
@@ -186,7 +191,7 @@ def _fork_and_vanish(
     sys.argv = ["tenfold", *request["argv"]]
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    _here.is_fork, _here.early = True, None
+    note_fork()
     _end_with_status_of(main)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tenfold.learners.record.log import RunLog
-from tests.forked import Forked
+from tests.learners.process import LoggedProcess
 from tests.waiting import until
 
 HERE = Path(__file__).parent
@@ -23,7 +23,7 @@ class OwnRun:
     words: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     """What the loops import beyond tenfold."""
-    processes: dict[str, Forked] = field(default_factory=dict)
+    processes: dict[str, LoggedProcess] = field(default_factory=dict)
 
     def serve(self, port: int = 0) -> str:
         """Start the syncer; where it listens."""
@@ -42,7 +42,7 @@ class OwnRun:
         token = self.folder / "learners" / "token"
         more = {"TENFOLD_TOKEN": token.read_text().strip()} if token.exists() else {}
         log = self.folder / f"{name}.log"
-        self.processes[name] = Forked(words, environment=more, log=log, modules=self.modules)
+        self.processes[name] = LoggedProcess(words, environment=more, log=log, modules=self.modules)
 
     def said(self, name: str) -> str:
         """What a process has printed."""

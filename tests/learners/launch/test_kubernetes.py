@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from tenfold.cli import app
-from tests.forked import Forked
+from tests.learners.process import LoggedProcess
 from tests.learners.small import (
     committed_samples,
     kill_everything,
@@ -73,7 +73,7 @@ class Pods:
         shutil.copy(certificate, secret / "cert.pem")
         self._campaign = campaign
 
-    def start(self, index: int, syncer: str) -> Forked:
+    def start(self, index: int, syncer: str) -> LoggedProcess:
         pod = self._folder / f"pod-{index}"
         pod.mkdir()
         shutil.copy(self._campaign / "campaign.toml", pod)
@@ -82,7 +82,7 @@ class Pods:
         words = arguments(index, syncer)
         for mounted, here in places.items():
             words = [word.replace(mounted, here) for word in words]
-        return Forked(words)
+        return LoggedProcess(words)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_pod_that_is_asked_to_go_sends_what_it_has_and_another_ends_the_run(
     settings = ['launch="none"', "stalled_after=120"]
     settings += [f'tls_{name}="{path}"' for name, path in zip(("certificate", "key"), certificate, strict=True)]
     train = start_training(campaign, *(word for setting in settings for word in ("--set", f"learners.{setting}")))
-    pods: list[Forked] = []
+    pods: list[LoggedProcess] = []
     try:
         card = campaign / "learners" / "syncer.json"
         until(card.exists)

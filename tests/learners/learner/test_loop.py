@@ -16,7 +16,7 @@ from tenfold.core.errors import InputError
 from tenfold.learners.record.log import RunLog
 from tenfold.learners.syncer.membership import Incarnation
 from tenfold.ledger import Ledger
-from tests.forked import Forked
+from tests.learners.process import LoggedProcess
 from tests.learners.small import (
     committed_samples,
     kill_everything,
@@ -55,7 +55,7 @@ def two_ranks(campaign: Path, *words: str) -> Iterator[None]:
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     sizes = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     ranks = [
-        Forked(
+        LoggedProcess(
             ["learner", str(campaign), "--name", "learner-0", *words],
             environment={**where, **sizes, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
