@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tenfold.core.digests import digest_of_file
 from tenfold.data import Manifest, audit, build_corpus, load_holdout
-from tenfold.data.auditing import UNKNOWN, Levels, Numbers, RunNumbers, WordNumbers
 from tenfold.data.corpus import load_tokenizer
+from tenfold.data.run_numbers import UNKNOWN, Levels, Numbers, RunNumbers, WordNumbers
 from tests.data.texts import library_texts, small_data, write_texts
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=40)
@@ -26,13 +26,13 @@ def test_run_numbers_know_exactly_the_runs_of_the_holdouts(
 
     known = {run for document in documents for run in runs(document)}
     numbers_of = WordNumbers(documents)
-    rows = [numbers_of.of(document) for document in documents]
-    levels = Levels(rows, length)
+    row = np.concatenate([np.append(numbers_of.of(document), UNKNOWN) for document in documents])
+    levels = Levels(row, length)
 
     def ends(row: list[str]) -> Numbers:
         return np.arange(length, len(row) + 1)
 
-    numbers = RunNumbers([(levels.of(row), ends(document)) for row, document in zip(rows, documents, strict=True)])
+    numbers = RunNumbers(levels.own, np.arange(length, row.size + 1))
     assert numbers.count == len(known)
     found = numbers.of(levels.of(numbers_of.of(words)), ends(words)).tolist()
     assert [number != UNKNOWN for number in found] == [run in known for run in runs(words)]

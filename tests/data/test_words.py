@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.data.words import WORD, hash_words, measured_runs, run_ends, size_of_word, sizes, split_words, word_spans
+from tenfold.data.words import (
+    LOWERED_BY_WORD,
+    WORD,
+    hash_words,
+    measured_runs,
+    run_ends,
+    size_of_word,
+    sizes,
+    split_words,
+    word_spans,
+)
 
 SCRIPTS = st.text(
     st.sampled_from("ab1 .,(\n\u0301\u200c")
@@ -57,3 +67,18 @@ def test_a_run_of_13_words_is_as_long_as_what_it_says() -> None:
     assert run_ends(sizes(hash_words("讀" * 60)), 13)[0] == 26
     assert run_ends(sizes(hash_words("かな" * 60)), 13)[0] == 39
     assert run_ends(np.full(12, WORD), 13).size == 0
+
+
+def test_lower_case_letters_are_cut_into_words_as_capitals_are() -> None:
+    """So a whole text may be lowered at once."""
+    capitals = [chr(code) for code in range(0x110000) if chr(code).lower() != chr(code)]
+    for letter in (each for each in capitals if each not in LOWERED_BY_WORD):
+        text = f"a{letter}b {letter} {letter}\u0301"
+        assert text.lower() == f"a{letter.lower()}b {letter.lower()} {letter.lower()}\u0301"
+        assert word_spans(text) == word_spans(text.lower())
+
+
+def test_words_of_any_text_are_lowered_one_by_one() -> None:
+    text = "ΣΑΣ ΟΔΟΣ İstanbul Ünïcödé ABC 漢字かな กขค"
+    assert split_words(text) == [text[first:after].lower() for first, after in word_spans(text)]
+    assert hash_words(text).tolist() == hash_words(" ".join(split_words(text))).tolist()

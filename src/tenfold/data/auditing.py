@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -21,111 +20,16 @@ from tenfold.data.corpus import HoldoutDocument, load_held_out, load_tokenizer, 
 from tenfold.data.frequency import FEWEST, SHINGLE
 from tenfold.data.isolation import OWNERS, WINDOW, own_words, window_of
 from tenfold.data.manifest import COMMON_DTYPE, HoldoutText, IsolatedText, Manifest, SourceText
+from tenfold.data.run_numbers import UNKNOWN, Levels, Numbers, RunNumbers, WordNumbers, words_of_runs
 from tenfold.data.tokenizer import Tokenizer
-from tenfold.data.words import WORD, run_ends, size_of_word, sorted_unique, split_words
+from tenfold.data.words import WORD, run_ends, sized_words, sorted_unique
 
-Numbers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-UNKNOWN = -1
 SEVERAL = 2  # documents
 RARE_CLAIMS = 100  # about a passage of so many words
 BIASED = 0.05
 FEWEST_RUNS = 100  # fewer say nothing about bias
 NONE: Numbers = np.empty(0, dtype=np.int64)
-
-
-class WordNumbers:
-    """A number for each different word of some texts."""
-
-    def __init__(self, documents: Sequence[Sequence[str]]) -> None:
-        different = dict.fromkeys(word for document in documents for word in document)
-        self._numbers = dict(zip(different, range(len(different)), strict=True))
-
-    def of(self, words: Sequence[str]) -> Numbers:
-        """The number of each word, UNKNOWN for others, [words]."""
-        numbers = map(self._numbers.get, words, repeat(UNKNOWN))
-        return np.fromiter(numbers, dtype=np.int64, count=len(words))
-
-
-class Levels:
-    """Numbers for every run of 2, 4, 8 … words of some texts, which are given as numbers of words."""
-
-    def __init__(self, rows: Sequence[Numbers], longest: int) -> None:
-        self._tables: list[Numbers] = []
-        while 2 << len(self._tables) <= longest:
-            keys = [_pairs(row, 1 << len(self._tables)) for row in rows]
-            self._tables.append(_different(keys))
-            rows = [_look_up(self._tables[-1], key) for key in keys]
-
-    def of(self, row: Numbers) -> list[Numbers]:
-        """The number of each run of 1, 2, 4 … words of a text, UNKNOWN for runs that the texts do not have."""
-        found = [row]
-        for level, table in enumerate(self._tables):
-            found.append(_look_up(table, _pairs(found[-1], 1 << level)))
-        return found
-
-
-class RunNumbers:
-    """Numbers for the runs that some texts have, each text given by its levels and by where its runs end."""
-
-    def __init__(self, texts: Sequence[tuple[list[Numbers], Numbers]]) -> None:
-        keys: dict[int, list[Numbers]] = {}
-        for levels, ends in texts:
-            for count, _, own in _keys(levels, ends):
-                keys.setdefault(count, []).append(own)
-        self._tables = {count: _different(own) for count, own in sorted(keys.items())}
-        sizes = [table.size for table in self._tables.values()]
-        self._first = dict(zip(self._tables, np.cumsum([0, *sizes]).tolist(), strict=False))
-        self.count = sum(sizes)
-        """How many different runs the texts have."""
-
-    def of(self, levels: list[Numbers], ends: Numbers) -> Numbers:
-        """The number of each run of a text, [runs]; UNKNOWN for runs that the texts do not have."""
-        numbers = np.full(ends.size, UNKNOWN)
-        for count, at, keys in _keys(levels, ends):
-            if count in self._tables:
-                found = _look_up(self._tables[count], keys)
-                numbers[at] = np.where(found == UNKNOWN, UNKNOWN, found + self._first[count])
-        return numbers
-
-
-def _words_of_runs(ends: Numbers) -> Numbers:
-    return ends - np.arange(ends.size)
-
-
-def _keys(levels: list[Numbers], ends: Numbers) -> Iterator[tuple[int, Numbers, Numbers]]:
-    """(words, where, key) of the runs of a text, those of as many words together."""
-    words = _words_of_runs(ends)
-    for count in sorted_unique(words).tolist():
-        level = count.bit_length() - 1
-        if level < len(levels):  # longer than any run of the texts
-            at = np.flatnonzero(words == count)
-            yield count, at, _pairs(levels[level], count - (1 << level))[at]
-
-
-def _different(keys: Sequence[Numbers]) -> Numbers:
-    """All different keys but UNKNOWN, sorted."""
-    return sorted_unique(np.concatenate([np.empty(0, dtype=np.int64), *(key[key != UNKNOWN] for key in keys)]))
-
-
-def _pairs(row: Numbers, offset: int) -> Numbers:
-    """One key for the numbers at i and i + offset; UNKNOWN where either is. Numbers stay below 2^31."""
-    if not offset:
-        return row
-    if row.size <= offset:
-        return np.empty(0, dtype=np.int64)
-    first, second = row[:-offset], row[offset:]
-    return np.where((first == UNKNOWN) | (second == UNKNOWN), UNKNOWN, (first << 32) | second)
-
-
-def _look_up(table: Numbers, keys: Numbers) -> Numbers:
-    found = np.full_like(keys, UNKNOWN)
-    at = np.flatnonzero(keys != UNKNOWN)
-    if table.size and at.size:
-        wanted = keys[at]
-        places = np.minimum(np.searchsorted(table, wanted), table.size - 1)
-        found[at] = np.where(table[places] == wanted, places, UNKNOWN)
-    return found
 
 
 @dataclass(frozen=True)
@@ -238,50 +142,99 @@ def _counts(documents: list[HoldoutDocument]) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A text as the audit compares it: its words, the numbers of their runs, and what each counts for."""
+class _Text:
+    """A text as the audit compares it: numbers of its words and of their runs, and what each word counts for."""
 
-    words: list[str]
     levels: list[Numbers]
     sizes: Numbers
 
     def ends(self, length: int) -> Numbers:
         """Where runs end: of so many words by measure, of SHINGLE words by number where `length` is 0."""
-        if length:
-            return run_ends(self.sizes, length)
-        return np.arange(SHINGLE, len(self.words) + 1)
+        return run_ends(self.sizes, length) if length else np.arange(SHINGLE, self.sizes.size + 1)
+
+    def part(self, first: int, after: int) -> "_Text":
+        """Some of its words."""
+        return _Text([level[first:after] for level in self.levels], self.sizes[first:after])
 
 
-class _Reader:
-    """Reads texts by the words of the held-out ones."""
+class _HeldOut:
+    """All held-out texts as one, with a word between two of them that no text has: no run goes from one to the next.
 
-    def __init__(self, held_out: Sequence[bytes], ngram: int) -> None:
-        words = [_words(text) for text in held_out]
-        self._words = WordNumbers([own for own, _ in words])
-        rows = [self._words.of(own) for own, _ in words]
-        longest = max([1, SHINGLE, *(_longest_run(sizes, ngram) for _, sizes in words)])
-        self._levels = Levels(rows, longest)
-        read = zip(words, rows, strict=True)
-        self.held_out = [_Read(own, self._levels.of(row), sizes) for (own, sizes), row in read]
+    They follow one another by the length of the runs that they are looked for by.
+    """
 
-    def read(self, text: bytes) -> _Read:
+    def __init__(self, texts: Sequence[bytes], ngram: int) -> None:
+        read = [sized_words(_decoded(text)) for text in texts]
+        self._words = WordNumbers([words for words, _ in read])
+        rows, sizes = [self._words.of(words) for words, _ in read], [counted for _, counted in read]
+        measured = [int(counted.sum()) // WORD for counted in sizes]
+        self.whole = {row.tobytes() for row, words in zip(rows, measured, strict=True) if row.size and words < FEWEST}
+        """Texts that are too short for a run."""
+        order = sorted(range(len(rows)), key=lambda document: min(ngram, measured[document]))
+        places = np.cumsum([0, *(rows[document].size + 1 for document in order)])
+        self._first = dict(zip(order, places[:-1].tolist(), strict=True))
+        self.sizes = [row.size for row in rows]
+        """Words of each text."""
+        counted, stretches = (
+            _in_one_row(sizes, order, 0),
+            self._stretches(order, [min(ngram, each) for each in measured]),
+        )
+        longest = [
+            words_of_runs(run_ends(counted[first:after], own)).max() for own, (first, after) in stretches.items()
+        ]
+        self._levels = Levels(_in_one_row(rows, order, UNKNOWN), max([SHINGLE, *longest]))
+        self.text = _Text(self._levels.own, counted)
+        parts = {length: self.text.part(*stretch) for length, stretch in stretches.items()}
+        self.runs = {
+            length: RunNumbers(part.levels, part.ends(length)) for length, part in ({0: self.text} | parts).items()
+        }
+        self.numbers = {0: self.runs[0].own} | {
+            length: self._numbers_of(length, first, is_longest=length == ngram)
+            for length, (first, _) in stretches.items()
+        }
+        """Which run begins at each word of all texts, by its length."""
+
+    def _numbers_of(self, length: int, first: int, *, is_longest: bool) -> Numbers:
+        """Which run of `length` words begins where in all texts. A text that is looked for
+        by shorter runs has none of the longest."""
+        runs, ends = self.runs[length], self.text.ends(length)
+        if not is_longest:
+            return runs.of(self.text.levels, ends)
+        numbers = np.full(ends.size, UNKNOWN)
+        numbers[first : first + runs.own.size] = runs.own
+        return numbers
+
+    def _stretches(self, order: Sequence[int], lengths: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """The words of the texts whose runs are of each length."""
+        found: dict[int, tuple[int, int]] = {}
+        for document in order:
+            if (length := lengths[document]) >= FEWEST:
+                first, _ = found.get(length, (self._first[document], 0))
+                found[length] = first, self._first[document] + self.sizes[document]
+        return found
+
+    def place(self, document: int, word: int) -> int:
+        """Where a word of a text stands among those of all; raises IndexError where there is none."""
+        if not (0 <= document < len(self.sizes) and 0 <= word < self.sizes[document]):
+            raise IndexError(word)
+        return int(self._first[document]) + word
+
+    def stretch(self, document: int) -> slice:
+        """The words of a text among those of all."""
+        return slice(self._first[document], self._first[document] + self.sizes[document])
+
+    def read(self, text: bytes) -> _Text:
         """A training text."""
-        words, sizes = _words(text)
-        return _Read(words, self._levels.of(self._words.of(words)), sizes)
+        words, sizes = sized_words(_decoded(text))
+        return _Text(self._levels.of(self._words.of(words)), sizes)
+
+    def runs_in(self, text: _Text) -> dict[int, Numbers]:
+        """Numbers of the runs of a text, by their length."""
+        return {length: runs.of(text.levels, text.ends(length)) for length, runs in self.runs.items()}
 
 
-def _words(content: bytes) -> tuple[list[str], Numbers]:
-    """Words of a text and what each counts for."""
-    text = _decoded(content)
-    words = split_words(text)
-    if text.isascii():
-        return words, np.full(len(words), WORD)
-    return words, np.fromiter(map(size_of_word, words), dtype=np.int64, count=len(words))
-
-
-def _longest_run(sizes: Numbers, ngram: int) -> int:
-    ends = run_ends(sizes, ngram)
-    return int(_words_of_runs(ends).max(initial=0)) if ends.size else int(sizes.size)
+def _in_one_row(rows: Sequence[Numbers], order: Sequence[int], between: int) -> Numbers:
+    return np.concatenate([NONE, *(np.append(rows[number], between) for number in order)])
 
 
 class _Findings:
@@ -290,23 +243,12 @@ class _Findings:
     def __init__(self, held_out: list[HoldoutDocument], ngram: int, common: Numbers, counted: int) -> None:
         self._ngram, self._counted = ngram, counted
         self._texts = {hashlib.sha256(document.text).digest() for document in held_out}
-        self._reader = _Reader([document.text for document in held_out], ngram)
-        texts = self._reader.held_out
-        whole = [int(text.sizes.sum()) // WORD for text in texts]
-        short = (text.words for text, words in zip(texts, whole, strict=True) if words < FEWEST)
-        self._whole = {tuple(words) for words in short if words}
-        lengths = sorted({min(ngram, words) for words in whole if words >= FEWEST})
-        self._runs = {0: RunNumbers([(text.levels, text.ends(0)) for text in texts])}
-        for length in lengths:
-            own = [text for text, words in zip(texts, whole, strict=True) if min(ngram, words) == length]
-            self._runs[length] = RunNumbers([(text.levels, text.ends(length)) for text in own])
+        self._held_out = _HeldOut([document.text for document in held_out], ngram)
+        self._runs = self._held_out.runs
         self._claimed = {length: np.zeros(runs.count, dtype=bool) for length, runs in self._runs.items()}
         self._seen_in = {length: np.zeros(runs.count, dtype=np.int64) for length, runs in self._runs.items()}
         self.unknown_claims = self._claim(common)
-        numbers = [self._numbers(text) for text in texts]
-        common_words = [self._common(text, own) for text, own in zip(texts, numbers, strict=True)]
-        shingles = [own[0] for own in numbers]
-        self._passages = _HeldOutPassages(list(zip(shingles, common_words, strict=True)), self._runs[0].count)
+        self._passages = _HeldOutPassages(self._held_out, self._common(self._held_out.text, self._held_out.numbers))
         self.held_out, self.documents, self.words = len(held_out), 0, 0
         self.exact: list[str] = []
         self.shared: list[str] = []
@@ -317,35 +259,38 @@ class _Findings:
         """Note which runs are common by what the build says; returns how many are no runs of the held-out text."""
         unknown = 0
         for length, document, first in common.tolist():
-            numbers = NONE
-            if length in self._runs and 0 <= document < len(self._reader.held_out):
-                text = self._reader.held_out[document]
-                numbers = self._runs[length].of(text.levels, text.ends(length))[first : first + 1]
-            known = numbers[numbers != UNKNOWN]
-            self._claimed[length][known] = True
-            unknown += not known.size
+            try:
+                number = int(self._held_out.numbers[length][self._held_out.place(document, first)])
+            except (KeyError, IndexError):
+                number = UNKNOWN
+            if number == UNKNOWN:
+                unknown += 1
+            else:
+                self._claimed[length][number] = True
         return unknown
 
-    def _numbers(self, text: _Read) -> dict[int, Numbers]:
-        """Numbers of the runs of a text, by their length."""
-        return {length: runs.of(text.levels, text.ends(length)) for length, runs in self._runs.items()}
-
-    def _common(self, text: _Read, numbers: Mapping[int, Numbers]) -> Mask:
+    def _common(self, text: _Text, numbers: Mapping[int, Numbers]) -> Mask:
         """For each word, whether it stands in something common."""
-        mask = np.zeros(len(text.words), dtype=bool)
+        marks = np.zeros(text.sizes.size + 1, dtype=np.int64)
         for length, own in numbers.items():
-            ends = text.ends(length)
-            for first in np.flatnonzero((own != UNKNOWN) & self._claimed[length][own]).tolist():
-                mask[first : ends[first]] = True
-        return mask
+            at = self._where(own, self._claimed[length])
+            marks[at] += 1  # no two runs of a length begin at one word, but several may end there
+            marks -= np.bincount(text.ends(length)[at], minlength=marks.size)
+        return np.cumsum(marks[:-1]) > 0
+
+    @staticmethod
+    def _where(numbers: Numbers, chosen: Mask) -> Numbers:
+        """Which runs of a text are among the chosen ones."""
+        at = np.flatnonzero(numbers != UNKNOWN)
+        return at[chosen[numbers[at]]]
 
     def look_at(self, where: str, text: bytes) -> None:
         """Compare one training document with all held-out text."""
-        read = self._reader.read(text)
-        self.documents, self.words = self.documents + 1, self.words + len(read.words)
-        if hashlib.sha256(text).digest() in self._texts or tuple(read.words) in self._whole:
+        read = self._held_out.read(text)
+        self.documents, self.words = self.documents + 1, self.words + read.sizes.size
+        if hashlib.sha256(text).digest() in self._texts or read.levels[0].tobytes() in self._held_out.whole:
             self.exact.append(where)
-        numbers = self._numbers(read)
+        numbers = self._held_out.runs_in(read)
         for length, own in numbers.items():
             self._seen_in[length][sorted_unique(own[own != UNKNOWN])] += 1
         common = self._common(read, numbers)
@@ -356,11 +301,12 @@ class _Findings:
         if nearness >= 1:
             self.near.append(where)
 
-    def _is_shared(self, read: _Read, length: int, numbers: Numbers, common: Mask) -> bool:
+    def _is_shared(self, read: _Text, length: int, numbers: Numbers, common: Mask) -> bool:
         """Whether one of these runs is shared: not common, and by half of words that are not."""
-        ends = read.ends(length)
-        own = np.concatenate([[0], np.cumsum(np.where(common, 0, read.sizes))])
-        at = np.flatnonzero((numbers != UNKNOWN) & ~self._claimed[length][numbers])
+        at = self._where(numbers, ~self._claimed[length])
+        if not at.size:
+            return False
+        ends, own = read.ends(length), np.concatenate([[0], np.cumsum(np.where(common, 0, read.sizes))])
         return bool((own[ends[at]] - own[at] >= own_words(length)).any())
 
     def checks(self) -> Iterator[Check]:
@@ -389,15 +335,19 @@ class _Findings:
 class _HeldOutPassages:
     """Counts, word by word, what a passage shares with each held-out document."""
 
-    def __init__(self, texts: Sequence[tuple[Numbers, Mask]], shingles: int) -> None:
-        """Held-out texts, each by the numbers of its shingles and by which of its words are common."""
-        self._rules = [window_of(_own_shingles(numbers, common).size) for numbers, common in texts]
-        have = [own[own != UNKNOWN] for own in (sorted_unique(numbers) for numbers, _ in texts)]
+    def __init__(self, held_out: _HeldOut, common: Mask) -> None:
+        """`common` says which words of the held-out texts are common."""
+        self._rules, have = [], []
+        for document, words in enumerate(held_out.sizes):
+            stretch = held_out.stretch(document)
+            numbers = held_out.numbers[0][stretch][: max(0, words - SHINGLE + 1)]
+            self._rules.append(window_of(_own_shingles(numbers, common[stretch]).size))
+            have.append(sorted_unique(numbers))
         shingle = np.concatenate([NONE, *have])
-        document = np.repeat(np.arange(len(have)), [own.size for own in have])
-        self._owners = document[np.argsort(shingle, kind="stable")]
+        owner = np.repeat(np.arange(len(have)), [own.size for own in have])
+        self._owners = owner[np.argsort(shingle, kind="stable")]
         """Documents that have shingle 0, then those that have shingle 1 …"""
-        self._first = np.concatenate([[0], np.cumsum(np.bincount(shingle, minlength=shingles))])
+        self._first = np.concatenate([[0], np.cumsum(np.bincount(shingle, minlength=held_out.runs[0].count))])
 
     def nearness(self, numbers: Numbers, common: Mask) -> float:
         """The most shingles that a passage shares with one held-out document, over those that make it a near-copy."""
@@ -406,9 +356,9 @@ class _HeldOutPassages:
         nearest = 0.0
         last_seen: dict[int, int] = {}
         shared_with: dict[int, deque[int]] = {}
-        for position, number in enumerate(_own_shingles(numbers, common).tolist()):
-            if number == UNKNOWN:
-                continue
+        own = _own_shingles(numbers, common)
+        at = np.flatnonzero(own != UNKNOWN)
+        for position, number in zip(at.tolist(), own[at].tolist(), strict=True):
             before = last_seen.get(number)
             last_seen[number] = position
             if before is not None and position - before < WINDOW:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tenfold.data.words import WORD, HashSet, hash_runs, measured_runs, sizes, sorted_unique
+from tenfold.data.words import WORD, HashSet, hash_runs, measured_runs, run_ends, sizes, sorted_unique
 
 SHINGLE = 5  # words, whatever they count for
 FEWEST = 5  # words
@@ -58,6 +58,11 @@ class Hits:
     numbers: Numbers
 
 
+def different(hits: Sequence[Hits]) -> Numbers:
+    """Numbers of the windows that a document has, sorted."""
+    return sorted_unique(np.concatenate([hit.numbers for hit in hits]))
+
+
 class Windows:
     """Every run and shingle of the held-out documents, numbered: runs by their length, then shingles."""
 
@@ -67,9 +72,26 @@ class Windows:
         self.given = np.asarray([document.given for document in documents], dtype=bool)
         self.whole = {words.tobytes() for words in self.documents if words.size > 0 and _length(words) < FEWEST}
         """Word hashes of documents too short for a run."""
-        self._sets = list(_runs_by_length(self.documents, ngram))
-        shingles = [np.empty(0, dtype=np.uint64), *(hash_runs(words, SHINGLE) for words in self.documents)]
-        self._shingles = HashSet(np.concatenate(shingles))
+        self._lengths = [run_length(words, ngram) for words in self.documents]
+        self._sets: list[tuple[int, HashSet]] = []
+        self._own: dict[int, list[Numbers]] = {}
+        """By length, the numbers of the windows of each document whose runs are of that length, in order."""
+        for length in sorted({length for length in self._lengths if length >= FEWEST}):
+            own = [words if longest == length else words[:0] for words, longest in self._documents()]
+            self._sets.append((length, self._number(length, [measured_runs(words, length)[0] for words in own])))
+        self._shingles = self._number(0, [hash_runs(words, SHINGLE) for words in self.documents])
+
+    def _documents(self) -> Iterator[tuple[Hashes, int]]:
+        """(words, length of runs) of each document."""
+        return zip(self.documents, self._lengths, strict=True)
+
+    def _number(self, length: int, rows: Sequence[Hashes]) -> HashSet:
+        """The windows in these rows, one row a document; numbered on from those of other lengths."""
+        hashes = np.concatenate([np.empty(0, dtype=np.uint64), *rows])
+        windows = HashSet(hashes)
+        numbers = (windows.numbers_of(hashes) + self.first_shingle).astype(np.int32)  # of the runs so far
+        self._own[length] = np.split(numbers, np.cumsum([row.size for row in rows])[:-1])
+        return windows
 
     @property
     def shingles(self) -> int:
@@ -95,15 +117,30 @@ class Windows:
         starts, which = self._shingles.find(hash_runs(words, SHINGLE))
         return [*found, Hits(0, starts, starts + SHINGLE, which + offset)]
 
+    def hits_of(self, document: int) -> list[Hits]:
+        """`hits` of a held-out document, of which most need not be looked for."""
+        words, longest, found, offset = self.documents[document], self._lengths[document], [], 0
+        for length, runs in self._sets:
+            numbers, ends = self._own[length][document].astype(np.int64), run_ends(sizes(words), length)
+            starts = np.arange(numbers.size)
+            if length != longest:
+                starts, which = runs.find(measured_runs(words, length)[0])
+                numbers = which + offset
+            found.append(Hits(length, starts, ends[starts], numbers))
+            offset += len(runs)
+        numbers = self._own[0][document].astype(np.int64)
+        starts = np.arange(numbers.size)
+        return [*found, Hits(0, starts, starts + SHINGLE, numbers)]
+
     def found(self, words: Hashes) -> Numbers:
         """Numbers of the windows that a document has, sorted."""
-        return sorted_unique(np.concatenate([hit.numbers for hit in self.hits(words)]))
+        return different(self.hits(words))
 
     def places_of(self, chosen: Mask) -> Numbers:
         """Where each chosen window stands first: (length, 0 for shingles; document; first word), [chosen, 3]."""
         rows = [np.empty((0, 4), dtype=np.int64)]
-        for document, words in enumerate(self.documents):
-            for hit in self.hits(words):
+        for document in range(len(self.documents)):
+            for hit in self.hits_of(document):
                 at = np.flatnonzero(chosen[hit.numbers])
                 where = np.full(at.size, hit.length), np.full(at.size, document), hit.starts[at]
                 rows.append(np.stack([hit.numbers[at], *where], axis=1))
@@ -121,14 +158,6 @@ def _length(words: Hashes) -> int:
 def run_length(words: Hashes, ngram: int) -> int:
     """How long runs of a held-out document are."""
     return min(ngram, _length(words))
-
-
-def _runs_by_length(documents: Sequence[Hashes], ngram: int) -> Iterator[tuple[int, HashSet]]:
-    """The runs to look for: of `ngram` words, and of all words of documents that have fewer."""
-    lengths = [run_length(words, ngram) for words in documents]
-    for length in sorted({length for length in lengths if length >= FEWEST}):
-        own = [words for words, longest in zip(documents, lengths, strict=True) if longest == length]
-        yield length, HashSet(np.concatenate([measured_runs(words, length)[0] for words in own]))
 
 
 @dataclass(frozen=True)
@@ -171,5 +200,5 @@ def common_windows(windows: Windows, training: Frequencies) -> Mask:
 
 
 def _held_out(windows: Windows, chosen: Mask) -> Frequencies:
-    documents = [windows.documents[number] for number in np.flatnonzero(chosen)]
-    return Frequencies.of(windows, (windows.found(words) for words in documents))
+    found = (different(windows.hits_of(number)) for number in np.flatnonzero(chosen).tolist())
+    return Frequencies.of(windows, found)

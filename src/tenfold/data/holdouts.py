@@ -9,6 +9,7 @@ import sysconfig
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,13 @@ def _as_source(holdout: Holdout) -> Source:
 
 def project_texts() -> list[HeldOut]:
     """tenfold's own text, document by document."""
-    found = read_texts("", project_files(), PACKAGE_ROOT.parent)
+    return _read_project(tuple(InputFile.local(path) for path in project_files()))
+
+
+@lru_cache(maxsize=1)
+def _read_project(files: tuple[InputFile, ...]) -> list[HeldOut]:
+    """Read once in a process, as long as it does not change."""
+    found = read_texts("", [Path(file.name) for file in files], PACKAGE_ROOT.parent)
     texts = [HeldOut(each.where, each.text) for each in found if isinstance(each, Document)]
     return list({document.text: document for document in texts if document.text.strip()}.values())
 

@@ -140,7 +140,7 @@ class _Passages:
         self._common, self._first = common, windows.first_shingle
         shingles, owners, rules = [NOTHING], [NOTHING], []
         for document, words in enumerate(windows.documents):
-            hits = windows.hits(words)
+            hits = windows.hits_of(document)
             mask = covered(hits, common, words.size)
             own = sorted_unique(hits[-1].numbers - self._first)
             shingles.append(own)

@@ -13,6 +13,7 @@ third. These are about the shares that make a page in Chinese and in Japanese as
 import hashlib
 import re
 import unicodedata
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import groupby
@@ -66,18 +67,37 @@ _BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 1 << 64)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _CACHED_WORDS = 1 << 20
+REMEMBERED = 8 << 20
+"""Characters of the texts whose words are remembered; with these at most 100 MB."""
 
 Hashes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
 
+LOWERED_BY_WORD = "\u0130\u03a3"
+"""İ becomes two characters, and what Σ becomes depends on those around it; all others are lowered one by one, and stay
+letters, marks or whatever they are."""
+
+
+class _NeedsCare(dict[str, bool]):
+    """Whether a character is a mark or of a script without spaces; the pattern is slow, and few are met."""
+
+    def __missing__(self, character: str) -> bool:
+        self[character] = needs_care = _NEEDS_CARE.match(character) is not None
+        return needs_care
+
+
+_needs_care = _NeedsCare()
+
 
 def _pattern(text: str) -> re.Pattern[str]:
     """The quick pattern where it cuts the same words as the full one."""
-    return _QUICK if text.isascii() or not _NEEDS_CARE.search(text) else _CAREFUL
+    return _QUICK if text.isascii() or not any(map(_needs_care.__getitem__, set(text))) else _CAREFUL
 
 
 def split_words(text: str) -> list[str]:
     """Words of a text, in order."""
+    if text.isascii() or not any(letter in text for letter in LOWERED_BY_WORD):
+        return _pattern(text).findall(text.lower())
     return [word.lower() for word in _pattern(text).findall(text)]
 
 
@@ -97,6 +117,14 @@ def _class_of(word: str) -> int:
 def size_of_word(word: str) -> int:
     """What one word counts for, in sixths of a word."""
     return int(_SIZES[_class_of(word)])
+
+
+def sized_words(text: str) -> tuple[list[str], NDArray[np.int64]]:
+    """Words of a text in order, and what each counts for, in sixths of a word."""
+    words = split_words(text)
+    if _pattern(text) is _QUICK:
+        return words, np.full(len(words), WORD)
+    return words, np.fromiter(map(size_of_word, words), dtype=np.int64, count=len(words))
 
 
 def sizes(words: Hashes) -> NDArray[np.int64]:
@@ -120,10 +148,36 @@ class _WordHashes(dict[str, int]):
 _hash_of_word = _WordHashes()
 
 
+class _HashedLately:
+    """The texts hashed last and their words: each stage of a small build asks for the same ones, and every build for
+    those of tenfold's own source."""
+
+    def __init__(self) -> None:
+        self._words: OrderedDict[str, Hashes] = OrderedDict()
+        self._characters = 0
+
+    def of(self, text: str) -> Hashes:
+        """Word hashes of a text, not to be written to."""
+        if (words := self._words.get(text)) is not None:
+            self._words.move_to_end(text)
+            return words
+        found = _pattern(text).findall(text)
+        words = np.fromiter(map(_hash_of_word.__getitem__, found), dtype=np.uint64, count=len(found))
+        words.flags.writeable = False
+        self._words[text] = words
+        self._characters += len(text)
+        while self._characters > REMEMBERED:
+            first, _ = self._words.popitem(last=False)
+            self._characters -= len(first)
+        return words
+
+
+_hashed_lately = _HashedLately()
+
+
 def hash_words(text: str) -> Hashes:
     """A 64-bit hash of each word, [words]; its last two bits say what the word counts for."""
-    words = _pattern(text).findall(text)
-    return np.fromiter(map(_hash_of_word.__getitem__, words), dtype=np.uint64, count=len(words))
+    return _hashed_lately.of(text)
 
 
 class _Powers:
@@ -172,6 +226,8 @@ def measured_runs(words: Hashes, length: int) -> tuple[Hashes, Numbers]:
 
 def run_ends(counted: Numbers, length: int) -> Numbers:
     """Where the run that counts for `length` words ends that begins at each word, as far as there is one, [runs]."""
+    if (counted == WORD).all():
+        return np.arange(length, counted.size + 1)
     before = np.concatenate([[0], np.cumsum(counted)])
     runs = int(np.searchsorted(before, before[-1] - length * WORD, side="right"))
     return np.searchsorted(before, before[:runs] + length * WORD, side="left")
@@ -213,6 +269,13 @@ class HashSet:
 
     def _slots(self, hashes: Hashes) -> Numbers:
         return (hashes >> self._shift).astype(np.int64)
+
+    def numbers_of(self, members: Hashes) -> Numbers:
+        """Which member each of these hashes is; all are members. Looked for in order, which saves cache misses."""
+        order = np.argsort(members)
+        numbers = np.empty(members.size, dtype=np.int64)
+        numbers[order] = np.searchsorted(self.hashes, members[order])
+        return numbers
 
     def find(self, hashes: Hashes) -> tuple[Numbers, Numbers]:
         """(where in `hashes`, which member) of every hash that is in the set."""

@@ -8,7 +8,7 @@ import pytest
 
 from tenfold.config import Data
 from tenfold.data import Manifest, build_corpus
-from tenfold.data.tasks import graph
+from tenfold.data.tasks import graph, local
 from tests.data.texts import library_texts, small_data, write_texts
 
 PART_BYTES = 40_000
@@ -16,9 +16,10 @@ BUCKET_BYTES = 120_000
 
 
 def cut_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many parts and several ranges of hashes, of a text that has one of each otherwise."""
+    """Many parts, several ranges of hashes and workers, for a text that has one part and needs no worker."""
     monkeypatch.setattr(graph, "PART_BYTES", PART_BYTES)
     monkeypatch.setattr(graph, "BUCKET_BYTES", BUCKET_BYTES)
+    monkeypatch.setattr(local, "LEAST_BYTES", 0)
 
 
 def write_mixture(folder: Path) -> None:
@@ -55,5 +56,5 @@ def build_mixture(folder: Path, place: str, more: str = "more.jsonl", **how: obj
 
 
 if __name__ == "__main__":
-    graph.PART_BYTES, graph.BUCKET_BYTES = PART_BYTES, BUCKET_BYTES
+    graph.PART_BYTES, graph.BUCKET_BYTES, local.LEAST_BYTES = PART_BYTES, BUCKET_BYTES, 0
     build_mixture(Path(sys.argv[1]), "killed", workers=int(sys.argv[2]))

@@ -15,6 +15,7 @@ import pytest
 import tenfold.data.build
 from tenfold.config import Data
 from tenfold.data import Manifest, audit
+from tenfold.data.tasks import local
 from tenfold.data.tasks.engine import Engine, ThisProcess, Watch
 from tests.data.tasks.builds import build_mixture, cut_small, write_mixture
 
@@ -31,8 +32,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def in_one_part(folder: Path) -> Manifest:
-    """Built at once, by this process alone."""
-    return build_mixture(folder, "whole", workers=1)
+    """Built at once, by this process alone: so little text is not worth a worker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "MODULE", "there.is.none")
+        return build_mixture(folder, "whole", workers=2)
 
 
 def test_the_mixture_has_something_for_every_stage(folder: Path, in_one_part: Manifest) -> None:
@@ -62,6 +65,7 @@ class Backwards:
     """Does the last task first."""
 
     workers = 1
+    least_bytes = 0
 
     def run(self, address: str, token: str, stage: str, numbers: Sequence[int], watch: Watch) -> None:
         ThisProcess().run(address, token, stage, sorted(numbers, reverse=True), watch)

@@ -18,6 +18,8 @@ TRIES = 3
 class DaskWorkers:
     """Tasks of a stage as futures of one client."""
 
+    least_bytes = 0
+
     def __init__(self, client: Any) -> None:
         self._client = client
         self.workers = len(client.scheduler_info()["workers"])

@@ -24,6 +24,8 @@ class Engine(Protocol):
     """Does tasks in any order; what they write does not depend on it."""
 
     workers: int
+    least_bytes: int
+    """Text of a corpus from which on this pays: a smaller one is built by the process that leads."""
 
     def run(self, address: str, token: str, stage: str, numbers: Sequence[int], watch: Watch) -> None:
         """Do these tasks of a stage and tell `watch`; return when all are done.
@@ -36,6 +38,7 @@ class ThisProcess:
     """One task after the other, here."""
 
     workers = 1
+    least_bytes = 0
 
     def run(self, address: str, token: str, stage: str, numbers: Sequence[int], watch: Watch) -> None:
         """Do the tasks in order."""

@@ -119,6 +119,8 @@ class Build:
     def __init__(self, job: BuildJob, engine: Engine, directory: Path, report: Report) -> None:
         self._job, self._engine, self._directory, self._report = job, engine, directory, report
         job.report = report
+        self._bytes = sum(reading.bytes for reading in job.plan.readings)
+        """Text of the sources, as it is stored until it is read."""
 
     def run(self, made_from: str) -> Manifest:
         """All stages in order; returns the manifest, not yet written."""
@@ -126,6 +128,7 @@ class Build:
         job, buckets = self._job, dict.fromkeys(range(self._job.plan.buckets), 0)
         everything = {number: part.bytes for number, part in enumerate(job.parts)}
         training = {number: size for number, size in everything.items() if number}
+        self._bytes = sum(training.values())
         self._stage("copies", buckets)
         self._stage("frames")
         self._stage("signatures", everything)
@@ -155,7 +158,7 @@ class Build:
         for number in sorted(finished & set(sizes)):
             progress.done(number)
         left = [number for number in sizes if number not in finished]
-        engine = self._engine if name in SHARED else ThisProcess()
+        engine = self._engine if name in SHARED and self._bytes >= self._engine.least_bytes else ThisProcess()
         engine.run(self._job.store.address, self._job.plan.token, name, left, progress)
 
     def _read(self) -> None:

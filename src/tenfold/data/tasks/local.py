@@ -19,6 +19,8 @@ TRIES = 3
 """How often a task is given to a worker that dies of it."""
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 ENVIRONMENT = ONE_THREAD | {"TOKENIZERS_PARALLELISM": "false"}
+LEAST_BYTES = 16 << 20
+"""A worker takes a second or two of CPU time to start, in which it would do about half of this."""
 Message = tuple[int, int | BaseException | None]
 """Number of a task, and bytes worked off, what went wrong, or None when it is done."""
 
@@ -27,7 +29,7 @@ class Workers:
     """A few processes that wait for tasks. A stage of one task is done in this process."""
 
     def __init__(self, workers: int) -> None:
-        self.workers = workers
+        self.workers, self.least_bytes = workers, LEAST_BYTES
         self._started: list[_Worker] = []
 
     def __enter__(self) -> Self:
