@@ -82,3 +82,12 @@ def test_words_of_any_text_are_lowered_one_by_one() -> None:
     text = "ΣΑΣ ΟΔΟΣ İstanbul Ünïcödé ABC 漢字かな กขค"
     assert split_words(text) == [text[first:after].lower() for first, after in word_spans(text)]
     assert hash_words(text).tolist() == hash_words(" ".join(split_words(text))).tolist()
+
+
+@given(st.text("ab_7'=./(\t\n \x1c" + "Q", max_size=60), st.integers(1, 40))
+def test_words_of_ascii_text_have_the_hashes_of_single_words(text: str, times: int) -> None:
+    """Found together, in a table of a few slots; words of any length, and so many that they take each other's place."""
+    long = " ".join([text, text[::-1], text.replace("\n", "")] * times).ljust(FEW_CHARACTERS)
+    one_by_one = [int(hash_words(word)[0]) for word in split_words(long)]
+    assert hash_words(long).tolist() == one_by_one
+    assert hash_words("é " + long).tolist()[1:] == one_by_one

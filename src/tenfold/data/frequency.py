@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tenfold.data.words import WORD, HashSet, hash_runs, measured_runs, run_ends, sizes, sorted_unique
+from tenfold.data.words import WORD, HashSet, hash_runs, measured_runs, run_ends, runs_at, sizes, sorted_unique
 
 SHINGLE = 5  # words, whatever they count for
 FEWEST = 5  # words
@@ -108,14 +108,15 @@ class Windows:
 
     def hits(self, words: Hashes) -> list[Hits]:
         """Where a document has windows: one entry for each length of runs, the last one for shingles."""
+        shingles, which = self._shingles.find(hash_runs(words, SHINGLE))
         found, offset = [], 0
         for length, runs in self._sets:
-            hashes, ends = measured_runs(words, length)
-            starts, which = runs.find(hashes)
-            found.append(Hits(length, starts, ends[starts], which + offset))
+            # A run has FEWEST words at least, and so it begins with a shingle of the text that it is of.
+            starts, hashes, ends = runs_at(words, length, shingles)
+            at, members = runs.find(hashes)
+            found.append(Hits(length, starts[at], ends[at], members + offset))
             offset += len(runs)
-        starts, which = self._shingles.find(hash_runs(words, SHINGLE))
-        return [*found, Hits(0, starts, starts + SHINGLE, which + offset)]
+        return [*found, Hits(0, shingles, shingles + SHINGLE, which + offset)]
 
     def hits_of(self, document: int) -> list[Hits]:
         """`hits` of a held-out document, of which most need not be looked for."""

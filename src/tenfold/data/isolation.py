@@ -92,6 +92,8 @@ class HeldOutText:
         if words.tobytes() in self.windows.whole:
             return SharedWords(np.ones(words.size, dtype=bool), np.zeros(words.size, dtype=bool))
         hits = self.windows.hits(words)
+        if self._are_too_few(hits):
+            return SharedWords(*np.zeros((2, words.size), dtype=bool))
         common = covered(hits, self.common, words.size)
         marks = np.zeros(words.size + 1, dtype=np.int32)
         own = np.concatenate([[0], np.cumsum(np.where(common, 0, sizes(words)))])
@@ -100,6 +102,17 @@ class HeldOutText:
             _mark(marks, hit.starts[shared], hit.ends[shared])
         _mark(marks, *self._passages.find(hits[-1], common))
         return SharedWords(_without_common_ends(np.cumsum(marks[:-1]) > 0, common), common)
+
+    def _are_too_few(self, hits: Sequence[Hits]) -> bool:
+        """Whether these cannot make a shared run or a near-copied passage, by a look at where they stand."""
+        *runs, shingles = hits
+        if any(run.starts.size for run in runs):
+            return False
+        starts = shingles.starts
+        if starts.size < FEWEST_SHARED:
+            return True
+        near = starts[FEWEST_SHARED - 1 :] - starts[: 1 - FEWEST_SHARED] < WINDOW
+        return not near.any() and not self.common[shingles.numbers].any()  # what is common does not count as distance
 
 
 def covered(hits: Sequence[Hits], common: Mask, words: int) -> Mask:

@@ -22,6 +22,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tenfold.data.ascii_words import WordTable, ascii_words, kinds_of_bytes
+
 _IDEOGRAPHS = (
     "\u2e80-\u2fdf\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00017000-\U00018d7f\U00020000-\U0003ffff"  # Tangut, ideographs beyond the first plane
@@ -161,8 +163,7 @@ class _HashedLately:
         if (words := self._words.get(text)) is not None:
             self._words.move_to_end(text)
             return words
-        found = _pattern(text).findall(text)
-        words = np.fromiter(map(_hash_of_word.__getitem__, found), dtype=np.uint64, count=len(found))
+        words = _hash(text)
         words.flags.writeable = False
         self._words[text] = words
         self._characters += len(text)
@@ -173,6 +174,19 @@ class _HashedLately:
 
 
 _hashed_lately = _HashedLately()
+FEW_CHARACTERS = 512
+
+
+def _hash(text: str) -> Hashes:
+    if text.isascii() and len(text) >= FEW_CHARACTERS and "\0" not in text:
+        content = text.lower().encode()
+        return _ascii_hashes.of(content, *ascii_words(content, _KIND_OF_BYTE))
+    found = _pattern(text).findall(text)
+    return np.fromiter(map(_hash_of_word.__getitem__, found), dtype=np.uint64, count=len(found))
+
+
+_ascii_hashes = WordTable(lambda word: _hash_of_word[word.decode()])
+_KIND_OF_BYTE = kinds_of_bytes(r"\s", r"\w")
 
 
 def hash_words(text: str) -> Hashes:
@@ -207,7 +221,7 @@ def hash_runs(words: Hashes, length: int) -> Hashes:
     """
     count = max(0, words.size - length + 1)
     prefixes = _prefixes(words)
-    return _mixed(prefixes[length:] - prefixes[:count], count)
+    return _mixed(prefixes[length:] - prefixes[:count], slice(count))
 
 
 def measured_runs(words: Hashes, length: int) -> tuple[Hashes, Numbers]:
@@ -221,7 +235,16 @@ def measured_runs(words: Hashes, length: int) -> tuple[Hashes, Numbers]:
         return runs, np.arange(length, length + runs.size)
     ends = run_ends(counted, length)
     prefixes = _prefixes(words)
-    return _mixed(prefixes[ends] - prefixes[: ends.size], ends.size), ends
+    return _mixed(prefixes[ends] - prefixes[: ends.size], slice(ends.size)), ends
+
+
+def runs_at(words: Hashes, length: int, starts: Numbers) -> tuple[Numbers, Hashes, Numbers]:
+    """(first word, hash, word after the last) of the runs of `measured_runs` that begin at some of the words alone."""
+    counted = sizes(words)
+    ends = run_ends(counted, length)
+    starts = starts[: int(np.searchsorted(starts, ends.size))]
+    after, prefixes = ends[starts], _prefixes(words)
+    return starts, _mixed(prefixes[after] - prefixes[starts], starts), after
 
 
 def run_ends(counted: Numbers, length: int) -> Numbers:
@@ -239,10 +262,10 @@ def _prefixes(words: Hashes) -> Hashes:
     return np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(words * up, dtype=np.uint64)])
 
 
-def _mixed(runs: Hashes, count: int) -> Hashes:
-    """Polynomials of runs that begin at the first `count` words, brought to one origin and mixed."""
-    _, down = _powers.up_to(count)
-    runs = runs * down
+def _mixed(runs: Hashes, starts: slice | Numbers) -> Hashes:
+    """Polynomials of runs that begin at these words, brought to one origin and mixed."""
+    _, down = _powers.up_to(starts.stop if isinstance(starts, slice) else int(starts.max(initial=-1)) + 1)
+    runs = runs * down[starts]
     runs = (runs ^ (runs >> np.uint64(32))) * _MIX
     mixed: Hashes = runs ^ (runs >> np.uint64(29))
     return mixed
