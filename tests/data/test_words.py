@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.data.words import (
+    FEW_CHARACTERS,
     LOWERED_BY_WORD,
     WORD,
     hash_words,
@@ -86,7 +87,7 @@ def test_words_of_any_text_are_lowered_one_by_one() -> None:
 
 @given(st.text("ab_7'=./(\t\n \x1c" + "Q", max_size=60), st.integers(1, 40))
 def test_words_of_ascii_text_have_the_hashes_of_single_words(text: str, times: int) -> None:
-    """Found together, in a table of a few slots; words of any length, and so many that they take each other's place."""
+    """Words of any length, found together."""
     long = " ".join([text, text[::-1], text.replace("\n", "")] * times).ljust(FEW_CHARACTERS)
     one_by_one = [int(hash_words(word)[0]) for word in split_words(long)]
     assert hash_words(long).tolist() == one_by_one

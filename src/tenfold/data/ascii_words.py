@@ -43,9 +43,9 @@ class WordTable:
     A word of up to sixteen bytes is compared whole, as two numbers; so no two words are ever taken for one.
     """
 
-    def __init__(self, number_of: Callable[[bytes], int]) -> None:
-        self._number_of = number_of
-        self._first = np.zeros(1 << SLOT_BITS, dtype=np.uint64)
+    def __init__(self, number_of: Callable[[bytes], int], slot_bits: int = SLOT_BITS) -> None:
+        self._number_of, self._shift = number_of, np.uint64(64 - slot_bits)
+        self._first = np.zeros(1 << slot_bits, dtype=np.uint64)
         self._second = np.zeros_like(self._first)
         self._values = np.zeros_like(self._first)
 
@@ -58,7 +58,7 @@ class WordTable:
         second = np.zeros_like(first)
         long = np.flatnonzero(sizes > EIGHT)
         second[long] = windows[firsts[long] + EIGHT] & _MASKS[np.minimum(sizes[long] - EIGHT, EIGHT)]
-        slots = ((first ^ (second * _MIX >> np.uint64(32))) * _MIX >> np.uint64(64 - SLOT_BITS)).astype(np.int64)
+        slots = ((first ^ (second * _MIX >> np.uint64(32))) * _MIX >> self._shift).astype(np.int64)
         known = (self._first[slots] == first) & (self._second[slots] == second) & (sizes <= 2 * EIGHT)
         values: Values = self._values[slots]
         asked = np.flatnonzero(~known)

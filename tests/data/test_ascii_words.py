@@ -1,0 +1,22 @@
+"""Words found with numpy, and looked up in a table that has room for few of them."""
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenfold.data.ascii_words import WordTable, ascii_words, kinds_of_bytes
+
+KINDS = kinds_of_bytes(r"\s", r"\w")
+
+
+@given(st.lists(st.text("abc_.-/ \n", min_size=1, max_size=50), min_size=1, max_size=6))
+def test_each_word_gets_its_own_number_whoever_had_the_slot_before(texts: list[str]) -> None:
+    numbers: dict[bytes, int] = {}
+    table = WordTable(lambda word: numbers.setdefault(word, len(numbers)), slot_bits=2)
+    for text in texts:
+        content = text.encode()
+        firsts, afters = ascii_words(content, KINDS)
+        words = [content[first:after] for first, after in zip(firsts.tolist(), afters.tolist(), strict=True)]
+        assert words == [word.encode() for word in re.findall(r"\w+|[^\w\s]+", text)]
+        assert table.of(content, firsts, afters).tolist() == [numbers[word] for word in words]
