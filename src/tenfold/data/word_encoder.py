@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tenfold.data.ascii_words import WordTable, gpt2_words
 from tenfold.data.tokenizer import Tokenizer
 
 MOST_WORDS = 1 << 18
 """Words remembered; beyond that all are forgotten."""
+FEW_CHARACTERS = 512
 LONGEST_WORD = 4096
 """Characters; a text with a longer word is left to the tokenizer, so that memory stays bounded."""
 Tokens = NDArray[np.int64]
@@ -62,6 +64,7 @@ class WordEncoder:
 
     def _forget(self) -> None:
         self._words = _Numbers()
+        self._table = WordTable(lambda word: self._words[word.decode()])
         self._tokens: Tokens = np.empty(0, dtype=np.int64)
         self._starts: Tokens = np.zeros(1, dtype=np.int64)
 
@@ -69,11 +72,19 @@ class WordEncoder:
         """Tokens of each text."""
         if len(self._words) > MOST_WORDS:
             self._forget()
-        sure = [self._by_words and not _UNSURE.search(text) for text in texts]
-        rows = [self._words.of(text) if quick else None for text, quick in zip(texts, sure, strict=True)]
+        rows = [self._numbers_of(text) if self._by_words else None for text in texts]
         self._learn(self._words.take_new())
-        others = self._others([text for text, quick in zip(texts, sure, strict=True) if not quick])
+        others = self._others([text for text, row in zip(texts, rows, strict=True) if row is None])
         return [next(others) if row is None else self._look_up(row) for row in rows]
+
+    def _numbers_of(self, text: str) -> Tokens | None:
+        """The number of each word of a text; None where it is left to the tokenizer."""
+        if text.isascii() and "\0" not in text and len(text) >= FEW_CHARACTERS:
+            content = text.encode()
+            firsts, afters = gpt2_words(content)
+            if (afters - firsts).max() <= LONGEST_WORD:
+                return self._table.of(content, firsts, afters).astype(np.int64)
+        return None if _UNSURE.search(text) else self._words.of(text)
 
     def _others(self, texts: list[str]) -> Iterator[Tokens]:
         return (np.asarray(tokens, dtype=np.int64) for tokens in self._tokenizer.encode_batch(texts))
