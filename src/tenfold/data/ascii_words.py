@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.int64]
 Values = NDArray[np.uint64]
 Kinds = NDArray[np.uint8]
-SLOT_BITS = 18
+SLOT_BITS = 20
 EIGHT = 8  # bytes of a number
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _MASKS = np.asarray([(1 << 8 * size) - 1 for size in range(EIGHT + 1)], dtype=np.uint64)
@@ -58,7 +58,8 @@ def gpt2_words(content: bytes) -> tuple[Numbers, Numbers]:
     marks = np.flatnonzero(own[:-1] & (kind[1:] == _LETTERS))
     starts[marks + 1] += _suffixes(data, firsts[marks + 1], size[marks + 1])
     starts = np.concatenate([starts, afters[alone] - 1])
-    starts = np.unique(starts[starts < len(content)])
+    starts = np.sort(starts[starts < len(content)])
+    starts = starts[np.concatenate([[True], starts[1:] != starts[:-1]])]
     return starts, np.append(starts[1:], len(content))
 
 
@@ -78,16 +79,17 @@ class WordTable:
     A word of up to sixteen bytes is compared whole, as two numbers; so no two words are ever taken for one.
     """
 
-    def __init__(self, number_of: Callable[[bytes], int], slot_bits: int = SLOT_BITS) -> None:
+    def __init__(self, number_of: Callable[[str], int], slot_bits: int = SLOT_BITS) -> None:
         self._number_of, self._shift = number_of, np.uint64(64 - slot_bits)
         self._first = np.zeros(1 << slot_bits, dtype=np.uint64)
         self._second = np.zeros_like(self._first)
         self._values = np.zeros_like(self._first)
+        self._order = np.zeros(1 << slot_bits, dtype=np.int64)
 
-    def of(self, content: bytes, firsts: Numbers, afters: Numbers) -> Values:
+    def of(self, text: str, firsts: Numbers, afters: Numbers) -> Values:
         """The number of each word of an ASCII text without NUL, [words]."""
-        padded = content + bytes(2 * EIGHT)
-        windows = np.ndarray(len(content) + EIGHT, dtype="<u8", buffer=padded, strides=(1,))
+        padded = text.encode() + bytes(2 * EIGHT)
+        windows = np.ndarray(len(text) + EIGHT, dtype="<u8", buffer=padded, strides=(1,))
         sizes = afters - firsts
         first = windows[firsts] & _MASKS[np.minimum(sizes, EIGHT)]
         second = np.zeros_like(first)
@@ -99,12 +101,14 @@ class WordTable:
         asked = np.flatnonzero(~known)
         if asked.size:
             places = zip(firsts[asked].tolist(), afters[asked].tolist(), strict=True)
-            values[asked] = [self._number_of(content[start:end]) for start, end in places]
+            words = [text[start:end] for start, end in places]
+            values[asked] = list(map(self._number_of, words))
             self._remember(slots, first, second, values, asked[sizes[asked] <= 2 * EIGHT])
         return values
 
     def _remember(self, slots: Numbers, first: Values, second: Values, values: Values, chosen: Numbers) -> None:
-        """Of words that fall on one slot the first one stays."""
-        taken, which = np.unique(slots[chosen], return_index=True)
-        chosen = chosen[which]
+        """Of words that fall on one slot one stays."""
+        self._order[slots[chosen]] = chosen
+        chosen = chosen[self._order[slots[chosen]] == chosen]
+        taken = slots[chosen]
         self._first[taken], self._second[taken], self._values[taken] = first[chosen], second[chosen], values[chosen]

@@ -64,7 +64,7 @@ class WordEncoder:
 
     def _forget(self) -> None:
         self._words = _Numbers()
-        self._table = WordTable(lambda word: self._words[word.decode()])
+        self._table = WordTable(self._words.__getitem__)
         self._tokens: Tokens = np.empty(0, dtype=np.int64)
         self._starts: Tokens = np.zeros(1, dtype=np.int64)
 
@@ -80,10 +80,9 @@ class WordEncoder:
     def _numbers_of(self, text: str) -> Tokens | None:
         """The number of each word of a text; None where it is left to the tokenizer."""
         if text.isascii() and "\0" not in text and len(text) >= FEW_CHARACTERS:
-            content = text.encode()
-            firsts, afters = gpt2_words(content)
+            firsts, afters = gpt2_words(text.encode())
             if (afters - firsts).max() <= LONGEST_WORD:
-                return self._table.of(content, firsts, afters).astype(np.int64)
+                return self._table.of(text, firsts, afters).astype(np.int64)
         return None if _UNSURE.search(text) else self._words.of(text)
 
     def _others(self, texts: list[str]) -> Iterator[Tokens]:

@@ -179,13 +179,13 @@ FEW_CHARACTERS = 512
 
 def _hash(text: str) -> Hashes:
     if text.isascii() and len(text) >= FEW_CHARACTERS and "\0" not in text:
-        content = text.lower().encode()
-        return _ascii_hashes.of(content, *ascii_words(content, _KIND_OF_BYTE))
+        lower = text.lower()
+        return _ascii_hashes.of(lower, *ascii_words(lower.encode(), _KIND_OF_BYTE))
     found = _pattern(text).findall(text)
     return np.fromiter(map(_hash_of_word.__getitem__, found), dtype=np.uint64, count=len(found))
 
 
-_ascii_hashes = WordTable(lambda word: _hash_of_word[word.decode()])
+_ascii_hashes = WordTable(_hash_of_word.__getitem__)
 _KIND_OF_BYTE = kinds_of_bytes(r"\s", r"\w")
 
 
