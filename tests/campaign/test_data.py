@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from tenfold.campaign import run_campaign, run_data, run_show
-from tenfold.core.errors import InputError
-from tenfold.data import Manifest, load_tokenizer
+from tenfold.campaign.data import audit_data
+from tenfold.core.errors import InputError, TenfoldError
+from tenfold.data import Manifest, load_holdout, load_tokenizer, open_workspace
 from tenfold.data.corpus import TokenFile
 from tenfold.data.paths import walk
 from tests.campaign.small import TOML, new_campaign
+from tests.data.test_auditing import append_to_shard, older_corpus
 from tests.data.texts import library_texts, write_texts
 
 TWO_SOURCES = """sources = [
@@ -83,3 +85,12 @@ def test_a_campaign_in_the_folder_that_it_reads_takes_none_of_its_own_files(tmp_
         assert run_campaign(directory, ("checkpoint.url=kept",))["weights_digest"] == digest
         shutil.rmtree(directory / "kept")
         (directory / "train.json").unlink()
+
+
+def test_an_older_corpus_whose_audit_fails_says_what_to_do(tmp_path: Path) -> None:
+    directory = older_corpus(tmp_path)
+    manifest = Manifest.load(directory)
+    append_to_shard(directory, manifest, load_holdout(directory, manifest, "iid")[0].tokens.tolist())
+    (tmp_path / "campaign.toml").write_text(TOML)
+    with open_workspace(tmp_path, quiet=True) as workspace, pytest.raises(TenfoldError, match="by an older tenfold"):
+        audit_data(workspace)

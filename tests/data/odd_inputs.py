@@ -165,6 +165,16 @@ def deep() -> bytes:
     return b'{"a":' * 100_000 + b"\n" + records()
 
 
+def messages() -> bytes:
+    """Dialogues as many data sets have them."""
+    rows = [{"id": n, "messages": [{"role": "user", "content": text}]} for n, text in enumerate(others())]
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def strings() -> bytes:
+    return b"".join(json.dumps(text).encode() + b"\n" for text in others()[:24])
+
+
 def indented() -> bytes:
     rows = [json.loads(line) for line in records().splitlines()]
     return json.dumps(rows, indent=2).encode()
@@ -266,6 +276,14 @@ CASES = [
     OddInput("zstd without .txt", written("a.zst", zstandard.compress(text_of(FRENCH))), (ALL_KEPT,)),
     OddInput("a zip of one file", written("a.zip", zipped("a.txt")), (ALL_KEPT,)),
     OddInput("a zip of two files", written("a.zip", zipped("a.txt", "b.txt")), (r"lost 1: 1 archive",)),
+    OddInput(
+        "gzip in gzip, and an Office document",
+        all_of(
+            written("a.gz", gzip.compress(gzip.compress(text_of(FRENCH)))),
+            written("a.docx", zipped("[Content_Types].xml", "word/document.xml")),
+        ),
+        (r"lost 2: 1 binary \([0-9]+ B\), 1 compressed",),
+    ),
     OddInput("a tar archive", written("a.tar.gz", tarred()), (r"lost 1: 1 archive",)),
     OddInput(
         "lz4", written("a.txt.lz4", b"\x04\x22\x4d\x18" + bytes(range(200))), (r"lost 1: 1 (compressed|truncated)",)
@@ -327,6 +345,33 @@ CASES = [
         (r"error: .*a.jsonl: no record of this source has the key 'text'; keys there are: body, id",),
         2,
         JSONL,
+        alone=True,
+    ),
+    OddInput(
+        "an empty .jsonl beside texts",
+        written("a.jsonl", b""),
+        (r"warning: 1 file .* belong to no source and are not read: .*a.jsonl \(of kind \"jsonl\"\)",),
+    ),
+    OddInput(
+        "texts inside of a list",
+        written("a.jsonl", messages()),
+        (r"error: .* key 'text'; keys there are: id, messages \(a list\); text inside of a list .* not looked",),
+        2,
+        JSONL,
+        alone=True,
+    ),
+    OddInput(
+        "strings instead of records",
+        written("a.jsonl", strings()),
+        (r"error: source 'jsonl': no usable text \(2[0-9] not-an-object; kind \"jsonl\" takes objects",),
+        2,
+        JSONL,
+        alone=True,
+    ),
+    OddInput(
+        "a list of strings named .json",
+        written("a.json", b"[" + strings().strip().replace(b"\n", b",\n") + b"]"),
+        (r"warning: .*a.json: a list of JSON strings, read as it stands, with quotes and escapes; write records such",),
         alone=True,
     ),
     OddInput("records that are lists", written("a.jsonl", records() + b'["a"]\n' * 20), (r"lost as not-an-object",)),

@@ -1,6 +1,7 @@
 """The audit must find what the build would never leave: planted by hand, after the build."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tenfold.core import CampaignFiles
 from tenfold.core.digests import digest_of_file
-from tenfold.data import Manifest, audit, build_corpus, load_holdout
+from tenfold.data import Manifest, audit, audit_passed, build_corpus, load_holdout
 from tenfold.data.corpus import load_tokenizer
 from tenfold.data.run_numbers import UNKNOWN, Levels, Numbers, RunNumbers, WordNumbers
 from tests.data.texts import library_texts, small_data, write_texts
@@ -124,3 +126,22 @@ def test_a_false_claim_that_something_is_common_is_found(corpus: tuple[Path, Man
     value["common"]["sha256"] = digest_of_file(path)
     (directory / "manifest.json").write_text(json.dumps(value))
     assert "common runs" in failed(directory)
+
+
+def older_corpus(directory: Path) -> Path:
+    """A corpus as tenfold built it when FORMAT was 1: every document had a frame of 18 words, which was cut out."""
+    with tarfile.open(Path(__file__).parent / "older" / "format1.tar.xz") as archive:
+        archive.extractall(directory, filter="data")
+    return directory / "data"
+
+
+def test_a_corpus_of_format_1_opens_and_what_its_rules_cut_is_seen(tmp_path: Path) -> None:
+    directory = older_corpus(tmp_path)
+    manifest = Manifest.load(directory)
+    assert not manifest.has_format_of_now and audit_passed(CampaignFiles(tmp_path), manifest)
+    assert len(load_holdout(directory, manifest, "iid")) == 2
+    checks = {check.name: check for check in audit(directory).checks}
+    assert all(check.passed for check in checks.values())
+    assert checks["bias of iid"].doubtful and "training lacks 100.0%" in checks["bias of iid"].detail
+    append_to_shard(directory, manifest, load_holdout(directory, manifest, "iid")[0].tokens.tolist())
+    assert "exact copies" in failed(directory)

@@ -12,8 +12,9 @@ from tenfold.config import Data
 from tenfold.core.errors import InputError
 from tenfold.core.progress import Progress
 from tenfold.data import Manifest, audit, build_corpus, load_holdout, token_byte_lengths
-from tenfold.data.build import FORMAT, LIBRARIES
+from tenfold.data.build import LIBRARIES
 from tenfold.data.corpus import load_tokenizer, split_documents, training_documents
+from tenfold.data.manifest import FORMAT
 from tests.data.texts import library_texts, small_data, write_texts
 
 
@@ -240,7 +241,7 @@ KNOWN_DIGEST = "d7a802d3d1cf5ed28768922838b3918b03ad2775a32d79ace30fbffb228c5bad
     {name: version(name) for name in LIBRARIES} != KNOWN_LIBRARIES, reason="the digest is known for other libraries"
 )
 def test_the_format_gives_the_corpus_it_always_gave(tmp_path: Path) -> None:
-    """Whoever changes this digest changes which corpus a configuration gives: raise FORMAT in data/build.py with it."""
+    """Whoever changes this digest changes which corpus a configuration gives: raise FORMAT of data/manifest.py too."""
     draw = random.Random(0)
     words = ["".join(draw.choices("aeiounrst", k=draw.randint(1, 9))) for _ in range(400)]
     folder = tmp_path / "texts"

@@ -1,5 +1,6 @@
 """What must not be left of held-out text in training text, and what must not be taken from innocent text."""
 
+import json
 import random
 import re
 from itertools import count
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tenfold.data import Manifest, audit, build_corpus
+from tenfold.data import Manifest, audit, build_corpus, funnel_line, load_holdout, loss_warnings
 from tenfold.data.frequency import Frequencies, HeldOutDocument, Windows, common_windows
 from tenfold.data.holdouts import project_files
 from tenfold.data.isolation import HeldOutText, decontaminate
@@ -156,6 +157,29 @@ def test_held_out_records_that_cannot_be_used_are_counted_and_listed(tmp_path: P
     assert manifest.holdouts[0].documents == 3  # the short one is there
     rejects = (tmp_path / "data" / "rejects.jsonl").read_text()
     assert "holdout given" in rejects and "bad.txt" in rejects
+
+
+def test_a_given_set_is_read_as_its_encoding_says_and_what_is_lost_of_it_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluation = write_texts(tmp_path / "evaluation", library_texts(2))
+    (evaluation / "a.txt").write_bytes("Žluťoučký kůň úpěl ďábelské ódy. ".encode("cp852") * 9)
+    (evaluation / "b.jsonl").write_text(json.dumps({"text": "a question " * 30}))
+    holdouts = [{"name": "given", "kind": "files", "paths": [str(evaluation)], "encoding": "cp852"}]
+    manifest = build(small_data(write_texts(tmp_path / "texts", library_texts(40)[2:]), holdouts=holdouts), tmp_path)
+    assert any("Žluťoučký" in document.text.decode() for document in load_holdout(tmp_path / "data", manifest, "given"))
+    assert "3 texts read as cp852" in funnel_line(manifest.funnel)
+    assert "of the folders of [data.holdouts] belong to no holdout and are not read" in caplog.text
+    (warned,) = [line for line in loss_warnings(manifest.funnel, 0.05, 64) if "evaluation sets" in line]
+    assert "1 record neither scored nor kept out of training: 1 not-taken" in warned
+
+
+def test_the_bounds_of_reading_hold_for_given_sets_too(tmp_path: Path) -> None:
+    evaluation = write_texts(tmp_path / "evaluation", ["a long question " * 99, "a short one"])
+    holdouts = [{"name": "given", "kind": "files", "paths": [str(evaluation)]}]
+    folder = write_texts(tmp_path / "texts", library_texts(30))
+    data = small_data(folder, holdouts=holdouts, read={"max_record_bytes": 1024})
+    assert build(data, tmp_path).funnel["holdout_rejected"] == {"too-large": 1}
 
 
 def test_manifest_digest_ignores_what_is_only_kept_out() -> None:

@@ -96,6 +96,10 @@ def _trained_corpus(workspace: Workspace) -> tuple[Manifest | None, set[str]]:
 def _say_what_changed(workspace: Workspace, manifest: Manifest, has_begun: bool) -> None:
     """A corpus that is kept although its files changed would else be taken for one of today's files."""
     campaign, directory = workspace.campaign, workspace.files.directory
+    if not manifest.has_format_of_now:
+        workspace.console.say(
+            "data: an older tenfold built this corpus, under other rules of isolation; this run goes on with it"
+        )
     try:
         now = Inputs.of(campaign.data, directory)
     except InputError as error:
@@ -121,8 +125,15 @@ def audit_data(workspace: Workspace) -> Mapping[str, Any]:
     write_json(files.audit, record)
     if not report.ok:
         failed = next(check for check in report.checks if not check.passed)
-        raise TenfoldError(f"{files.data}: audit failed: {failed.name}: {failed.detail}")
+        raise TenfoldError(f"{files.data}: audit failed: {failed.name}: {failed.detail}{_of_older_rules(manifest)}")
     return record
+
+
+def _of_older_rules(manifest: Manifest) -> str:
+    """What to do where a corpus was built by rules that were others."""
+    if manifest.has_format_of_now:
+        return ""
+    return "; it was built by an older tenfold, under other rules: move it away and build anew"
 
 
 def tell_repetition(workspace: Workspace) -> Repetition:

@@ -19,9 +19,9 @@ SOURCE_KEYS = {
 EVERY_HOLDOUT = {"name", "kind", "max_bytes"}
 HOLDOUT_KEYS = {
     "split": EVERY_HOLDOUT | {"fraction"},
-    "files": EVERY_HOLDOUT | {"paths"},
-    "jsonl": EVERY_HOLDOUT | {"paths", "text_key"},
-    "parquet": EVERY_HOLDOUT | {"paths", "text_key"},
+    "files": EVERY_HOLDOUT | {"paths", "encoding"},
+    "jsonl": EVERY_HOLDOUT | {"paths", "text_key", "encoding"},
+    "parquet": EVERY_HOLDOUT | {"paths", "text_key", "encoding"},
     "system-prose": EVERY_HOLDOUT,
     "tenfold-source": EVERY_HOLDOUT,
 }
@@ -80,12 +80,17 @@ class Source(Section):
     @field_validator("encoding")
     @classmethod
     def _is_known(cls, name: str | None) -> str | None:
-        try:
-            if name is not None:
-                bytes(4).decode(name)
-        except (LookupError, ValueError):
-            raise ValueError("no encoding of text that Python knows, such as utf-8, cp1252, shift_jis") from None
-        return name and codecs.lookup(name).name
+        return known_encoding(name)
+
+
+def known_encoding(name: str | None) -> str | None:
+    """The encoding as Python names it. Raises ValueError for what is none of text."""
+    try:
+        if name is not None:
+            bytes(4).decode(name)
+    except (LookupError, ValueError):
+        raise ValueError("no encoding of text that Python knows, such as utf-8, cp1252, shift_jis") from None
+    return name and codecs.lookup(name).name
 
 
 class Holdout(Section):
@@ -103,6 +108,8 @@ class Holdout(Section):
     """Files, folders or globs (files, jsonl, parquet)."""
     text_key: str = "text"
     """Key or column that holds the text (jsonl, parquet)."""
+    encoding: str | None = None
+    """Encoding of the text, as of a source (files, jsonl, parquet)."""
     max_bytes: Annotated[int, Field(ge=0)] = 1_000_000
     """Score at most this many bytes (0: all), whole documents, chosen by the seed. Of a given set the rest is not
     scored but kept out of training all the same."""
@@ -113,6 +120,11 @@ class Holdout(Section):
             raise ValueError(f'a holdout of kind "{self.kind}" needs `paths`')
         _refuse_foreign_keys("holdout", self.kind, self.model_fields_set, HOLDOUT_KEYS)
         return self
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, name: str | None) -> str | None:
+        return known_encoding(name)
 
 
 class Read(Section):

@@ -28,7 +28,8 @@ Mask = NDArray[np.bool_]
 SEVERAL = 2  # documents
 RARE_CLAIMS = 100  # about a passage of so many words
 BIASED = 0.05
-FEWEST_RUNS = 100  # fewer say nothing about bias
+FEWEST_RUNS = 10
+"""Runs that are lacking at least: chance alone hides a few, and a system prompt of 21 words has no more than 17."""
 NONE: Numbers = np.empty(0, dtype=np.int64)
 
 
@@ -87,7 +88,7 @@ def _check_of_bias(name: str, meter: BiasMeter) -> Check:
     held_out, training = meter.of_holdout(), meter.of_training()
     looked_at = f"{held_out.common:,} runs common in the holdout, {training.common:,} in training"
     found = f"training lacks {held_out.share:.1%} of the former, the holdout {training.share:.1%} of the latter"
-    biased = max(held_out.share, training.share) > BIASED and held_out.common + training.common > FEWEST_RUNS
+    biased = any(side.share > BIASED and side.lacking >= FEWEST_RUNS for side in (held_out, training))
     return Check(f"bias of {name}", looked_at, True, found, doubtful=biased)
 
 

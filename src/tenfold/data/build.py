@@ -12,21 +12,18 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from tenfold.config import Data, digestible
+from tenfold.config import Data, Read, digestible
 from tenfold.core import InputError, TenfoldError, digest_of
 from tenfold.data.corpus import write_synced
 from tenfold.data.ingest import Report
 from tenfold.data.inputs import Inputs, fingerprints
-from tenfold.data.manifest import MANIFEST, Manifest, asked_for
+from tenfold.data.manifest import FORMAT, MANIFEST, Manifest, asked_for
 from tenfold.data.paths import foreign_entry
 from tenfold.data.tasks.engine import open_engine
 from tenfold.data.tasks.graph import Build, plan_build
 from tenfold.data.tasks.job import PLAN, start_job
 from tenfold.data.tasks.store import WorkFiles, open_work
 
-FORMAT = 2
-"""Raised by whoever changes which corpus a configuration gives: then older corpora are built again. Else the code may
-change and they stand."""
 LIBRARIES = ("numpy", "tokenizers")  # whose version may change what is built
 
 
@@ -129,4 +126,7 @@ def _made_from(data: Data, seed: int, base: Path) -> str:
     """
     libraries = [(name, version(name)) for name in LIBRARIES] + [("unicode", unicodedata.unidata_version)]
     inputs = list(fingerprints(data, base).items())
-    return f"{FORMAT}:{digest_of([digestible(data), seed, libraries, inputs])}"
+    content = [digestible(data), seed, libraries, inputs]
+    if data.read != Read() and any(holdout.paths for holdout in data.holdouts):
+        content.append("holdouts are read within [data.read]")  # before, they were not
+    return f"{FORMAT}:{digest_of(content)}"

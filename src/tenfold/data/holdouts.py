@@ -52,18 +52,21 @@ class EvaluationSet:
     rest: list[HeldOut]
 
 
-def read_holdout(holdout: Holdout, base: Path, seed: int, reject: Callable[[Reject], None]) -> EvaluationSet:
-    """A given evaluation set, whole; records that cannot be used go to `reject`. Raises InputError when none can."""
+def read_holdout(
+    holdout: Holdout, base: Path, seed: int, read: Read, note: Callable[[Reject | Mended], None]
+) -> EvaluationSet:
+    """A given evaluation set, whole; `note` is told of records that cannot be used, and of what was mended.
+
+    Raises InputError when none can be used.
+    """
     documents: dict[str, HeldOut] = {}
-    for result in _found(holdout, base):
-        if isinstance(result, Reject):
-            reject(result)
-        elif isinstance(result, Mended):
-            continue
+    for result in _found(holdout, base, read):
+        if isinstance(result, Reject | Mended):
+            note(result)
         elif not result.text.strip():
-            reject(Reject(result.source, result.where, "empty"))
+            note(Reject(result.source, result.where, "empty"))
         elif result.text in documents:
-            reject(Reject(result.source, result.where, "exact-duplicate", documents[result.text].where))
+            note(Reject(result.source, result.where, "exact-duplicate", documents[result.text].where))
         else:
             documents[result.text] = HeldOut(result.where, result.text)
     if not documents:
@@ -81,10 +84,10 @@ def holdout_files(holdout: Holdout, base: Path) -> list[InputFile]:
         case "tenfold-source":
             return [InputFile.local(path) for path in project_files()]
         case _:
-            return source_files(_as_source(holdout), base, HOLDOUT_PATHS)
+            return source_files(as_source(holdout), base, HOLDOUT_PATHS)
 
 
-def _found(holdout: Holdout, base: Path) -> Iterator[Found]:
+def _found(holdout: Holdout, base: Path, read: Read) -> Iterator[Found]:
     name = f"holdout {holdout.name}"
     match holdout.kind:
         case "system-prose":
@@ -92,12 +95,13 @@ def _found(holdout: Holdout, base: Path) -> Iterator[Found]:
         case "tenfold-source":
             return read_texts(name, project_files(), PACKAGE_ROOT.parent)
         case _:
-            return read_source(_as_source(holdout), name, base, Read(), None, HOLDOUT_PATHS)
+            return read_source(as_source(holdout), name, base, read, None, HOLDOUT_PATHS)
 
 
-def _as_source(holdout: Holdout) -> Source:
+def as_source(holdout: Holdout) -> Source:
+    """A given set of files as the source that reads it."""
     key = {"text_key": holdout.text_key} if holdout.kind != "files" else {}
-    return Source.model_validate({"kind": holdout.kind, "paths": holdout.paths, **key})
+    return Source.model_validate({"kind": holdout.kind, "paths": holdout.paths, "encoding": holdout.encoding, **key})
 
 
 def project_texts() -> list[HeldOut]:
@@ -202,8 +206,9 @@ def read_sets(
     holdouts: Sequence[Holdout],
     base: Path,
     seed: int,
+    read: Read,
     append: Callable[[str, str], int],
-    reject: Callable[[Reject], None],
+    note: Callable[[Reject | Mended], None],
 ) -> list[HeldOutSet]:
     """The given evaluation sets, and tenfold's own source.
 
@@ -216,7 +221,7 @@ def read_sets(
     sets = []
     for holdout in holdouts:
         if holdout.kind != "split":
-            given = read_holdout(holdout, base, seed, reject)
+            given = read_holdout(holdout, base, seed, read, note)
             sets.append(HeldOutSet(holdout.name, holdout.kind, lay(given.scored), lay(given.rest)))
     if not any(holdout.kind == "tenfold-source" for holdout in holdouts):
         sets.append(HeldOutSet(OWN_SOURCE, None, [], lay(project_texts())))

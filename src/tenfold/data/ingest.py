@@ -6,6 +6,7 @@ from itertools import count
 
 from tenfold.config import Source
 from tenfold.core import Progress
+from tenfold.data.losses import ADVICE
 
 Report = Callable[[Progress], None]
 
@@ -24,7 +25,9 @@ def name_sources(sources: Sequence[Source]) -> list[tuple[str, Source]]:
 
 
 def why(reasons: Counter[str]) -> str:
-    """What was wrong with the records, for one line."""
+    """What was wrong with the records and what to do about the most common of it, for one line."""
     if not reasons:
-        return "it has no records"
-    return ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
+        return "it has no records; take it out"
+    (most, _), *others = reasons.most_common()
+    advice = f"; {f'{most}: ' if others else ''}{ADVICE[most]}" if most in ADVICE and "{" not in ADVICE[most] else ""
+    return ", ".join(f"{number} {reason}" for reason, number in reasons.most_common()) + advice

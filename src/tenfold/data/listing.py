@@ -92,6 +92,7 @@ def _nothing(files: Sequence[InputFile], path: str, kind: str, key: str, text_ke
     if text_key is not None and any(look.keys for look in looks.values()):
         return no_text_under(text_key, looks)
     hint = f' (of a folder, kind "{kind}" takes {TAKEN[kind]})' if kind in TAKEN else ""
+    hint += " (`~` is not your home here: write the path out)" if "/~" in path else ""
     return f"{path}: no such file, or nothing to read in this folder; {key} takes files, folders, globs{hint}"
 
 
@@ -101,9 +102,12 @@ def no_text_under(text_key: str, looks: Mapping[InputFile, Look]) -> str:
     typed = next((key for key in look.keys if key.startswith(f"{text_key} (")), None)
     if typed is not None:
         others = ", ".join(look.text_keys) or "none"
-        return f"{first.name}: column {typed} holds no text; columns that do, for text_key: {others}"
-    keys = ", ".join(sorted({key for each in looks.values() for key in each.keys}))
-    return f"{first.name}: no record of this source has the key {text_key!r}; keys there are: {keys}"
+        what = "column" if look.form == FileForm.PARQUET else "key"
+        return f"{first.name}: {what} {typed} holds no text; {what}s that do, for text_key: {others}"
+    keys = sorted({key for each in looks.values() for key in each.keys})
+    inside = "; text inside of a list or object is not looked for: write it out under a key of the record"
+    nested = inside if any(key.endswith((" (a list)", " (an object)")) for key in keys) else ""
+    return f"{first.name}: no record of this source has the key {text_key!r}; keys there are: {', '.join(keys)}{nested}"
 
 
 def sources_of(data: str) -> list[dict[str, Any]]:
@@ -135,7 +139,9 @@ def _kinds_and_keys(files: Sequence[InputFile], data: str) -> set[tuple[str, str
         look = look_quietly(file)
         if look is not None and look.reason:
             no_text.append(f"{Path(file.name).name}: {look.detail}")
-        if look is None or look.form != FileForm.OTHER:
+        if look is not None and look.empty:
+            no_text.append(f"{Path(file.name).name}: no record in it")
+        elif look is None or look.form != FileForm.OTHER:
             kind = kind_of(file, look)
             found.add((kind, None if kind == "files" else _text_key(file, look)))
     if not found:

@@ -32,6 +32,8 @@ ALWAYS_SAID = {
 NEAR_DUPLICATES = 0.5
 """Share of near-duplicates above which they are warned of: less is usual."""
 REASONS_NAMED = 4
+HARMLESS = {"empty", "exact-duplicate"}
+"""Reasons for which a record of an evaluation set is left out and nothing of it is lost."""
 
 
 def funnel_line(funnel: Mapping[str, Any]) -> str:
@@ -89,6 +91,12 @@ def loss_warnings(funnel: Mapping[str, Any], warn_lost: float, min_bytes: int) -
                     f"source {source!r}: {percent(shares[0])} of its documents, {percent(shares[1])} of its bytes lost "
                     f"as {reason}{ALWAYS_SAID.get(reason, '')}; {advice} (each is named in data/rejects.jsonl)"
                 )
+    if set(unused := funnel.get("holdout_rejected", {})) - HARMLESS:
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(unused.items()))
+        yield (
+            f"evaluation sets of [data.holdouts]: {count(sum(unused.values()), 'record')} neither scored nor kept out "
+            f"of training: {reasons} (each is named in data/rejects.jsonl)"
+        )
     copies = funnel["near_duplicates_bytes"] / max(funnel["bytes_in"], 1)
     if copies > NEAR_DUPLICATES:
         yield f"{percent(copies)} of the bytes are near-duplicates; data.isolation.near_duplicate decides"

@@ -12,6 +12,9 @@ import numpy as np
 from tenfold.config import Data, digestible
 from tenfold.core import CampaignFiles, InputError, digest_of, digest_of_file, read_json
 
+FORMAT = 2
+"""Raised by whoever changes which corpus a configuration gives: then older corpora are built again. Else the code may
+change and they stand."""
 MANIFEST = "manifest.json"
 COMMON = "holdouts/common.bin"
 COMMON_DTYPE = np.dtype("<i4")
@@ -145,6 +148,11 @@ class Manifest:
         del content["inputs"], content["common"]  # came later, as did some counts
         content["funnel"] = {name: value for name, value in self.funnel.items() if name not in LATER_COUNTS}
         return digest_of(content)
+
+    @property
+    def has_format_of_now(self) -> bool:
+        """Whether today's rules made it."""
+        return self.made_from.startswith(f"{FORMAT}:")
 
     @property
     def tokens(self) -> int:

@@ -15,7 +15,6 @@ from tenfold.data.listing import SOURCE_PATHS, expand_paths
 from tenfold.data.paths import walk
 from tenfold.data.reading.files import MISSING_KEY, UNREADABLE, Reader, read_each
 from tenfold.data.reading.inputs import InputFile
-from tenfold.data.reading.parquet_records import first_line
 
 UNREADABLE_ROWS = (OSError, EOFError, ValueError, RuntimeError, zlib.error, pyarrow.ArrowException)
 """What the readers under `datasets` raise for a set that is not there, damaged or of an unknown kind."""
@@ -117,4 +116,10 @@ def read_hugging_face(source: Source, reader: Reader) -> Iterator[Found]:
         for number, row in enumerate(rows, start=1):
             yield from reader.row(row, f"{where}:{number}")
     except (*UNREADABLE_ROWS, datasets.exceptions.DatasetsError) as error:
-        raise InputError(f"data set {where}: cannot be read ({first_line(error)})") from error
+        raise InputError(f"data set {where}: cannot be read ({_two_lines(error)})") from error
+
+
+def _two_lines(error: Exception) -> str:
+    """What an error says first: of a hub's the first line has the status alone."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__

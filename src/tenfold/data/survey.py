@@ -2,15 +2,16 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tenfold.config import Source
+from tenfold.config import Holdout, Source
 from tenfold.core import LOGGER, InputError, count
 from tenfold.data.clean import Reject
+from tenfold.data.holdouts import HOLDOUT_PATHS, as_source
 from tenfold.data.listing import SOURCE_PATHS, expand_paths, kind_of, list_files, look_quietly, no_text_under
 from tenfold.data.paths import no_files
-from tenfold.data.reading.formats import KINDS, FileForm, Look
+from tenfold.data.reading.formats import KINDS, STRINGS, FileForm, Look
 from tenfold.data.reading.inputs import InputFile, is_url
 
 NAMED = 3
@@ -21,15 +22,22 @@ NOT_TAKEN = "not-taken"
 @dataclass
 class _Survey:
     base: Path
+    key: str = SOURCE_PATHS
+    """The key that names what is looked at."""
     taken: set[InputFile] = field(default_factory=set)
     listed: dict[InputFile, str] = field(default_factory=dict)
     """Files of folders, with the name of a source that names the folder."""
 
+    @property
+    def one(self) -> str:
+        """What is looked at, one of it: a source or a holdout."""
+        return self.key.split(".")[1].removesuffix("s")
+
     def add(self, name: str, source: Source) -> None:
-        files = expand_paths(source.paths, self.base, source.kind, SOURCE_PATHS, source.text_key)
+        files = expand_paths(source.paths, self.base, source.kind, self.key, source.text_key)
         self.taken.update(files)
         for pattern in source.paths:
-            listed, is_folder = list_files(pattern, self.base, SOURCE_PATHS)
+            listed, is_folder = list_files(pattern, self.base, self.key)
             if is_folder:
                 self.listed |= {file: name for file in listed if file not in self.listed}
                 self._say_no_files(pattern)
@@ -56,8 +64,8 @@ class _Survey:
         if wrong:
             named = [f"{file.shown(self.base)} ({why})" for file, why in wrong.items()]
             _warn(
-                f"source {name!r}: {len(wrong)} of {count(len(files), 'file')} will give nothing: {_some(named)}; give "
-                "them a source of their own, with its kind and text_key, or take them out"
+                f"{self.one} {name!r}: {len(wrong)} of {count(len(files), 'file')} will give nothing: {_some(named)}; "
+                f"give them a {self.one} of their own, with its kind and text_key, or take them out"
             )
 
     def _refuse_other_kinds(self, looks: Mapping[InputFile, Look]) -> None:
@@ -72,6 +80,12 @@ class _Survey:
                 f"{_some(records)}: JSON records, read as they stand, with keys and braces; a source of kind "
                 '"jsonl" reads the text in them'
             )
+        strings = [file.shown(self.base) for file, look in looks.items() if look.detail == STRINGS]
+        if strings:
+            _warn(
+                f"{_some(strings)}: a list of JSON strings, read as it stands, with quotes and escapes; write records "
+                'such as {"text": "…"}, one a line, and they are read as texts'
+            )
 
     def left_over(self) -> list[Reject]:
         """Files of folders that no source takes, with a warning."""
@@ -84,8 +98,8 @@ class _Survey:
         if rejects:
             named = [f"{InputFile(each.where, 0, 0).shown(self.base)} ({each.detail})" for each in rejects]
             _warn(
-                f"{count(len(rejects), 'file')} of the folders of [data.sources] belong to no source and are not read: "
-                f"{_some(named)}; give each kind and text_key a source of its own, or take them out"
+                f"{count(len(rejects), 'file')} of the folders of [data.{self.one}s] belong to no {self.one} and are "
+                f"not read: {_some(named)}; give each kind and text_key a {self.one} of its own, or take them out"
             )
         return rejects
 
@@ -100,6 +114,15 @@ def survey(sources: Sequence[tuple[str, Source]], base: Path) -> list[Reject]:
         if source.kind in KINDS.values():
             state.add(name, source)
     return state.left_over()
+
+
+def survey_holdouts(holdouts: Sequence[Holdout], base: Path) -> list[Reject]:
+    """The same for evaluation sets that are given as files."""
+    state = _Survey(base, HOLDOUT_PATHS)
+    for holdout in holdouts:
+        if holdout.kind in KINDS.values():
+            state.add(holdout.name, as_source(holdout))
+    return [replace(file, source=f"holdout {file.source}") for file in state.left_over()]
 
 
 def _wrong(look: Look, source: Source) -> str | None:

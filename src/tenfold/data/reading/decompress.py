@@ -29,6 +29,12 @@ MAGIC = (
 )
 SUFFIXES = (".gz", ".gzip", ".zst", ".zstd", ".xz", ".bz2", ".lzma", ".lz4", ".sz", ".zip")
 """Endings of names of compressed files, so that the one before it counts."""
+DOCUMENTS = {
+    "[Content_Types].xml": "an Office document",
+    "mimetype": "an OpenDocument or EPUB document",
+    "META-INF/MANIFEST.MF": "a Java archive",
+}
+"""Members by which archives that are documents are known."""
 NEEDS = {"lz4": "lz4", "snappy": "python-snappy"}
 """What has to be installed for a method that fsspec knows and the standard library does not."""
 
@@ -149,6 +155,8 @@ def _only_member(raw: IO[bytes], size: int) -> Iterator[bytes]:
     try:
         with zipfile.ZipFile(raw) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
+            if what := next((DOCUMENTS[each.filename] for each in members if each.filename in DOCUMENTS), None):
+                raise CannotExpand("binary", f"{what}; save it as text")
             if len(members) != 1:
                 raise CannotExpand("archive", f"a zip archive of {len(members):,} files; unpack it")
             with archive.open(members[0]) as member:

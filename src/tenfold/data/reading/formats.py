@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from itertools import islice
@@ -18,6 +18,8 @@ HEAD = 1 << 16
 """Bytes of the text looked at."""
 RECORDS_LOOKED_AT = 20
 BEGINS_AN_OBJECT = re.compile(r'[\s\x1e]*(\[\s*)?\{\s*("(?:[^"\\]|\\.)*"\s*:|\}|$)')
+BEGINS_STRINGS = re.compile(r'\s*(\[\s*)?"')
+STRINGS = "JSON strings"
 LINE_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines", ".jl")
 TEXT_KEYS = ("text", "content", "body", "document", "raw_content", "article", "story", "passage", "markdown", "code")
 """Keys that text is found under most, the surest first."""
@@ -68,13 +70,16 @@ class Look:
     reason: str = ""
     """Why it cannot be read, as in rejects.jsonl, where the look tells."""
     detail: str = ""
-    """What it is then."""
+    """What it is then; STRINGS of a text that is."""
     keys: tuple[str, ...] = ()
-    """Keys of the first records, or columns."""
+    """Keys of the first records, or columns; where something else than text stands under them, what it is in brackets.
+    """
     text_keys: tuple[str, ...] = ()
     """Those of them that hold text, the likeliest first."""
     whole: bool = False
     """Whether these are all keys there can be."""
+    empty: bool = False
+    """Whether there is no record in it."""
 
     def lacks(self, text_key: str) -> bool:
         """Whether it is certain that no text stands under a key."""
@@ -92,13 +97,15 @@ def look_at(file: InputFile) -> Look:
             return head
     if head.startswith(b"PAR1") or file.has_suffix(".parquet"):
         return _look_at_parquet(file, head, method)
+    if method is not None and (inner := method_of(head)) is not None:
+        return Look(FileForm.OTHER, method, "compressed", f"{inner} inside of {method}; decompress it")
     if (what := _binary(head)) is not None:
         return Look(FileForm.OTHER, method, "archive" if "unpack" in what else "binary", what)
     try:
         text = "".join(TextDecoder(max_replaced=0.01).decode(iter([head])))
     except NotText as error:
         return Look(FileForm.TEXT, method, error.reason, str(error))
-    return _look_at_json(text, file, method, ended=ended) or Look(FileForm.TEXT, method)
+    return _look_at_json(text, file, method, ended=ended) or Look(FileForm.TEXT, method, "", _strings(text))
 
 
 def _head(raw: IO[bytes], method: str | None) -> tuple[bytes | Look, bool]:
@@ -143,12 +150,12 @@ def _look_at_parquet(file: InputFile, head: bytes, method: str | None) -> Look:
         what = "encrypted" if head.startswith(b"PARE") else "no PAR1 at its beginning"
         return Look(FileForm.OTHER, None, "unreadable", f"not a parquet file: {what}")
     try:
-        columns = columns_of(file)
+        columns, rows = columns_of(file)
     except UnreadableParquet as error:
         return Look(FileForm.OTHER, None, "unreadable", f"not a whole parquet file: {error}")
     text = [name for name, kind in columns.items() if kind is None]
     keys = tuple(name if kind is None else f"{name} ({kind})" for name, kind in columns.items())
-    return Look(FileForm.PARQUET, None, "", "", keys, tuple(sorted(text, key=_rank)), whole=True)
+    return Look(FileForm.PARQUET, None, "", "", keys, tuple(sorted(text, key=_rank)), whole=True, empty=not rows)
 
 
 def _rank(key: str) -> int:
@@ -166,11 +173,19 @@ def _look_at_json(text: str, file: InputFile, method: str | None, *, ended: bool
     records = [item.value for item in items if isinstance(item, JsonValue) and isinstance(item.value, dict)]
     look = _look_at_records(records, method, whole=ended or len(records) >= RECORDS_LOOKED_AT // 2)
     if named or (not items and begun and _may_be_records(text)):
-        return look
+        return replace(look, empty=ended and not text.strip())
     if len(records) <= len(items) // 2:
         return None
     is_one = ended and len(items) == 1 and not text.lstrip("\ufeff \t\r\n").startswith("[")
     return None if is_one and not set(look.text_keys) & set(TEXT_KEYS) else look
+
+
+def _strings(text: str) -> str:
+    """What a text is called that is JSON without keys: a list of strings, or a string a line."""
+    items = list(islice(json_values([text], len(text) + 1), 2)) if BEGINS_STRINGS.match(text) else []
+    return (
+        STRINGS if items and all(isinstance(each, JsonValue) and isinstance(each.value, str) for each in items) else ""
+    )
 
 
 def _may_be_records(text: str) -> bool:
@@ -180,9 +195,13 @@ def _may_be_records(text: str) -> bool:
 
 def _look_at_records(records: list[dict[str, Any]], method: str | None, *, whole: bool) -> Look:
     sizes: dict[str, int] = {}
+    nested: dict[str, str] = {}
     for record in records:
         for key, value in record.items():
             sizes[key] = sizes.get(key, 0) + (len(value) if isinstance(value, str) else 0)
+            if isinstance(value, dict | list):
+                nested[key] = "an object" if isinstance(value, dict) else "a list"
     text = [key for key, size in sizes.items() if size]
     order = sorted(text, key=lambda key: (_rank(key), -sizes[key]))
-    return Look(FileForm.JSON, method, "", "", tuple(sizes), tuple(order), whole=whole and bool(records))
+    keys = tuple(key if sizes[key] or key not in nested else f"{key} ({nested[key]})" for key in sizes)
+    return Look(FileForm.JSON, method, "", "", keys, tuple(order), whole=whole and bool(records))

@@ -22,10 +22,11 @@ class UnreadableParquet(Exception):
     """A file, or a row group of it, that cannot be read; the message says why."""
 
 
-def columns_of(file: InputFile) -> dict[str, str | None]:
-    """Columns by name; the type of those that hold no text. Raises UnreadableParquet, OSError."""
+def columns_of(file: InputFile) -> tuple[dict[str, str | None], int]:
+    """Columns by name, with the type of those that hold no text; and rows. Raises UnreadableParquet, OSError."""
     with _opened(file) as (opened, _):
-        return {field.name: None if is_text(field.type) else str(field.type) for field in opened.schema_arrow}
+        schema, rows = opened.schema_arrow, int(opened.metadata.num_rows)
+        return {field.name: None if is_text(field.type) else str(field.type) for field in schema}, rows
 
 
 def is_text(kind: Any) -> bool:

@@ -48,10 +48,18 @@ class LocalWork:
         self.address, self._folder, self.durable = str(folder), folder, True
 
     def write(self, name: str, data: bytes | memoryview, *, durable: bool = False) -> None:
-        """Write a file."""
+        """Write a file. What refuses is said of the folder: nobody knows its files."""
         path = self._folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, data, durable=durable or self.durable)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, data, durable=durable or self.durable)
+        except (OSError, TenfoldError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            why = cause.strerror if isinstance(cause, OSError) else error
+            raise TenfoldError(
+                f"{self._folder}: the build's own files, about three times the text, cannot be written ({why}); make "
+                "room there or set data.work to a folder that has room, then run again: what is done stays done"
+            ) from error
 
     def read(self, name: str) -> bytes:
         """A file's content."""
