@@ -350,7 +350,7 @@ CASES = [
     OddInput(
         "an empty .jsonl beside texts",
         written("a.jsonl", b""),
-        (r"warning: 1 file .* belong to no source and are not read: .*a.jsonl \(of kind \"jsonl\"\)",),
+        (r"warning: 1 file .* belong to no source and are not read: .*a.jsonl \(no record in it\)",),
     ),
     OddInput(
         "texts inside of a list",

@@ -139,7 +139,7 @@ def test_a_corpus_of_format_1_opens_and_what_its_rules_cut_is_seen(tmp_path: Pat
     directory = older_corpus(tmp_path)
     manifest = Manifest.load(directory)
     assert not manifest.has_format_of_now and audit_passed(CampaignFiles(tmp_path), manifest)
-    assert len(load_holdout(directory, manifest, "iid")) == 2
+    assert len(load_holdout(directory, manifest, "iid")) == 7
     checks = {check.name: check for check in audit(directory).checks}
     assert all(check.passed for check in checks.values())
     assert checks["bias of iid"].doubtful and "training lacks 100.0%" in checks["bias of iid"].detail

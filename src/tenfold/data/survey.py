@@ -141,6 +141,8 @@ def _wrong(look: Look, source: Source) -> str | None:
 def _what_it_is(file: InputFile, look: Look | None) -> str:
     if look is not None and look.reason:
         return look.detail
+    if look is not None and look.empty:
+        return "no record in it"
     keys = f", keys {', '.join(look.keys)}" if look is not None and look.keys else ""
     return f'of kind "{kind_of(file, look)}"{keys}'
 
