@@ -27,6 +27,7 @@ def base() -> Record:
             "sources": [],
             "holdouts": [],
             "audit": [],
+            "build": [],
             "bytes": 9_000_000,
             "bytes_per_token": 3.1,
             "epochs": 1.4,

@@ -31,6 +31,16 @@ def test_every_record_is_accounted_for() -> None:
     assert "records read 900 9M" in text and "rejected: too short 9 500" in text and "kept 700 9M" in text
 
 
+def test_the_stages_of_the_build_say_what_they_took() -> None:
+    stages = [
+        {"stage": "read", "tasks": 12, "bytes": 90_000_000, "seconds": 4.0, "cpu_seconds": 3.0},
+        {"stage": "copies", "tasks": 1, "bytes": 0, "seconds": 0.1, "cpu_seconds": 0.0},
+    ]
+    text = Page(render(report(data=report()["data"] | {"build": stages}))).text
+    assert "read 12 90M 3.0 30M copies 1 0.0" in text
+    assert "What building it took" not in Page(render(report())).text, "of a corpus that an older version built"
+
+
 @pytest.mark.parametrize(
     ("config", "shown"),
     [

@@ -17,7 +17,8 @@ LEDGER = "ledger.sqlite"
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 REJECTS = "rejects.jsonl"
-CORPUS_ENTRIES = {MANIFEST, TOKENIZER, REJECTS, "audit.json", ".audit.json.tmp", "shards", "holdouts"}
+BUILD_RECORD = "build.json"
+CORPUS_ENTRIES = {MANIFEST, TOKENIZER, REJECTS, BUILD_RECORD, "audit.json", ".audit.json.tmp", "shards", "holdouts"}
 
 
 def is_corpus(directory: Path) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 import tenfold.data.build
 from tenfold.config import Data
-from tenfold.data import Manifest, audit
+from tenfold.data import Manifest, audit, load_record
 from tenfold.data.tasks import local
 from tenfold.data.tasks.engine import Engine, ThisProcess, Watch
 from tests.data.tasks.builds import build_mixture, cut_small, write_mixture
@@ -58,6 +58,8 @@ def test_any_number_of_workers_gives_the_same_files(
             (folder / "whole" / file).read_bytes().splitlines()
         )
     assert in_one_part.verify(folder / place) > 0
+    stages = {each.stage: each for each in load_record(folder / place)}
+    assert stages["keep"].bytes > 0 and stages["keep"].cpu_seconds > 0 and stages["keep"].tasks > 1
     assert not list(folder.glob(".*")), "nothing is left of the work"
 
 

@@ -1,7 +1,7 @@
 """The report stage: report.json and report.html from what the other stages left behind; nothing is measured anew."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,7 +9,7 @@ from tenfold.campaign.report.forecasts import calibration_record, forecast_recor
 from tenfold.campaign.report.learners import learners_record
 from tenfold.config import Campaign
 from tenfold.core import InputError, read_json, shown, write_json, write_text
-from tenfold.data import Manifest, Workspace
+from tenfold.data import Manifest, StageRecord, Workspace, load_record
 from tenfold.experiments import changes_of, finished_ladder, fit_laws, planned, registered, target_identity, target_plan
 from tenfold.ledger import LOSS, MFU, OVERHEAD, TOKENS_PER_SECOND, Event, Incident, Ledger, Run
 from tenfold.pages import read_plan, render
@@ -64,7 +64,7 @@ def _collected(
     return {
         "campaign": campaign.name,
         "holdouts": evaluation["holdouts"],
-        "data": _data(manifest, audit, result),
+        "data": _data(manifest, load_record(workspace.files.data), audit, result),
         "throughput": _throughput(plan, curves, run, result),
         "weights_digest": result.weights_digest,
         "model": _model(campaign, manifest, plan),
@@ -77,7 +77,9 @@ def _collected(
     }
 
 
-def _data(manifest: Manifest, audit: Mapping[str, Any], result: TrainResult) -> dict[str, Any]:
+def _data(
+    manifest: Manifest, build: Sequence[StageRecord], audit: Mapping[str, Any], result: TrainResult
+) -> dict[str, Any]:
     size = sum(source.bytes for source in manifest.sources)
     return {
         "funnel": manifest.funnel,
@@ -90,6 +92,7 @@ def _data(manifest: Manifest, audit: Mapping[str, Any], result: TrainResult) -> 
         "vocab_size": manifest.vocab_size,
         "manifest": manifest.digest,
         "audit": audit["checks"],
+        "build": [asdict(stage) for stage in build],
     }
 
 

@@ -24,6 +24,7 @@ from tenfold.data.tasks.engine import Engine, ThisProcess
 from tenfold.data.tasks.job import PARTS, BuildJob, BuildPlan, DocumentPart, Reading
 from tenfold.data.tasks.keep import texts_of
 from tenfold.data.tasks.read import group_files
+from tenfold.data.tasks.record import write_record
 from tenfold.data.tasks.tables import Rows, read_array
 from tenfold.data.tasks.write import encode_exactly, encoder_of, shards_of, tokenizer_of
 
@@ -37,6 +38,8 @@ DURABLE_BYTES = 64 << 20
 """Text whose build goes on after a power cut too, and not only after a kill."""
 SHARED = {"read", "copies", "signatures", "bands", "count", "keep", "tokenise", "shards"}
 """Stages of many tasks; those of one are done by the process that leads, which alone reads the holdouts."""
+WORK_FORMAT = 2
+"""Raised by whoever changes what tasks write: then a build that another version began is begun anew."""
 LABELS = {
     "given": "reading the holdouts",
     "read": "reading",
@@ -71,7 +74,7 @@ def plan_build(data: Data, seed: int, base: Path, made_from: str) -> BuildPlan:
     cut = [part_bytes, total // BUCKET_BYTES + 1, [asdict(each) for each in readings]]
     durable = total > DURABLE_BYTES
     return BuildPlan(
-        token=digest_of([made_from, version("tenfold"), cut, None if durable else _boot()]),
+        token=digest_of([made_from, version("tenfold"), WORK_FORMAT, cut, None if durable else _boot()]),
         data=data.model_dump(mode="json", exclude_unset=True, exclude=set(HOW_KEYS["Data"])),
         seed=seed,
         base=str(base.absolute()),
@@ -121,6 +124,8 @@ class Build:
         job.report = report
         self._bytes = sum(reading.bytes for reading in job.plan.readings)
         """Text of the sources, as it is stored until it is read."""
+        self._sizes: dict[str, dict[int, int]] = {}
+        """Bytes of text of each task, by stage."""
 
     def run(self, made_from: str) -> Manifest:
         """All stages in order; returns the manifest, not yet written."""
@@ -153,6 +158,7 @@ class Build:
     def _stage(self, name: str, sizes: dict[int, int] | None = None) -> None:
         """Do the tasks of a stage that are not done yet; `sizes` are the bytes of text of each."""
         sizes = {0: 0} if sizes is None else sizes
+        self._sizes[name] = sizes
         finished = self._job.finished(name)
         progress = _StageProgress(LABELS[name], sizes, self._report)
         for number in sorted(finished & set(sizes)):
@@ -196,6 +202,7 @@ class Build:
         job, directory, tokenizer = self._job, self._directory, tokenizer_of(self._job)
         sets = [HeldOutSet(**each) for each in job.result("sets", 0)["sets"]]
         self._write_rejects()
+        write_record(directory, job, self._sizes)
         return Manifest(
             made_from=made_from,
             tokenizer_file=TOKENIZER,

@@ -75,6 +75,14 @@ class DocumentPart:
         return self.first + self.count
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What a task took: seconds of the clock, and of its process's CPUs."""
+
+    seconds: float
+    cpu_seconds: float
+
+
 class BuildJob:
     """A build in its work folder. What is cached here was written once and does not change any more."""
 
@@ -132,8 +140,12 @@ class BuildJob:
 
     def result(self, stage: str, number: int) -> Result:
         """What a finished task came to."""
-        value: Result = json.loads(self.store.read(result_name(stage, number)))
+        value: Result = json.loads(self.store.read(result_name(stage, number)))["result"]
         return value
+
+    def spent(self, stage: str, number: int) -> Spent:
+        """What a finished task took."""
+        return Spent(**json.loads(self.store.read(result_name(stage, number)))["spent"])
 
     def results(self, stage: str, count: int) -> list[Result]:
         """What all tasks of a stage came to."""
@@ -143,9 +155,10 @@ class BuildJob:
         """What the tasks of a stage came to that has one for each part but the held-out one, by part."""
         return {number: self.result(stage, number) for number in range(1, len(self.parts))}
 
-    def finish(self, stage: str, number: int, result: Result) -> None:
+    def finish(self, stage: str, number: int, result: Result, spent: Spent) -> None:
         """Note that a task is done; written after all that it names."""
-        self.store.write(result_name(stage, number), json.dumps(result).encode())
+        value = {"result": result, "spent": asdict(spent)}
+        self.store.write(result_name(stage, number), json.dumps(value).encode())
 
     def finished(self, stage: str) -> set[int]:
         """Numbers of the tasks of a stage that are done."""

@@ -1,5 +1,6 @@
 """Every kind of task by its name, and how one is done: here, in another process or on another machine."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ from tenfold.data.tasks.beat import Beat, beating, no_beat
 from tenfold.data.tasks.common import count, find_common
 from tenfold.data.tasks.frames import find_frames
 from tenfold.data.tasks.given import read_given
-from tenfold.data.tasks.job import BuildJob, open_job
+from tenfold.data.tasks.job import BuildJob, Spent, open_job
 from tenfold.data.tasks.keep import choose_sets, keep
 from tenfold.data.tasks.near import bands, clusters, signatures
 from tenfold.data.tasks.read import copies, read
@@ -38,6 +39,7 @@ def run_task(address: str, token: str, stage: str, number: int, beat: Beat = no_
     `beat` is told now and then how many bytes are worked off.
     """
     job = open_job(address, token)
+    began, used = time.monotonic(), time.process_time()
     with beating(beat):
         result = STAGES[stage](job, number)
-    job.finish(stage, number, result)
+    job.finish(stage, number, result, Spent(time.monotonic() - began, time.process_time() - used))
