@@ -180,6 +180,8 @@ Of 2,127 published runs of other frameworks, all of which ran, this says so of 9
 print how much is recomputed.
 """
 _MEMORY_SPREAD = 0.4
+_STATE_SPREAD = 0.1
+"""Of bytes for each parameter, which do follow from what an optimizer keeps: else few rows of one layout move them."""
 _MEMORY_NOISE = 0.1
 _MEMORY_NAMES = tuple(each.name for each in fields(MemoryConstants))
 
@@ -194,10 +196,12 @@ def fit_memory(runs: Sequence[MeasuredRun]) -> MemoryConstants:
     shape, layout = shapes_of(chosen), layouts_of(chosen)
     seen = np.log(np.array([run.memory_bytes for run in chosen], dtype=np.float64))
     origin = np.log([getattr(COUNTED, name) for name in _MEMORY_NAMES])
+    state = ("gradient_bytes", "optimizer_bytes")
+    spreads = np.array([_STATE_SPREAD if name in state else _MEMORY_SPREAD for name in _MEMORY_NAMES])
 
     def residuals(x: Array) -> Array:
         told = np.log(np.asarray(memory_bytes(shape, layout, _memory_constants(x)).total))
-        return np.concatenate([(told - seen) / _MEMORY_NOISE, (x - origin) / _MEMORY_SPREAD])
+        return np.concatenate([(told - seen) / _MEMORY_NOISE, (x - origin) / spreads])
 
     return _memory_constants(least_squares(residuals, origin, loss="cauchy").x)
 
