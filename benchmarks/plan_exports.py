@@ -2,10 +2,10 @@
 
     python benchmarks/plan_exports.py [--megatron CHECKOUT] [--torchtitan FOLDER]
 
-CHECKOUT is a clone of NVIDIA/Megatron-LM (its `megatron` folder is imported; `parse_args` and `validate_args` run as for
-an H100, no GPU is needed). FOLDER is an unpacked wheel of torchtitan 0.2.2, the last that reads TOML. What they import
-(einops, triton, tyro, tomli) is installed for this alone, say with `pip install --target` and PYTHONPATH. Each export is
-parsed by a process of its own.
+CHECKOUT is a clone of NVIDIA/Megatron-LM (its `megatron` folder is imported; `parse_args` and `validate_args` run as
+for an H100, no GPU is needed). FOLDER is an unpacked wheel of torchtitan 0.2.2, the last that reads TOML. What they
+import (einops, triton, tyro) is installed for this alone, say with `pip install --target` and PYTHONPATH. Each export
+is parsed by a process of its own.
 """
 
 import argparse
