@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tenfold.core.errors import InputError
 from tenfold.planner.calibration.arrays import measured_runs
 from tenfold.planner.calibration.calibrated import (
+    calibrate,
     half_width,
     held_out,
     read_calibration,
@@ -114,3 +115,14 @@ def test_a_row_of_many_readings_counts_as_much_as_the_likeliest_is_likely() -> N
     assert blank.layout == sure.layout and 0.5 < blank.certainty < 0.7 and said.certainty == 1.0
     known = measured_runs([blank, said])
     assert known.weights[0] == pytest.approx(blank.certainty * known.weights[1])
+
+
+def test_a_table_with_rows_of_many_readings_is_calibrated_whole() -> None:
+    known = timed(made_up(widths=(1024, 2048)), {"one": slower("launch", 1.3), "two": slower("head", 1.3)}, noise=0.02)
+    first = known.runs[0]
+    blank = replace(first, readings=((first.layout, 0.9), (replace(first.layout, recomputation=2.0), 0.1)))
+    done: list[tuple[int, int]] = []
+    calibrated = calibrate([blank, *known.runs[1:]], lambda now, of: done.append((now, of)))
+    assert done[-1][0] == done[-1][1] == len(done)
+    assert calibrated.frameworks() == ["one", "two"] and 0 < calibrated.half_width("one", 64) < 0.2
+    assert calibrated.strangers["framework"] >= 1
