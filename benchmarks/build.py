@@ -37,7 +37,7 @@ import psutil
 
 from tenfold.config import Data
 from tenfold.core import Progress
-from tenfold.data import Manifest, build_corpus
+from tenfold.data import Manifest, build_corpus, load_record
 
 FILE_BYTES = 16_000_000
 SUFFIXES = {".py", ".pyi", ".txt", ".md", ".rst", ".h", ".hpp", ".c", ".js", ".ts", ".html", ".css", ".json", ".toml"}
@@ -162,6 +162,7 @@ def measure(folder: Path, size: float, workers: int, vocab: int, work: Path) -> 
         "peak_MB": round(peak / 1e6),
         "MB/s_by_stage": stages,
         "seconds_by_stage": {name: round(seconds, 1) for name, seconds in found["stages"].items()},
+        "cpu_seconds_by_stage": {each.stage: round(each.cpu_seconds, 1) for each in load_record(place / "data")},
         "digest": found["digest"],
     }
 

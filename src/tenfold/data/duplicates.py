@@ -17,7 +17,7 @@ from tenfold.data.words import hash_runs, sorted_unique
 SHINGLE_WORDS = 5
 PERMUTATIONS = 128
 _PERMUTATION_SEED = 1  # part of the definition, not of a run: the same corpus always clusters alike
-_CHUNK = 1024  # shingles at once: the products stay in the cache
+_CHUNK = 256  # shingles at once: the products stay in the cache
 _STEPS = 1000  # of the integrals over similarity
 LARGEST_GROUP = 16_384
 """Documents of one band that are compared each with each. Of a larger group, all are compared with the first, and what
@@ -44,8 +44,14 @@ def without_frames(shingles: Hashes, frames: Hashes) -> Hashes:
 
     Else a long system prompt would make near-duplicates of all documents below it.
     """
-    own = shingles[~np.isin(shingles, frames, assume_unique=True)] if frames.size else shingles
+    own = shingles[~_are_in(shingles, frames)] if frames.size else shingles
     return own if own.size >= FEWEST_OWN else shingles
+
+
+def _are_in(shingles: Hashes, frames: Hashes) -> NDArray[np.bool_]:
+    """Which shingles are among the frames; both are sorted."""
+    places = np.minimum(np.searchsorted(frames, shingles), frames.size - 1)
+    return np.asarray(frames[places] == shingles)
 
 
 def signature(shingles: Hashes) -> Signatures:
@@ -53,11 +59,12 @@ def signature(shingles: Hashes) -> Signatures:
 
     Multiply–shift hashes (Dietzfelbinger et al., 1997): no division, so several times as fast as modulo a prime.
     """
-    least = np.full(PERMUTATIONS, np.uint32(0xFFFFFFFF))
+    least = np.full(PERMUTATIONS, np.uint64(0xFFFFFFFFFFFFFFFF))
     for start in range(0, shingles.size, _CHUNK):
-        hashed = (shingles[start : start + _CHUNK] * _FACTORS[:, None] + _ADDENDS[:, None]) >> np.uint64(32)
-        least = np.minimum(least, hashed.min(axis=1).astype(np.uint32))
-    return least
+        hashed = shingles[start : start + _CHUNK] * _FACTORS[:, None]
+        hashed += _ADDENDS[:, None]
+        least = np.minimum(least, hashed.min(axis=1))
+    return (least >> np.uint64(32)).astype(np.uint32)  # the least of the upper halves is the upper half of the least
 
 
 @lru_cache
