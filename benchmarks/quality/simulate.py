@@ -214,9 +214,13 @@ def batch_samples(campaign: Campaign) -> int:
     return tokens // campaign.model.context
 
 
-def simulate(campaign: Campaign, files: CampaignFiles, conditions: Conditions) -> dict[str, Any]:
-    """Train, score; bits per byte of each holdout."""
+def simulate(
+    campaign: Campaign, files: CampaignFiles, conditions: Conditions, weights_seed: int | None = None
+) -> dict[str, Any]:
+    """Train, score; bits per byte of each holdout. `weights_seed`: of weights and order, on the same corpus."""
     manifest = verified_manifest(campaign, files, hashes=False)
+    if weights_seed is not None:
+        campaign = campaign.model_copy(update={"seed": weights_seed})
     ranks = Ranks(0, 1, torch.device("cpu"))
     learners = [build_learner(campaign, files.data, manifest, ranks) for _ in range(max(1, conditions.learners))]
     participation = 1.0
@@ -264,13 +268,15 @@ def main() -> None:
     parser.add_argument("--jitter", type=float, default=0.2)
     parser.add_argument("--delay", type=float, default=0.5)
     parser.add_argument("--slowest", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the clock")
+    parser.add_argument("--weights-seed", type=int, help="of weights and order of samples; default: the campaign's")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the campaign, e.g. learners.quorum=4")
     arguments = parser.parse_args()
     overrides = [f"learners.count={arguments.learners}", "train.threads=1", *arguments.set]
     campaign = load_campaign(arguments.campaign, overrides)
     conditions = Conditions(arguments.learners, arguments.jitter, arguments.delay, arguments.slowest, arguments.seed)
-    print(json.dumps(simulate(campaign, CampaignFiles(arguments.campaign), conditions)))
+    files = CampaignFiles(arguments.campaign)
+    print(json.dumps(simulate(campaign, files, conditions, arguments.weights_seed)))
 
 
 if __name__ == "__main__":
