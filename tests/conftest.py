@@ -1,4 +1,5 @@
-"""What all tests share: one thread each, since several run at once; and no deadlines, since a machine may be busy."""
+"""What all tests share: one thread each, since several run at once; no deadlines, since a machine may
+be busy; and the same examples every time, since a red run must be one that anybody can repeat."""
 
 import os
 import shutil
@@ -14,7 +15,8 @@ from tests.once import shared_folder
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
-settings.register_profile("tenfold", deadline=None)
+settings.register_profile("tenfold", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)  # `pytest --hypothesis-profile explore`: other examples each time
 settings.load_profile("tenfold")
 
 

@@ -298,7 +298,7 @@ CASES = [
         configured(HOLDOUT, '{ name = "h", kind = "files", paths = ["texts"], fraction = 0.1 }'),
         "data my",
         2,
-        r'data.holdouts\[0\]: a holdout of kind "files" has no `fraction`; it takes max_bytes, name, paths',
+        r'data.holdouts\[0\]: a holdout of kind "files" has no `fraction`; it takes encoding, max_bytes, name, paths',
     ),
     Case(
         "some sources weighted",

@@ -15,6 +15,9 @@ from tenfold.planner.fleet.events import BoolArray, Causes, Events, FloatArray, 
 from tenfold.planner.fleet.run import COMPONENTS, FleetRun
 from tenfold.planner.fleet.timeline import Segments, partial
 
+TOUCHING_S = 1e-3
+"""What sums of seconds over a run may be wrong by."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -134,14 +137,32 @@ def _corrupted(
     inside, offset = _place(run, segments, at, events.since[ends[at]])
     share = np.clip(offset * useful_share(run), 0.0, progress[inside])
     then = before[inside] + share
-    lost = after[at] - then
+    back_to = then
     if not run.corruption_contained:
         base = _since_reset(undone.durable | undone.silent, segments.unit, before)[inside]
-        lost = lost + _to_durable(run, then - base)
+        back_to = then - _to_durable(run, then - base)
     healed = _went_back(np.where(undone.near | undone.durable, after, np.inf), inside, at, then)
     corrupted = np.zeros_like(progress)
-    corrupted[at] = np.where(healed, 0.0, np.maximum(lost, 0.0))
+    corrupted[at] = _lost_once(np.where(healed, after[at], back_to), after[at])
     return corrupted
+
+
+def _lost_once(begin: FloatArray, end: FloatArray) -> FloatArray:
+    """Progress that going back from `end` to `begin` loses, of several in order of `end`: none is lost twice.
+
+    Going back undoes a corruption that came after `begin`, so finding it later loses nothing more.
+    """
+    lost = np.zeros_like(end)
+    gone: list[tuple[float, float]] = []
+    for place, (first, last) in enumerate(zip(begin.tolist(), end.tolist(), strict=True)):
+        if first >= last or (gone and gone[-1][0] <= first < gone[-1][1] - TOUCHING_S):
+            continue
+        lost[place] = last - first
+        while gone and gone[-1][0] > first:
+            before = gone.pop()
+            lost[place] -= before[1] - before[0]
+        gone.append((first, last))
+    return lost
 
 
 def _went_back(after: FloatArray, first: IntArray, last: IntArray, to: FloatArray) -> BoolArray:
