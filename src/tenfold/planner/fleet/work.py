@@ -7,6 +7,7 @@ Progress is counted in seconds of useful training of one unit. Three things may 
  - the unit goes back to the last durable checkpoint that was already safe.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,13 +156,11 @@ def _lost_once(begin: FloatArray, end: FloatArray) -> FloatArray:
     lost = np.zeros_like(end)
     gone: list[tuple[float, float]] = []
     for place, (first, last) in enumerate(zip(begin.tolist(), end.tolist(), strict=True)):
-        if first >= last or (gone and gone[-1][0] <= first < gone[-1][1] - TOUCHING_S):
+        earlier = bisect_right(gone, first, key=lambda stretch: stretch[0])
+        if first >= last or (earlier and first < gone[earlier - 1][1] - TOUCHING_S):
             continue
-        lost[place] = last - first
-        while gone and gone[-1][0] > first:
-            before = gone.pop()
-            lost[place] -= before[1] - before[0]
-        gone.append((first, last))
+        lost[place] = last - first - sum(after - before for before, after in gone[earlier:])
+        gone[earlier:] = [(first, last)]
     return lost
 
 
