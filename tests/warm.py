@@ -19,15 +19,19 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from tenfold.core import fork_server
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 LARGEST_REQUEST = 1024 * 1024
+PRELOADED = ("torch.distributed.fsdp", "tenfold.campaign.commands", "tenfold.learners.anyone.outer_loop")
 READ_AT_START = {"ATEN_CPU_CAPABILITY", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONPATH", "PYTHONHASHSEED"}
 
 
@@ -59,6 +63,29 @@ def run(words: Sequence[str], *, check: bool = False, **how: Any) -> subprocess.
     if check:
         assert done.returncode == 0, err
     return done
+
+
+def run_ranks(words: Sequence[str], count: int = 2) -> list[str]:
+    """Run it as `count` ranks of one group, as torchrun starts them; what each printed. All must end well."""
+    from torch.distributed import TCPStore
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # of the group, as torchrun's agent has it
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    shared |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    with ExitStack() as stack:
+        logs = [stack.enter_context(TemporaryFile("w+")) for _ in range(count)]
+        ranks = []
+        for rank, log in enumerate(logs):
+            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            ranks.append(start(words, env=os.environ | shared | own, stdout=log, stderr=log))
+            stack.callback(ranks[-1].wait)
+            stack.callback(ranks[-1].kill)
+        until(lambda: any(rank.poll() for rank in ranks) or all(rank.poll() is not None for rank in ranks))
+        for log in logs:
+            log.seek(0)
+        said = [log.read() for log in logs]
+        assert [rank.poll() for rank in ranks] == [0] * count, said
+    return said
 
 
 class _Forked(subprocess.Popen[Any]):
@@ -187,7 +214,7 @@ def _main(words: list[str]) -> None:
 if __name__ == "__main__":
     from tenfold.train import make_deterministic
 
-    for name in sys.argv[2:]:
+    for name in (*PRELOADED, *sys.argv[2:]):
         importlib.import_module(name)
     make_deterministic(1)  # loads the compiler, which is the other half of a second
     _serve(socket.socket(fileno=int(sys.argv[1])))

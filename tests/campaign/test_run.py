@@ -30,6 +30,7 @@ from tests import warm
 from tests.campaign.browser import open_browser
 from tests.campaign.plan.example import llama_plan
 from tests.campaign.small import built_campaign, copy_of, finished_campaign, new_campaign
+from tests.warm import run_ranks
 
 ROOT = Path(__file__).parents[2]
 Result = dict[str, object]
@@ -164,11 +165,10 @@ def checkpoints_of(directory: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("step-")) for path in (directory / "checkpoints").glob("step-*"))
 
 
-def torchrun(directory: Path, ranks: int, *overrides: str) -> Result:
+def torchrun(directory: Path, ranks: int) -> Result:
     """`tenfold train` under torchrun with gloo."""
-    sets = [part for override in overrides for part in ("--set", override)]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"]
-    command += ["tenfold", "train", str(directory), "--json", *sets]
+    command += ["tenfold", "train", str(directory), "--json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -186,7 +186,10 @@ def losses_of(directory: Path) -> list[float]:
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_ranks_learn_as_one_does(parallel: str, finished: Path, tmp_path: Path) -> None:
     directory = only_data(finished, tmp_path / parallel)
-    torchrun(directory, 2, f"train.parallel={parallel}")
+    if parallel == "ddp":
+        torchrun(directory, 2)
+    else:
+        run_ranks(["train", str(directory), "--set", f"train.parallel={parallel}"])
     one, two = losses_of(finished), losses_of(directory)
     assert max(abs(a - b) for a, b in zip(one, two, strict=True)) < 2e-3
 
@@ -195,7 +198,7 @@ def test_two_ranks_learn_as_one_does(parallel: str, finished: Path, tmp_path: Pa
 def test_a_sharded_checkpoint_resumes_on_another_number_of_ranks(finished: Path, tmp_path: Path) -> None:
     directory = only_data(finished, tmp_path / "resharded")
     overrides = ("train.parallel=fsdp", "checkpoint.every=10", "checkpoint.keep_last=5")
-    torchrun(directory, 2, *overrides)
+    run_ranks(["train", str(directory), *(word for override in overrides for word in ("--set", override))])
     (directory / "train.json").unlink()
     for late in ("step-00000030", "step-00000040"):
         shutil.rmtree(directory / "checkpoints" / late)

@@ -1,4 +1,4 @@
-"""A run of two ranks whose observers fail, run by test_observe.py under torchrun: `observed_ranks.py FOLDER ENDING`."""
+"""A run of two ranks whose observers fail, run by test_observe.py: `observed_ranks.py FOLDER ENDING`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What two ranks must do, run by test_step.py under torchrun: `ranks_program.py KIND ddp|fsdp`."""
+"""What two ranks must do, run by test_step.py: `ranks_program.py KIND ddp|fsdp`."""
 
 import math
 import sys

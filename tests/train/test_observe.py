@@ -1,8 +1,5 @@
 """Observers: told in order, taken out when they fail unless essential, their state kept across a resume."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +22,7 @@ from tenfold.train.ranks import Ranks, choose_device
 from tenfold.train.step import execute
 from tests.campaign.small import copy_of, new_campaign
 from tests.train.small import batch_of, new_state
+from tests.warm import run_ranks
 
 ROOT = Path(__file__).parents[2]
 
@@ -319,11 +317,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_weights_of_the_step_be
 
 @pytest.mark.parametrize("ending", ["done", "not-finite"])
 def test_an_observer_that_fails_on_another_rank_is_an_incident_too(ending: str, campaign: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(Path(__file__).parent / "observed_ranks.py"), str(campaign), ending]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    said = run_ranks([str(Path(__file__).parent / "observed_ranks.py"), str(campaign), ending])
     what = "rank 1: observer Failing failed and is taken out, the run goes on without it: ZeroDivisionError: a bug"
     with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
         found = ledger.incidents()
@@ -333,7 +327,7 @@ def test_an_observer_that_fails_on_another_rank_is_an_incident_too(ending: str, 
         {"observer": "Failing", "rank": 1},
     )
     assert [incident.kind for incident in found[1:]] == (["not-finite"] if ending == "not-finite" else [])
-    assert "warning: rank 1: observer FailingAtTheEnd failed" in done.stderr  # nobody is left to be told of it
+    assert "warning: rank 1: observer FailingAtTheEnd failed" in said[1]  # nobody is left to be told of it
 
 
 @pytest.mark.parametrize("hook", ["started", "resumed", "saving", "saved", "stopping", "load_state_dict"])

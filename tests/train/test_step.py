@@ -1,9 +1,6 @@
 """One step: micro-batches as one batch, clipping, z-loss, ranks as one; one that is not finite changes nothing."""
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ from tenfold.config import Optimizer
 from tenfold.train.observe import Observer, Observers
 from tenfold.train.step import accumulate_gradients, clip_gradients, execute, train_step
 from tests.train.small import OPTIMIZERS, STEPS, batch_of, gradients_of, new_state, same_bits, tensors_of
+from tests.warm import run_ranks
 
 ROOT = Path(__file__).parents[2]
 KINDS = pytest.mark.parametrize("kind", OPTIMIZERS)
@@ -208,9 +206,5 @@ def test_a_step_that_is_not_finite_is_not_told_to_observers() -> None:
 @KINDS
 def test_two_ranks_step_as_one_agree_on_a_bad_step_and_save_together(kind: str, parallel: str, tmp_path: Path) -> None:
     """What is asserted is in ranks_program.py, which each of two processes runs."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(Path(__file__).parent / "ranks_program.py"), kind, parallel, str(tmp_path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("all as it should be") == 2
+    said = run_ranks([str(Path(__file__).parent / "ranks_program.py"), kind, parallel, str(tmp_path)])
+    assert all("all as it should be" in each for each in said)

@@ -27,6 +27,7 @@ from tenfold.planner.hardware.load import example_cluster
 SMALL = replace(default_cluster("H100-SXM", 8), price_per_device_hour=2.0)
 TWO_HOSTS = replace(default_cluster("H100-SXM", 16), price_per_device_hour=2.0)
 CALIBRATED = shipped_calibration()
+FEW = "aim = 'loss'\nmost_searches = 30\n"
 SERVED = "[serving]\naccelerator = 'H100-SXM'\ndevices = 4\ncontext = 4096\nmilliseconds_per_token = {}\n"
 
 
@@ -108,22 +109,22 @@ def test_a_latency_limit_makes_the_model_smaller_and_binds(ten_days: GoalPlan) -
     served = free.best[0].serving_seconds
     assert served is not None and free.best[0].loss == ten_days.best[0].loss
     limit = served * 1e3 / 2
-    limited = plan("[budget]\ndays = 10\n" + SERVED.format(limit))
+    limited = plan("[budget]\ndays = 10\n" + SERVED.format(limit), head=FEW)
     assert all((design.serving_seconds or math.inf) * 1e3 <= limit for design in (*limited.best, *limited.front))
     assert limited.best[0].parameters < free.best[0].parameters
     assert "latency" in {one.kind for one in limited.binds}
 
 
 def test_money_alone_is_a_budget_too() -> None:
-    rich = plan("[budget]\ndollars = 40_000\n", TWO_HOSTS)
+    rich = plan("[budget]\ndollars = 40_000\n", TWO_HOSTS, FEW)
     assert {design.devices for design in rich.best} <= {16, 8}
     assert all(design.dollars == pytest.approx(40_000) for design in rich.best)
-    both = plan("[budget]\ndollars = 40_000\ndays = 2\n", TWO_HOSTS)
+    both = plan("[budget]\ndollars = 40_000\ndays = 2\n", TWO_HOSTS, FEW)
     assert all(design.days <= 2 + 1e-9 and (design.dollars or 0) <= 40_000 + 1 for design in both.best)
 
 
 def test_a_given_batch_is_kept() -> None:
-    fixed = plan("[budget]\ndays = 10\n[batch]\ntokens = 262144\n")
+    fixed = plan("[budget]\ndays = 10\n[batch]\ntokens = 262144\n", head=FEW)
     assert {design.sequences for design in fixed.best} == {32}
     assert any("the given batch makes" in note for note in fixed.notes)
 
