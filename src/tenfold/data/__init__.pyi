@@ -19,6 +19,7 @@ from .repetition import Repetition as Repetition
 from .repetition import epochs_in_words as epochs_in_words
 from .stream import SamplePlace as SamplePlace
 from .stream import Stream as Stream
+from .tasks.record import STAGES as STAGES
 from .tasks.record import StageRecord as StageRecord
 from .tasks.record import load_record as load_record
 from .tokenizer import END_OF_DOCUMENT as END_OF_DOCUMENT

@@ -9,7 +9,7 @@ from tenfold.campaign.report.forecasts import calibration_record, forecast_recor
 from tenfold.campaign.report.learners import learners_record
 from tenfold.config import Campaign
 from tenfold.core import InputError, read_json, shown, write_json, write_text
-from tenfold.data import Manifest, StageRecord, Workspace, load_record
+from tenfold.data import STAGES, Manifest, StageRecord, Workspace, load_record
 from tenfold.experiments import changes_of, finished_ladder, fit_laws, planned, registered, target_identity, target_plan
 from tenfold.ledger import LOSS, MFU, OVERHEAD, TOKENS_PER_SECOND, Event, Incident, Ledger, Run
 from tenfold.pages import read_plan, render
@@ -92,7 +92,7 @@ def _data(
         "vocab_size": manifest.vocab_size,
         "manifest": manifest.digest,
         "audit": audit["checks"],
-        "build": [asdict(stage) for stage in build],
+        "build": [asdict(stage) | {"stage": STAGES.get(stage.stage, stage.stage)} for stage in build],
     }
 
 

@@ -24,7 +24,7 @@ from tenfold.data.tasks.engine import Engine, ThisProcess
 from tenfold.data.tasks.job import PARTS, BuildJob, BuildPlan, DocumentPart, Reading
 from tenfold.data.tasks.keep import texts_of
 from tenfold.data.tasks.read import group_files
-from tenfold.data.tasks.record import write_record
+from tenfold.data.tasks.record import STAGES, write_record
 from tenfold.data.tasks.tables import Rows, read_array
 from tenfold.data.tasks.write import encode_exactly, encoder_of, shards_of, tokenizer_of
 
@@ -40,23 +40,6 @@ SHARED = {"read", "copies", "signatures", "bands", "count", "keep", "tokenise", 
 """Stages of many tasks; those of one are done by the process that leads, which alone reads the holdouts."""
 WORK_FORMAT = 2
 """Raised by whoever changes what tasks write: then a build that another version began is begun anew."""
-LABELS = {
-    "given": "reading the holdouts",
-    "read": "reading",
-    "copies": "finding exact copies",
-    "frames": "finding what documents are framed by",
-    "signatures": "signing documents",
-    "bands": "finding near-duplicates",
-    "clusters": "joining near-duplicates",
-    "sets": "choosing what is held out",
-    "count": "counting what the holdouts share",
-    "common": "finding what is common",
-    "keep": "decontaminating",
-    "tokenizer": "training the tokenizer",
-    "tokenise": "tokenising",
-    "layout": "laying out shards",
-    "shards": "writing shards",
-}
 
 
 def plan_build(data: Data, seed: int, base: Path, made_from: str) -> BuildPlan:
@@ -160,7 +143,7 @@ class Build:
         sizes = {0: 0} if sizes is None else sizes
         self._sizes[name] = sizes
         finished = self._job.finished(name)
-        progress = _StageProgress(LABELS[name], sizes, self._report)
+        progress = _StageProgress(STAGES[name], sizes, self._report)
         for number in sorted(finished & set(sizes)):
             progress.done(number)
         left = [number for number in sizes if number not in finished]

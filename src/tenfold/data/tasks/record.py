@@ -8,6 +8,25 @@ from pathlib import Path
 from tenfold.data.paths import BUILD_RECORD
 from tenfold.data.tasks.job import BuildJob
 
+STAGES = {
+    "given": "reading the holdouts",
+    "read": "reading",
+    "copies": "finding exact copies",
+    "frames": "finding what documents are framed by",
+    "signatures": "signing documents",
+    "bands": "finding near-duplicates",
+    "clusters": "joining near-duplicates",
+    "sets": "choosing what is held out",
+    "count": "counting what the holdouts share",
+    "common": "finding what is common",
+    "keep": "decontaminating",
+    "tokenizer": "training the tokenizer",
+    "tokenise": "tokenising",
+    "layout": "laying out shards",
+    "shards": "writing shards",
+}
+"""What people read of each stage, in order."""
+
 
 @dataclass(frozen=True)
 class StageRecord:
