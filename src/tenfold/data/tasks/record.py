@@ -51,7 +51,7 @@ def write_record(directory: Path, job: BuildJob, sizes: Mapping[str, Mapping[int
 
 
 def load_record(directory: Path) -> list[StageRecord]:
-    """What the build of a corpus took; empty for one that an older version built."""
+    """What the build of a corpus took; empty where no record can be read, as of one that an older version built."""
     try:
         return [StageRecord(**each) for each in json.loads((directory / BUILD_RECORD).read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError):
