@@ -13,6 +13,7 @@ from tenfold.config.base import Section, explain, parse_document, read_text
 from tenfold.config.data import Data
 from tenfold.config.learners import Chaos, Fault, Learners, with_new_names
 from tenfold.config.train import CheckpointSettings, Evaluate, Ladder, Model, Train
+from tenfold.config.watch import Watch
 from tenfold.core import InputError
 
 
@@ -28,6 +29,7 @@ class Campaign(Section):
     train: Train = Train()
     checkpoint: CheckpointSettings = CheckpointSettings()
     evaluate: Evaluate = Evaluate()
+    watch: Watch = Watch()
     ladder: Ladder = Ladder()
     learners: Learners = Learners()
     chaos: Chaos = Chaos()

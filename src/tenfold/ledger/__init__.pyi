@@ -44,6 +44,7 @@ from .incidents import RunKilled as RunKilled
 from .incidents import Severity as Severity
 from .metrics import BITS_PER_BYTE as BITS_PER_BYTE
 from .metrics import GRAD_NORM as GRAD_NORM
+from .metrics import GRADIENTS_DIGEST as GRADIENTS_DIGEST
 from .metrics import LEARNING_RATE as LEARNING_RATE
 from .metrics import LOSS as LOSS
 from .metrics import METRICS as METRICS
@@ -51,6 +52,8 @@ from .metrics import MFU as MFU
 from .metrics import OVERHEAD as OVERHEAD
 from .metrics import PEAK_MEMORY as PEAK_MEMORY
 from .metrics import TOKENS_PER_SECOND as TOKENS_PER_SECOND
+from .metrics import UPDATE_NORM as UPDATE_NORM
+from .metrics import WEIGHTS_DIGEST as WEIGHTS_DIGEST
 from .metrics import Metric as Metric
 from .metrics import holdout_metric as holdout_metric
 from .metrics import link_metric as link_metric

@@ -36,6 +36,9 @@ TOKENS_PER_SECOND = "train/tokens_per_second"
 MFU = "train/mfu"
 OVERHEAD = "train/overhead"
 PEAK_MEMORY = "train/peak_memory"
+UPDATE_NORM = "train/update_norm"
+WEIGHTS_DIGEST = "digest/weights"
+GRADIENTS_DIGEST = "digest/gradients"
 
 METRICS = (
     Metric(LOSS, "nats/token", "mean cross-entropy of the step's batch, all ranks or learners together"),
@@ -46,6 +49,31 @@ METRICS = (
     Metric(MFU, "share", "model FLOP/s over the measured peak of the devices used (Chowdhery et al., 2204.02311)"),
     Metric(OVERHEAD, "share", "time since the report before that was spent outside of steps"),
     Metric(PEAK_MEMORY, "bytes", "highest resident memory of the first rank since training began"),
+    Metric(UPDATE_NORM, "1", "Euclidean norm of what a step added to the weights"),
+    Metric("block/{block}/grad_norm", "1", "norm of the gradient of one block (a layer, an embedding) before clipping"),
+    Metric("block/{block}/update_norm", "1", "norm of what a step added to the weights of one block"),
+    Metric("block/{block}/update_ratio", "share", "update norm over the norm of the block's weights"),
+    Metric("block/{block}/activation_rms", "1", "root mean square of the residual stream after a block"),
+    Metric("block/{block}/attention_logit", "1", "largest attention logit of one sequence of the batch"),
+    Metric("block/{block}/qk_entropy", "nats", "spectral entropy of the update of the query and key matrices"),
+    Metric("tokens/{band}/loss", "nats/token", "loss on the frequent, middle and rare tokens of one sequence"),
+    Metric("numerics/non_finite", "count", "elements of the gradients that are NaN or infinite"),
+    Metric("numerics/underflow_share", "share", "gradient elements, not 0, too small for bf16's normal numbers"),
+    Metric("numerics/saturation_share", "share", "gradient elements within a factor of two of the largest bf16"),
+    Metric(WEIGHTS_DIGEST, "52 bits", "of the xxh3 digest of all weights, in the order of their names"),
+    Metric(GRADIENTS_DIGEST, "52 bits", "of the xxh3 digest of all reduced gradients, in the order of their names"),
+    Metric("source/{source}/share", "share", "of the batch's samples that begin in one source"),
+    Metric("data/fingerprint", "52 bits", "of the xxh3 digest of the batch's tokens"),
+    Metric("data/mismatch", "count", "samples of the batch that are not what the index says, of those looked up again"),
+    Metric("data/document_length", "tokens", "mean length of the pieces between ends of documents"),
+    Metric("data/repetition", "share", "tokens of the batch inside an 8-gram that occurred before in the batch"),
+    Metric("data/odd_share", "share", "bytes of the batch's text that are control or replacement characters"),
+    Metric("data/novelty", "share", "8-grams of the batch that were not among those of the batches before"),
+    Metric("time/{part}", "s", "of a step: data, forward, backward, optimizer, exchange, checkpoint, watching, other"),
+    Metric("process/memory", "bytes", "resident memory of the process"),
+    Metric("device/{device}/{figure}", "its own", "temperature (°C), power (W), clock (MHz), memory errors (count)"),
+    Metric("disk/free", "bytes", "free where the campaign lies"),
+    Metric("probe/{probe}", "its own", "measured health: matmul (FLOP/s), memory and disk (bytes/s), wrong (count)"),
     Metric("holdout/{holdout}/bits_per_byte", "bits/byte", "score on a holdout; per byte of its text"),
     Metric("link/{learner}/up_bytes_per_second", "bytes/s", "bandwidth from a learner to the syncer, smoothed"),
     Metric("link/{learner}/down_bytes_per_second", "bytes/s", "bandwidth from the syncer to a learner, smoothed"),

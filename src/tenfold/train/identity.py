@@ -19,6 +19,7 @@ _NOT_IDENTITY: dict[str, Any] = {
     "checkpoint": True,
     "evaluate": True,
     "ladder": True,
+    "watch": True,
     "chaos": True,
     "learners": {"launch", "bind", "port", "tls_certificate", "tls_key", "strikes", "stalled_after", "crash_limit"}
     | {"slurm_options", "slurm_ranks"},
