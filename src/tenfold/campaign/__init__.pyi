@@ -13,6 +13,7 @@ from .commands import run_report as run_report
 from .commands import run_show as run_show
 from .commands import run_train as run_train
 from .commands import run_worker as run_worker
+from .incidents import run_incidents as run_incidents
 from .loops import learner as learner
 from .plan.ask import plan_check as plan_check
 from .plan.ask import plan_fleet as plan_fleet
@@ -23,3 +24,4 @@ from .processes import run_fork_server as run_fork_server
 from .processes import run_learner as run_learner
 from .processes import run_syncer as run_syncer
 from .processes import run_syncer_of_own_loops as run_syncer_of_own_loops
+from .reliability import run_reliability as run_reliability

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from tenfold.cli import learners, plan, verbs
+from tenfold.cli import learners, plan, verbs, watching
 from tenfold.core import InputError, Interrupted, NotFinite, TenfoldError, without_secrets
 
 app = typer.Typer(
@@ -40,6 +40,8 @@ app.add_typer(learners.learner_app)
 app.command()(learners.syncer)
 app.command()(learners.chaos)
 app.command(name="eval")(verbs.evaluate)
+app.command()(watching.incidents)
+app.command()(watching.reliability)
 app.command()(verbs.report)
 app.command()(verbs.export)
 app.command()(verbs.doctor)
