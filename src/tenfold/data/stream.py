@@ -148,6 +148,10 @@ class Stream:
         pool = self._pools[int(pools[0])]
         return SamplePlace(self._rows[int(rows[0])].names, int(windows[0]), int(places[0]) // pool.samples)
 
+    def sources(self, numbers: NDArray[np.int64]) -> list[str]:
+        """Where each sample is read; packed sources are named together."""
+        return [self._rows[row].names for row in self.locate(numbers)[0].tolist()]
+
     def sample(self, number: int) -> NDArray[np.unsignedinteger]:
         """Tokens of sample `number`, [context + 1]."""
         row: NDArray[np.unsignedinteger] = self.batch(number, 1)[0]

@@ -7,6 +7,7 @@ from .parametrisation import role_of as role_of
 from .size import ParameterCount as ParameterCount
 from .size import count_parameters as count_parameters
 from .size import training_flops_per_token as training_flops_per_token
+from .transformer import Attention as Attention
 from .transformer import Block as Block
 from .transformer import Loss as Loss
 from .transformer import Transformer as Transformer

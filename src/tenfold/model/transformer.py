@@ -71,14 +71,20 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, cosine_TH: Tensor, sine_TH: Tensor) -> Tensor:
         """[B, T, D] → [B, T, D]."""
         batch, time, _ = x_BTD.shape
-        q_BNTH = self._heads(self.q_proj(x_BTD))
-        k_BMTH = self._heads(self.k_proj(x_BTD))
+        q_BNTH, k_BMTH = self.queries_and_keys(x_BTD, cosine_TH, sine_TH)
         v_BMTH = self._heads(self.v_proj(x_BTD))
-        q_BNTH = rotate(self.q_norm(q_BNTH), cosine_TH, sine_TH)
-        k_BMTH = rotate(self.k_norm(k_BMTH), cosine_TH, sine_TH)
         mixed_BNTH = causal_attention(q_BNTH, k_BMTH, v_BMTH)
         out: Tensor = self.o_proj(mixed_BNTH.transpose(1, 2).reshape(batch, time, -1))
         return out
+
+    def queries_and_keys(self, x_BTD: Tensor, cosine_TH: Tensor, sine_TH: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries [B, N, T, H] and keys [B, M, T, H], normed and rotated."""
+        q_BNTH = self._heads(self.q_proj(x_BTD))
+        k_BMTH = self._heads(self.k_proj(x_BTD))
+        return (
+            rotate(self.q_norm(q_BNTH), cosine_TH, sine_TH),
+            rotate(self.k_norm(k_BMTH), cosine_TH, sine_TH),
+        )
 
     def _heads(self, x_BTD: Tensor) -> Tensor:
         batch, time, _ = x_BTD.shape

@@ -6,3 +6,7 @@ from .reading import ledger_of as ledger_of
 from .reliability import Reliability as Reliability
 from .reliability import reliability_lines as reliability_lines
 from .reliability import reliability_of as reliability_of
+from .signals.assembly import signals_of as signals_of
+from .signals.assembly import watched as watched
+from .signals.board import SignalBoard as SignalBoard
+from .signals.stall import StallWatch as StallWatch

@@ -1,4 +1,5 @@
 # What other rooms may use of this one. The package loads each name when it is first asked for.
+from .batching import Batch as Batch
 from .batching import batches as batches
 from .begun import as_trained as as_trained
 from .begun import on_corpus_of_run as on_corpus_of_run

@@ -1,0 +1,134 @@
+"""What the signals cost: step time with all of them and with none, and whether the weights stay the same.
+
+    python benchmarks/signals.py [--rounds 60] [--widths 128 384] [--batch-tokens 1024 8192]
+
+One learner trains on, and its steps are dealt out to the two ways in turn, in an order that changes from round to
+round; a round has as many steps as lie between two readings of all weights, so every kind of step is in each. Reported
+are the median of the ratios of rounds with its 95% interval, and the same weights trained once with and once without.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from observers import campaign_of, ratio
+from tenfold.config import Campaign
+from tenfold.core import CampaignFiles, ProgressLines, run_console
+from tenfold.data import Manifest, build_corpus, load_tokenizer
+from tenfold.monitor import SignalBoard, signals_of
+from tenfold.train import NOBODY, Learner, Observers, Ranks, build_learner, choose_device, execute, weights_digest
+
+SAME_BITS_STEPS = 20
+
+
+def campaign_with(width: int, batch_tokens: int) -> Campaign:
+    """The campaign of benchmarks/observers.py in another size."""
+    campaign = campaign_of(width)
+    longer = {"batch_tokens": batch_tokens, "tokens": batch_tokens * 10**6}
+    return campaign.model_copy(update={"train": campaign.train.model_copy(update=longer)})
+
+
+def timed_rounds(learner: Learner, ways: dict[str, Observers], rounds: int, steps: int) -> dict[str, list[float]]:
+    """Seconds of `steps` steps of each way, by round."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    names, draw, plan = list(ways), np.random.default_rng(0), learner.plan
+    for number in range(rounds + 1):
+        for name in draw.permutation(names):
+            began = time.perf_counter()
+            for step in range(number * steps, (number + 1) * steps):
+                batch = learner.batch(step * plan.sequences, plan.sequences, step * plan.sequences)
+                execute(learner, batch, ways[name])
+            if number:  # the first round warms up
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def digest_after(learner: Learner, observers: Observers) -> str:
+    """The weights after some steps."""
+    plan = learner.plan
+    for step in range(SAME_BITS_STEPS):
+        execute(learner, learner.batch(step * plan.sequences, plan.sequences, step * plan.sequences), observers)
+    return weights_digest({name: parameter.detach() for name, parameter in learner.model.named_parameters()})
+
+
+def compare(folder: Path, width: int, batch_tokens: int, rounds: int) -> dict[str, Any]:
+    """One size."""
+    campaign, files = campaign_with(width, batch_tokens), CampaignFiles(folder)
+    with run_console(enabled=False) as console:
+        build_corpus(campaign.data, campaign.seed, files.data, folder, ProgressLines(console))
+    manifest, ranks = Manifest.load(files.data), Ranks(0, 1, choose_device("cpu"))
+    tokenizer = load_tokenizer(files.data, manifest)
+
+    def fresh() -> tuple[Learner, Observers]:
+        learner = build_learner(campaign, files.data, manifest, ranks)
+        return learner, Observers(signals_of(learner, SignalBoard(), tokenizer, folder))
+
+    learner, signals = fresh()
+    watched = digest_after(learner, signals)
+    plain = digest_after(fresh()[0], NOBODY)
+    learner, signals = fresh()
+    interval = max(observer._every for observer in signals if hasattr(observer, "_every"))
+    seconds = timed_rounds(learner, {"none": NOBODY, "signals": signals}, rounds, interval)
+    return {
+        "plan": asdict(learner.plan) | {"compute_dtype": str(learner.plan.compute_dtype)},
+        "steps_a_round": interval,
+        "step_seconds": float(np.median(seconds["none"])) / interval,
+        "over_none": ratio(seconds["signals"], seconds["none"]),
+        "same_weights": watched == plain,
+        "by_observer": seconds_by_observer(learner, signals, interval),
+    }
+
+
+def seconds_by_observer(learner: Learner, signals: Observers, steps: int) -> dict[str, float]:
+    """Seconds a step that each observer takes by itself, over `steps` steps."""
+    plan, found = learner.plan, {}
+    for observer in signals:
+        alone, spent = Observers([observer]), 0.0
+        for step in range(steps):
+            batch = learner.batch(step * plan.sequences, plan.sequences, step * plan.sequences)
+            measure = execute(learner, batch)
+            began = time.perf_counter()
+            alone.before_step(batch)
+            spent += time.perf_counter() - began
+            measure = execute(learner, batch)  # so that weights have moved
+            began = time.perf_counter()
+            alone.after_step(measure)
+            spent += time.perf_counter() - began
+        found[observer.name] = spent / steps
+    return found
+
+
+def main() -> None:
+    """Prints one line for each size, and JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--widths", type=int, nargs="+", default=[128, 384])
+    parser.add_argument("--batch-tokens", type=int, nargs="+", default=[1024, 8192])
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    results = []
+    for width in arguments.widths:
+        for tokens in arguments.batch_tokens:
+            with tempfile.TemporaryDirectory() as folder:
+                found = compare(Path(folder), width, tokens, arguments.rounds)
+            over, plan = found["over_none"], found["plan"]
+            print(
+                f"{plan['parameters'] / 1e6:.1f} M parameters, {tokens} tokens in {found['step_seconds']:.3f} s: "
+                f"{over['median']:+.2%} [{over['low']:+.2%}, {over['high']:+.2%}], weights "
+                f"{'the same' if found['same_weights'] else 'DIFFER'}; "
+                + ", ".join(f"{name} {value * 1e6:.0f} µs" for name, value in found["by_observer"].items()),
+                flush=True,
+            )
+            results.append(found)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

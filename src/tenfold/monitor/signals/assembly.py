@@ -1,0 +1,64 @@
+"""The signals of a run of tenfold's own trainer, in the order in which its loop tells them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tenfold.core import CampaignFiles
+from tenfold.data import Manifest, Tokenizer, load_tokenizer
+from tenfold.monitor.signals.board import SignalBoard, probe_interval, reading_interval
+from tenfold.monitor.signals.digests import Digests
+from tenfold.monitor.signals.norms import Norms
+from tenfold.monitor.signals.probe import ModelProbe
+from tenfold.monitor.signals.process import StepTimes
+from tenfold.monitor.signals.spectrum import AttentionSpectrum
+from tenfold.monitor.signals.text import BatchText, odd_bytes
+from tenfold.train import Journal, Learner, Observer
+
+COUNTED_SAMPLES = 256
+"""Of the training order, evenly spaced, in which tokens are counted to tell frequent from rare ones."""
+
+
+def signals_of(learner: Learner, board: SignalBoard, tokenizer: Tokenizer, folder: Path) -> list[Observer]:
+    """Observers of everything that is measured beside the step, the first and the last to be told at their ends.
+
+    Sharded models are not probed, since all ranks would have to run the probe; norms and digests are then those of the
+    first rank's part.
+    """
+    campaign, plan, model = learner.campaign, learner.plan, learner.model
+    reading = reading_interval(plan.tokens_per_step, campaign)
+    probing = probe_interval(plan.sequences, campaign)
+    times = StepTimes(learner.root, board, folder)
+    signals: list[Observer] = [times, _text_of(learner, board, tokenizer)]
+    signals += [Norms(model, board, reading), Digests(model, board, reading)]
+    if learner.ranks.world_size == 1 or campaign.train.parallel != "fsdp":
+        counts = token_counts(learner, tokenizer.vocab_size)
+        signals += [ModelProbe(model, board, counts, probing), AttentionSpectrum(model, board, probing)]
+    return [*signals, times.last]
+
+
+def _text_of(learner: Learner, board: SignalBoard, tokenizer: Tokenizer) -> BatchText:
+    odd, lengths = odd_bytes(tokenizer.token_bytes), tokenizer.byte_lengths
+    return BatchText(board, learner.stream, tokenizer.end_of_document, odd, lengths)
+
+
+def token_counts(learner: Learner, vocabulary: int) -> Tensor:
+    """How often each token occurs in some samples of the training order, [vocabulary], int64."""
+    total = learner.plan.steps * learner.plan.sequences
+    numbers = np.unique(np.linspace(0, total - 1, min(COUNTED_SAMPLES, total)).astype(np.int64))
+    tokens = learner.stream.take(numbers)
+    return torch.from_numpy(np.bincount(tokens.reshape(-1).astype(np.int64), minlength=vocabulary))
+
+
+def watched(learner: Learner, journal: Journal, files: CampaignFiles, others: list[Observer]) -> list[Observer]:
+    """All observers of a run: signals where [watch] asks for them, with `others` between the first and the last.
+
+    The first rank alone measures: gradients are the same on all, and it has the ledger.
+    """
+    if not (learner.campaign.watch.enabled and learner.ranks.is_first):
+        return others
+    tokenizer = load_tokenizer(files.data, Manifest.load(files.data))
+    signals = signals_of(learner, SignalBoard(journal.note), tokenizer, files.directory)
+    return [*signals[:-1], *others, *signals[-1:]]
