@@ -16,7 +16,7 @@ import tenfold.data.build
 from tenfold.config import Data
 from tenfold.data import Manifest, audit, load_record
 from tenfold.data.tasks import local
-from tenfold.data.tasks.engine import Engine, ThisProcess, Watch
+from tenfold.data.tasks.engine import Engine, ThisProcess, TaskWatch
 from tests.data.tasks.builds import build_mixture, cut_small, write_mixture
 
 ROOT = Path(__file__).parents[3]
@@ -69,7 +69,7 @@ class Backwards:
     workers = 1
     least_bytes = 0
 
-    def run(self, address: str, token: str, stage: str, numbers: Sequence[int], watch: Watch) -> None:
+    def run(self, address: str, token: str, stage: str, numbers: Sequence[int], watch: TaskWatch) -> None:
         ThisProcess().run(address, token, stage, sorted(numbers, reverse=True), watch)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tenfold.config import Data
 from tenfold.core import InputError, TenfoldError
-from tenfold.data.tasks.engine import Engine, Watch
+from tenfold.data.tasks.engine import Engine, TaskWatch
 from tenfold.data.tasks.stages import run_task
 
 SECONDS_TO_CONNECT = 30
@@ -24,7 +24,7 @@ class DaskWorkers:
         self._client = client
         self.workers = len(client.scheduler_info()["workers"])
 
-    def run(self, address: str, token: str, stage: str, numbers: Sequence[int], watch: Watch) -> None:
+    def run(self, address: str, token: str, stage: str, numbers: Sequence[int], watch: TaskWatch) -> None:
         """Do the tasks in any order, on any worker."""
         from distributed import as_completed
 

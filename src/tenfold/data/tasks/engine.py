@@ -10,7 +10,7 @@ from tenfold.config import Data
 from tenfold.data.tasks.stages import run_task
 
 
-class Watch(Protocol):
+class TaskWatch(Protocol):
     """Who is told how far the tasks of a stage are."""
 
     def beat(self, number: int, size: int) -> None:
@@ -27,7 +27,7 @@ class Engine(Protocol):
     least_bytes: int
     """Text of a corpus from which on this pays: a smaller one is built by the process that leads."""
 
-    def run(self, address: str, token: str, stage: str, numbers: Sequence[int], watch: Watch) -> None:
+    def run(self, address: str, token: str, stage: str, numbers: Sequence[int], watch: TaskWatch) -> None:
         """Do these tasks of a stage and tell `watch`; return when all are done.
 
         Raises what a task raised, and TenfoldError when its worker died again and again.
@@ -40,7 +40,7 @@ class ThisProcess:
     workers = 1
     least_bytes = 0
 
-    def run(self, address: str, token: str, stage: str, numbers: Sequence[int], watch: Watch) -> None:
+    def run(self, address: str, token: str, stage: str, numbers: Sequence[int], watch: TaskWatch) -> None:
         """Do the tasks in order."""
         for number in numbers:
             run_task(address, token, stage, number, partial(watch.beat, number))

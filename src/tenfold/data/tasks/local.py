@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 from tenfold.core import InputError, TenfoldError
-from tenfold.data.tasks.engine import ThisProcess, Watch
+from tenfold.data.tasks.engine import ThisProcess, TaskWatch
 
 MODULE = "tenfold.data.tasks.worker"
 TRIES = 3
@@ -39,7 +39,7 @@ class Workers:
         for worker in self._started:
             worker.end()
 
-    def run(self, address: str, token: str, stage: str, numbers: Sequence[int], watch: Watch) -> None:
+    def run(self, address: str, token: str, stage: str, numbers: Sequence[int], watch: TaskWatch) -> None:
         """Do the tasks, each worker one at a time, the lowest number first."""
         if len(numbers) < 2:
             ThisProcess().run(address, token, stage, numbers, watch)
@@ -68,7 +68,7 @@ class Workers:
                 thread.join()
 
 
-def _collect(count: int, messages: SimpleQueue[Message], watch: Watch) -> None:
+def _collect(count: int, messages: SimpleQueue[Message], watch: TaskWatch) -> None:
     """Pass on what the workers say until all tasks are done. Raises the first error."""
     while count:
         number, what = messages.get()
