@@ -16,7 +16,7 @@ import tenfold.data.build
 from tenfold.config import Data
 from tenfold.data import Manifest, audit, load_record
 from tenfold.data.tasks import local
-from tenfold.data.tasks.engine import Engine, ThisProcess, TaskWatch
+from tenfold.data.tasks.engine import Engine, TaskWatch, ThisProcess
 from tests.data.tasks.builds import build_mixture, cut_small, write_mixture
 
 ROOT = Path(__file__).parents[3]

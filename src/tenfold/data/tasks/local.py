@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 from tenfold.core import InputError, TenfoldError
-from tenfold.data.tasks.engine import ThisProcess, TaskWatch
+from tenfold.data.tasks.engine import TaskWatch, ThisProcess
 
 MODULE = "tenfold.data.tasks.worker"
 TRIES = 3
