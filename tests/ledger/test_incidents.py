@@ -6,7 +6,7 @@ import pytest
 
 from tenfold.core.errors import TenfoldError
 from tenfold.ledger import Evidence, EvidenceKind, IncidentState, Ledger, Severity
-from tenfold.ledger.incidents import LossNotFinite, ObserverFailed, RunFailed
+from tenfold.ledger.incidents import IncidentClosed, LossNotFinite, LossSpiked, ObserverFailed, RunFailed
 
 
 @pytest.fixture
@@ -70,3 +70,20 @@ def test_what_is_closed_or_not_there_cannot_be_changed(ledger: Ledger) -> None:
     with pytest.raises(TenfoldError, match="incident 1 is closed"):
         ledger.update_incident(1, evidence=[Evidence(EvidenceKind.FILE, "a")])
     assert ledger.incidents()[0].evidence == ()
+
+
+def test_an_incident_is_closed_by_its_cause_and_run_and_may_open_again(ledger: Ledger) -> None:
+    spike = LossSpiked(90, "train/loss", 5.0, 3.0, first_sample=640, last_sample=647)
+    first, other = (ledger.open_incident(spike, "loss 5", run_id=run) for run in (1, 2))
+    assert ledger.close_cause(IncidentClosed(spike.cause, "came back after 3 steps"), run_id=1)
+    assert not ledger.close_cause(IncidentClosed(spike.cause, "again"), run_id=1)
+    closed, still_open = ledger.incidents()
+    assert (closed.state, closed.verdict) == (IncidentState.CLOSED, "came back after 3 steps")
+    assert still_open.id == other and still_open.state == IncidentState.OPEN
+    assert closed.payload == spike and spike.to_dict()["action"] == "rewind-and-skip"
+    assert ledger.open_incident(spike, "loss 5", run_id=1) not in (first, other)
+
+
+def test_a_detector_s_incident_is_one_for_each_kind_and_place() -> None:
+    causes = {LossSpiked(1, "a").cause, LossSpiked(2, "b").cause, LossSpiked(1, "a", block="blocks.0").cause}
+    assert causes == {"loss-spike", "loss-spike blocks.0"}

@@ -11,7 +11,7 @@ import pytest
 from tenfold.core.console import RunConsole
 from tenfold.ledger import Ledger
 from tenfold.ledger.events import CheckpointDamaged, ResumeNotExact
-from tenfold.ledger.incidents import LossNotFinite
+from tenfold.ledger.incidents import Evidence, EvidenceKind, IncidentClosed, LossNotFinite, LossSpiked
 from tenfold.train.console import ConsoleLines, ConsoleWarnings, Stopwatch, Throughput
 from tenfold.train.journal import Journal
 from tenfold.train.observe import Notice, Stopping
@@ -226,3 +226,16 @@ def test_many_small_runs_say_warnings_alone() -> None:
     console = Lines()
     ConsoleWarnings(console).noticed(Notice(ResumeNotExact(), "look"))
     assert console.lines == ["warning: look"]
+
+
+def test_a_notice_carries_evidence_and_the_end_of_an_incident(ledger: Ledger) -> None:
+    journal, console = Journal(ledger, "f", {}), Lines()
+    evidence = Evidence(EvidenceKind.METRIC, "train/loss 4–6", "5.0, expected 3.0")
+    closed = IncidentClosed(LossSpiked(4, "train/loss").cause, "back after 2 steps")
+    notices = [Notice(LossSpiked(4, "train/loss"), "loss 5", (evidence,)), Notice(closed, "loss spike is over")]
+    for notice in notices:
+        journal.noticed(notice)
+        ConsoleWarnings(console).noticed(notice)
+    (incident,) = ledger.incidents(journal.run_id)
+    assert incident.evidence == (evidence,) and incident.verdict == "back after 2 steps" and incident.closed_at
+    assert console.lines == ["warning: loss 5", "loss spike is over"]

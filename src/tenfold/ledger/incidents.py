@@ -19,6 +19,48 @@ class IncidentKind(StrEnum):
     KILLED = "killed"
     NOT_FINITE = "not-finite"
     OBSERVER_FAILED = "observer-failed"
+    LOSS_SPIKE = "loss-spike"
+    DIVERGENCE = "divergence"
+    GRADIENT_EXPLOSION = "gradient-explosion"
+    UPDATE_EXPLOSION = "update-explosion"
+    DEAD_BLOCK = "dead-block"
+    SATURATED_BLOCK = "saturated-block"
+    ATTENTION_GROWTH = "attention-growth"
+    NUMERICS = "numerics"
+    DATA_ANOMALY = "data-anomaly"
+    REPLICAS_DISAGREE = "replicas-disagree"
+    SILENT_CORRUPTION = "silent-corruption"
+    HANG = "hang"
+    STRAGGLER = "straggler"
+    SLOWDOWN = "slowdown"
+    MEMORY_LEAK = "memory-leak"
+    FAILING_STORAGE = "failing-storage"
+    FLAPPING_LEARNER = "flapping-learner"
+
+
+class Remedy(StrEnum):
+    """What to do about an incident, as a detector suggests it. Nothing is done unless it is allowed to."""
+
+    WATCH = "watch"
+    """Nothing yet: see whether it goes on."""
+    REWIND_AND_SKIP = "rewind-and-skip"
+    """Go back to the last good checkpoint and leave out the batches since."""
+    REWIND = "rewind"
+    """Go back to the last good checkpoint and train the same batches again."""
+    LOWER_LEARNING_RATE = "lower-learning-rate"
+    EXAMINE_DATA = "examine-data"
+    """Look at the samples named."""
+    EXECUTE_AGAIN = "execute-again"
+    """Execute the step again, here and elsewhere: what agrees with what tells a defect from the learning itself."""
+    PROBE_DEVICE = "probe-device"
+    """Measure the device's correctness and speed, and take it out when it fails."""
+    CHECK_INPUT = "check-input"
+    """See what keeps the data, the link or the disk from being as fast as before."""
+    QUARANTINE = "quarantine"
+    """Keep the learner out until its machine is examined."""
+    FREE_STORAGE = "free-storage"
+    RESTART = "restart"
+    """Save and start the process again."""
 
 
 class Severity(StrEnum):
@@ -125,8 +167,219 @@ class ObserverFailed(IncidentPayload):
         return f"{self.kind} {self.observer}"
 
 
+@dataclass(frozen=True)
+class SignalIncident(IncidentPayload):
+    """What a detector saw.
+
+    `step`: the first that looked wrong; `signal`: the metric; its `value` there, and what was `expected`. `block`,
+    `learner`: the place, where it has one. The batch is samples `first_sample` to `last_sample`. `action` is one of
+    Remedy.
+    """
+
+    step: int
+    signal: str
+    value: float | None = None
+    expected: float | None = None
+    block: str | None = None
+    learner: str | None = None
+    first_sample: int | None = None
+    last_sample: int | None = None
+    action: str = Remedy.WATCH
+
+    @property
+    def cause(self) -> str:
+        """One incident for each kind and place."""
+        return " ".join(part for part in (self.kind, self.block, self.learner) if part)
+
+
+@dataclass(frozen=True)
+class LossSpiked(SignalIncident):
+    """The training loss jumped; the verdict says whether it came back to its plateau."""
+
+    kind = IncidentKind.LOSS_SPIKE
+    severity = Severity.WARNING
+    action: str = Remedy.REWIND_AND_SKIP
+
+
+@dataclass(frozen=True)
+class RunDiverges(SignalIncident):
+    """The training loss drifts up, from its registered forecast or, without one, from its own trend."""
+
+    kind = IncidentKind.DIVERGENCE
+    severity = Severity.CRITICAL
+    action: str = Remedy.LOWER_LEARNING_RATE
+
+
+@dataclass(frozen=True)
+class GradientExploded(SignalIncident):
+    """The gradient's norm, of all or of one block, is far above what it was."""
+
+    kind = IncidentKind.GRADIENT_EXPLOSION
+    severity = Severity.WARNING
+    action: str = Remedy.EXECUTE_AGAIN
+
+
+@dataclass(frozen=True)
+class UpdateExploded(SignalIncident):
+    """What a step added to the weights, all or those of one block, is far above what it was."""
+
+    kind = IncidentKind.UPDATE_EXPLOSION
+    severity = Severity.WARNING
+    action: str = Remedy.REWIND
+
+
+@dataclass(frozen=True)
+class BlockDead(SignalIncident):
+    """Activations, gradient or update of a block fell to a small part of what they were."""
+
+    kind = IncidentKind.DEAD_BLOCK
+    severity = Severity.CRITICAL
+    action: str = Remedy.EXECUTE_AGAIN
+
+
+@dataclass(frozen=True)
+class BlockSaturated(SignalIncident):
+    """Activations after a block grew far above what they were."""
+
+    kind = IncidentKind.SATURATED_BLOCK
+    severity = Severity.WARNING
+    action: str = Remedy.EXECUTE_AGAIN
+
+
+@dataclass(frozen=True)
+class AttentionGrew(SignalIncident):
+    """The largest attention logit of a block grows and grows."""
+
+    kind = IncidentKind.ATTENTION_GROWTH
+    severity = Severity.WARNING
+    action: str = Remedy.LOWER_LEARNING_RATE
+
+
+@dataclass(frozen=True)
+class NumericsWorse(SignalIncident):
+    """Elements that are not finite, or more elements that underflow or saturate than before."""
+
+    kind = IncidentKind.NUMERICS
+    severity = Severity.WARNING
+    action: str = Remedy.EXECUTE_AGAIN
+
+
+@dataclass(frozen=True)
+class DataAnomalous(SignalIncident):
+    """The batches are not what they were: repetition, odd characters, novelty, lengths, shares; or not what the index
+    says.
+    """
+
+    kind = IncidentKind.DATA_ANOMALY
+    severity = Severity.WARNING
+    action: str = Remedy.EXAMINE_DATA
+
+
+@dataclass(frozen=True)
+class ReplicasDisagree(SignalIncident):
+    """Replicas that must be equal have different digests; `learner` is the one that stands alone, if one does."""
+
+    kind = IncidentKind.REPLICAS_DISAGREE
+    severity = Severity.CRITICAL
+    action: str = Remedy.EXECUTE_AGAIN
+
+
+@dataclass(frozen=True)
+class SilentCorruption(SignalIncident):
+    """A probe gave a wrong result, a digest does not match, or a device counts new errors of its memory."""
+
+    kind = IncidentKind.SILENT_CORRUPTION
+    severity = Severity.CRITICAL
+    action: str = Remedy.PROBE_DEVICE
+
+
+@dataclass(frozen=True)
+class RunHangs(SignalIncident):
+    """No step for longer than the steps before allow."""
+
+    kind = IncidentKind.HANG
+    severity = Severity.CRITICAL
+    action: str = Remedy.RESTART
+
+
+@dataclass(frozen=True)
+class PartStraggles(SignalIncident):
+    """One part of the step, or the link of one learner, takes much longer than before."""
+
+    kind = IncidentKind.STRAGGLER
+    severity = Severity.WARNING
+    action: str = Remedy.CHECK_INPUT
+
+
+@dataclass(frozen=True)
+class StepsSlower(SignalIncident):
+    """Steps take longer than before, and stay so."""
+
+    kind = IncidentKind.SLOWDOWN
+    severity = Severity.WARNING
+    action: str = Remedy.PROBE_DEVICE
+
+
+@dataclass(frozen=True)
+class MemoryLeaks(SignalIncident):
+    """The memory of the process grows and grows."""
+
+    kind = IncidentKind.MEMORY_LEAK
+    severity = Severity.WARNING
+    action: str = Remedy.RESTART
+
+
+@dataclass(frozen=True)
+class StorageFails(SignalIncident):
+    """The disk is about to be full, or writing a checkpoint takes far longer than before."""
+
+    kind = IncidentKind.FAILING_STORAGE
+    severity = Severity.CRITICAL
+    action: str = Remedy.FREE_STORAGE
+
+
+@dataclass(frozen=True)
+class LearnerFlaps(SignalIncident):
+    """A learner ends again and again, more than its share: a lemon."""
+
+    kind = IncidentKind.FLAPPING_LEARNER
+    severity = Severity.WARNING
+    action: str = Remedy.QUARANTINE
+
+
+@dataclass(frozen=True)
+class IncidentClosed:
+    """Word that what an incident was opened for is over: `cause` is the incident's, `verdict` what it was."""
+
+    cause: str
+    verdict: str
+
+
 INCIDENT_PAYLOADS: dict[IncidentKind, type[IncidentPayload]] = {
-    each.kind: each for each in (RunFailed, RunKilled, LossNotFinite, ObserverFailed)
+    each.kind: each
+    for each in (
+        RunFailed,
+        RunKilled,
+        LossNotFinite,
+        ObserverFailed,
+        LossSpiked,
+        RunDiverges,
+        GradientExploded,
+        UpdateExploded,
+        BlockDead,
+        BlockSaturated,
+        AttentionGrew,
+        NumericsWorse,
+        DataAnomalous,
+        ReplicasDisagree,
+        SilentCorruption,
+        RunHangs,
+        PartStraggles,
+        StepsSlower,
+        MemoryLeaks,
+        StorageFails,
+        LearnerFlaps,
+    )
 }
 
 

@@ -12,7 +12,15 @@ from typing import Any
 
 from tenfold.core import TenfoldError
 from tenfold.ledger.events import Event, EventPayload
-from tenfold.ledger.incidents import Evidence, Incident, IncidentPayload, IncidentState, RunKilled, Severity
+from tenfold.ledger.incidents import (
+    Evidence,
+    Incident,
+    IncidentClosed,
+    IncidentPayload,
+    IncidentState,
+    RunKilled,
+    Severity,
+)
 from tenfold.ledger.metrics import metric_of
 from tenfold.ledger.records import Prediction, Run, TriedChange
 from tenfold.ledger.schema import VERSION, explained, migrate, migrated_copy, refuse_strangers, version_of
@@ -150,13 +158,11 @@ class Ledger:
         """
         now = time.time()
         with self._write() as db:
-            found = db.execute(
-                "SELECT id FROM incidents WHERE run_id IS ? AND cause = ? AND state != 'closed'", (run_id, what.cause)
-            ).fetchone()
+            found = _open_incident(db, run_id, what.cause)
             if found:
-                self._change(db, int(found[0]), message=message, data=_json(what.to_dict()), severity=what.severity)
-                self._attach(db, int(found[0]), evidence)
-                return int(found[0])
+                self._change(db, found, message=message, data=_json(what.to_dict()), severity=what.severity)
+                self._attach(db, found, evidence)
+                return found
             cursor = db.execute(
                 "INSERT INTO incidents (run_id, opened_at, updated_at, kind, severity, state, cause, message, data) "
                 "VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?)",
@@ -184,6 +190,14 @@ class Ledger:
         """Settle an incident with the explanation found. Raises TenfoldError when there is none or it is closed."""
         with self._write() as db:
             self._change(db, number, verdict=verdict, state=IncidentState.CLOSED, closed_at=time.time())
+
+    def close_cause(self, what: IncidentClosed, *, run_id: int | None = None) -> bool:
+        """Settle the open incident of this run and cause; whether there was one."""
+        with self._write() as db:
+            found = _open_incident(db, run_id, what.cause)
+            if found:
+                self._change(db, found, verdict=what.verdict, state=IncidentState.CLOSED, closed_at=time.time())
+        return found is not None
 
     def _change(self, db: sqlite3.Connection, number: int, **columns: Any) -> None:
         """Set columns of an incident that is not closed; those that are None stay."""
@@ -307,6 +321,14 @@ class Ledger:
             "FROM predictions ORDER BY id"
         )
         return [Prediction(q, u, m, json.loads(i), json.loads(b), r, o, s) for q, u, m, i, b, r, o, s in rows]
+
+
+def _open_incident(db: sqlite3.Connection, run_id: int | None, cause: str) -> int | None:
+    """Number of the incident of this run and cause that is not closed."""
+    row = db.execute(
+        "SELECT id FROM incidents WHERE run_id IS ? AND cause = ? AND state != 'closed'", (run_id, cause)
+    ).fetchone()
+    return int(row[0]) if row else None
 
 
 def _json(value: Mapping[str, Any]) -> str:

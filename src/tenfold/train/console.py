@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tenfold.core import RunConsole, duration
 from tenfold.data import epochs_in_words
-from tenfold.ledger import MFU, OVERHEAD, PEAK_MEMORY, TOKENS_PER_SECOND
+from tenfold.ledger import MFU, OVERHEAD, PEAK_MEMORY, TOKENS_PER_SECOND, IncidentClosed
 from tenfold.machine import forget_peak, measured_peak, peak_resident_bytes
 from tenfold.train.checkpoint import Checkpoint
 from tenfold.train.journal import Journal
@@ -113,7 +113,8 @@ class ConsoleWarnings(Observer):
         self._console = console
 
     def noticed(self, notice: Notice) -> None:
-        self._console.warn(notice.message)
+        over = isinstance(notice.what, IncidentClosed)
+        (self._console.say if over else self._console.warn)(notice.message)
 
 
 class ConsoleLines(ConsoleWarnings):

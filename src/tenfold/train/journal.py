@@ -1,6 +1,6 @@
 """Metrics of a run on their way to the ledger: written in batches, always before the checkpoint they lead to."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -11,6 +11,8 @@ from tenfold.ledger import (
     LEARNING_RATE,
     LOSS,
     EventPayload,
+    Evidence,
+    IncidentClosed,
     IncidentPayload,
     Ledger,
     RunInterrupted,
@@ -52,12 +54,19 @@ class Journal(Observer):
         """Keep bits per byte of each holdout at `step`."""
         self.note(step, {holdout_metric(name): value for name, value in bits_per_byte.items()})
 
-    def report(self, what: EventPayload | IncidentPayload, message: str) -> None:
-        """Write at once that something happened, or is wrong and wants an explanation."""
+    def report(
+        self,
+        what: EventPayload | IncidentPayload | IncidentClosed,
+        message: str,
+        evidence: Sequence[Evidence] = (),
+    ) -> None:
+        """Write at once that something happened, is wrong and wants an explanation, or is over."""
         if self._ledger is None:
             return
         if isinstance(what, IncidentPayload):
-            self._ledger.open_incident(what, message, run_id=self.run_id)
+            self._ledger.open_incident(what, message, run_id=self.run_id, evidence=evidence)
+        elif isinstance(what, IncidentClosed):
+            self._ledger.close_cause(what, run_id=self.run_id)
         else:
             self._ledger.event(what, message, run_id=self.run_id)
 
@@ -94,7 +103,7 @@ class Journal(Observer):
         self.flush()
 
     def noticed(self, notice: Notice) -> None:
-        self.report(notice.what, notice.message)
+        self.report(notice.what, notice.message, notice.evidence)
 
     def stopping(self, stopping: Stopping) -> None:
         if stopping.status == "interrupted":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from tenfold.core import Interrupted
-from tenfold.ledger import EventPayload, IncidentPayload, ObserverFailed
+from tenfold.ledger import EventPayload, Evidence, IncidentClosed, IncidentPayload, ObserverFailed
 
 if TYPE_CHECKING:
     from tenfold.train.batching import Batch
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that a person should know: an event, or an incident, which wants an explanation."""
+    """Something that a person should know: an event, an incident, which wants an explanation, or that one is over.
 
-    what: EventPayload | IncidentPayload
+    `evidence` is kept with an incident; a notice of the same cause adds to it.
+    """
+
+    what: EventPayload | IncidentPayload | IncidentClosed
     message: str
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,15 @@ class Observer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave; not called where the checkpoint has nothing of this name."""
 
-    def notice(self, what: EventPayload | IncidentPayload, message: str) -> None:
+    def notice(
+        self,
+        what: EventPayload | IncidentPayload | IncidentClosed,
+        message: str,
+        evidence: tuple[Evidence, ...] = (),
+    ) -> None:
         """Report something to all observers of the run."""
         if self._report:
-            self._report(Notice(what, message))
+            self._report(Notice(what, message, evidence))
 
     def save_now(self) -> None:
         """Ask for a checkpoint after this step. With several ranks all of them must ask at the same step."""
