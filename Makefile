@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/quickstart
 
-.PHONY: run test check lint types docs snapshots clean setup
+.PHONY: run test check lint types docs snapshots uplot clean setup
 .DEFAULT_GOAL := run
 
 setup: .venv/installed
@@ -57,6 +57,15 @@ docs: setup
 snapshots: setup
 	$(BIN)/python -c 'import json, pathlib; from tenfold.config import *; \
 	[pathlib.Path(f"tests/snapshots/{n}.json").write_text(json.dumps(parse_campaign(render_campaign(example_values(n), n), n).model_dump(mode="json"), indent=2, sort_keys=True) + "\n") for n in example_names()]'
+
+# The chart library of the page, pinned by hash, with its licence. `npm` here fetches one file; nothing of it is run.
+UPLOT := 1.6.32
+UPLOT_SHA256 := 4b8a8191e425658e3ea8c8c1314b0fc679c861ee3a1af2b20c7b16ba50b5133d
+UPLOT_HOME := src/tenfold/monitor/page/static/uplot
+uplot:
+	mkdir -p build && cd build && npm pack --silent uplot@$(UPLOT) && echo "$(UPLOT_SHA256)  uplot-$(UPLOT).tgz" | sha256sum --check
+	tar -xzf build/uplot-$(UPLOT).tgz -C $(UPLOT_HOME) --strip-components 2 package/dist/uPlot.iife.min.js package/dist/uPlot.min.css
+	tar -xzf build/uplot-$(UPLOT).tgz -C $(UPLOT_HOME) --strip-components 1 package/LICENSE
 
 clean:
 	rm -rf .venv runs build dist

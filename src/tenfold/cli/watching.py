@@ -1,11 +1,34 @@
-"""`tenfold incidents` and `reliability`: what looked wrong, and how often runs fail."""
+"""`tenfold watch`, `incidents` and `reliability`: the page, what looked wrong, and how often runs fail."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tenfold.cli.options import HERE, AsJson, CampaignDirectory, show_lines
+from tenfold.cli.options import HERE, AsJson, CampaignDirectory, print_json, show_lines
+
+
+def watch(
+    campaigns: Annotated[list[Path] | None, typer.Argument(metavar="[CAMPAIGN...]", help="Default: here.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to serve on; beyond this machine a token is asked for.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")] = 7117,
+    token_file: Annotated[Path | None, typer.Option(help="File with the token that the page asks for.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Watch a run live, or look at a finished one: loss in its forecast band, signals, learners, incidents."""
+    from tenfold.monitor import watch_page
+
+    def say(record: dict[str, str]) -> None:
+        if as_json:
+            print_json(record)
+        else:
+            print(f"watching at {record['url']} until Ctrl-C")
+        sys.stdout.flush()  # the reader of a pipe waits for this line
+
+    watch_page(campaigns or [HERE], say, host=host, port=port, token_file=token_file)
 
 
 def incidents(

@@ -34,12 +34,13 @@ INCIDENT_COLUMNS = (
 class Ledger:
     """The campaign's memory. Every method is one transaction; open one Ledger per process."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, patience_s: float = BUSY_TIMEOUT_S) -> None:
         """Open the ledger at `path`, creating it or bringing it to this version unless `read_only`.
 
+        `patience_s`: how long to wait for another process's transaction.
         Raises TenfoldError when it cannot be opened, InputError when a newer tenfold wrote it or it is no ledger.
         """
-        self.path = path
+        self.path, self._patience_s = path, patience_s
         try:
             self._db = self._connected("ro" if read_only else "rwc")
             refuse_strangers(self._db, path)
@@ -55,7 +56,7 @@ class Ledger:
 
     def _connected(self, mode: str) -> sqlite3.Connection:
         where = f"{self.path.resolve().as_uri()}?mode={mode}"
-        return sqlite3.connect(where, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        return sqlite3.connect(where, uri=True, timeout=self._patience_s, isolation_level=None)
 
     def close(self) -> None:
         """Close the connection."""
@@ -74,7 +75,7 @@ class Ledger:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
-    def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+    def _read(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         try:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
@@ -143,10 +144,12 @@ class Ledger:
                 (run_id, time.time(), what.kind, message, _json(what.to_dict())),
             )
 
-    def events(self, run_id: int | None = None) -> list[Event]:
-        """Events of one run, or all of them, oldest first."""
-        where, values = ("WHERE run_id = ?", (run_id,)) if run_id is not None else ("", ())
-        rows = self._read(f"SELECT run_id, at, kind, message, data, id FROM events {where} ORDER BY id", values)
+    def events(self, run_id: int | None = None, *, after: int = 0) -> list[Event]:
+        """Events of one run, or all of them, oldest first; `after`: only those of a higher id."""
+        where, values = ("AND run_id = ?", (after, run_id)) if run_id is not None else ("", (after,))
+        rows = self._read(
+            f"SELECT run_id, at, kind, message, data, id FROM events WHERE id > ? {where} ORDER BY id", values
+        )
         return [Event(r, at, kind, message, json.loads(data), i) for r, at, kind, message, data, i in rows]
 
     def open_incident(
@@ -309,10 +312,28 @@ class Ledger:
         rows = self._read("SELECT step, value FROM metrics WHERE run_id = ? AND name = ? ORDER BY step", (run_id, name))
         return [(int(step), math.nan if value is None else float(value)) for step, value in rows]
 
+    def columns(self, run_id: int, name: str, *, after: int = -1) -> tuple[Sequence[int], Sequence[float | None]]:
+        """Steps beyond `after` and values of one metric, in order of step: for many rows at once. None is NaN."""
+        rows = self._read(
+            "SELECT step, value FROM metrics WHERE run_id = ? AND name = ? AND step > ? ORDER BY step",
+            (run_id, name, after),
+        )
+        steps, values = zip(*rows, strict=True) if rows else ((), ())
+        return steps, values
+
     def metric_names(self, run_id: int) -> list[str]:
-        """Names of the metrics a run has."""
-        rows = self._read("SELECT DISTINCT name FROM metrics WHERE run_id = ? ORDER BY name", (run_id,))
+        """Names of the metrics a run has: found by jumping from one to the next, without reading their rows."""
+        rows = self._read(
+            "WITH RECURSIVE names(name) AS (SELECT min(name) FROM metrics WHERE run_id = :run UNION ALL "
+            "SELECT (SELECT min(name) FROM metrics WHERE run_id = :run AND name > names.name) FROM names "
+            "WHERE names.name IS NOT NULL) SELECT name FROM names WHERE name IS NOT NULL",
+            {"run": run_id},
+        )
         return [str(name) for (name,) in rows]
+
+    def version(self) -> int:
+        """A number that another process's commit changes: what to look at before reading again."""
+        return int(self._read("PRAGMA data_version")[0][0])
 
     def predictions(self) -> list[Prediction]:
         """Every forecast, in the order of registration."""

@@ -1,6 +1,8 @@
 # What other rooms may use of this one. The package loads each name when it is first asked for.
 from .failures import joined_histories as joined_histories
 from .failures import read_history as read_history
+from .page.server import PORT as PORT
+from .page.server import watch_page as watch_page
 from .reading import last_write as last_write
 from .reading import ledger_of as ledger_of
 from .reliability import Reliability as Reliability

@@ -13,3 +13,4 @@ from .plan import read_plan as read_plan
 from .plan_files import write_page as write_page
 from .plan_page import plan_table as plan_table
 from .report import render as render
+from .style import style_sheet as style_sheet

@@ -66,3 +66,8 @@ def template_environment() -> Environment:
     environment.filters |= {"short": short, "duration": duration, "moment": moment}
     environment.globals |= {"light": LIGHT, "dark": DARK}
     return environment
+
+
+def style_sheet() -> str:
+    """The style of every page as CSS, for one that is served."""
+    return template_environment().get_template("style.css.jinja").render()

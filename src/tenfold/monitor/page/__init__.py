@@ -1,0 +1,1 @@
+"""The page that `tenfold watch` serves: a ledger read as it grows, thinned for the screen, told as a feed."""
