@@ -3,7 +3,7 @@
 import pytest
 
 from tenfold.core.console import run_console
-from tenfold.core.progress import Progress, ProgressLines, Rate
+from tenfold.core.progress import SECONDS, Progress, ProgressLines, Rate
 
 
 class Clock:
@@ -29,11 +29,16 @@ def test_progress_tells_stage_rate_share_and_time_left(capsys: pytest.CaptureFix
         tell(1000, 4000)
         clock.now += 10
         tell(2000, 4000)
+        lines(Progress("merging", 0, None, SECONDS))
+        clock.now += 5
+        lines(Progress("merging", 5, None, SECONDS))
     assert capsys.readouterr().err.splitlines() == [
         "data: reading",
         "data: reading: 800 records, 100/s",
         "data: tokenising",
         "data: tokenising: 2,000 documents, 100/s, 50%, ETA 20s",
+        "data: merging",
+        "data: merging: 5 seconds",
     ]
 
 

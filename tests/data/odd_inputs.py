@@ -254,6 +254,7 @@ CASES = [
         command="init new --data odd",
     ),
     OddInput("an empty file", written("a.txt", b""), (r"lost 1: 1 too-short",)),
+    OddInput("nothing but white space", written("a.txt", b" \n\t\r\n" * 2_000), (r"lost 1: 1 empty \(",)),
     OddInput("a FIFO in the folder", fifo, (r"warning: .*odd: left out, as no file: pipe \(a FIFO \(named pipe\)\)",)),
     OddInput("a socket in the folder", sockets, (r"warning: .*odd: left out, as no file: sock \(a socket\)",)),
     OddInput(

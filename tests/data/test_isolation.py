@@ -57,12 +57,17 @@ def test_the_whole_evaluation_set_is_kept_out_not_only_what_is_scored(tmp_path: 
     assert "exact copies" in failed(tmp_path / "data")
 
 
-def test_a_document_larger_than_what_is_scored_is_scored_whole(tmp_path: Path) -> None:
+def test_of_a_document_larger_than_what_is_scored_the_beginning_is_scored_and_all_of_it_kept_out(
+    tmp_path: Path,
+) -> None:
     texts = library_texts(30)
-    evaluation = write_texts(tmp_path / "evaluation", texts[:1])
-    holdouts = [{"name": "given", "kind": "files", "paths": [str(evaluation)], "max_bytes": 10}]
-    manifest = build(small_data(write_texts(tmp_path / "texts", texts[1:]), holdouts=holdouts), tmp_path)
-    assert manifest.holdouts[0].bytes == len(texts[0].encode())
+    evaluation = write_texts(tmp_path / "evaluation", ["\n".join(texts[:10])])
+    holdouts = [{"name": "given", "kind": "files", "paths": [str(evaluation)], "max_bytes": 3_000}]
+    manifest = build(small_data(write_texts(tmp_path / "texts", texts), holdouts=holdouts), tmp_path)
+    (scored,) = load_holdout(tmp_path / "data", manifest, "given")
+    assert 1_500 < len(scored.text) <= 3_000 and "\n".join(texts[:10]).startswith(scored.text.decode())
+    assert not set(texts[:10]) & set(training_texts(tmp_path / "data", manifest))
+    assert audit(tmp_path / "data").ok
 
 
 def test_tenfolds_own_source_is_in_no_training_set(tmp_path: Path) -> None:

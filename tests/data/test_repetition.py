@@ -31,6 +31,7 @@ def test_what_is_said_fits_the_repetition() -> None:
 
 def test_the_source_that_repeats_most_is_named_beside_the_least() -> None:
     assert epochs_in_words({"web": 1.2, "notes": 32.04, "mail": 3.0}) == "1.20 (web) – 32.0 (notes) epochs"
+    assert epochs_in_words({"web": 0.00173}) == "0.0017 epochs", "not none at all"
     mixed = Repetition(10_000, 4000, {"web": 1.2, "notes": 32.0})
     assert not mixed.is_excessive and len(mixed.lines()) == 2
     assert "worth about" not in mixed.lines()[1], "one figure for all sources would be none of them"

@@ -219,6 +219,19 @@ def test_a_second_run_over_the_parent_folder_reads_what_the_first_read(tmp_path:
     assert build(small_data(tmp_path), tmp_path) == first
 
 
+def test_hidden_files_match_a_glob_only_where_it_has_a_dot(tmp_path: Path) -> None:
+    """Such as `.git`, and the work of a build that was killed."""
+    for name in (".data.work/documents/000000.text", ".git/config", ".note.txt", "sub/a.txt", "sub/.b/c.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("text")
+
+    def names(pattern: str) -> list[str]:
+        return [file.shown(tmp_path) for file in expand_paths([pattern], tmp_path, "files", "k")]
+
+    assert names("**/*") == names("*/*") == ["sub/a.txt"]
+    assert names(".*/config") == [".git/config"] and names("sub/.b/*") == ["sub/.b/c.txt"]
+
+
 def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "real" / "inner").mkdir(parents=True)
     (tmp_path / "real" / "inner" / "a.txt").write_text("text")

@@ -1,12 +1,13 @@
 """The ladder: each rung is a run of its own, bit for bit, whatever happens to the processes that train it."""
 
 import json
+import logging
 import math
 import signal
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
 from tenfold.evaluate.holdouts import full_scorer
 from tenfold.experiments.design import Trunk, design_ladder, rung_campaign, target_of, trunk_campaign
-from tenfold.experiments.ladder import plan_ladder
+from tenfold.experiments.ladder import _say_what_scoring_takes, plan_ladder
 from tenfold.experiments.tasks import (
     RATE_FACTORS,
     RungResult,
@@ -303,6 +304,19 @@ def test_two_who_join_share_the_trunks(finished: Path, prepared: Path, tmp_path:
     tasks = tasks_of(directory)
     assert len(runs) == len(tasks) + sum(len(task.trunk.rungs) for task in tasks)
     assert {run.status for run in runs} == {"done"} and not resumed
+
+
+@pytest.mark.parametrize(("size", "said"), [(1, False), (1_000, True)])
+def test_it_is_said_where_scoring_takes_longer_than_training(
+    size: int, said: bool, prepared: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = workspace_at(prepared)
+    plan, manifest = plan_ladder(workspace), workspace.manifest
+    (holdout,) = manifest.holdouts
+    larger = replace(manifest, holdouts=[replace(holdout, tokens=size * holdout.tokens, bytes=size * holdout.bytes)])
+    with caplog.at_level(logging.INFO, "tenfold"):
+        _say_what_scoring_takes(replace(workspace, known_manifest=larger), plan)
+    assert ("scoring its rungs takes about" in caplog.text) == said
 
 
 def test_no_ladder_and_too_few_sizes_are_refused_in_one_line(prepared: Path) -> None:

@@ -111,8 +111,9 @@ class Holdout(Section):
     encoding: str | None = None
     """Encoding of the text, as of a source (files, jsonl, parquet)."""
     max_bytes: Annotated[int, Field(ge=0)] = 1_000_000
-    """Score at most this many bytes (0: all), whole documents, chosen by the seed. Of a given set the rest is not
-    scored but kept out of training all the same."""
+    """Score at most this many bytes (0: all), whole documents, chosen by the seed, or the beginning of one where none
+    fits. Of a given set the rest is not scored but kept out of training all the same. Each rung of the ladder scores as
+    much as the target does in the end."""
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> "Holdout":

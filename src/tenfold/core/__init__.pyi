@@ -35,6 +35,7 @@ from .processes import CrashLoop as CrashLoop
 from .processes import Ended as Ended
 from .processes import last_line as last_line
 from .processes import watch_parent as watch_parent
+from .progress import SECONDS as SECONDS
 from .progress import Progress as Progress
 from .progress import ProgressLines as ProgressLines
 from .progress import Rate as Rate

@@ -9,6 +9,8 @@ from tenfold.core.console import RunConsole
 from tenfold.core.text import duration
 
 SECONDS_BETWEEN_LINES = 5.0
+SECONDS = "seconds"
+"""The unit of work that tells nothing but how long it has gone on."""
 Clock = Callable[[], float]
 
 
@@ -84,7 +86,8 @@ class ProgressLines:
         return lambda done, total: self(Progress(stage, done, total, unit))
 
     def _line(self, progress: Progress) -> str:
-        line = f"{progress.done:,.0f} {progress.unit}, {self._rate.rate(progress.done):,.0f}/s"
+        line = f"{progress.done:,.0f} {progress.unit}"
+        line += f", {self._rate.rate(progress.done):,.0f}/s" if progress.unit != SECONDS else ""
         if progress.total:
             line += f", {progress.done / progress.total:.0%}, {self._rate.eta(progress.done, progress.total)}"
         return line

@@ -144,7 +144,7 @@ SMALLEST_PART = 1024  # bytes
 
 
 def within_limits(found: Iterator[Found], limits: Clean) -> Iterator[Found]:
-    """What was found; documents that are too short or too long as rejects."""
+    """What was found; documents that are too short, too long or nothing but white space as rejects."""
     for each in found:
         if not isinstance(each, Document):
             yield each
@@ -154,6 +154,8 @@ def within_limits(found: Iterator[Found], limits: Clean) -> Iterator[Found]:
             yield Reject(each.source, each.where, "too-short", f"{size} bytes, at least {limits.min_bytes}", size)
         elif size > limits.max_bytes:
             yield Reject(each.source, each.where, "too-long", f"{size} bytes, at most {limits.max_bytes}", size)
+        elif not each.text.strip():
+            yield Reject(each.source, each.where, "empty", "nothing but white space", size)
         else:
             yield each
 

@@ -18,6 +18,7 @@ from tenfold.core import InputError
 from tenfold.data.clean import Document, Found, Mended, Reject
 from tenfold.data.listing import expand_paths
 from tenfold.data.paths import walk
+from tenfold.data.reading.cutting import cut_text
 from tenfold.data.reading.inputs import InputFile
 from tenfold.data.sources import read_source, read_texts, source_files
 
@@ -146,23 +147,27 @@ def _system_prose() -> list[Path]:
 
 
 def _limit_bytes(documents: Sequence[HeldOut], max_bytes: int, seed: int) -> EvaluationSet:
-    """Score whole documents, chosen by the seed and their text, up to `max_bytes` but at least one; in first order."""
+    """Score whole documents, chosen by the seed and their text, up to `max_bytes` (0: all); in first order.
+
+    Where none fits, the first one chosen is scored up to there, and all of it is kept out of training.
+    """
     order = sorted(range(len(documents)), key=lambda number: draw(seed, documents[number].text))
     sizes = {number: len(documents[number].text.encode()) for number in order}
-    chosen = set(_up_to(order, sizes, max_bytes))
+    chosen = set(_up_to(order, sizes, max_bytes)) if max_bytes else set(order)
     scored = [document for number, document in enumerate(documents) if number in chosen]
+    if not scored:
+        first = documents[order[0]]
+        scored = [HeldOut(f"{first.where}#1", cut_text(first.text, max_bytes)[0])]
     return EvaluationSet(scored, [document for number, document in enumerate(documents) if number not in chosen])
 
 
 def _up_to(order: Sequence[int], sizes: Mapping[int, int], max_bytes: int) -> Iterator[int]:
-    """Those that fit into `max_bytes` (0: all) one after the other; the first one where none fits."""
+    """Those that fit into `max_bytes` one after the other."""
     total = 0
     for number in order:
-        if not max_bytes or total + sizes[number] <= max_bytes:
+        if total + sizes[number] <= max_bytes:
             total += sizes[number]
             yield number
-    if order and not total:
-        yield order[0]
 
 
 def draw(seed: int, text: str) -> bytes:

@@ -7,6 +7,7 @@ from tenfold.core import byte_size, count, percent
 
 ADVICE = {
     "too-short": "data.clean.min_bytes = {min_bytes} decides; records of few words can be joined into one",
+    "empty": "there is nothing but white space in them",
     "too-long": "data.clean.max_bytes and data.clean.split_bytes decide",
     "too-large": "data.read.max_record_bytes decides",
     "expands-too-far": "data.read.max_expansion decides",

@@ -103,11 +103,21 @@ def _refuse(root: Path) -> Callable[[OSError], None]:
 
 
 def glob_files(pattern: Path) -> list[Path]:
-    """Files that match an absolute or relative glob, `**` included; none that tenfold wrote."""
+    """Files that match an absolute or relative glob, `**` included; none that tenfold wrote.
+
+    As in a shell, hidden files and what lies in hidden folders (`.git`, a build that was killed) match only a pattern
+    that has a dot itself.
+    """
     first = next((number for number, part in enumerate(pattern.parts) if glob.has_magic(part)), len(pattern.parts))
     root, rest = Path(*pattern.parts[:first]), pattern.parts[first:]
     matches = root.glob(str(Path(*rest))) if rest else iter(())
-    return list(_own_text(path for path in matches if path.is_file()))
+    wants_hidden = any(part.startswith(".") for part in rest)
+    seen = (path for path in matches if wants_hidden or not _is_hidden(path.relative_to(root)))
+    return list(_own_text(path for path in seen if path.is_file()))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _own_text(paths: Iterator[Path]) -> Iterator[Path]:

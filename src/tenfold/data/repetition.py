@@ -70,4 +70,4 @@ def epochs_in_words(epochs: Mapping[str, float]) -> str:
 
 
 def _figure(value: float) -> str:
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+    return f"{value:.2g}" if value < 0.1 else f"{value:.2f}" if value < 10 else f"{value:.1f}"

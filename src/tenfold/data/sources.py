@@ -92,7 +92,7 @@ def with_any_key(found: Iterable[Found], text_key: str) -> Iterator[Found]:
 
 def each_is_of_key(found: Found) -> bool:
     """Whether a reject is of a text: its key was there."""
-    return isinstance(found, Reject) and found.reason in ("too-short", "too-long")
+    return isinstance(found, Reject) and found.reason in ("too-short", "too-long", "empty")
 
 
 def unusable(first_bad: Reject, text_key: str, keys: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from tokenizers.pre_tokenizers import PreTokenizer
 
-from tenfold.core import InputError, Progress
+from tenfold.core import SECONDS, InputError, Progress
 
 END_OF_DOCUMENT = "<|endoftext|>"
 Report = Callable[[Progress], None]
@@ -160,7 +160,7 @@ def _train_beside(
     while thread.is_alive():
         if feed.is_done:
             merging = merging or time.monotonic()
-            report(Progress("learning the tokenizer's merges", time.monotonic() - merging, None, "seconds"))
+            report(Progress("learning the tokenizer's merges", time.monotonic() - merging, None, SECONDS))
         else:
             report(Progress("training the tokenizer", feed.bytes, None, "bytes"))
         thread.join(SECONDS_BETWEEN_REPORTS)

@@ -136,7 +136,10 @@ def _beginning(document: HoldoutDocument, limit: int, byte_lengths: NDArray[np.i
 
 
 def full_scorer(campaign: Campaign, files: CampaignFiles, manifest: Manifest) -> HoldoutScorer:
-    """Scores every holdout whole, as the final evaluation does."""
+    """Scores every holdout whole, as the final evaluation does: `max_bytes` of a holdout bounds both.
+
+    A law of losses on a part of it would forecast the loss on that part.
+    """
     documents = {holdout.name: load_holdout(files.data, manifest, holdout.name) for holdout in manifest.holdouts}
     return partial(score_holdouts, campaign=campaign, manifest=manifest, documents=documents)
 

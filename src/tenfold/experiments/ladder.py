@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from tenfold.config import Campaign
-from tenfold.core import Child, Children, InputError, Rate, RunConsole, TenfoldError, write_json
+from tenfold.core import Child, Children, InputError, Rate, RunConsole, TenfoldError, byte_size, write_json
 from tenfold.data import Manifest, Workspace
 from tenfold.experiments.design import Target, Trunk, design_ladder, target_of
 from tenfold.experiments.tasks import (
@@ -30,6 +30,7 @@ from tenfold.scaling import Points, RunTable, ScalingLaw, fit_scaling_law, ladde
 from tenfold.train import Ranks, choose_device, plan_run
 
 POLL_S = 0.2
+FORWARD = 3  # passes that a training step takes the time of, of which scoring does the one forward
 GRACE_S = 60.0  # a worker that was asked to stop saves first
 
 
@@ -84,8 +85,25 @@ def plan_ladder(workspace: Workspace) -> LadderPlan:
 def run_ladder(workspace: Workspace) -> LadderResult:
     """Train what is missing of the ladder, as many rungs at a time as the machine takes."""
     plan = plan_ladder(workspace)
+    if not plan.is_done:
+        _say_what_scoring_takes(workspace, plan)
     train_tasks(workspace, plan.tasks, "ladder")
     return ladder_result(plan)
+
+
+def _say_what_scoring_takes(workspace: Workspace, plan: LadderPlan) -> None:
+    """A line where the rungs take longer to score than to train: their holdouts are those of the target, whole."""
+    campaign, holdouts = workspace.campaign, workspace.manifest.holdouts
+    seen = sum(holdout.tokens for holdout in holdouts) * campaign.model.context / campaign.stride
+    trunks = [task.trunk for task in plan.tasks]
+    scoring = sum(len(trunk.rungs) * trunk.flops_per_token / FORWARD * seen for trunk in trunks)
+    share = scoring / sum(trunk.flops for trunk in trunks)
+    if share > 1:
+        workspace.console.say(
+            f"ladder: scoring its rungs takes about {share:.1f} times as long as training them: each is scored on all "
+            f"{byte_size(sum(holdout.bytes for holdout in holdouts))} of the holdouts, since a law forecasts what it "
+            "was fitted on; a lower `max_bytes` of the holdouts helps"
+        )
 
 
 def join_ladder(workspace: Workspace) -> LadderResult:

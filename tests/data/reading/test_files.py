@@ -81,3 +81,13 @@ def test_a_file_that_goes_away_is_one_reject(tmp_path: Path) -> None:
     (tmp_path / "a.txt").unlink()
     (found,) = Reader("s", "files", tmp_path).documents(file)
     assert isinstance(found, Reject) and found.reason == "unreadable"
+
+
+@pytest.mark.parametrize("blank", [" \n" * 500, "\u3000\u00a0\t" * 300])
+def test_white_space_alone_is_lost_with_a_reason(blank: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(blank)
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": blank}) + "\n" + json.dumps({"text": "word " * 50}))
+    (only,) = read(tmp_path / "a.txt")
+    assert isinstance(only, Reject) and (only.reason, only.bytes) == ("empty", len(blank.encode()))
+    first, second = read(tmp_path / "a.jsonl", "jsonl")
+    assert isinstance(first, Reject) and first.reason == "empty" and isinstance(second, Document)

@@ -1,5 +1,6 @@
 """The corpus is the same to the byte whoever does the tasks, in whatever order, and however often they are killed."""
 
+import logging
 import os
 import random
 import signal
@@ -14,10 +15,12 @@ import pytest
 
 import tenfold.data.build
 from tenfold.config import Data
-from tenfold.data import Manifest, audit, load_record
+from tenfold.core import LOGGER
+from tenfold.data import Manifest, audit, build_corpus, load_record
 from tenfold.data.tasks import local
 from tenfold.data.tasks.engine import Engine, TaskWatch, ThisProcess
 from tests.data.tasks.builds import build_mixture, cut_small, write_mixture
+from tests.data.texts import library_texts, small_data, write_texts
 
 ROOT = Path(__file__).parents[3]
 KILLS = 4
@@ -83,6 +86,19 @@ def test_the_order_of_the_tasks_does_not_matter(
     cut_small(monkeypatch)
     monkeypatch.setattr(tenfold.data.build, "open_engine", backwards)
     assert build_mixture(folder, "backwards") == in_one_part
+
+
+@pytest.mark.parametrize(("files", "said"), [(1, 1), (4, 0)])
+def test_a_file_that_one_worker_reads_while_the_others_wait_is_named(
+    files: int, said: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut_small(monkeypatch)
+    texts = library_texts(20, max_bytes=10_000)
+    write_texts(tmp_path / "texts", ["\n\n".join(texts[first::files]) for first in range(files)])
+    with caplog.at_level(logging.INFO, LOGGER):
+        build_corpus(small_data(tmp_path / "texts", workers=2), 1, tmp_path / "data", tmp_path, lambda _: None)
+    found = [line for line in caplog.messages if "is read by one of 2 workers alone" in line]
+    assert len(found) == said and all("texts/0000.txt (" in line for line in found)
 
 
 def done(folder: Path) -> int:

@@ -1,6 +1,7 @@
 """The stages of a build in order, how each is cut into tasks, and what they come to in the end: the manifest."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tenfold.config import HOW_KEYS, Data
-from tenfold.core import InputError, Progress, digest_of
+from tenfold.core import LOGGER, InputError, Progress, byte_size, digest_of
 from tenfold.data.clean import Funnel, Reject
 from tenfold.data.corpus import token_dtype, write_synced
 from tenfold.data.holdouts import HeldOutSet
@@ -38,7 +39,9 @@ DURABLE_BYTES = 64 << 20
 """Text whose build goes on after a power cut too, and not only after a kill."""
 SHARED = {"read", "copies", "signatures", "bands", "count", "keep", "tokenise", "shards"}
 """Stages of many tasks; those of one are done by the process that leads, which alone reads the holdouts."""
-WORK_FORMAT = 2
+LONE_READER = 1.5
+"""How many times longer than side by side reading takes, from which on it is said."""
+WORK_FORMAT = 3
 """Raised by whoever changes what tasks write: then a build that another version began is begun anew."""
 
 
@@ -154,6 +157,7 @@ class Build:
         """Read everything, and number the documents once it is known how many there are."""
         job, readings = self._job, self._job.plan.readings
         self._stage("given")
+        self._say_who_reads_alone()
         self._stage("read", {number: reading.bytes for number, reading in enumerate(readings)})
         results = job.results("read", len(readings))
         for number, (name, _) in enumerate(job.sources):
@@ -167,6 +171,20 @@ class Build:
             parts.append(DocumentPart(part["name"], source, first, part["count"], part["bytes"]))
             first += part["count"]
         job.store.write(PARTS, json.dumps([asdict(part) for part in parts]).encode())
+
+    def _say_who_reads_alone(self) -> None:
+        """A line where most workers will wait for the one that reads a large file, since a file is read by one."""
+        workers = self._engine.workers if self._bytes >= self._engine.least_bytes else 1
+        files = [file for reading in self._job.plan.readings for file in reading.files]
+        largest = max(files, key=lambda file: file.size, default=None)
+        if largest and largest.size * workers > LONE_READER * self._bytes:
+            logging.getLogger(LOGGER).info(
+                "data: %s (%s of %s) is read by one of %d workers alone; several smaller files are read side by side",
+                largest.shown(self._job.base),
+                byte_size(largest.size),
+                byte_size(self._bytes),
+                workers,
+            )
 
     def _refuse_useless(self, name: str, number: int, results: Sequence[dict[str, Any]]) -> None:
         """Raise InputError for a source that gave no text at all."""
