@@ -50,6 +50,7 @@ docs: setup
 	mv docs/odd_inputs.new docs/odd_inputs.md
 	$(BIN)/python -c 'from tenfold.config import render_reference; print(render_reference(), end="")' > docs/configuration.md
 	$(BIN)/python -c 'from tenfold.ledger.contract import render_contract; print(render_contract(), end="")' > docs/ledger.md
+	$(BIN)/tenfold metrics files docs/monitoring > /dev/null
 	$(BIN)/python -m tests.planner.hardware.page
 	$(BIN)/python -m tests.planner.codesign.page
 

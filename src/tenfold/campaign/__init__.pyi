@@ -15,6 +15,9 @@ from .commands import run_train as run_train
 from .commands import run_worker as run_worker
 from .incidents import run_incidents as run_incidents
 from .loops import learner as learner
+from .metrics import metrics_of as metrics_of
+from .metrics import serve_metrics as serve_metrics
+from .metrics import write_metrics_files as write_metrics_files
 from .plan.ask import plan_check as plan_check
 from .plan.ask import plan_fleet as plan_fleet
 from .plan.ask import plan_goal as plan_goal

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from tenfold.cli import learners, plan, verbs, watching
+from tenfold.cli import learners, metrics, plan, verbs, watching
 from tenfold.core import InputError, Interrupted, NotFinite, TenfoldError, without_secrets
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app.command()(watching.watch)
 app.command(name="eval")(verbs.evaluate)
 app.command()(watching.incidents)
 app.command()(watching.reliability)
+app.add_typer(metrics.metrics_app)
 app.command()(verbs.report)
 app.command()(verbs.export)
 app.command()(verbs.doctor)

@@ -19,7 +19,7 @@ def watch(
     as_json: AsJson = False,
 ) -> None:
     """Watch a run live, or look at a finished one: loss in its forecast band, signals, learners, incidents."""
-    from tenfold.monitor import watch_page
+    from tenfold.monitor import metrics_routes, watch_page
 
     def say(record: dict[str, str]) -> None:
         if as_json:
@@ -28,7 +28,7 @@ def watch(
             print(f"watching at {record['url']} until Ctrl-C")
         sys.stdout.flush()  # the reader of a pipe waits for this line
 
-    watch_page(campaigns or [HERE], say, host=host, port=port, token_file=token_file)
+    watch_page(campaigns or [HERE], say, host=host, port=port, token_file=token_file, routes=metrics_routes)
 
 
 def incidents(

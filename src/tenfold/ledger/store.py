@@ -321,6 +321,12 @@ class Ledger:
         steps, values = zip(*rows, strict=True) if rows else ((), ())
         return steps, values
 
+    def newest(self, run_id: int) -> dict[str, tuple[int, float]]:
+        """The last step that each metric of a run has, and its value; quick however many steps there are."""
+        last = "SELECT step, value FROM metrics WHERE run_id = ? AND name = ? ORDER BY step DESC LIMIT 1"
+        rows = ((name, *self._read(last, (run_id, name))[0]) for name in self.metric_names(run_id))
+        return {name: (int(step), math.nan if value is None else float(value)) for name, step, value in rows}
+
     def metric_names(self, run_id: int) -> list[str]:
         """Names of the metrics a run has: found by jumping from one to the next, without reading their rows."""
         rows = self._read(

@@ -1,4 +1,9 @@
 # What other rooms may use of this one. The package loads each name when it is first asked for.
+from .export.files import write_monitoring_files as write_monitoring_files
+from .export.prometheus import CONTENT_TYPE as CONTENT_TYPE
+from .export.prometheus import metrics_text as metrics_text
+from .export.route import metrics_routes as metrics_routes
+from .export.serve import MetricsServer as MetricsServer
 from .failures import joined_histories as joined_histories
 from .failures import read_history as read_history
 from .page.server import PORT as PORT

@@ -19,7 +19,10 @@ def ledger_of(campaign: Path) -> Iterator[Ledger]:
 
 
 def last_write(ledger: Path) -> float:
-    """When anybody last wrote to a ledger, in seconds since the epoch: the newest sign of life that it has."""
+    """When anybody last wrote to a ledger, in seconds since the epoch: the newest sign of life that it has.
+
+    Who only reads may leave an empty write-ahead log behind, which is no sign of life.
+    """
     files = (ledger, ledger.with_name(f"{ledger.name}-wal"))
-    times = [path.stat().st_mtime for path in files if path.exists()]
-    return max(times, default=0.0)
+    found = [path.stat() for path in files if path.exists()]
+    return max((each.st_mtime for each in found if each.st_size), default=0.0)

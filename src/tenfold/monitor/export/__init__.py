@@ -1,0 +1,1 @@
+"""What others read: Prometheus, Grafana, and trackers of experiments."""
