@@ -83,6 +83,7 @@ async function show() {
   document.title = `${shown.label} · tenfold watch`;
   await loadHead();
   drawAll();
+  await panels.signals.refresh();
 }
 
 function others() {
@@ -142,7 +143,8 @@ onView((changes) => {
     drawSoon();
     clearTimeout(settling);
     settling = setTimeout(() => reload().catch(failed), 80);
-  } else if ("log" in changes || "tall" in changes) drawSoon();
+  } else if ("incident" in changes && changes.incident !== null && shown) panels.incidents.open(changes.incident);
+  else drawSoon();
 });
 
 async function reload() {
@@ -226,8 +228,9 @@ listen({ run: () => shown, nextIncident: () => panels.incidents.next(), help });
 onTheme(drawSoon);
 addEventListener("resize", drawSoon);
 addEventListener("hashchange", () => {
-  const wanted = readView();
-  if (JSON.stringify(wanted) !== JSON.stringify(view)) setView(wanted);
+  const wanted = Object.entries(readView());
+  const changes = wanted.filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(view[name]));
+  if (changes.length) setView(Object.fromEntries(changes));
 });
 
 start()
