@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 import torch
@@ -12,12 +13,21 @@ from hypothesis import settings
 
 from tenfold.core.processes import Children
 from tests.once import shared_folder
+from tests.waiting import PATIENCE_S
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 settings.register_profile("tenfold", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)  # `pytest --hypothesis-profile explore`: other examples each time
 settings.load_profile("tenfold")
+
+
+def pytest_configure() -> None:
+    """A worker that writes its coverage at the end is killed after ten seconds by default, and a third of it lost."""
+    with suppress(ImportError):
+        from xdist.workermanage import NodeManager
+
+        NodeManager.EXIT_TIMEOUT = PATIENCE_S
 
 
 SLOWEST = ("learners", "campaign", "experiments", "data", "train")

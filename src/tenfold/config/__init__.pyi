@@ -43,4 +43,5 @@ from .train import Model as Model
 from .train import Optimizer as Optimizer
 from .train import Schedule as Schedule
 from .train import Train as Train
+from .watch import Action as Action
 from .watch import Watch as Watch

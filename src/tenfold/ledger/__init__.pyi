@@ -1,4 +1,5 @@
 # What other rooms may use of this one. The package loads each name when it is first asked for.
+from .events import ActionTaken as ActionTaken
 from .events import AllTrained as AllTrained
 from .events import BandLeft as BandLeft
 from .events import CheckpointDamaged as CheckpointDamaged
@@ -24,8 +25,10 @@ from .events import ProcessDied as ProcessDied
 from .events import ProcessGivenUp as ProcessGivenUp
 from .events import RequestRefused as RequestRefused
 from .events import ResumeNotExact as ResumeNotExact
+from .events import RewindRefused as RewindRefused
 from .events import RunInterrupted as RunInterrupted
 from .events import RunResumed as RunResumed
+from .events import RunRewound as RunRewound
 from .events import SessionStarted as SessionStarted
 from .events import SyncerServing as SyncerServing
 from .events import TransferChecked as TransferChecked

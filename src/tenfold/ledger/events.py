@@ -21,6 +21,9 @@ class EventKind(StrEnum):
     LEFT_THE_BAND = "left-the-band"
     TRANSFER = "transfer"
     HOLDOUT_TURNED = "holdout-turned"
+    REWOUND = "rewound"
+    REWIND_REFUSED = "rewind-refused"
+    ACTION = "action"
     STARTED = "started"
     SERVING = "serving"
     JOINED = "joined"
@@ -126,6 +129,38 @@ class BandLeft(EventPayload):
 
     kind = EventKind.LEFT_THE_BAND
     step: int | None = None
+
+
+@dataclass(frozen=True)
+class RunRewound(EventPayload):
+    """After `step` steps the run went back to its checkpoint `to_step`; batches from the first to the last are left
+    out of the training order from there on."""
+
+    kind = EventKind.REWOUND
+    step: int
+    to_step: int
+    first_batch: int
+    last_batch: int
+
+
+@dataclass(frozen=True)
+class RewindRefused(EventPayload):
+    """There was no checkpoint from before `first_step` to go back to after `step` steps; the run went on."""
+
+    kind = EventKind.REWIND_REFUSED
+    step: int
+    first_step: int
+
+
+@dataclass(frozen=True)
+class ActionTaken(EventPayload):
+    """The configuration allowed to do something about an incident, and it was done; `error`: it could not be."""
+
+    kind = EventKind.ACTION
+    action: str
+    incident: str
+    step: int | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -344,6 +379,9 @@ PAYLOADS: dict[EventKind, type[EventPayload]] = {
         CheckpointDamaged,
         ResumeNotExact,
         BandLeft,
+        RunRewound,
+        RewindRefused,
+        ActionTaken,
         TransferChecked,
         HoldoutTurned,
         SessionStarted,

@@ -1,6 +1,6 @@
 """Batches by step: sample numbers are computed from the step, tokens are fetched one step ahead."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,17 +49,32 @@ def fetch_batch(
     return Batch(step, first_sample, samples, list(torch.split(tokens, micro_batch)))
 
 
+def batch_number(step: int, skipped: Sequence[int] = ()) -> int:
+    """Which batch of the training order `step`, counted from 0, trains on where some were left out."""
+    number = step
+    for left_out in sorted(skipped):
+        number += left_out <= number
+    return number
+
+
 def batches(
-    stream: SampleStream, ranks: Ranks, *, first_step: int, steps: int, sequences: int, micro_batch: int
+    stream: SampleStream,
+    ranks: Ranks,
+    *,
+    first_step: int,
+    steps: int,
+    sequences: int,
+    micro_batch: int,
+    skipped: Sequence[int] = (),
 ) -> Iterator[Batch]:
     """Batches of steps `first_step` … `steps` − 1. `sequences` is the batch of all ranks together.
 
-    Step s trains on samples s·sequences … (s+1)·sequences − 1 whatever the number of ranks, so the whole data
-    state of a run is one integer.
+    Batch b is samples b·sequences … (b+1)·sequences − 1 whatever the number of ranks, and step s trains on batch s, so
+    the whole data state of a run is one integer; where batches are `skipped`, those after them move up.
     """
 
     def fetch(step: int) -> Batch:
-        first = step * sequences
+        first = batch_number(step, skipped) * sequences
         return fetch_batch(stream, ranks, step=step, first_sample=first, samples=sequences, micro_batch=micro_batch)
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as fetcher:

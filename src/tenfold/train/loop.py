@@ -7,9 +7,18 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 from tenfold.core import Interrupted, NotFinite, StopRequest, TenfoldError, stop_on_signal
-from tenfold.ledger import CheckpointDamaged, IncidentPayload, LossNotFinite, ObserverFailed, ResumeNotExact, RunFailed
-from tenfold.train.batching import batches
-from tenfold.train.checkpoint import Checkpointer, CheckpointState, weights_digest
+from tenfold.ledger import (
+    CheckpointDamaged,
+    IncidentPayload,
+    LossNotFinite,
+    ObserverFailed,
+    ResumeNotExact,
+    RewindRefused,
+    RunFailed,
+    RunRewound,
+)
+from tenfold.train.batching import batch_number, batches
+from tenfold.train.checkpoint import Checkpoint, Checkpointer, CheckpointState, weights_digest
 from tenfold.train.identity import check_resumable, owner_of
 from tenfold.train.learner import Learner
 from tenfold.train.observe import Notice, Observer, Observers, Stopping
@@ -50,6 +59,8 @@ class Loop:
         self.learner, self.plan = learner, learner.plan
         self.checkpointer, self.observers, self.part = checkpointer, Observers(observers), part
         self.step = part.first_step
+        self.skipped: list[int] = []
+        """Batches of the training order that are left out, in order."""
         self._failure: IncidentPayload = RunFailed()
         """What it would be if the run failed now."""
         self._on_its_way: int | None = None
@@ -74,7 +85,8 @@ class Loop:
         self.resume()
         self.observers.started(self.step)
         with stop_on_signal() as stop:
-            self._steps(stop)
+            while measure := self._steps(stop):
+                self._go_back(measure)
         self._wait_for_save()
         self._tell_failures()
         weights = {n: t for n, t in self.learner.state_tensors().items() if n.startswith("model/")}
@@ -109,13 +121,42 @@ class Loop:
         for warning in check_resumable(meta["identity"], self.learner.identity, found.checkpoint.path):
             message = f"{warning}: the run goes on, but not bit for bit"
             self.observers.noticed(Notice(ResumeNotExact(warning), message))
-        self.checkpointer.load(found.checkpoint, self.learner.state_tensors())
-        self.step = found.checkpoint.manifest.next_sample // self.plan.sequences
         self._seconds_before = meta["seconds"]
-        self.observers.load_state_dict(meta.get("observers", {}))
-        self.observers.resumed(self.step, found.checkpoint)
+        self.skipped = list(meta.get("skipped", []))
+        self._take_up(found.checkpoint)
 
-    def _steps(self, stop: StopRequest) -> None:
+    def _take_up(self, checkpoint: Checkpoint) -> None:
+        """Load a checkpoint and tell the observers."""
+        self.checkpointer.load(checkpoint, self.learner.state_tensors())
+        self.step = checkpoint.manifest.step
+        self.observers.load_state_dict(checkpoint.meta.get("observers", {}))
+        self.observers.resumed(self.step, checkpoint)
+
+    def _go_back(self, measure: StepMeasure) -> None:
+        """Take up the newest checkpoint from before a step, and leave out the batches from there to now.
+
+        All ranks do. What was saved since is of a way that is given up, and deleted.
+        """
+        first, last = measure.request.back_to, measure.step
+        self._wait_for_save()
+        self._tell_failures()
+        found = self.checkpointer.latest(before=first).checkpoint
+        if found is None:
+            said = f"no checkpoint from before step {first} is there to go back to; the run goes on. Lower "
+            self.observers.noticed(Notice(RewindRefused(last, first), f"{said}checkpoint.every or keep more of them"))
+            return
+        left_out = [batch_number(step, self.skipped) for step in range(first - 1, last)]
+        self.skipped = sorted({*self.skipped, *left_out})
+        self._take_up(found)
+        self.checkpointer.forget_after(self.step)
+        what = RunRewound(last, self.step, left_out[0], left_out[-1])
+        samples = f"{left_out[0] * self.plan.sequences}–{(left_out[-1] + 1) * self.plan.sequences - 1}"
+        message = f"went back from step {last} to {self.step}; samples {samples} are left out from now on"
+        self.observers.noticed(Notice(what, message))
+        self.observers.started(self.step)
+
+    def _steps(self, stop: StopRequest) -> StepMeasure | None:
+        """Train to the end, or until the ranks are asked to go back: the step after which they were."""
         plan = self.plan
         for batch in batches(
             self.learner.stream,
@@ -124,16 +165,22 @@ class Loop:
             steps=plan.steps,
             sequences=plan.sequences,
             micro_batch=plan.micro_batch,
+            skipped=self.skipped,
         ):
-            measure = execute(self.learner, batch, self.observers, stop=stop.is_set)
+            request = self.observers.take_request()
+            request = replace(request, stop=request.stop or stop.is_set)
+            measure = execute(self.learner, batch, self.observers, request=request)
             if not measure.is_finite:
                 self._stop_not_finite(measure)
             self.step = measure.step
+            if measure.request.back_to:
+                return measure
             self._save_when_due(measure)
+        return None
 
     def _save_when_due(self, measure: StepMeasure) -> None:
-        stopping = measure.stop and not measure.is_last
-        asked = self.observers.take_save_request()
+        stopping = measure.request.stop and not measure.is_last
+        asked = self.observers.take_save_request() or measure.request.save
         due = asked or self.step % self.learner.campaign.checkpoint.every == 0 or self.step in self.part.save_at
         if measure.is_last or stopping or due:
             self._save()
@@ -149,12 +196,13 @@ class Loop:
         state = CheckpointState(
             tensors=self.learner.state_tensors(),
             step=self.step,
-            next_sample=self.step * self.plan.sequences,
+            next_sample=batch_number(self.step, self.skipped) * self.plan.sequences,
             meta={
                 "identity": asdict(self.learner.identity),
                 "fingerprint": self.learner.identity.fingerprint,
                 "seconds": self._seconds,
                 "observers": self.observers.state_dict(),
+                **({"skipped": self.skipped} if self.skipped else {}),
             },
         )
         self.checkpointer.save(state)

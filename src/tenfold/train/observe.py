@@ -41,6 +41,31 @@ class Stopping:
     incident: IncidentPayload | None = None
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a rank wants of the loop; all ranks learn of it in the message that has the figures of the next step."""
+
+    stop: bool = False
+    """End here, with a checkpoint."""
+    save: bool = False
+    """Take a checkpoint."""
+    back_to: int = 0
+    """Go back to before this step, and leave out the batches from there to now; 0: go on."""
+
+    @property
+    def flags(self) -> tuple[float, float, float]:
+        """As numbers whose sum over the ranks says it, where one rank at most asks to go back."""
+        return float(self.stop), float(self.save), float(self.back_to)
+
+    @classmethod
+    def of(cls, stop: float, save: float, back_to: float) -> "Request":
+        """Back from sums over the ranks."""
+        return cls(stop > 0, save > 0, round(back_to))
+
+
+NOTHING = Request()
+
+
 class Observer:
     """What watches a run. Every hook may be left as it is."""
 
@@ -50,6 +75,7 @@ class Observer:
     """Whether the run must stop when this observer fails. Others are reported and taken out."""
     _report: Callable[[Notice], None] | None = None
     _save: Callable[[], None] | None = None
+    _ask: Callable[[Request], None] | None = None
 
     def started(self, step: int) -> None:
         """Training begins, or goes on, after `step` steps."""
@@ -100,6 +126,11 @@ class Observer:
         if self._save:
             self._save()
 
+    def ask(self, request: Request) -> None:
+        """Ask for something that all ranks do after the next step; of the ranks, one at most may ask to go back."""
+        if self._ask:
+            self._ask(request)
+
 
 HOOKS = (
     "started",
@@ -129,8 +160,8 @@ class Observers:
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two observers are called {twice!r}: give one of them another `name`")
         for observer in self._all:
-            observer._report, observer._save = self.noticed, self._ask_to_save
-        self._save_asked = False
+            observer._report, observer._save, observer._ask = self.noticed, self._ask_to_save, self._ask_for
+        self._save_asked, self._request = False, NOTHING
         self._hooks = {hook: self._overriding(hook) for hook in HOOKS}
         self._failures: list[Notice] = []
 
@@ -170,6 +201,17 @@ class Observers:
 
     def _ask_to_save(self) -> None:
         self._save_asked = True
+
+    def _ask_for(self, request: Request) -> None:
+        before = self._request
+        self._request = Request(
+            before.stop or request.stop, before.save or request.save, before.back_to or request.back_to
+        )
+
+    def take_request(self) -> Request:
+        """What observers of this rank have asked for since the last call."""
+        request, self._request = self._request, NOTHING
+        return request
 
     def take_save_request(self) -> bool:
         """Whether an observer has asked for a checkpoint since the last call."""

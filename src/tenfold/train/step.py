@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from tenfold.config import Train
 from tenfold.train.batching import Batch
-from tenfold.train.observe import NOBODY, Observers
+from tenfold.train.observe import NOBODY, NOTHING, Observers, Request
 from tenfold.train.optimizers import Optimizers
 from tenfold.train.ranks import Ranks, gradient_sync
 from tenfold.train.schedule import learning_rate_factor
@@ -110,8 +110,8 @@ class StepMeasure:
     learning_rate: float
     seconds: float
     """From the batch at hand to these figures."""
-    stop: bool = False
-    """Whether one of the ranks was asked to stop."""
+    request: Request = NOTHING
+    """What the ranks were asked for, all together."""
 
     @property
     def is_last(self) -> bool:
@@ -129,18 +129,19 @@ class StepMeasure:
         return self.nats * self.tokens / self.bytes / math.log(2)
 
 
-def execute(state: RunState, batch: Batch, observers: Observers = NOBODY, *, stop: bool = False) -> StepMeasure:
+def execute(state: RunState, batch: Batch, observers: Observers = NOBODY, *, request: Request = NOTHING) -> StepMeasure:
     """Train on one batch. A step that was not finite is not told to `observers`, since it changed nothing.
 
-    `stop`: whether this rank was asked to stop, which all ranks learn in the same message as the figures.
+    `request`: what this rank was asked for, which all ranks learn in the same message as the figures.
     """
     factor = learning_rate_factor(state.train.schedule, batch.step, state.steps)
     observers.before_step(batch)
     began = time.perf_counter()
     mine = state.batch_bytes(batch.micro_batches)
-    others = (mine, mine.new_full((), float(stop)))
+    others = (mine, *(mine.new_full((), flag, dtype=torch.float64) for flag in request.flags))
     figures = train_step(state, batch.micro_batches, factor, others, observers.gradients_hook)
-    nats, grad_norm, mean_bytes, asked = figures.tolist()
+    nats, grad_norm, mean_bytes, *asked = figures.tolist()
+    ranks = state.ranks.world_size
     measure = StepMeasure(
         step=batch.step + 1,
         steps=state.steps,
@@ -148,11 +149,11 @@ def execute(state: RunState, batch: Batch, observers: Observers = NOBODY, *, sto
         samples=batch.samples,
         tokens=batch.tokens,
         nats=nats,
-        bytes=mean_bytes * state.ranks.world_size,
+        bytes=mean_bytes * ranks,
         grad_norm=grad_norm,
         learning_rate=state.train.optimizer.learning_rate * factor,
         seconds=time.perf_counter() - began,
-        stop=asked > 0,
+        request=Request.of(*(flag * ranks for flag in asked)),
     )
     if measure.is_finite:
         observers.after_step(measure)

@@ -13,7 +13,8 @@ from tenfold.core.errors import InputError
 from tenfold.experiments.local import calibration
 from tenfold.experiments.local.calibration import Probe, ProbeShape, calibrate, time_probes
 from tenfold.experiments.local.forecast import forecast_local
-from tests.experiments.local.small import FEW, shape, small_calibration, train
+from tests.experiments.local.small import FEW, measured_calibration, shape, small_calibration, train
+from tests.waiting import until
 
 MEASURE = (
     "import sys; from tenfold.machine import resident_bytes, peak_resident_bytes; "
@@ -58,13 +59,19 @@ def test_a_busy_calibration_says_so_and_widens_the_interval() -> None:
 
 
 def test_the_step_is_of_the_size_that_is_measured() -> None:
-    """Loosely: the tests share the machine, and three probes are few. benchmarks/local_plan.py measures closely."""
+    """Loosely, since three probes are few; and of a moment in which others leave probes and step the same speed.
+
+    benchmarks/local_plan.py measures closely.
+    """
     model = shape(3, 80, 96)
-    forecast = forecast_local(model, train(960), 700, small_calibration())
     probe = Probe(ProbeShape(model, 700, (10,), train(960)), threads=1)
     probe.step()
-    measured = min(probe.step() for _ in range(5))
-    assert 1 / 3 < forecast.seconds / measured < 3
+
+    def is_near() -> bool:
+        forecast = forecast_local(model, train(960), 700, measured_calibration())
+        return 1 / 3 < forecast.seconds / min(probe.step() for _ in range(5)) < 3
+
+    until(is_near)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the heap is modelled after glibc")

@@ -190,7 +190,7 @@ class Checkpointer:
     def _prune(self) -> None:
         """Keep the newest, every `keep_every`-th, those after `keep_steps`, and the one `keep` names."""
         for name in self._store.names()[: -self._keep_last]:
-            step = int(name.removeprefix("step-"))
+            step = _step_of(name)
             wanted = step in self._keep_steps or step == self._kept
             if not wanted and (self._keep_every is None or step % self._keep_every):
                 self._store.remove(name)
@@ -202,14 +202,19 @@ class Checkpointer:
             return "not known"
         return self._store.describe(names[-1]) if names else "none yet"
 
-    def latest(self) -> Found:
-        """The newest checkpoint whose files are all as they were written. Raises InputError if none can be listed."""
+    def latest(self, before: int | None = None) -> Found:
+        """The newest checkpoint whose files are all as they were written, of those after fewer than `before` steps.
+
+        Raises InputError if none can be listed.
+        """
         damaged: list[Damaged] = []
         try:
             names = self._store.names()
         except OSError as error:
             raise InputError(f"{self.url}: checkpoints cannot be read here ({_reason(error)})") from error
         for name in reversed(names):
+            if before is not None and _step_of(name) >= before:
+                continue
             try:
                 return Found(self._verified(name), damaged)
             except (ValueError, OSError) as error:
@@ -236,6 +241,12 @@ class Checkpointer:
         manifest = CheckpointManifest.read(directory / MANIFEST)
         manifest.verify(directory)
         return Checkpoint(self._store.describe(name), directory, manifest)
+
+    def forget_after(self, step: int) -> None:
+        """Delete the checkpoints after more than `step` steps: a way given up. The first rank does."""
+        for name in self._store.names() if self._rank == 0 else ():
+            if _step_of(name) > step:
+                self._store.remove(name)
 
     def clear(self) -> None:
         """Delete every checkpoint."""
@@ -279,6 +290,10 @@ class Checkpointer:
                 raise InputError(
                     f"{checkpoint.path}: {name} holds NaN or infinity; delete it to go on from the one before"
                 )
+
+
+def _step_of(name: str) -> int:
+    return int(name.removeprefix("step-"))
 
 
 def _manifest_of(parts: list[dict[str, Any]], step: int, next_sample: int, meta: dict[str, Any]) -> CheckpointManifest:
