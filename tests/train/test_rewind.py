@@ -1,6 +1,7 @@
 """Going back and leaving batches out: the weights are those of a run that never saw them, on any number of ranks."""
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -8,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tenfold.config import load_campaign
-from tenfold.core.errors import Interrupted
+from tenfold.core.errors import Interrupted, NotFinite
 from tenfold.core.folder import CampaignFiles
 from tenfold.data import Manifest
-from tenfold.ledger import Ledger, RewindRefused, RunRewound
+from tenfold.ledger import Ledger, LossNotFinite, RewindRefused, RunRewound
 from tenfold.train.batching import batch_number
 from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.journal import journal_of
@@ -99,6 +100,41 @@ def test_without_a_checkpoint_from_before_the_run_goes_on_and_says_so(built: Pat
     alone, asked = copy_of(built, tmp_path / "alone"), copy_of(built, tmp_path / "asked")
     assert trained(asked, GoBack(at=6, to=3)).weights_digest == trained(alone).weights_digest
     assert [payload for payload in events(asked) if isinstance(payload, RewindRefused)] == [RewindRefused(7, 3)]
+
+
+class Poisoned(Observer):
+    """Makes the gradients of one batch NaN, and where it may, asks to leave it out."""
+
+    def __init__(self, batch: int, *, may: bool) -> None:
+        self.bad, self.may, self.here = batch, may, False
+
+    def before_step(self, batch) -> None:
+        self.here = batch.first_sample == self.bad * batch.samples
+
+    def gradients_ready(self, state) -> None:
+        if self.here:
+            next(state.root.parameters()).grad.fill_(math.nan)
+
+    def noticed(self, notice) -> None:
+        if self.may and isinstance(notice.what, LossNotFinite):
+            self.ask(Request(back_to=notice.what.step))
+
+
+class SkipOne(Loop):
+    def resume(self) -> None:
+        super().resume()
+        self.skipped = [13]
+
+
+def test_a_step_that_is_not_finite_is_left_out_where_that_is_asked_for(built: Path, tmp_path: Path) -> None:
+    poisoned, never, refused = (copy_of(built, tmp_path / name) for name in ("poisoned", "never", "refused"))
+    result = trained(poisoned, Poisoned(13, may=True))
+    assert result.weights_digest == trained(never, loop=SkipOne).weights_digest
+    assert RunRewound(14, 13, 13, 13) in list(events(poisoned))
+    with pytest.raises(NotFinite, match="step 14"):
+        trained(refused, Poisoned(13, may=False))
+    with closing(Ledger(refused / "ledger.sqlite", read_only=True)) as ledger:
+        assert [incident.kind for incident in ledger.incidents()] == ["not-finite"]
 
 
 def test_two_ranks_go_back_together(built: Path, tmp_path: Path) -> None:

@@ -129,12 +129,11 @@ def _post(rule: Action, body: bytes) -> str | None:
 def _run(rule: Action, body: bytes) -> str | None:
     assert rule.command
     command = rule.command
-    return _attempt(
-        lambda: subprocess.run(command, input=body, capture_output=True, check=True, timeout=TIMEOUT_S) and None
-    )
+    return _attempt(lambda: subprocess.run(command, input=body, capture_output=True, check=True, timeout=TIMEOUT_S))
 
 
-def _attempt(act: Callable[[], None]) -> str | None:
+def _attempt(act: Callable[[], object]) -> str | None:
+    """Why it could not be done; None when it was."""
     try:
         act()
     except subprocess.CalledProcessError as error:

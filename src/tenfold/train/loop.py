@@ -86,7 +86,8 @@ class Loop:
         self.observers.started(self.step)
         with stop_on_signal() as stop:
             while measure := self._steps(stop):
-                self._go_back(measure)
+                if measure.request.back_to:
+                    self._go_back(measure)
         self._wait_for_save()
         self._tell_failures()
         weights = {n: t for n, t in self.learner.state_tensors().items() if n.startswith("model/")}
@@ -156,7 +157,7 @@ class Loop:
         self.observers.started(self.step)
 
     def _steps(self, stop: StopRequest) -> StepMeasure | None:
-        """Train to the end, or until the ranks are asked to go back: the step after which they were."""
+        """Train to the end, or until the batches are others from here on: the step after which they are."""
         plan = self.plan
         for batch in batches(
             self.learner.stream,
@@ -171,7 +172,9 @@ class Loop:
             request = replace(request, stop=request.stop or stop.is_set)
             measure = execute(self.learner, batch, self.observers, request=request)
             if not measure.is_finite:
-                self._stop_not_finite(measure)
+                if not self._may_leave_out(measure):
+                    self._stop_not_finite(measure)
+                return measure
             self.step = measure.step
             if measure.request.back_to:
                 return measure
@@ -238,6 +241,25 @@ class Loop:
         raise Interrupted(
             f"stopped as asked; step {self.step}/{self.plan.steps} is saved. Run the same command again to go on"
         )
+
+    def _may_leave_out(self, measure: StepMeasure) -> bool:
+        """Whether an observer asks to go back when it is told that a step was not finite.
+
+        Such a step has changed nothing, so it is enough to leave its batch out.
+        """
+        self._tell_failures()
+        first, last = measure.first_sample, measure.first_sample + measure.samples - 1
+        what = LossNotFinite(measure.step, first, last)
+        message = f"step {measure.step}: loss {measure.nats}, gradient norm {measure.grad_norm}: not finite"
+        self.observers.noticed(Notice(what, message))
+        asked = self.learner.ranks.gathered(self.observers.take_request().back_to)
+        if not any(asked):
+            return False
+        batch = batch_number(measure.step - 1, self.skipped)
+        self.skipped = sorted([*self.skipped, batch])
+        said = f"samples {first}–{last} are left out from now on; the weights are those of step {self.step}"
+        self.observers.noticed(Notice(RunRewound(measure.step, self.step, batch, batch), said))
+        return True
 
     def _stop_not_finite(self, measure: StepMeasure) -> None:
         """The step has changed nothing, so the weights are those of the step before."""
