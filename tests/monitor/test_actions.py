@@ -13,7 +13,7 @@ from tenfold.config import Action, Campaign
 from tenfold.core import InputError
 from tenfold.ledger import ActionTaken, LossNotFinite, ObserverFailed
 from tenfold.monitor.actions import Actions, check_actions
-from tenfold.train import Notice, Observer, Observers, Request, Stopping, execute
+from tenfold.train import LoopRequest, Notice, Observer, Observers, Stopping, execute
 from tests.train.small import batch_of, new_state
 
 INCIDENT = LossNotFinite(7, 40, 47)
@@ -67,16 +67,16 @@ def hook() -> Iterator[HTTPServer]:
 
 def test_without_a_rule_nothing_is_done() -> None:
     diary, observers = followed()
-    assert diary.actions == [] and observers.take_request() == Request()
+    assert diary.actions == [] and observers.take_request() == LoopRequest()
 
 
 @pytest.mark.parametrize(
     ("do", "request_"),
-    [("checkpoint", Request(save=True)), ("pause", Request(stop=True)), ("rewind", Request(back_to=7))],
+    [("checkpoint", LoopRequest(save=True)), ("pause", LoopRequest(stop=True)), ("rewind", LoopRequest(back_to=7))],
 )
-def test_what_all_ranks_must_do_is_asked_of_the_loop_once(do: str, request_: Request) -> None:
+def test_what_all_ranks_must_do_is_asked_of_the_loop_once(do: str, request_: LoopRequest) -> None:
     diary, observers = followed(rule(do=do), times=3)
-    assert observers.take_request() == request_ and observers.take_request() == Request()
+    assert observers.take_request() == request_ and observers.take_request() == LoopRequest()
     assert diary.actions == [ActionTaken(do, "not-finite 7", 9)]
     assert [notice.message for notice in diary.told].count(f"{do}, since it went wrong") == 1
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from tenfold.train.checkpoint import Checkpointer, CheckpointState
-from tenfold.train.observe import Observer, Observers, Request
+from tenfold.train.observe import LoopRequest, Observer, Observers
 from tenfold.train.optimizers import build_optimizers
 from tenfold.train.ranks import Ranks, joined_ranks, replicate_model, shard_model
 from tenfold.train.step import RunState, execute, train_step
@@ -59,7 +59,9 @@ def main() -> None:
         for step in range(3):
             one = execute(alone, batch_of(step))
             two = execute(
-                shared, batch_of(step, micro_batch=2, ranks=ranks), request=Request(stop=ranks.rank == 1 and step == 2)
+                shared,
+                batch_of(step, micro_batch=2, ranks=ranks),
+                request=LoopRequest(stop=ranks.rank == 1 and step == 2),
             )
             assert math.isclose(one.nats, two.nats, rel_tol=1e-5), (one, two)
             assert math.isclose(one.grad_norm, two.grad_norm, rel_tol=1e-4), (one, two)

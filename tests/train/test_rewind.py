@@ -18,7 +18,7 @@ from tenfold.train.checkpoint import Checkpointer
 from tenfold.train.journal import journal_of
 from tenfold.train.learner import build_learner
 from tenfold.train.loop import Loop, TrainResult
-from tenfold.train.observe import Observer, Request
+from tenfold.train.observe import LoopRequest, Observer
 from tenfold.train.ranks import Ranks, choose_device
 from tests.campaign.small import built_campaign, copy_of
 from tests.warm import run_ranks
@@ -36,10 +36,10 @@ class GoBack(Observer):
     def after_step(self, measure) -> None:
         if measure.step == self.at:
             self.at = -1
-            self.ask(Request(back_to=self.to))
+            self.ask(LoopRequest(back_to=self.to))
         if measure.step == self.stop_at:
             self.stop_at = None
-            self.ask(Request(stop=True))
+            self.ask(LoopRequest(stop=True))
 
 
 class Skip(Loop):
@@ -117,7 +117,7 @@ class Poisoned(Observer):
 
     def noticed(self, notice) -> None:
         if self.may and isinstance(notice.what, LossNotFinite):
-            self.ask(Request(back_to=notice.what.step))
+            self.ask(LoopRequest(back_to=notice.what.step))
 
 
 class SkipOne(Loop):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tenfold.config import Optimizer
-from tenfold.train.observe import Observer, Observers, Request
+from tenfold.train.observe import LoopRequest, Observer, Observers
 from tenfold.train.step import accumulate_gradients, clip_gradients, execute, train_step
 from tests.train.small import OPTIMIZERS, STEPS, batch_of, gradients_of, new_state, same_bits, tensors_of
 from tests.warm import run_ranks
@@ -104,7 +104,7 @@ def test_the_learning_rate_follows_the_position() -> None:
 def test_a_measure_says_where_and_what_it_was() -> None:
     state = new_state()
     batch = batch_of(3, samples=6, micro_batch=4)
-    measure = execute(state, batch, request=Request(stop=True))
+    measure = execute(state, batch, request=LoopRequest(stop=True))
     text = sum(state.bytes_of_token[tokens[:, 1:]].sum().item() for tokens in batch.micro_batches)
     assert (measure.step, measure.steps, measure.first_sample, measure.samples) == (4, STEPS, 18, 6)
     assert measure.tokens == 6 * 16 and measure.bytes == text and measure.request.stop

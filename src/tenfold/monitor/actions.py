@@ -13,7 +13,7 @@ from typing import Any
 from tenfold.config import Action
 from tenfold.core import InputError, without_secrets
 from tenfold.ledger import ActionTaken, IncidentKind, IncidentPayload, Severity
-from tenfold.train import Notice, Observer, Request, StepMeasure
+from tenfold.train import LoopRequest, Notice, Observer, StepMeasure
 
 TIMEOUT_S = 30.0
 """How long a webhook or a command may take before it is given up."""
@@ -79,11 +79,11 @@ class Actions(Observer):
     def _follow(self, rule: Action, what: IncidentPayload, message: str) -> None:
         match rule.do:
             case "checkpoint":
-                self.ask(Request(save=True))
+                self.ask(LoopRequest(save=True))
             case "pause":
-                self.ask(Request(stop=True))
+                self.ask(LoopRequest(stop=True))
             case "rewind":
-                self.ask(Request(back_to=max(1, first_step_of(what) or self._step)))
+                self.ask(LoopRequest(back_to=max(1, first_step_of(what) or self._step)))
             case "webhook" | "command":
                 self._outside(rule, what, message)
                 return

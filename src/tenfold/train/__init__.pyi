@@ -40,10 +40,10 @@ from .loop import Loop as Loop
 from .loop import Part as Part
 from .loop import TrainResult as TrainResult
 from .observe import NOBODY as NOBODY
+from .observe import LoopRequest as LoopRequest
 from .observe import Notice as Notice
 from .observe import Observer as Observer
 from .observe import Observers as Observers
-from .observe import Request as Request
 from .observe import Stopping as Stopping
 from .optimizers import build_optimizers as build_optimizers
 from .plan import RunPlan as RunPlan

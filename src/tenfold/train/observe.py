@@ -42,7 +42,7 @@ class Stopping:
 
 
 @dataclass(frozen=True)
-class Request:
+class LoopRequest:
     """What a rank wants of the loop; all ranks learn of it in the message that has the figures of the next step."""
 
     stop: bool = False
@@ -58,12 +58,12 @@ class Request:
         return float(self.stop), float(self.save), float(self.back_to)
 
     @classmethod
-    def of(cls, stop: float, save: float, back_to: float) -> "Request":
+    def of(cls, stop: float, save: float, back_to: float) -> "LoopRequest":
         """Back from sums over the ranks."""
         return cls(stop > 0, save > 0, round(back_to))
 
 
-NOTHING = Request()
+NOTHING = LoopRequest()
 
 
 class Observer:
@@ -75,7 +75,7 @@ class Observer:
     """Whether the run must stop when this observer fails. Others are reported and taken out."""
     _report: Callable[[Notice], None] | None = None
     _save: Callable[[], None] | None = None
-    _ask: Callable[[Request], None] | None = None
+    _ask: Callable[[LoopRequest], None] | None = None
 
     def started(self, step: int) -> None:
         """Training begins, or goes on, after `step` steps."""
@@ -126,7 +126,7 @@ class Observer:
         if self._save:
             self._save()
 
-    def ask(self, request: Request) -> None:
+    def ask(self, request: LoopRequest) -> None:
         """Ask for something that all ranks do after the next step; of the ranks, one at most may ask to go back."""
         if self._ask:
             self._ask(request)
@@ -202,13 +202,13 @@ class Observers:
     def _ask_to_save(self) -> None:
         self._save_asked = True
 
-    def _ask_for(self, request: Request) -> None:
+    def _ask_for(self, request: LoopRequest) -> None:
         before = self._request
-        self._request = Request(
+        self._request = LoopRequest(
             before.stop or request.stop, before.save or request.save, before.back_to or request.back_to
         )
 
-    def take_request(self) -> Request:
+    def take_request(self) -> LoopRequest:
         """What observers of this rank have asked for since the last call."""
         request, self._request = self._request, NOTHING
         return request

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from tenfold.config import Train
 from tenfold.train.batching import Batch
-from tenfold.train.observe import NOBODY, NOTHING, Observers, Request
+from tenfold.train.observe import NOBODY, NOTHING, LoopRequest, Observers
 from tenfold.train.optimizers import Optimizers
 from tenfold.train.ranks import Ranks, gradient_sync
 from tenfold.train.schedule import learning_rate_factor
@@ -110,7 +110,7 @@ class StepMeasure:
     learning_rate: float
     seconds: float
     """From the batch at hand to these figures."""
-    request: Request = NOTHING
+    request: LoopRequest = NOTHING
     """What the ranks were asked for, all together."""
 
     @property
@@ -129,7 +129,9 @@ class StepMeasure:
         return self.nats * self.tokens / self.bytes / math.log(2)
 
 
-def execute(state: RunState, batch: Batch, observers: Observers = NOBODY, *, request: Request = NOTHING) -> StepMeasure:
+def execute(
+    state: RunState, batch: Batch, observers: Observers = NOBODY, *, request: LoopRequest = NOTHING
+) -> StepMeasure:
     """Train on one batch. A step that was not finite is not told to `observers`, since it changed nothing.
 
     `request`: what this rank was asked for, which all ranks learn in the same message as the figures.
@@ -153,7 +155,7 @@ def execute(state: RunState, batch: Batch, observers: Observers = NOBODY, *, req
         grad_norm=grad_norm,
         learning_rate=state.train.optimizer.learning_rate * factor,
         seconds=time.perf_counter() - began,
-        request=Request.of(*(flag * ranks for flag in asked)),
+        request=LoopRequest.of(*(flag * ranks for flag in asked)),
     )
     if measure.is_finite:
         observers.after_step(measure)
