@@ -35,3 +35,4 @@ def test_the_source_that_repeats_most_is_named_beside_the_least() -> None:
     mixed = Repetition(10_000, 4000, {"web": 1.2, "notes": 32.0})
     assert not mixed.is_excessive and len(mixed.lines()) == 2
     assert "worth about" not in mixed.lines()[1], "one figure for all sources would be none of them"
+    assert mixed.lines()[1].endswith("or a lower weight of source 'notes'")

@@ -51,13 +51,14 @@ class Repetition:
 
     def _meaning(self) -> str:
         worth = worth_in_new_tokens(self.distinct, self.tokens / self.distinct)
-        share = f"these are worth about {worth:,.0f} new ones. " if len(set(self.epochs.values())) == 1 else ""
-        fewer = int(self.tokens * LITTLE_LOST / self.most)
+        fewer = f"train.tokens = {int(self.tokens * LITTLE_LOST / self.most)} for {LITTLE_LOST:.0f} epochs"
+        share = f"these are worth about {worth:,.0f} new ones. "
+        if len(set(self.epochs.values())) > 1:  # fewer tokens would rob the other sources
+            share, fewer = "", f"a lower weight of source {max(self.epochs, key=lambda name: self.epochs[name])!r}"
         return (
             f"repeated tokens lose their value from about {LITTLE_LOST:.0f} epochs on and have none left after about "
             f"{NOTHING_GAINED:.0f} (arXiv 2305.16264): {share}Look whether a holdout turns upward; more text helps, "
-            f"a smaller model, a higher train.optimizer.weight_decay, or train.tokens = {fewer} for "
-            f"{LITTLE_LOST:.0f} epochs"
+            f"a smaller model, a higher train.optimizer.weight_decay, or {fewer}"
         )
 
 

@@ -26,6 +26,19 @@ IN_OTHERS = [
     *(("ru", "cp1251"), ("ru", "koi8_r"), ("ru", "cp866"), ("el", "cp1253"), ("ja", "cp932"), ("ja", "euc_jp")),
     *(("ja", "iso2022_jp"), ("zh", "gb18030"), ("ko", "cp949")),
 ]
+OF_ONE_SCRIPT = {
+    "pt": ("Não há razões para que as ações da organização não sejam úteis às populações.", "cp1252 cp850"),
+    "it": ("Perché la città è così bella, non si può più dire di sì né di no: sarà l'età.", "cp1252 mac_roman"),
+    "es": ("El niño comió una piña mañana; ¿quién diría que aquí había leña?", "cp1252 cp437"),
+    "is": ("Það er gott að búa á Íslandi, þótt veðrið sé oft ekki sem best á veturna.", "cp1252"),
+    "sl": ("Vsi ljudje so začeli živeti v širni državi, češ da je življenje boljše.", "iso8859_2 cp1250"),
+    "cs": ("Příliš žluťoučký kůň úpěl ďábelské ódy, a těšil se na večeři.", "iso8859_2 cp1250"),
+    "hu": ("Az őszi erdő gyönyörű, fűzfák és tölgyek őrzik az árnyékos utat.", "iso8859_2 cp1250"),
+    "tr": ("Işığın hızı çok yüksektir, gökyüzü ağaçların arasından görünüyor, şaşırtıcı.", "cp1254"),
+    "lv": ("Visi cilvēki piedzimst brīvi un vienlīdzīgi savā pašcieņā un tiesībās, šķiet.", "cp1257"),
+    "el": ("Άλλη ημέρα: η Ελλάδα είναι χώρα της Ευρώπης. Άνθρωποι γεννιούνται ελεύθεροι.", "iso8859_7 cp1253"),
+    "he": ("כל בני האדם נולדו בני חורין ושווים בערכם ובזכויותיהם.", "cp1255"),
+}
 IN_ALL = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
 PLAIN = "".join(library_texts(30)).encode("ascii", "ignore")
 
@@ -39,6 +52,15 @@ def test_text_comes_out_as_it_was_written(language: str, encoding: str) -> None:
     text, decoder = SENTENCES[language] * 40, TextDecoder()
     assert decoded(text.encode(encoding), decoder) == text
     assert decoder.replaced == 0
+
+
+@pytest.mark.parametrize(
+    ("sentence", "encoding"), [(text, each) for text, names in OF_ONE_SCRIPT.values() for each in names.split()]
+)
+def test_the_alphabet_of_a_language_tells_encodings_of_one_script_apart(sentence: str, encoding: str) -> None:
+    """Of Portuguese, Italian and Icelandic in Latin-1, most texts were taken for Latin-2 or Vietnamese."""
+    text = f"{sentence} And then there is a line of English.\n" * 8
+    assert decoded(text.encode(encoding), TextDecoder()) == text
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -15,6 +15,7 @@ from itertools import chain
 from charset_normalizer import from_bytes
 
 from tenfold.core import byte_size, count, percent
+from tenfold.data.reading.alphabets import alphabet_fit
 
 JUDGED = 4 << 20
 """Bytes looked at before anything is yielded; shorter texts are judged as a whole."""
@@ -30,16 +31,21 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-SINGLE_AND_MULTIBYTE = [
-    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258"),
-    *("iso8859_2", "iso8859_5", "iso8859_7", "koi8_r", "koi8_u", "cp866", "cp437", "cp850", "mac_roman"),
-    *("cp932", "euc_jp", "gb18030", "big5", "cp949", "tis_620"),
+SINGLE_BYTE = [
+    *("cp1252", "cp1250", "iso8859_2", "cp1254", "cp1257", "cp1251", "cp1253", "cp1255", "cp1256", "cp1258"),
+    *("iso8859_5", "iso8859_7", "koi8_r", "koi8_u", "cp866", "cp437", "cp850", "mac_roman", "tis_620"),
 ]
-"""Encodings that text is really found in. The detector knows more; each more is one more to be wrong with."""
+"""Encodings of one byte a character that text is really found in; of those that fit alike the first one is taken."""
+AS_ANOTHER = {"iso8859_7": "cp1253", "koi8_u": "koi8_r"}
+"""Encodings that differ from another one in few letters: the detector's order between these says nothing."""
+MULTIBYTE = ["gb18030", "cp932", "euc_jp", "big5", "cp949"]
+SINGLE_AND_MULTIBYTE = SINGLE_BYTE + MULTIBYTE
+"""The detector knows more; each more is one more to be wrong with."""
+SURE = 0.95
+"""Fit to an alphabet that is enough where the detector knows of nothing."""
+KANA = re.compile("[\u3041-\u30fa]")
 WIDE = ["utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be"]
 WITHOUT_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
-PREFERRED = ("cp1252", "iso8859_2", "cp1251", "gb18030", "cp932", "euc_jp", "big5", "cp949")
-"""Named first where several encodings give the very same text."""
 ISO_2022_JP = re.compile(rb"\x1b\$[@B][!-~]+\x1b\([BJ]")
 CONTROLS = bytes(code for code in range(32) if code not in b"\a\b\t\n\v\f\r\x1a\x1b")
 FEW = 1e-4
@@ -50,6 +56,8 @@ JOINING = frozenset("’‘–—·‐‑")
 SYMBOLS = frozenset("©®°£€¥™ªº±×÷│─┌┐└┘├┤┬┴┼═║░▒▓█■")
 END_OF_LATIN, END_OF_ALPHABETS = "\u0250", "\u2000"
 """Letters between them are of alphabets (Greek, Cyrillic, Arabic, Thai …) that are not mixed with Latin in a word."""
+LINES, END_OF_LINES = "\u2500", "\u2600"
+"""Frames and blocks."""
 PLAUSIBLE = 0.8
 """Share of the characters that are not ASCII which must look written; of random bytes in Latin-1 half do."""
 REPEATED = re.compile(r"([^\x00-\x7f\u00b7\u2010-\u2027\u2500-\u259f])\1{7}")
@@ -146,7 +154,7 @@ def encoding_of(head: bytes, max_replaced: float) -> str:
         return "iso2022_jp" if _is_iso_2022_jp(head) else "utf-8"
     good = len(text) - len(text.encode("ascii", errors="ignore")) - bad
     damaged = bad <= DAMAGE * (bad + good) or (bad <= HANDFUL and bad < FEW * len(head))
-    if not damaged and (found := _detected(_evidence(head), SINGLE_AND_MULTIBYTE)) is not None:
+    if not damaged and (found := _narrow_encoding(_evidence(head))) is not None:
         return found
     if bad <= allowed(len(head), max_replaced):
         return "utf-8"
@@ -185,10 +193,53 @@ def _evidence(head: bytes) -> bytes:
 
 def _detected(sample: bytes, encodings: list[str]) -> str | None:
     """What the detector makes of a sample; None where nothing fits."""
-    for match in from_bytes(sample, cp_isolation=encodings):  # the best one first
-        if _is_plausible(str(match)):
-            return next((name for name in PREFERRED if name in match.could_be_from_charset), str(match.encoding))
-    return None
+    matches = from_bytes(sample, cp_isolation=encodings)  # the best one first
+    return next((str(match.encoding) for match in matches if _is_plausible(str(match))), None)
+
+
+def _narrow_encoding(sample: bytes) -> str | None:
+    """The encoding of a sample of ASCII and something else, which is no UTF-8; None where nothing fits.
+
+    The detector tells scripts apart, and one byte a character from two. Which letters the bytes stand for it often
+    gets wrong between languages of one script, so that is judged by their alphabets.
+    """
+    matches = [match for match in from_bytes(sample, cp_isolation=SINGLE_AND_MULTIBYTE) if _is_plausible(str(match))]
+    order = [name for match in matches for name in (match.encoding, *match.could_be_from_charset)]
+    if order and not set(SINGLE_BYTE) & set(order[:1]):
+        return _with_kana(sample, next(name for name in MULTIBYTE if name in matches[0].could_be_from_charset))
+    return _best_fit(sample, order)
+
+
+def _with_kana(sample: bytes, found: str) -> str:
+    """EUC-JP for what was found to be Chinese with kana: they have the same bytes in both, ideographs have not."""
+    if found != "gb18030" or not KANA.search(sample.decode("gb18030", errors="replace")):
+        return found
+    try:
+        sample.decode("euc_jp")
+    except UnicodeDecodeError:
+        return found
+    return "euc_jp"
+
+
+def _best_fit(sample: bytes, order: list[str]) -> str | None:
+    """The encoding of one byte a character in which the letters are of one language; `order` is the detector's.
+
+    Between alphabets that are not Latin the detector's order decides where the fit is the same.
+    """
+    texts: dict[str, str] = {}
+    for encoding in SINGLE_BYTE:
+        try:
+            texts.setdefault(sample.decode(encoding), encoding)
+        except UnicodeDecodeError:
+            continue
+    ranked = []
+    for place, (text, encoding) in enumerate(texts.items()):
+        fit, is_latin = alphabet_fit(text, SYMBOLS)
+        alike = AS_ANOTHER.get(encoding, encoding)
+        known = order.index(alike) if alike in order else len(order)
+        if order or fit >= SURE:
+            ranked.append((-round(fit, 3), place if is_latin else known, place, text, encoding))
+    return next((encoding for *_, text, encoding in sorted(ranked) if _is_plausible(text)), None)
 
 
 def _is_plausible(text: str) -> bool:
@@ -205,8 +256,10 @@ def _is_written(character: str, before: str, after: str) -> bool:
     if kind in ("Lu", "Ll", "Lo"):
         own_alphabet = character < END_OF_LATIN or character > END_OF_ALPHABETS
         return character != "ÿ" and not (kind == "Lu" and before.islower()) and (own_alphabet or not among_latin)
-    if kind[0] in "PZ" and character not in JOINING:
+    if (kind[0] in "PZ" and character not in JOINING) or END_OF_LINES > character >= LINES:
         return not among_latin
+    if kind == "No":
+        return not after.isalpha()
     return kind[0] in "MNPZ" or character in SYMBOLS
 
 
