@@ -97,7 +97,7 @@ def train(workspace: Workspace, ranks: Ranks) -> TrainResult:
             throughput = Throughput(learner, journal)
             scores = HoldoutScores(learner, scorer, journal, throughput, workspace.console, kept or None)
             observers = [*_observers(workspace, learner, journal, throughput), scores]
-            result = Loop(learner, checkpointer, watched(learner, journal, files, observers)).run()
+            result = Loop(learner, checkpointer, watched(learner, journal, files, workspace.console, observers)).run()
     if ranks.is_first:
         record_training(workspace, result, learner.identity, _best_of(scores, workspace))
     return result

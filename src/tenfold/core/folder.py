@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tenfold.core.locks import exclusive
 
-OWN_FOLDERS = frozenset({"corpora", "ladder", "learners", "cluster", "checkpoints", "export"})
+OWN_FOLDERS = frozenset({"corpora", "ladder", "learners", "cluster", "checkpoints", "export", "stalls"})
 """Folders of a campaign that tenfold writes, beside its corpus; `cluster` is what `learners` was called before."""
 OWN_FILES = frozenset(
     {
@@ -47,6 +47,11 @@ class CampaignFiles:
     def ledger(self) -> Path:
         """Metrics, events, predictions, incidents."""
         return self.directory / "ledger.sqlite"
+
+    @property
+    def stalls(self) -> Path:
+        """Where every thread stood when no step came for long, a text file each."""
+        return self.directory / "stalls"
 
     @property
     def train_result(self) -> Path:

@@ -1,11 +1,14 @@
 """Times of the parts of a step, on a clock of our own; a stall told once with the stacks of all threads."""
 
 import threading
+from contextlib import closing
 from pathlib import Path
 
+from tenfold.core import CampaignFiles
+from tenfold.ledger import IncidentClosed, Ledger, RunHangs
 from tenfold.monitor.signals.board import SignalBoard
 from tenfold.monitor.signals.process import StepTimes
-from tenfold.monitor.signals.stall import LEAST_S, StallWatch, stacks
+from tenfold.monitor.signals.stall import LEAST_S, StallWatch, hang_after, stacks, write_stall
 from tenfold.train import Observer, Observers, Stopping, execute
 from tests.train.small import batch_of, new_state
 from tests.waiting import until
@@ -72,7 +75,9 @@ def test_memory_and_disk_are_looked_at_now_and_then(tmp_path: Path) -> None:
 def test_a_stall_is_told_once_with_the_place_of_every_thread() -> None:
     clock, told = Clock(), []
     watch = StallWatch(lambda *what: told.append(what), clock=clock)
-    observers, state = Observers([watch]), new_state()
+    notices: list[object] = []
+    teller = type("Teller", (Observer,), {"noticed": lambda self, notice: notices.append(notice.what)})()
+    observers, state = Observers([watch, teller]), new_state()
     execute(state, batch_of(0), observers)
     clock.passes(LEAST_S - 1)
     watch.look()
@@ -82,7 +87,9 @@ def test_a_stall_is_told_once_with_the_place_of_every_thread() -> None:
     watch.look()
     ((step, seconds, text),) = told
     assert step == 1 and seconds == LEAST_S + 1
+    assert not notices
     execute(state, batch_of(1), observers)
+    assert notices == [IncidentClosed("hang", "steps came again")]
     clock.passes(LEAST_S + 1)
     watch.look()
     assert len(told) == 2
@@ -96,3 +103,28 @@ def test_the_thread_looks_by_itself_and_ends_with_the_run() -> None:
     until(told.is_set)
     watch.stopping(Stopping("done", 1))
     until(lambda: not watch._thread.is_alive())
+
+
+def test_a_stall_is_an_incident_with_the_stacks_as_evidence_and_closes_with_the_next_step(tmp_path: Path) -> None:
+    files = CampaignFiles(tmp_path)
+    with closing(Ledger(files.ledger)) as ledger:
+        run = ledger.start_run("train", "f", {})
+        said = write_stall(files, run, 4, 700.0, "thread MainThread:\n  somewhere")
+        (incident,) = ledger.incidents()
+        assert incident.kind == "hang" and incident.payload == RunHangs(5, "time/step", 700.0)
+        assert [link.where for link in incident.evidence] == ["stalls/step-00000005.txt"]
+        assert "no step for 700 s after step 4" in said
+        assert (tmp_path / "stalls/step-00000005.txt").read_text().endswith("somewhere")
+        ledger.close_cause(IncidentClosed(hang_after(4).cause, "a step came"), run_id=run)
+        assert ledger.incidents()[0].verdict == "a step came"
+
+
+def test_what_goes_wrong_in_the_watching_thread_stays_there() -> None:
+    clock = Clock()
+
+    def fail(*_: object) -> None:
+        raise OSError("no room")
+
+    watch = StallWatch(fail, clock=clock)
+    clock.passes(LEAST_S + 1)
+    watch.look()

@@ -6,14 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tenfold.core import CampaignFiles
+from tenfold.core import CampaignFiles, RunConsole
 from tenfold.data import Manifest, Tokenizer, load_tokenizer
+from tenfold.monitor.actions import Actions
 from tenfold.monitor.signals.board import SignalBoard, probe_interval, reading_interval
 from tenfold.monitor.signals.digests import Digests
 from tenfold.monitor.signals.norms import Norms
 from tenfold.monitor.signals.probe import ModelProbe
 from tenfold.monitor.signals.process import StepTimes
 from tenfold.monitor.signals.spectrum import AttentionSpectrum
+from tenfold.monitor.signals.stall import StallWatch, write_stall
 from tenfold.monitor.signals.text import BatchText, odd_bytes
 from tenfold.train import Journal, Learner, Observer
 
@@ -52,13 +54,25 @@ def token_counts(learner: Learner, vocabulary: int) -> Tensor:
     return torch.from_numpy(np.bincount(tokens.reshape(-1).astype(np.int64), minlength=vocabulary))
 
 
-def watched(learner: Learner, journal: Journal, files: CampaignFiles, others: list[Observer]) -> list[Observer]:
-    """All observers of a run: signals where [watch] asks for them, with `others` between the first and the last.
+def watched(
+    learner: Learner, journal: Journal, files: CampaignFiles, console: RunConsole, others: list[Observer]
+) -> list[Observer]:
+    """All observers of a run: what [watch] asks for, with `others` between the first and the last.
 
-    The first rank alone measures: gradients are the same on all, and it has the ledger.
+    The first rank alone measures and acts: gradients are the same on all, and it has ledger and console. Raises
+    InputError for an action about incidents that there are none of.
     """
-    if not (learner.campaign.watch.enabled and learner.ranks.is_first):
+    watch = learner.campaign.watch
+    if not learner.ranks.is_first:
         return others
+    facts = {"campaign": learner.campaign.name, "fingerprint": learner.identity.fingerprint}
+    acting: list[Observer] = [Actions(watch.actions, facts)] if watch.actions else []
+    if not watch.enabled:
+        return [*others, *acting]
+
+    def tell(step: int, seconds: float, where: str) -> None:
+        console.warn(write_stall(files, journal.run_id, step, seconds, where))
+
     tokenizer = load_tokenizer(files.data, Manifest.load(files.data))
     signals = signals_of(learner, SignalBoard(journal.note), tokenizer, files.directory)
-    return [*signals[:-1], *others, *signals[-1:]]
+    return [*signals[:-1], *others, StallWatch(tell), *acting, *signals[-1:]]

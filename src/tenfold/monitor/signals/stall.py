@@ -11,7 +11,10 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing, suppress
 
+from tenfold.core import CampaignFiles
+from tenfold.ledger import Evidence, EvidenceKind, IncidentClosed, Ledger, RunHangs
 from tenfold.train import Batch, Observer, StepMeasure, Stopping
 
 LEAST_S = 300.0
@@ -64,6 +67,8 @@ class StallWatch(Observer):
 
     def after_step(self, measure: StepMeasure) -> None:
         now = self._clock()
+        if self._told_of == self._step:
+            self.notice(IncidentClosed(hang_after(self._step).cause, "steps came again"), "steps come again")
         self._recent.append(now - self._since)
         self._step, self._since = measure.step, now
 
@@ -80,9 +85,30 @@ class StallWatch(Observer):
         """Look once; what the thread does again and again."""
         seconds = self._clock() - self._since
         if seconds > self.patience and self._told_of != self._step:
-            self._told_of = self._step
-            self._tell(self._step, seconds, stacks(skip=threading.get_ident()))
+            step, self._told_of = self._step, self._step
+            with suppress(Exception):  # of the watching thread: whatever it is, training must not feel it
+                self._tell(step, seconds, stacks(skip=threading.get_ident()))
 
     def _look(self) -> None:
         while not self._stop.wait(LOOK_EVERY_S):
             self.look()
+
+
+def hang_after(step: int, seconds: float | None = None) -> RunHangs:
+    """The incident of a run that has come no further than `step`."""
+    return RunHangs(step + 1, "time/step", seconds)
+
+
+def write_stall(files: CampaignFiles, run_id: int | None, step: int, seconds: float, where: str) -> str:
+    """Keep the stacks of a stalled run in a file and open its incident; the sentence that says so.
+
+    It opens the ledger anew, since it is called in another thread than the one whose ledger it is.
+    """
+    files.stalls.mkdir(exist_ok=True)
+    file = files.stalls / f"step-{step + 1:08d}.txt"
+    file.write_text(where, encoding="utf-8")
+    said = f"no step for {seconds:,.0f} s after step {step}; where every thread stands is in {file}"
+    evidence = [Evidence(EvidenceKind.FILE, str(file.relative_to(files.directory)), "stacks of all threads")]
+    with closing(Ledger(files.ledger)) as ledger:
+        ledger.open_incident(hang_after(step, seconds), said, run_id=run_id, evidence=evidence)
+    return said
