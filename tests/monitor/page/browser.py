@@ -52,7 +52,8 @@ class Wire:
         self._to, self._ends = port, set[socket.socket]()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listening.getsockname()[1])
-        self.is_cut = False
+        self.is_cut, self.bytes = False, 0
+        """`bytes`: how many were carried to the browser."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -102,6 +103,7 @@ class Wire:
                         data = key.fileobj.recv(65536)  # type: ignore[union-attr]
                         if not data:
                             return
+                        self.bytes += len(data) if key.fileobj is far else 0
                         other[key.fileobj].sendall(data)  # type: ignore[index]
                     if self.is_cut:
                         return

@@ -97,7 +97,7 @@ def forecast(ledger: Ledger, steps: int, about: Mapping[str, Any]) -> None:
     """Register a loss curve with its band about the run of that description."""
     at = np.unique(np.linspace(steps // 50, steps, 60).astype(int))
     losses = [loss_at(int(step), steps) for step in at]
-    levels = {0.5: 0.006, 0.8: 0.012, 0.95: 0.02}
+    levels = {0.5: 0.012, 0.8: 0.024, 0.95: 0.04}
     bands = [
         {
             "level": level,

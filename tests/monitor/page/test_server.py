@@ -47,9 +47,9 @@ def test_everything_the_page_needs_comes_from_here_and_is_compressed(url: str) -
     status, headers, page = get(url)
     assert status == 200 and "default-src 'none'" in headers["content-security-policy"]
     links = re.findall(r'(?:href|src)="([^"#]+)"', page.decode())
-    assert len(links) > 15 and all(link.startswith("/static/") for link in links)
+    assert len(links) > 15 and all(link.startswith(("/static/", "/api/state")) for link in links)
     assert not re.search(r"<style|style=|<script>|onclick=", page.decode())
-    for link in links:
+    for link in filter(lambda link: link.startswith("/static/"), links):
         status, headers, content = get(url.rstrip("/") + link, Accept_Encoding="gzip")
         assert status == 200 and headers["content-encoding"] == "gzip"
         source = gzip.decompress(content).decode()
@@ -64,6 +64,12 @@ def test_the_state_and_a_run(url: str) -> None:
     assert [run["key"] for run in state["campaigns"][0]["runs"]] == ["0.1"]
     run = json.loads(get(f"{url}api/run/0.1")[2])
     assert run["last"] == 300 and len(run["incidents"]) == 3 and run["forecast"]["curve"]
+
+
+def test_metrics_for_prometheus_are_served_and_guarded_too(url: str) -> None:
+    status, headers, content = get(f"{url}metrics")
+    assert status == 200 and headers["content-type"].startswith("text/plain")
+    assert b"# TYPE" in content and get(f"{url}metrics", Host="example.com")[0] == 421
 
 
 def test_a_curve_as_csv_is_what_the_ledger_has(url: str) -> None:

@@ -130,9 +130,12 @@ class _Routes:
         return _file(request.path_params["path"], request)
 
     async def state(self, _request: Request) -> Response:
-        """The campaigns with their runs, and the cursor from which the feed goes on."""
-        cursor = self._watcher.feed.cursor
-        return JSONResponse({"cursor": cursor, "campaigns": [source.record for source in self._watcher.sources]})
+        """The campaigns with their runs, everything about the first to be shown, the cursor where the feed goes on."""
+        cursor, sources = self._watcher.feed.cursor, self._watcher.sources
+        first = newest([source.record for source in sources])
+        details = None if first is None else await self._watcher.ask(sources[first[0]].details, first[1])
+        record = {"cursor": cursor, "campaigns": [source.record for source in sources], "first": details}
+        return JSONResponse(_finite(record))
 
     async def run(self, request: Request) -> Response:
         source, run_id = self._watcher.source_of(request.path_params["key"])
@@ -162,6 +165,17 @@ class _Routes:
         cursor = request.headers.get("last-event-id") or request.query_params.get("after", "")
         alive = lambda: ServerSentEvent("1", event="alive")  # noqa: E731
         return EventSourceResponse(self._watcher.feed.follow(cursor), ping=PING_S, ping_message_factory=alive)
+
+
+def newest(campaigns: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
+    """Campaign and run to show first: one that goes on, else the training that began last."""
+
+    def rank(run: dict[str, Any]) -> tuple[bool, bool, float]:
+        return run["status"] == "running", run["kind"] == "train", run["started_at"]
+
+    runs = [run for campaign in campaigns for run in campaign["runs"] if campaign["trouble"] is None]
+    best = max(runs, key=rank, default=None)
+    return None if best is None else (best["campaign"], best["id"])
 
 
 def _file(name: str, request: Request) -> Response:

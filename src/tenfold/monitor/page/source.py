@@ -33,6 +33,7 @@ FORECASTS_EVERY_S = 10.0
 CHECK_SHARE = 20  # time between two looks at a rewound stretch, in times of what the last one took
 MOST_ROWS = 400  # of a curve in one message; more are thinned by extremes
 DIGITS = 6
+MOST_EVENTS = 3000  # of a run on the page, the newest
 GOING_BACK = (EventKind.RESUMED, EventKind.STARTED)
 
 
@@ -281,7 +282,7 @@ class LedgerWatch:
             "last": self._last(run_id),
             "names": [describe(name) for name in names],
             "forecast": forecast_of(run, self._predictions),
-            "events": [event_record(event, clock) for event in events],
+            "events": [event_record(event, clock) for event in events[-MOST_EVENTS:]],
             "incidents": [incident_record(i, clock) for i in self._incidents.values() if i.run_id in (run_id, None)],
             "learners": learners_of(events),
             "goodput": goodput(run, rate, self._last(run_id), time.time()),

@@ -56,21 +56,14 @@ function openMark(mark, marks) {
 async function start() {
   const state = await api.state();
   campaigns = state.campaigns;
+  if (state.first) runs.set(state.first.key, new Run(state.first));
   const wanted = readView();
   const known = new Set(campaigns.flatMap((campaign) => campaign.runs.map((run) => run.key)));
-  Object.assign(view, wanted, { run: known.has(wanted.run) ? wanted.run : newest(), others: wanted.others.filter((key) => known.has(key)) });
+  Object.assign(view, wanted, { run: known.has(wanted.run) ? wanted.run : state.first?.key ?? null, others: wanted.others.filter((key) => known.has(key)) });
   for (const campaign of campaigns) trouble(campaign.number, campaign.trouble);
   panels.runs.list_(campaigns);
   await show();
   return state.cursor;
-}
-
-// The run that goes on, else the one that trained last.
-function newest() {
-  const all = campaigns.flatMap((campaign) => campaign.runs);
-  const score = (run) => [run.status === "running", run.kind === "train", run.started_at];
-  const better = (a, b) => score(a).reduce((found, value, place) => found || Number(value) - Number(score(b)[place]), 0);
-  return all.sort(better).at(-1)?.key ?? null;
 }
 
 async function show() {
@@ -172,7 +165,7 @@ const told = {
   runs(data) {
     campaigns = campaigns.map((campaign) => (campaign.number === data.number ? data : campaign));
     for (const each of data.runs) update(each.key, { status: each.status, finished_at: each.finished_at });
-    if (view.run === null && data.runs.length) setView({ run: newest() });
+    if (view.run === null && data.runs.length) setView({ run: data.runs.at(-1).key });
     else panels.runs.list_(campaigns);
   },
   reset() {
