@@ -28,6 +28,8 @@ PUBLIC = [
     "plan_model",
     "predict_table",
     "run_campaign",
+    "watch",
+    "watch_trainer",
     "train_step",
 ]
 """What `import tenfold` offers; docs/architecture.md says what for."""

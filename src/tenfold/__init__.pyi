@@ -2,6 +2,8 @@
 from .campaign import learner as learner
 from .campaign import plan_model as plan_model
 from .campaign import run_campaign as run_campaign
+from .campaign import watch as watch
+from .campaign import watch_trainer as watch_trainer
 from .config import Campaign as Campaign
 from .config import load_campaign as load_campaign
 from .core import InputError as InputError

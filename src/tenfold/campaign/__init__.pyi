@@ -15,6 +15,8 @@ from .commands import run_train as run_train
 from .commands import run_worker as run_worker
 from .incidents import run_incidents as run_incidents
 from .loops import learner as learner
+from .loops import watch as watch
+from .loops import watch_trainer as watch_trainer
 from .metrics import metrics_of as metrics_of
 from .metrics import serve_metrics as serve_metrics
 from .metrics import write_metrics_files as write_metrics_files

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from tenfold.learners import OuterLoop
+from tenfold.monitor import WatchedLoop, watching_callback
+from tenfold.train import Observer
 
 
 def learner(
@@ -38,3 +40,26 @@ def learner(
         tls_root=tls_root,
         recipe=recipe,
     )
+
+
+def watch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    run: str | Path,
+    step: int = 0,
+    total: int | None = None,
+    every: int | None = None,
+    observers: tuple[Observer, ...] = (),
+) -> WatchedLoop:
+    """Watch a plain PyTorch loop: use it in a `with`, and call its `step(loss, batch)` after every step.
+
+    `run`: a folder for the ledger, which `tenfold watch RUN` shows. See docs/watch.md, and `WatchedLoop` for each
+    argument.
+    """
+    return WatchedLoop(model, optimizer, run=run, step=step, total=total, every=every, observers=observers)
+
+
+def watch_trainer(run: str | Path, *, every: int | None = None, observers: tuple[Observer, ...] = ()) -> Any:
+    """Watch Hugging Face Trainer: a callback for `Trainer(callbacks=[tenfold.watch_trainer("runs/mine")])`."""
+    return watching_callback(run, every=every, observers=observers)

@@ -1,4 +1,5 @@
 # What other rooms may use of this one. The package loads each name when it is first asked for.
+from .anyone import WatchedLoop as WatchedLoop
 from .export.files import write_monitoring_files as write_monitoring_files
 from .export.prometheus import CONTENT_TYPE as CONTENT_TYPE
 from .export.prometheus import metrics_text as metrics_text
@@ -17,3 +18,4 @@ from .signals.assembly import signals_of as signals_of
 from .signals.assembly import watched as watched
 from .signals.board import SignalBoard as SignalBoard
 from .signals.stall import StallWatch as StallWatch
+from .trainer import watching_callback as watching_callback

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tenfold.monitor.signals.board import SignalBoard
-from tenfold.monitor.signals.text import GRAM, REMEMBERED, BatchText, odd_bytes, windows
+from tenfold.monitor.signals.text import GRAM, REMEMBERED, BatchText, VocabularyText, odd_bytes, windows
 from tenfold.train import Batch, StepMeasure
 
 WORDS = [b"", b"a", b"\x00\x01", "\ufffd".encode(), b" the\n"]
@@ -45,7 +45,7 @@ def figures(batch: Batch, text: BatchText | None = None, board: SignalBoard | No
 
 def new_text(board: SignalBoard) -> BatchText:
     lengths = np.asarray([len(word) for word in WORDS])
-    return BatchText(board, Order(), END, odd_bytes(WORDS), lengths)
+    return BatchText(board, Order(), VocabularyText(odd_bytes(WORDS), lengths, END))
 
 
 def test_the_text_of_the_index_has_no_mismatch_and_its_sources_in_their_shares() -> None:

@@ -16,7 +16,7 @@ from tenfold.monitor.signals.probe import ModelProbe
 from tenfold.monitor.signals.process import StepTimes
 from tenfold.monitor.signals.spectrum import AttentionSpectrum
 from tenfold.monitor.signals.stall import StallWatch, write_stall
-from tenfold.monitor.signals.text import BatchText, odd_bytes
+from tenfold.monitor.signals.text import BatchText, VocabularyText, odd_bytes
 from tenfold.train import Journal, Learner, Observer
 
 COUNTED_SAMPLES = 256
@@ -43,7 +43,7 @@ def signals_of(learner: Learner, board: SignalBoard, tokenizer: Tokenizer, folde
 
 def _text_of(learner: Learner, board: SignalBoard, tokenizer: Tokenizer) -> BatchText:
     odd, lengths = odd_bytes(tokenizer.token_bytes), tokenizer.byte_lengths
-    return BatchText(board, learner.stream, tokenizer.end_of_document, odd, lengths)
+    return BatchText(board, learner.stream, VocabularyText(odd, lengths, tokenizer.end_of_document))
 
 
 def token_counts(learner: Learner, vocabulary: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import nn
 
 from tenfold.machine import resident_bytes
 from tenfold.monitor.signals.board import SignalBoard
-from tenfold.train import Batch, Observer, StepMeasure, TrainState
+from tenfold.train import Batch, Observer, StepMeasure, Stopping, TrainState
 
 SLOW_EVERY = 10
 """Steps between looks at memory and disk, which are calls of the system."""
@@ -38,8 +38,7 @@ class StepTimes(Observer):
         self.told = 0.0
         self._saved = False
         self.last = LastOfObservers(self)
-        model.register_forward_pre_hook(self._enter)
-        model.register_forward_hook(self._leave)
+        self._hooks = [model.register_forward_pre_hook(self._enter), model.register_forward_hook(self._leave)]
 
     def _enter(self, *_: object) -> None:
         self._forward_began = self.clock()
@@ -79,6 +78,10 @@ class StepTimes(Observer):
 
     def saving(self, step: int) -> None:
         self._saved = True
+
+    def stopping(self, stopping: Stopping) -> None:
+        for hook in self._hooks:
+            hook.remove()
 
     def _slow(self, step: int) -> dict[str, float]:
         if step % SLOW_EVERY:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -31,6 +32,15 @@ class TrainingOrder(Protocol):
 
     def sources(self, numbers: NDArray[np.int64]) -> list[str]:
         """The source that each sample is read from."""
+
+
+@dataclass(frozen=True)
+class VocabularyText:
+    """What the tokens stand for: odd bytes and all bytes of each, [vocabulary], and the one that ends a document."""
+
+    odd: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    end_of_document: int
 
 
 def odd_bytes(token_bytes: Sequence[bytes]) -> NDArray[np.int64]:
@@ -72,22 +82,16 @@ class KnownWindows:
 class BatchText(Observer):
     """Signals of the text of every batch; of several ranks, the first one's share.
 
-    `odd`, `lengths`: odd bytes and all bytes of each token, [vocabulary]. One sample of each batch, another one every
-    time, is looked up again where it should come from.
+    One sample of each batch, another one every time, is looked up again where it should come from.
     """
 
     name = "signals-text"
 
     def __init__(
-        self,
-        board: SignalBoard,
-        order: TrainingOrder,
-        end_of_document: int,
-        odd: NDArray[np.int64],
-        lengths: NDArray[np.int64],
+        self, board: SignalBoard, order: TrainingOrder | None = None, vocabulary: "VocabularyText | None" = None
     ) -> None:
-        self._board, self._order, self._end = board, order, end_of_document
-        self._odd, self._lengths = odd, lengths
+        """Without `order` nothing is said of sources, without `vocabulary` nothing of characters and documents."""
+        self._board, self._order, self._vocabulary = board, order, vocabulary
         self._memory = KnownWindows()
         self._figures: Mapping[str, float] = {}
 
@@ -99,13 +103,12 @@ class BatchText(Observer):
         self._board.put(measure.step, self._figures)
 
     def _of_text(self, tokens_BT: NDArray[np.int64]) -> dict[str, float]:
-        flat = tokens_BT[:, :-1].reshape(-1)
-        ends = int((flat == self._end).sum())
-        figures = {
-            "data/fingerprint": float(xxhash.xxh3_64_intdigest(tokens_BT.tobytes()) >> (64 - KEPT_BITS)),
-            "data/document_length": flat.size / (ends + len(tokens_BT)),
-            "data/odd_share": float(self._odd[flat].sum() / max(1, self._lengths[flat].sum())),
-        }
+        figures = {"data/fingerprint": float(xxhash.xxh3_64_intdigest(tokens_BT.tobytes()) >> (64 - KEPT_BITS))}
+        if vocabulary := self._vocabulary:
+            flat = tokens_BT[:, :-1].reshape(-1)
+            ends = int((flat == vocabulary.end_of_document).sum())
+            figures["data/document_length"] = flat.size / (ends + len(tokens_BT))
+            figures["data/odd_share"] = float(vocabulary.odd[flat].sum() / max(1, vocabulary.lengths[flat].sum()))
         grams = np.unique(windows(tokens_BT[:, :-1]), return_counts=True)
         return figures | self._of_windows(*grams)
 
@@ -118,6 +121,8 @@ class BatchText(Observer):
         return figures if novelty is None else figures | {"data/novelty": novelty}
 
     def _of_place(self, batch: Batch, tokens_BT: NDArray[np.int64]) -> dict[str, float]:
+        if self._order is None:
+            return {}
         numbers = np.arange(batch.first_sample, batch.first_sample + len(tokens_BT))
         sources = self._order.sources(numbers)
         shares = {f"source/{name}/share": sources.count(name) / len(sources) for name in dict.fromkeys(sources)}
