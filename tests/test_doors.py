@@ -28,9 +28,9 @@ PUBLIC = [
     "plan_model",
     "predict_table",
     "run_campaign",
+    "train_step",
     "watch",
     "watch_trainer",
-    "train_step",
 ]
 """What `import tenfold` offers; docs/architecture.md says what for."""
 
