@@ -239,6 +239,13 @@ def test_no_interval_is_wider_than_says_anything_and_a_cut_is_said() -> None:
     assert any("hardly determine" in note for note in forecast.notes)
 
 
+def test_data_seen_absurdly_often_make_no_absurd_interval() -> None:
+    law = fit_scaling_law(made(grid(), noise=0.002), replicates=30)
+    again = law.points(1e9, 1e10, 5.0)
+    assert law.half_widths(again, 0.8)[0] <= WIDEST_NEAR + WIDEST_BY_DECADE * 2
+    assert any("hardly determine" in note for note in law.forecast(again)[0].notes)
+
+
 @pytest.mark.parametrize("fixed", ["N", "D"])
 def test_a_family_at_constant_n_or_d_is_forecast_along_itself_with_a_word_on_the_other(fixed: str) -> None:
     several = np.geomspace(7e7, 1.2e10, 9)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.core.errors import InputError
+from tenfold.scaling.predict import fit_scaling_law
 from tenfold.scaling.table import read_runs
 
 # Seven digits: the table keeps logarithms, and of two numbers that differ in the last bit the order may turn around.
@@ -20,7 +21,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tables") / "runs.csv"
 
 
-@given(rows=st.lists(st.tuples(AMOUNTS, AMOUNTS, LOSSES), min_size=1, max_size=20), order=st.randoms())
+@given(rows=st.lists(st.tuples(AMOUNTS, AMOUNTS, LOSSES), min_size=1, max_size=20, unique=True), order=st.randoms())
 def test_numbers_come_back_and_row_order_does_not_matter(rows, order, path: Path) -> None:
     path.write_text("N,D,loss\n" + "".join(f"{n!r},{d!r},{loss!r}\n" for n, d, loss in rows))
     table = read_runs(path)
@@ -92,3 +93,15 @@ def test_not_text_and_not_there(path: Path) -> None:
         read_runs(path)
     with pytest.raises(InputError, match=r"gone\.csv: no such file; --table takes a CSV"):
         read_runs(path.parent / "gone.csv")
+
+
+def test_a_row_that_stands_twice_counts_once_and_is_said(tmp_path: Path) -> None:
+    rows = [f"{n:g},{20 * n:g},{2 + (1e8 / n) ** 0.3:.5f}" for n in (1e7, 2e7, 4e7, 8e7, 1.6e8, 3.2e8)]
+    once, twice = tmp_path / "once.csv", tmp_path / "twice.csv"
+    once.write_text("\n".join(["N,D,loss", *rows]), encoding="utf-8")
+    twice.write_text("\n".join(["N,D,loss", *rows, rows[1], rows[3]]), encoding="utf-8")
+    assert read_runs(once).copies == () and read_runs(twice).copies == (8, 9)
+    plain, copied = (fit_scaling_law(read_runs(path)) for path in (once, twice))
+    target = plain.points(1e9, 2e10)
+    assert copied.log_loss(target)[0] == plain.log_loss(target)[0]
+    assert "rows 8, 9 repeat another word for word: counted once" in copied.forecast(target)[0].notes

@@ -1,5 +1,6 @@
 """`tenfold plan`: a model's layouts, a goal, a fleet's failures, the planner's own check, a campaign's run here."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,6 +134,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Forecast measured runs and compare."""
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # on a busy machine its threads wait for each other, not for work
     from tenfold.campaign import plan_check
 
     shown = plan_check(rows, held_out=held_out)

@@ -48,7 +48,8 @@ from .notes import site_notes as site_notes
 from .notes import stranger_notes as stranger_notes
 from .search.explain import explain as explain
 from .search.layouts import Choice as Choice
-from .search.layouts import alone_seconds as alone_seconds
+from .search.many_sites import ManySites as ManySites
+from .search.many_sites import compare_sites as compare_sites
 from .search.question import LayoutQuestion as LayoutQuestion
 from .search.regret import Regret as Regret
 from .search.regret import regret as regret

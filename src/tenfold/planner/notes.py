@@ -2,14 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import Calibrated
-from tenfold.planner.hardware.accelerator import DAY
+from tenfold.planner.hardware.accelerator import DAY, Accelerator
 from tenfold.planner.hardware.cluster import Cluster
 from tenfold.planner.search.layouts import Choice
-from tenfold.planner.search.question import LayoutQuestion
+from tenfold.planner.search.many_sites import ManySites
 from tenfold.planner.search.regret import Regret
-from tenfold.planner.search.sites import choose_exchange
 
 if TYPE_CHECKING:
     from tenfold.planner.fleet.run import FleetRun
@@ -57,13 +55,17 @@ def idle_notes(cluster: Cluster) -> list[str]:
     ]
 
 
-def stranger_notes(framework: str, accelerator: str, calibrated: Calibrated) -> list[str]:
+def stranger_notes(framework: str, chip: Accelerator, calibrated: Calibrated) -> list[str]:
     """Notes on a framework or an accelerator without published runs."""
     known, notes = calibrated.frameworks(), []
     if framework not in known:
         notes.append(f"no run of {framework} is known: it gets the mean of {', '.join(known)}, and their spread")
-    if not calibrated.knows(accelerator):
-        notes.append(f"no run on {accelerator} is known: told from its figures, with a wider interval")
+    if not calibrated.knows_maker(chip):
+        notes.append(
+            f"no run on {chip.name} or others of its maker is known: told from its figures, in a wider interval"
+        )
+    elif not calibrated.knows(chip.name):
+        notes.append(f"no run on {chip.name} is known: told from its figures, as others of its maker could be")
     return notes
 
 
@@ -75,17 +77,17 @@ def risk_notes(risk: Regret) -> list[str]:
     return notes
 
 
-def site_notes(question: LayoutQuestion, inner_seconds: float, calibrated: Calibrated) -> list[str]:
-    """For several sites: what letting each train on its own saves over lock-step, when a step takes `inner_seconds`."""
-    if question.sites < 2:
-        return []
-    try:
-        joined = choose_exchange(question, inner_seconds, calibrated)
-    except InputError as error:  # an answer too: no exchange can be hidden on such a line
-        return [str(error)]
-    how, waited = joined.exchange, joined.synchronous_exposed
+def site_notes(sites: ManySites) -> list[str]:
+    """What several sites in step wait, and what else there is: one of them alone, or each on its own for a while."""
+    notes = [f"the {sites.number} sites train in step here and wait {sites.waiting:.2f} s of each step for each other"]
+    if sites.one_alone is not None and sites.one_alone < sites.in_step:
+        notes.append(f"one site alone takes the whole batch in {sites.one_alone:.3g} s a step: faster than all in step")
+    if sites.apart is None:
+        return [*notes, sites.refusal]
+    how = sites.apart.exchange
     return [
-        f"the {question.sites} sites train in step here and wait {waited:.2f} s of each step for each other; "
+        *notes,
         f"semi-synchronous, with inner_steps = {how.inner_steps}, fragments = {how.fragments} and {how.bits} bits, "
-        f"they wait {joined.exposed:.2f} s and are {joined.speedup:.2f} times as fast, if a token teaches them as much"
+        f"a step is {sites.apart.seconds:.3g} s ({sites.low:.3g} to {sites.high:.3g}), {sites.apart.exposed:.2f} s of "
+        f"it waiting: {sites.apart.speedup:.2f} times as fast, if a token teaches them as much",
     ]

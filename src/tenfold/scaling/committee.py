@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
 from tenfold.scaling.backtest import Backtest, BacktestOrigin, Candidate, CandidateScore, distance_from
-from tenfold.scaling.table import BoolArray, FloatArray, Points, RunTable
+from tenfold.scaling.table import FloatArray, Points, RunTable
 
 CLOSE = 2.0  # times the best backtest error, up to which a candidate has a say
 CENTRAL = tuple(round(100 * float(ndtr(side)), 2) for side in (-1, 1))
@@ -119,10 +119,9 @@ class IntervalCalibration:
         """One unit of uncertainty in ln L at each point, shape (m,). Grows with the distance from the runs."""
         return np.minimum(self._unbounded(committee, runs, points), self._most(runs, points))
 
-    def cut(self, committee: Committee, runs: RunTable, points: Points) -> BoolArray:
-        """Where the scale is cut at the widest that says anything, shape (m,)."""
-        wide: BoolArray = self._unbounded(committee, runs, points) > self._most(runs, points)
-        return wide
+    def widest(self, runs: RunTable, points: Points, level: float) -> FloatArray:
+        """Half-width at `level`, in ln loss, beyond which an interval says nothing, shape (m,)."""
+        return self.multipliers[level] * self._most(runs, points)
 
     def _most(self, runs: RunTable, points: Points) -> FloatArray:
         return (WIDEST_NEAR + WIDEST_BY_DECADE * distance_from(runs, points.c)) / self.multipliers[0.8]

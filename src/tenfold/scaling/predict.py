@@ -43,6 +43,7 @@ MEASURED_REACH = 2.0  # decades
 DISCOUNT_DOUBT = 0.5  # share of what a published discount for repeated tokens takes off that is uncertain
 MOST_DECADES = 10
 RATIO_BEYOND = math.log(10.0)  # tokens per parameter are sought this far outside the runs' range, in ln
+NAMED = 5  # rows that a note names, at most
 TARGET_KEYS = ("N", "D", "C", "unique")
 HOW = "write it as N=7e9,D=1.4e11 (and unique=... for repeated data), or C=1e22 for the best N and D of a budget"
 
@@ -82,7 +83,8 @@ class ScalingLaw:
         if not points.repeats or self.runs.points.repeats:
             return width
         new = Points(points.n, points.d, points.c, points.d)
-        return np.hypot(width, DISCOUNT_DOUBT * (self.log_loss(points) - self.log_loss(new)))
+        doubt = DISCOUNT_DOUBT * (self.log_loss(points) - self.log_loss(new))
+        return np.minimum(np.hypot(width, doubt), self.calibration.widest(self.runs, points, level))
 
     def points(self, parameters: float, tokens: float, unique: float | None = None) -> Points:
         """A target as the table would count it: C = k·ND with the table's own k (6 unless its C says otherwise)."""
@@ -109,13 +111,13 @@ class ScalingLaw:
 
     def _notes(self, point: Points, beyond: float) -> tuple[str, ...]:
         """What the interval cannot know."""
-        notes = [str(row) for row in self.odd]
+        notes = [str(row) for row in self.odd] + _copied(self.runs.copies)
         notes += [note for note in (self._ratio_note(point), self._repeat_note(point)) if note]
         if beyond > MEASURED_REACH + BUDGET_SLACK:
             notes.append(
                 f"{beyond:.1f} decades beyond the largest run: intervals were measured up to {MEASURED_REACH:g}"
             )
-        if self.calibration.cut(self.committee, self.runs, point)[0]:
+        if self.half_widths(point, 0.8)[0] >= self.calibration.widest(self.runs, point, 0.8)[0] * (1 - 1e-9):
             notes.append("the runs hardly determine this forecast: its interval is cut at the widest of any use")
         if not self.calibration.origins:
             notes.append(
@@ -151,6 +153,12 @@ class ScalingLaw:
             f"{math.exp(times):.3g} epochs, and no run repeats data: counted as {worth:.3g} new tokens, "
             "as arXiv 2305.16264 found for another model"
         )
+
+
+def _copied(lines: Sequence[int]) -> list[str]:
+    """A note on rows that stand in the table twice."""
+    named = ", ".join(map(str, lines[:NAMED])) + (f" and {len(lines) - NAMED} more" if len(lines) > NAMED else "")
+    return [f"row{'s' * (len(lines) > 1)} {named} repeat another word for word: counted once"] if lines else []
 
 
 def _around(expected: float, width: float) -> tuple[float, float]:

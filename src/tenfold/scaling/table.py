@@ -106,6 +106,8 @@ class RunTable:
     run: IntArray
     line: IntArray
     source: str = "table"
+    copies: tuple[int, ...] = ()
+    """Lines of the file that repeat another word for word and are not counted."""
 
     @classmethod
     def of(
@@ -167,16 +169,18 @@ class RunTable:
 def read_runs(path: Path) -> RunTable:
     """Read a CSV with the columns N, D, loss and, if there, C, seed, run, and epochs or unique (distinct tokens).
 
-    Other columns are ignored. Raises InputError that names file, row (line of the file), column and what is allowed.
+    Other columns are ignored; a row that is another's copy in all columns counts once. Raises InputError that names
+    file, row (line of the file), column and what is allowed.
     """
-    rows = _read_rows(path)
+    rows, copies = _without_copies(_read_rows(path))
     columns = {name: _numbers(path, rows, name) for name in (*REQUIRED, "C", "epochs", "unique") if name in rows[0][1]}
     _check_unique(path, rows, columns)
     unique = columns.get("unique")
     if unique is None and "epochs" in columns:
         unique = columns["D"] / np.maximum(columns["epochs"], 1.0)
     points = Points.of(columns["N"], columns["D"], columns.get("C"), unique)
-    return RunTable.of(points, columns["loss"], _run_labels(rows), str(path), [line for line, _ in rows])
+    table = RunTable.of(points, columns["loss"], _run_labels(rows), str(path), [line for line, _ in rows])
+    return replace(table, copies=copies)
 
 
 Row = tuple[int, Mapping[str, str]]
@@ -202,6 +206,13 @@ def _read_rows(path: Path) -> list[Row]:
     if len(rows) > MOST_ROWS:
         raise InputError(f"{path}: more than {MOST_ROWS:,} rows; each row is one finished run, not a step of one")
     return rows
+
+
+def _without_copies(rows: list[Row]) -> tuple[list[Row], tuple[int, ...]]:
+    """Rows that differ in some column, and the lines of those that do not: nobody trains a run twice to all digits."""
+    first = {tuple(map(str, row.values())): line for line, row in reversed(rows)}
+    kept = [(line, row) for line, row in rows if first[tuple(map(str, row.values()))] == line]
+    return kept, tuple(sorted({line for line, _ in rows} - {line for line, _ in kept}))
 
 
 def _check_header(path: Path, header: list[str]) -> None:

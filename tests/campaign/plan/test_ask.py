@@ -46,6 +46,13 @@ def test_json_is_one_object_and_agrees_with_what_people_read() -> None:
     assert f"{first['mfu'] * 100:.1f}%" in told(*options).stdout
 
 
+def test_several_sites_are_answered_with_what_else_they_could_do() -> None:
+    answer = plan_model("Llama-3-8B", "four-sites")
+    assert answer.record["sites"]["number"] == 4 and answer.record["sites"]["apart"]["speedup"] > 1
+    assert any(line.startswith("semi-synchronous, with inner_steps") for line in answer.lines)
+    assert plan_model("nanoGPT-124M", "H100:8").record["sites"] is None
+
+
 def test_failures_of_a_cluster() -> None:
     shown = plan_fleet("llama3-h100", "h100-1024")
     assert 0.5 < shown.record["run"]["goodput"]["mean"] <= 1
@@ -88,8 +95,8 @@ def small(**options: Any) -> PlanAnswer:
         (partial(small, precision="int3"), "allowed are fp32"),
         (partial(small, precision="fp4"), "no published peak in fp4"),
         (partial(small, model="Llama-3.1-405B", cluster="H100-SXM:8"), "nothing fits"),
-        (partial(small, simulate="nothing"), "no such file and no profile"),
-        (partial(plan_fleet, "nothing", "h100-64"), "no such file and no profile"),
+        (partial(small, simulate="nothing"), "fleet 'nothing': no such file and no profile"),
+        (partial(plan_fleet, "nothing", "h100-64"), "fleet 'nothing': no such file and no profile"),
         (partial(plan_check, Path("none.csv")), "cannot be read"),
         (partial(plan_check, Path("none.csv"), held_out="row"), "allowed are shape, source, scale"),
         (partial(plan_goal, Path("none.toml"), "h100-64"), "no such file"),

@@ -45,6 +45,8 @@ from tenfold.planner.calibration.cells import (
         ("none (DDP, no bucketing)", 0),
         ("NO_SHARD", 0),
         ("replicated", 0),
+        ("DeepSpeed stage3", 3),
+        ("FSDP, no offload", 3),
         ("clever sharding of our own", None),
         ("n/a", None),
         ("", None),
@@ -61,7 +63,7 @@ def test_groups_of_shards() -> None:
     assert {text: sharding.group for text, sharding in found.items() if sharding} == groups
 
 
-@pytest.mark.parametrize("text", ["zero_4", "ZeRO-9", "zero stage 12"])
+@pytest.mark.parametrize("text", ["zero_4", "ZeRO-9", "zero stage 12", "ZeRO-1.5"])
 def test_a_stage_that_there_is_not(text: str) -> None:
     with pytest.raises(BadCell, match="stages 0 to 3"):
         sharding_of({"sharding": text})
@@ -81,6 +83,10 @@ def test_a_stage_that_there_is_not(text: str) -> None:
         ("no recompute", 0),
         ("off (fits without)", 0),
         ("some of it, see text", None),
+        ("full (uniform, 1 layer)", 2),
+        ("block, 12 of 32 layers", None),
+        ("full, 16/32 layers", None),
+        ("every other layer", None),
         ("-", None),
     ],
 )
@@ -128,6 +134,47 @@ def test_numbers(text: str, value: float | str | None) -> None:
             number_of({"seq": text}, "seq")
     else:
         assert number_of({"seq": text}, "seq") == (None if value == "blank" else value)
+
+
+def test_what_the_host_keeps_is_not_forecast_as_if_devices_kept_it() -> None:
+    with pytest.raises(BadCell, match="host's memory"):
+        sharding_of({"sharding": "ZeRO-3 + CPU offload"})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5,2", 5.2),
+        ("0,350", 0.35),
+        ("5,200", 5200),
+        ("1,024,000.5", 1_024_000.5),
+        ("1,02,4", None),
+        ("1.234,5", None),
+        ("5.2 ± 0.1 s", 5.2),
+        ("5.2 +/- 0.1", 5.2),
+        ("5.1-5.3", 5.2),
+        ("510 – 530 ms", 0.52),
+        ("-5", None),
+        ("inf", None),
+        ("OOM", "unknown"),
+        ("did not run", "unknown"),
+    ],
+)
+def test_what_was_measured_is_read_as_people_write_it(text: str, value: float | str | None) -> None:
+    cells = {"step_time_s": text}
+    if value is None:
+        with pytest.raises(BadCell, match="step_time_s is"):
+            number_of(cells, "step_time_s")
+    else:
+        assert number_of(cells, "step_time_s") == (None if value == "unknown" else pytest.approx(value))
+
+
+def test_words_in_place_of_a_degree_mean_unknown_but_not_of_the_shape() -> None:
+    assert number_of({"micro_batch": "tuned"}, "micro_batch") is None
+    assert number_of({"layers": "32L"}, "layers") == 32
+    for column, text in (("layers", "many"), ("layers", "28-32"), ("n_gpus", "64²")):
+        with pytest.raises(BadCell, match=f"{column} is"):
+            number_of({column: text}, column)
 
 
 def test_units() -> None:
@@ -183,7 +230,7 @@ def test_any_words_are_understood_unknown_or_bad(text: str, column: str) -> None
         try:
             reader(cells)
         except BadCell as error:
-            assert column == "sharding" and "stages" in str(error)
+            assert column == "sharding" and ("stages" in str(error) or "host's memory" in str(error))
     try:
         value = number_of(cells, column)
     except BadCell:

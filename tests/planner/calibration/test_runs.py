@@ -64,6 +64,11 @@ def test_layout_and_batch_follow_from_the_cells(tmp_path: Path) -> None:
     assert run.step_seconds == 64 * 1024 / (16000 * 8)
 
 
+def test_a_run_that_did_not_fit_is_forecast_all_the_same(tmp_path: Path) -> None:
+    (run,), skipped = read_runs(written(tmp_path, ROW | {"tokens_s_gpu": "OOM"}))
+    assert not skipped and run.step_seconds is None
+
+
 def test_a_row_without_a_needed_cell_is_left_out_and_says_why(tmp_path: Path) -> None:
     runs, skipped = read_runs(written(tmp_path, ROW, ROW | {"id": "8", "layers": ""}))
     assert [run.name for run in runs] == ["7"]
@@ -126,6 +131,7 @@ def test_a_row_that_cannot_be_is_left_out_and_says_why(tmp_path: Path, cells: di
         ({"topk": ""}, "topk not given"),
         ({"moe_ffn": ""}, "moe_ffn not given"),
         ({"ep": "64"}, "ep is 64"),
+        ({"n_experts": "", "topk": "", "moe_ffn": ""}, "ep is 2, and n_experts not given"),
     ],
 )
 def test_experts_that_cannot_be(tmp_path: Path, cells: dict[str, str], words: str) -> None:

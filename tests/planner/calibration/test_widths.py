@@ -10,6 +10,8 @@ from tenfold.planner.calibration.forecasts import forecast_rows
 from tenfold.planner.calibration.runs import MeasuredRun
 from tenfold.planner.calibration.widths import UNSEEN, level_factor, sensitivities, spread_of_strangers
 from tenfold.planner.cost.device import CONSTANT_NAMES
+from tenfold.planner.hardware.accelerator import accelerator
+from tenfold.planner.notes import stranger_notes
 from tenfold.planner.search.layouts import assess
 from tests.planner.calibration.runs import BASE
 from tests.planner.search.examples import dense
@@ -33,6 +35,23 @@ def test_each_thing_that_is_new_widens_the_interval() -> None:
     ]
     widths = [known, *map(width, new)]
     assert widths == sorted(widths) and widths[-1] > widths[0] + 0.1
+
+
+def test_an_accelerator_of_a_maker_without_runs_widens_the_interval_and_another_of_a_known_one_says_why_not() -> None:
+    calibrated = shipped_calibration()
+    own, other, sibling = (accelerator(name) for name in ("H100-SXM", "MI300X", "L40S"))
+    assert calibrated.knows_maker(own) and calibrated.knows_maker(sibling) and not calibrated.knows_maker(other)
+    sensitivity, old = np.eye(len(CONSTANT_NAMES))[[CONSTANT_NAMES.index("slowness")]], np.array([False])
+    nothing = dict.fromkeys(UNSEEN, old)
+    known, new = (calibrated.half_widths(np.array([0.1]), sensitivity, nothing, each) for each in (old, ~old))
+    assert known[0] == 0.1 and new[0] == pytest.approx(np.hypot(0.1, 1.645 * 2 * 0.05), rel=0.01)
+    told = [width(replace(KNOWN, hardware=chip)) for chip in ("H100-SXM", "MI300X")]
+    assert told[1] > told[0]
+    [note] = stranger_notes("megatron-core", other, calibrated)
+    assert "wider interval" in note
+    [note] = stranger_notes("megatron-core", sibling, calibrated)
+    assert "wider" not in note
+    assert stranger_notes("megatron-core", own, calibrated) == []
 
 
 def test_the_shipped_calibration_knows_of_every_level() -> None:

@@ -271,6 +271,13 @@ def test_batches_share_out_over_the_devices_odd_part(target: float, devices: int
     assert sizes == sorted(set(sizes))
 
 
+def test_several_sites_are_told_what_training_apart_would_save() -> None:
+    asked = "[model]\nname = 'nanoGPT-124M'\n[batch]\ntokens = 4194304\n"
+    found = plan(asked, example_cluster("four-sites"), "aim = 'time'\ntokens = 1e10\n")
+    notes = "\n".join(found.notes)
+    assert "the 4 sites train in step here" in notes and "semi-synchronous, with inner_steps" in notes
+
+
 def test_batches_share_out_over_sites() -> None:
     scenario = example_cluster("rubin-scenario")
     assert all(size % 10 == 0 for size in batch_sizes(1e6, 8192.0, scenario, 1))

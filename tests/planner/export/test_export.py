@@ -241,15 +241,37 @@ def test_latent_attention_goes_to_megatron_as_what_it_is() -> None:
     assert "--multi-latent-attention" not in flags(other)
 
 
-def test_torchtitan_says_what_to_add_for_a_shape_it_lacks() -> None:
-    shape = replace(LLAMA_70B, width=6144.0, heads=48.0, mlp_width=21504.0)
+@pytest.mark.parametrize("mlp_width", [21504, 5000, 5001, 5002])
+def test_torchtitan_says_what_to_add_for_a_shape_it_lacks(mlp_width: int) -> None:
+    shape = replace(LLAMA_70B, width=6144.0, heads=48.0, mlp_width=float(mlp_width))
     text = torchtitan_toml(job(shape, replace(PLAIN, pipeline=2.0)))
     found = re.search(r"ffn_dim_multiplier=([\d.]+), multiple_of=(\d+)", " ".join(text.split()))
     assert found is not None
     hidden = int(float(found[1]) * int(8 * 6144 / 3))  # as torchtitan's FeedForward computes it
     multiple = int(found[2])
-    assert multiple * ((hidden + multiple - 1) // multiple) == 21504
-    assert "hidden_dim=21504" in torchtitan_toml(job(shape))
+    assert multiple * ((hidden + multiple - 1) // multiple) == mlp_width
+    assert f"hidden_dim={mlp_width}" in torchtitan_toml(job(shape))
+
+
+def test_what_torchtitan_cannot_train_as_it_is_is_not_exported_as_something_else() -> None:
+    few_keys = job(replace(LLAMA_70B, kv_heads=2.0), replace(PLAIN, tensor=4.0))
+    text = torchtitan_toml(few_keys)
+    assert tomllib.loads(text) == {} and "2 heads of keys and values" in " ".join(text.split())
+    assert flags(few_keys)["--num-query-groups"] == "2"
+    leading = replace(known_model("Mixtral-8x7B").shape, dense_layers=2.0)
+    text = torchtitan_toml(job(leading))
+    assert tomllib.loads(text) == {} and "experts in every layer" in " ".join(text.split())
+    assert "--moe-layer-freq" in flags(job(leading))
+
+
+def test_what_a_command_line_does_not_set_is_said() -> None:
+    full = job(known_model("Llama-3-8B").shape, replace(PLAIN, recomputation=2.0), "fp16")
+    text = " ".join(torchtitan_toml(full).replace("#", " ").split())
+    assert "none for recomputation (planned: full) and precision (planned: fp16)" in text
+    assert "fp16 is planned; torchtitan mixes in bf16" in text
+    assert "a tokenizer of 128,256 tokens" in megatron_text(full)
+    assert "Set CUDA_DEVICE_MAX_CONNECTIONS=1" in megatron_text(full)
+    assert "unset" in megatron_text(job(layout=replace(PLAIN, sharding=3.0)))
 
 
 def test_schedules_of_torchtitan() -> None:

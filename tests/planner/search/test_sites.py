@@ -1,13 +1,19 @@
 """Several sites and the thin line between them."""
 
+import json
+import math
 from dataclasses import replace
 
 import pytest
 
 from tenfold.core.errors import InputError
 from tenfold.planner.calibration.calibrated import shipped_calibration
-from tenfold.planner.search.layouts import alone_seconds, search_layouts
-from tenfold.planner.search.question import constants_of
+from tenfold.planner.codesign.known import known_model
+from tenfold.planner.hardware.cluster import Site, Tier, Wide, default_cluster
+from tenfold.planner.notes import site_notes
+from tenfold.planner.search.layouts import Choice, alone_seconds, search_layouts
+from tenfold.planner.search.many_sites import compare_sites
+from tenfold.planner.search.question import LayoutQuestion, constants_of
 from tenfold.planner.search.sites import Exchange, choose_exchange, join_sites, wide_bandwidth
 from tests.planner.search.examples import DENSE, dense, two_sites
 
@@ -98,3 +104,52 @@ def test_one_site_has_nobody_to_exchange_with() -> None:
 def test_a_line_too_thin_says_what_is_needed() -> None:
     with pytest.raises(InputError, match=r"needs \S+ GB/s"):
         choose_exchange(two_sites(dense(), bandwidth=1e3), 0.1, shipped_calibration())
+
+
+def network_bound(model: str, bandwidth: float = 0.0, oversubscription: float = 1.0) -> LayoutQuestion:
+    """1,024 H100 in one place, or in two that are 50 ms apart and joined by so many bytes/s."""
+    cluster = default_cluster("H100-SXM", 1024)
+    each = 512 if bandwidth else 1024
+    tiers = (Tier("NVLink", 8, 450e9, 1.0, 3e-6), Tier("spine", each, 50e9, oversubscription, 1e-5))
+    if bandwidth:
+        cluster = replace(cluster, sites=(Site("a", 512), Site("b", 512)), wide=Wide(bandwidth, 0.05))
+    return LayoutQuestion(known_model(model).shape, replace(cluster, tiers=tiers), 512)
+
+
+def first(question: LayoutQuestion) -> Choice:
+    return search_layouts(question, shipped_calibration(), top=1).best[0]
+
+
+def width(question: LayoutQuestion) -> float:
+    choice = first(question)
+    return math.log(choice.high / choice.seconds)
+
+
+@pytest.mark.parametrize("model", ["Llama-3-8B", "Llama-3-405B"])
+def test_a_question_bound_by_a_network_is_less_sure_than_the_same_in_one_place(model: str) -> None:
+    plain = width(network_bound(model))
+    assert width(network_bound(model, oversubscription=16)) > plain
+    fast, slow = width(network_bound(model, 100e9)), width(network_bound(model, 12.5e9))
+    assert plain < fast < slow and slow > 1.5 * plain
+
+
+def test_several_sites_are_compared_with_one_of_them_alone_and_with_semi_synchronous_training() -> None:
+    question = network_bound("Llama-3-8B", 12.5e9)
+    choice = first(question)
+    sites = compare_sites(choice, question, shipped_calibration())
+    assert sites is not None and sites.apart is not None and sites.one_alone is not None
+    assert sites.apart.seconds < sites.one_alone < sites.in_step == choice.seconds
+    assert sites.low < sites.apart.seconds < sites.high
+    assert math.log(sites.high / sites.low) < math.log(choice.high / choice.low)
+    json.dumps(sites.to_dict(), allow_nan=False)
+    notes = "\n".join(site_notes(sites))
+    assert "faster than all in step" in notes and "semi-synchronous, with inner_steps" in notes
+    one = network_bound("Llama-3-8B")
+    assert compare_sites(first(one), one, shipped_calibration()) is None
+
+
+def test_a_line_on_which_no_exchange_hides_is_an_answer_too() -> None:
+    question = network_bound("Llama-3-8B", 1e6)
+    sites = compare_sites(first(question), question, shipped_calibration())
+    assert sites is not None and sites.apart is None and "even with 1000 inner steps" in sites.refusal
+    assert sites.refusal in site_notes(sites) and sites.to_dict()["apart"] is None

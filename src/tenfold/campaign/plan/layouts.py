@@ -14,10 +14,11 @@ from tenfold.planner import (
     Cluster,
     LayoutQuestion,
     MachineLever,
+    ManySites,
     Precision,
     Regret,
     Shape,
-    alone_seconds,
+    compare_sites,
     cost_notes,
     effect_line,
     find_cluster,
@@ -73,6 +74,7 @@ def plan_model(
     question, found = search_usable(asked, calibrated, top=top)
     used = question.cluster
     first, levers, risk = found.best[0], sensitivity(question, calibrated), regret(found)
+    sites = compare_sites(first, question, calibrated)
     run = _fleet(simulate, used, shape) if simulate is not None else None
     curves = None
     if run is not None:
@@ -88,7 +90,7 @@ def plan_model(
             *idle_notes(used),
             *_precision_notes(question, precision),
             *cost_notes(first, known.tokens, used, run),
-            *_layout_notes(question, first, risk),
+            *_layout_notes(question, sites, risk),
         ),
     )
     lines = [f"{found.searched:,} layouts, {found.feasible:,} fit, {found.elapsed:.1f} s", *plan_table(plan.layouts)]
@@ -96,7 +98,7 @@ def plan_model(
     lines += ["", *curves.lines()] if curves else []
     lines += ["", *explain_layout(first, question, calibrated)] if explain else []
     record = plan.to_dict() | {"regret": asdict(risk), "searched": found.searched, "feasible": found.feasible}
-    record |= {"refused": dict(found.refused), "idle_devices": used.idle}
+    record |= {"refused": dict(found.refused), "idle_devices": used.idle, "sites": sites.to_dict() if sites else None}
     return PlanAnswer(record, within_width([*lines, *write_page(plan, to)]))
 
 
@@ -113,12 +115,11 @@ def _precision_notes(question: LayoutQuestion, precision: str | None) -> list[st
     return [f"planned in {question.precision}: {chip} has no published peak in {USUAL_PRECISIONS[0]}"]
 
 
-def _layout_notes(question: LayoutQuestion, first: Choice, risk: Regret) -> list[str]:
-    calibrated = shipped_calibration()
+def _layout_notes(question: LayoutQuestion, sites: ManySites | None, risk: Regret) -> list[str]:
     return [
-        *stranger_notes(question.framework, question.cluster.accelerator.name, calibrated),
+        *stranger_notes(question.framework, question.cluster.accelerator, shipped_calibration()),
         *risk_notes(risk),
-        *site_notes(question, alone_seconds(first, question, calibrated), calibrated),
+        *(site_notes(sites) if sites else ()),
     ]
 
 

@@ -39,7 +39,7 @@ from tenfold.planner.calibration.widths import (
 from tenfold.planner.cost.device import CONSTANT_NAMES, Constants
 from tenfold.planner.cost.layout import Array
 from tenfold.planner.cost.memory import MemoryConstants
-from tenfold.planner.hardware.accelerator import Accelerator
+from tenfold.planner.hardware.accelerator import Accelerator, accelerator
 
 COVERAGE = 0.90
 FEWEST = 10  # residuals below which those of all families count as well
@@ -119,6 +119,9 @@ NINETY = NormalDist().inv_cdf(0.95)
 WIDER_PER_DOUBLING = 0.05
 """What an interval grows by, in logarithms, for each doubling of the devices beyond the most in the calibration."""
 NEVER_SEEN = ""
+NEW_MAKER = 2.0
+"""Spread of an accelerator whose maker has no calibrated run, over that of the priors. The factors in `strangers` come
+from accelerators of one maker, which share their libraries, and say nothing of another's."""
 SURE = 0.5
 """Certainty of a row's reading beyond which it tells how far forecasts are off."""
 
@@ -154,15 +157,27 @@ class Calibrated:
         """Whether runs on this accelerator were calibrated with."""
         return accelerator in self.time.deviations.get("accelerator", {})
 
+    def knows_maker(self, chip: Accelerator) -> bool:
+        """Whether runs on some accelerator of the same maker were calibrated with."""
+        known = self.time.deviations.get("accelerator", {})
+        return chip.vendor.casefold() in {accelerator(name).vendor.casefold() for name in known}
+
     def half_width(self, framework: str, devices: float, *, experts: bool = False) -> float:
         """Half-width of the 90% interval of step time where only the model's shape is new, in logarithms: from
         t · exp(−w) to t · exp(w)."""
         width = _base(self.widths, framework, experts)
         return width + WIDER_PER_DOUBLING * max(0.0, float(np.log2(devices / self.most_devices)))
 
-    def half_widths(self, base: Array, sensitivity: Array, unseen: Mapping[str, npt.NDArray[np.bool_]]) -> Array:
-        """Half-widths with what is new besides: shape (runs,)."""
-        return wider(base, sensitivity, unseen, self.strangers)
+    def half_widths(
+        self,
+        base: Array,
+        sensitivity: Array,
+        unseen: Mapping[str, npt.NDArray[np.bool_]],
+        makers: npt.NDArray[np.bool_],
+    ) -> Array:
+        """Half-widths with what is new besides: shape (runs,). `makers` says whose accelerator is of a new maker."""
+        strange = makers * NINETY * NEW_MAKER * spread_of_strangers(sensitivity, "accelerator")
+        return wider(np.hypot(base, strange), sensitivity, unseen, self.strangers)
 
     def memory_constants(self, framework: str) -> MemoryConstants:
         """Constants of memory: fitted ones where its memory was measured, else counted ones."""

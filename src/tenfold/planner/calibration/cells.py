@@ -18,9 +18,16 @@ _BLANK = frozenset(
 _BLANK_TOO = frozenset({"unknown", "unspecified", "not reported", "n.a.", "tbd", "unpublished", "#n/a", "any", "auto"})
 _NOTHING = frozenset({"none", "no", "off"})  # of a number: blank; of sharding or recomputation: none of it
 _BRACKETS = re.compile(r"[(\[{][^()\[\]{}]*[)\]}]")
+DEGREES = frozenset({"tp", "pp", "vpp", "cp", "ep", "dp", "micro_batch", "grad_accum"})
+MEASURED = frozenset({"step_time_s", "step_time_any_s", "tokens_s_gpu", "tflops_gpu", "mem_GB_gpu"})
 _NUMBER = re.compile(r"[~≈+]?\s*([0-9][0-9_,]*\.?[0-9]*(?:e[+-]?[0-9]{1,3})?|\.[0-9]+)\s*(.*)", re.I | re.S)
+_ERROR = re.compile(r"\s*(?:±|\+/-|\+-).*", re.S)
+_RANGE = re.compile(r"([0-9.,]+)\s*(?:-|–|—|to|\.\.)\s*([0-9].*)", re.I | re.S)
+_THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?")
 _UNITS: Mapping[str, float] = {
-    **dict.fromkeys(("", "layers", "heads", "gpus", "gpu", "devices", "chips", "accelerators", "ranks", "ways"), 1.0),
+    **dict.fromkeys(
+        ("", "l", "layers", "heads", "gpus", "gpu", "devices", "chips", "accelerators", "ranks", "ways"), 1.0
+    ),
     **dict.fromkeys(("way", "experts", "stages", "sequences", "seqs", "seq", "samples", "tokens", "tok", "nodes"), 1.0),
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "s/step", "s/iter", "gb", "tokens/s", "tok/s"), 1.0),
     **dict.fromkeys(("tokens/s/gpu", "tok/s/gpu", "tokens/sec/gpu", "gb/gpu", "x"), 1.0),
@@ -42,27 +49,53 @@ def text_of(cells: Cells, column: str) -> str:
 
 
 def number_of(cells: Cells, column: str) -> float | None:
-    """A number that is not negative: 4096, 4,096, "4096 (padded)", "8k", "350 ms". None where the cell is blank."""
+    """A number that is not negative: 4096, 4,096, "4096 (padded)", "8k", "350 ms". None where the cell is blank.
+
+    None too where words stand in place of a degree or of what was measured: "tuned", "OOM".
+    """
     text = text_of(cells, column)
     if not text or text.casefold() in _NOTHING:
+        return None
+    if column in DEGREES | MEASURED and not re.search(r"\d|∞|\binf", text, re.I):
         return None
     try:
         value = float(text)
     except ValueError:
-        value = _with_unit(_BRACKETS.sub("", text).strip(), column)
+        value = _measured(_BRACKETS.sub("", text).strip(), column)
     if not 0 <= value <= LARGEST:  # nan is neither
         raise BadCell(f"{column} is {text!r}; a number from 0 to {LARGEST:g} is needed")
     return value
+
+
+def _measured(text: str, column: str) -> float:
+    """Of what was measured also "5.2 ± 0.1 s", and the middle of "5.1-5.3"."""
+    if column not in MEASURED:
+        return _with_unit(text, column)
+    text = _ERROR.sub("", text)
+    if ends := _RANGE.fullmatch(text):
+        unit = re.sub(r"^[0-9.,]+", "", ends[2])
+        return (_with_unit(ends[1] + unit, column) + _with_unit(ends[2], column)) / 2
+    return _with_unit(text, column)
 
 
 def _with_unit(text: str, column: str) -> float:
     found = _NUMBER.fullmatch(text)
     if not found:
         return math.nan
-    digits, unit = found[1].replace(",", "").replace("_", ""), found[2].strip().casefold()
+    digits, unit = _plain_digits(found[1]), found[2].strip().casefold()
+    if not digits:
+        return math.nan
     if unit == "k":  # thousands of tokens are counted in powers of two
         return float(digits) * (1024 if column in ("seq", "vocab") else 1000)
     return float(digits) * _UNITS.get(unit, math.nan)
+
+
+def _plain_digits(text: str) -> str:
+    """4,096 is 4096; 5,2 is 5.2, as half of the world writes it; nothing where neither can be meant."""
+    text = text.replace("_", "")
+    if "," not in text or _THOUSANDS.fullmatch(text):
+        return text.replace(",", "")
+    return text.replace(",", ".") if text.count(",") == 1 and "." not in text else ""
 
 
 def count_of(cells: Cells, column: str) -> float | None:
@@ -99,7 +132,8 @@ class Sharding:
     group: float = 0.0
 
 
-_ZERO = re.compile(r"\b(?:zero|z)(?: stage)? ?=?(\d+)(?:=(-?\d+))?|\bstage (\d+)\b")
+_ZERO = re.compile(r"\b(?:zero|z)(?: stage)? ?=?(\d+)(?:=(-?\d+))?|\bstage ?(\d+)\b")
+_HALF_STAGE = re.compile(r"\bz(?:ero)?[ _-]?(?:stage)?[ _=-]?\d\.\d*[1-9]", re.I)
 _FULL_WORDS = r"full ?shard|\bfsdp|\bhsdp|hybrid ?shard|fully sharded|optim grads params|params? (?:are )?sharded"
 _KEPT_WORDS = (
     r"shard ?grad ?op|(?:not|never|no|without) re ?shard|reshard after forward ?=? ?(?:false|0|no)"
@@ -120,11 +154,13 @@ def sharding_of(cells: Cells) -> Sharding | None:
     """
     text = text_of(cells, "sharding")
     words = plain_words(text)
+    if "offload" in words and not re.search(r"\bno offload|without offload", words):
+        raise BadCell(f"sharding is {text!r}: what is kept in the host's memory is not modelled")
     if re.fullmatch(r"\d( 0)?", words):
         words = f"zero {words[0]}"
     if found := _ZERO.search(words):
         stage = int(found[1] or found[3])
-        if stage > 3:
+        if stage > 3 or _HALF_STAGE.search(text):
             raise BadCell(f"sharding is {text!r}; ZeRO has stages 0 to 3")
         return Sharding(float(stage), float(max(0, int(found[2] or 0))))
     if re.search(_KEPT_WORDS, words) or re.search(_KEPT_TOO, words):
@@ -150,13 +186,24 @@ NONE, SELECTIVE, FULL = 0.0, 1.0, 2.0
 _RECOMPUTATION: tuple[tuple[str, float], ...] = (
     (r"selective|\bsel\b|\bsac\b|per op|attention only|core attn|core attention|partial", SELECTIVE),
     (r"^(?:none|no|off|false|0|0 0|disabled?|without|never)\b|no (?:activation )?(?:recompute|checkpoint)", NONE),
-    (r"full|\bfull ac\b|uniform|block|every layer|all layers|activation checkpoint|^(?:yes|on|true|1|1 0|ac)\b", FULL),
+    (r"full|\bfull ac\b|uniform|every layer|all layers|activation checkpoint|^(?:yes|on|true|1|1 0|ac)\b", FULL),
+)
+
+
+_SOME_LAYERS = (
+    r"\b\d+ ?(?:of|out of) (?:the )?\d+|every (?:other|second|third|2nd|3rd|\d+\w* )|half (?:of )?(?:the )?layers"
+    r"|some layers|^(?:full )?block\b"
 )
 
 
 def recomputation_of(cells: Cells) -> float | None:
-    """0 none, 1 selective, 2 full, from "selective (per-op SAC)", "full (no seq-par)", "activation checkpointing"."""
+    """0 none, 1 selective, 2 full, from "selective (per-op SAC)", "full (no seq-par)", "activation checkpointing".
+
+    Of some of the layers only ("block, 12 of 32 layers") it is none of these: not known.
+    """
     text = text_of(cells, "recompute")
+    if re.search(_SOME_LAYERS, plain_words(text)) or re.search(r"\b\d+/\d+\b", text):
+        return None
     for words in (plain_words(_BRACKETS.sub("", text)), plain_words(text)):
         for pattern, value in _RECOMPUTATION:
             if re.search(pattern, words):

@@ -106,15 +106,14 @@ class _Space:
         self.constant = np.array(constants)
         self.spread = np.array(spread)
         self.member = np.stack(members, axis=1).astype(np.float64)
+        self._by_constant = np.argsort(self.constant, kind="stable")
+        self._sorted_member = self.member[:, self._by_constant]
+        self._begins = np.searchsorted(self.constant[self._by_constant], np.arange(len(CONSTANT_NAMES)))
         self.mean = np.concatenate([prior_means(), np.zeros(len(constants) - len(CONSTANT_NAMES))])
 
     def logarithms(self, x: Array) -> Array:
         """Logarithms of each run's constants: shape (runs, constants)."""
-        each = np.zeros((len(self.member), len(CONSTANT_NAMES)))
-        for number in range(len(CONSTANT_NAMES)):
-            chosen = self.constant == number
-            each[:, number] = self.member[:, chosen] @ x[chosen]
-        return each
+        return np.asarray(np.add.reduceat(self._sorted_member * x[self._by_constant], self._begins, axis=1))
 
     def jacobian(self, derivative: Array) -> Array:
         """One column for each free number, from d log(seconds) / d log(constant), shape (runs, constants)."""

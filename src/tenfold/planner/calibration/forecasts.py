@@ -99,7 +99,9 @@ def own_widths(runs: Sequence[MeasuredRun], calibrated: Calibrated) -> Array:
         lambda constants: np.asarray(step_seconds(shape, layout, device, constants).total, dtype=np.float64),
         calibrated.time.logarithms(levels),
     )
-    return calibrated.half_widths(base, sensitivity, unseen_levels(levels, calibrated.time.deviations))
+    makers = {run.hardware: not calibrated.knows_maker(accelerator(run.hardware)) for run in runs}
+    new = unseen_levels(levels, calibrated.time.deviations)
+    return calibrated.half_widths(base, sensitivity, new, np.array([makers[run.hardware] for run in runs]))
 
 
 LIKED = 2.0

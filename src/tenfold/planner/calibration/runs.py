@@ -364,6 +364,8 @@ class _Row:
     def experts(self) -> float:
         """Routed experts of a layer; 0 for a dense model."""
         experts = self.number("n_experts", 0)
+        if not experts and (self.optional("ep") or 1.0) > 1:
+            raise BadCell(f"ep is {self.optional('ep'):g}, and n_experts not given")
         if experts:
             for column in ("topk", "moe_ffn"):
                 if not text_of(self.cells, column):
@@ -396,13 +398,13 @@ class _Row:
         """Measured, or what follows from tokens/s of one device, or from its FLOP/s where it is said how they were
         counted."""
         for column in ("step_time_any_s", "step_time_s"):
-            if text_of(self.cells, column):
+            if number_of(self.cells, column) is not None:
                 return self.positive(column)
         tokens = self.count("gbs_seqs") * self.count("seq")
-        if text_of(self.cells, "tokens_s_gpu"):
+        if number_of(self.cells, "tokens_s_gpu") is not None:
             return tokens / (self.positive("tokens_s_gpu") * self.count("n_gpus"))
         counted = flops_convention_of(self.cells)
-        if not text_of(self.cells, "tflops_gpu") or counted not in ("whole", "half"):
+        if number_of(self.cells, "tflops_gpu") is None or counted not in ("whole", "half"):
             return None
         attention = 6 * shape.layers * shape.heads * shape.head_dim * shape.context
         each = shape.training_flops_per_token + (attention if counted == "whole" else 0.0)
@@ -410,7 +412,7 @@ class _Row:
 
     def memory_bytes(self) -> float | None:
         """Measured peak of one device."""
-        return self.positive("mem_GB_gpu") * 1e9 if text_of(self.cells, "mem_GB_gpu") else None
+        return None if number_of(self.cells, "mem_GB_gpu") is None else self.positive("mem_GB_gpu") * 1e9
 
     def positive(self, column: str) -> float:
         """Value of a column that must be above 0."""

@@ -29,7 +29,9 @@ from tenfold.planner.codesign.worth import Relaxation, spent, worth_for_given, w
 from tenfold.planner.cost.layout import Shape
 from tenfold.planner.export.job import Job
 from tenfold.planner.hardware.cluster import Cluster
+from tenfold.planner.notes import site_notes
 from tenfold.planner.search.layouts import Choice
+from tenfold.planner.search.many_sites import compare_sites
 from tenfold.planner.search.regret import ENOUGH, Regret, regret
 
 _SHOWN = 5
@@ -201,6 +203,8 @@ def _notes(
         f"the first layout, taken untried, is {doubt.first:.1%} slower than the truly fastest on average; the best of "
         f"the first {doubt.tries}, tried, {ENOUGH:.0%} or less"
     )
+    sites = compare_sites(trials[0].found.best[0], trials[0].question, terms.calibrated)
+    yield from site_notes(sites) if sites else ()
     if terms.goal.batch.tokens is not None:
         share = best.tokens_worth / best.tokens
         yield f"the given batch makes {best.tokens:.3g} tokens worth {share:.0%} of what small batches would"

@@ -23,7 +23,11 @@ def megatron_text(job: Job) -> str:
     """The same as a file of arguments, one a line, with what Megatron-LM cannot do as planned said in comments."""
     lines = [f"# {MEGATRON_VERSION}. Planned: {job_summary(job)}"]
     lines += [f"# {remark}" for remark in _remarks(job)]
-    lines.append(f"# torchrun with {job.devices} ranks in all; data and tokenizer are to be added.")
+    lines.append(
+        f"# torchrun with {job.devices} ranks in all; to be added are data and a tokenizer of "
+        f"{whole(job.shape.vocabulary):,} tokens."
+    )
+    lines.append(f"# {_connections(job)}")
     return "\n".join([*lines, *(shlex.join(flag) for flag in _flags(job))]) + "\n"
 
 
@@ -178,6 +182,13 @@ def _training(job: Job) -> list[Flag]:
     if float(job.layout.gradient_bytes) == 2:
         flags.append(("--grad-reduce-in-bf16",))
     return flags
+
+
+def _connections(job: Job) -> str:
+    """What validate_args asks of the environment: one queue keeps collectives in order; FSDP takes several."""
+    if min(whole(job.layout.sharding), 1 if whole(job.layout.pipeline) > 1 else 3) >= 2:
+        return "Leave CUDA_DEVICE_MAX_CONNECTIONS unset: Megatron FSDP does not run with 1."
+    return "Set CUDA_DEVICE_MAX_CONNECTIONS=1 where tensor or context parallelism runs on GPUs before Blackwell."
 
 
 def _remarks(job: Job) -> list[str]:

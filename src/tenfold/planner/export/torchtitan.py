@@ -1,10 +1,12 @@
 """A job as a configuration of torchtitan 0.2.2, the last release that reads TOML.
 
 Keys are those of torchtitan/config/job_config.py in the wheel torchtitan-0.2.2 on PyPI. From 0.3.0 on, `--module` and
-`--config` name a configuration in Python; the keys of [training], [parallelism] and [activation_checkpoint] are there
-too, as overrides on the command line (`--parallelism.tensor_parallel_degree 8`; torchtitan/config/configs.py).
+`--config` name a configuration in Python; the keys of [training] and [parallelism] are there too, as overrides on the
+command line (`--parallelism.tensor_parallel_degree 8`; torchtitan/config/configs.py). Which recomputation and which
+converters (fp8) a configuration has is said in Python only (torchtitan/models/NAME/config_registry.py).
 """
 
+import math
 from dataclasses import dataclass
 
 from tenfold.planner.cost.layout import Shape
@@ -103,7 +105,12 @@ def _current(job: Job, flavor: Flavor | None) -> list[str]:
         return list(
             toml_comment(f"torchtitan {CURRENT_VERSION} reads no TOML and ships no configuration of this shape.")
         )
-    told = f"torchtitan {CURRENT_VERSION} reads no TOML. Its arguments for the same:"
+    mode = _checkpoint(job)["mode"]
+    told = (
+        f"torchtitan {CURRENT_VERSION} reads no TOML. Its arguments for [training] and [parallelism]; it has none for "
+        f"recomputation (planned: {mode}) and precision (planned: {job.precision}), which are as in the Python of the "
+        "configuration (llama3_405b: full, fp8):"
+    )
     lines = [f"#   {' '.join(words[:4])}"] + [f"#   {' '.join(words[at : at + 2])}" for at in range(4, len(words), 2)]
     return [*toml_comment(told), *lines]
 
@@ -122,6 +129,13 @@ def _impossible(job: Job, flavor: Flavor | None) -> str | None:
         return f"it cannot cut {kind} into pipeline stages: plan without a pipeline, or for another trainer"
     if whole(shape.mlp_matrices) != 3:
         return "its models have gated MLPs, and this one has none"
+    if not latent_attention(shape) and whole(shape.kv_heads) % whole(job.layout.tensor):
+        return (
+            f"it shares out {whole(shape.kv_heads)} heads of keys and values, which {whole(job.layout.tensor)} "
+            "tensor-parallel ranks do not divide"
+        )
+    if flavor is None and is_on(shape.experts) and is_on(shape.dense_layers):
+        return "its qwen3 has experts in every layer, and this shape has leading layers without"
     if flavor is None and piped and whole(shape.head_dim) * whole(shape.heads) != whole(shape.width):
         return "its llama3 has heads that share out the width, and this shape's do not"
     if flavor is None and piped and is_on(shape.tied_embeddings):
@@ -233,6 +247,8 @@ def _remarks(job: Job, flavor: Flavor | None) -> list[str]:
         found.append("The zero-bubble schedule there is ZBVZeroBubble: two model chunks on each rank.")
     if job.precision == "fp4":
         found.append("fp4 is planned; torchtitan has no such recipe, so bf16 is set.")
+    if job.precision == "fp16":
+        found.append("fp16 is planned; torchtitan mixes in bf16 or fp32, so bf16 is set.")
     return found
 
 
@@ -243,8 +259,11 @@ def _arguments(job: Job) -> str:
         f"n_kv_heads={whole(shape.kv_heads)}, vocab_size={whole(shape.vocabulary)}"
     )
     if _family(job, None) == "llama3":
-        multiplier = (whole(shape.mlp_width) - 128) / (8 * whole(shape.width) / 3)  # rounded up to multiple_of
-        return f"TransformerModelArgs({common}, ffn_dim_multiplier={multiplier:.6f}, multiple_of=256)"
+        mlp = whole(shape.mlp_width)
+        multiple = math.gcd(mlp, 256)
+        inside = mlp - multiple / 2 if multiple > 1 else mlp + 0.5  # cut to whole numbers, rounded up to multiple
+        multiplier = inside / int(8 * whole(shape.width) / 3)
+        return f"TransformerModelArgs({common}, ffn_dim_multiplier={multiplier:.8f}, multiple_of={multiple})"
     tied = ", enable_weight_tying=True" if is_on(shape.tied_embeddings) else ""
     hidden = f"head_dim={whole(shape.head_dim)}, hidden_dim={whole(shape.mlp_width)}"
     return f"Qwen3ModelArgs({common}, {hidden}{tied}{_experts(shape)})"

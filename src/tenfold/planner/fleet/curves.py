@@ -170,7 +170,7 @@ def fleet_of(text: str, cluster: Cluster, checkpoint_bytes: float = 0.0) -> Flee
         return load_fleet(Path(text), cluster)
     if text in profile_names():
         return fleet_run(FleetSection(profile=text, checkpoint_bytes=checkpoint_bytes), cluster)
-    raise InputError(f"--simulate {text}: no such file and no profile; profiles are {', '.join(profile_names())}")
+    raise InputError(f"fleet {text!r}: no such file and no profile; profiles are {', '.join(profile_names())}")
 
 
 def sizes_around(cluster: Cluster) -> list[int]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import MOST_MEASURED, NINETY, Calibrated
 from tenfold.planner.calibration.widths import sensitivities
-from tenfold.planner.cost.device import CONSTANT_NAMES, Constants
+from tenfold.planner.cost.device import Constants
 from tenfold.planner.cost.layout import Array, Layout
 from tenfold.planner.cost.memory import Memory, memory_bytes, total_bytes
 from tenfold.planner.cost.step import StepTime, step_seconds, total_seconds
@@ -27,7 +27,7 @@ from tenfold.planner.search.question import (
     hardware_flops,
     model_flops,
 )
-from tenfold.planner.search.sites import synchronous_seconds
+from tenfold.planner.search.sites import LINE_SPREAD, synchronous_seconds
 
 MOST_TRIED = 200
 """Layouts that anybody might try, one after another."""
@@ -119,11 +119,12 @@ def assess(question: LayoutQuestion, layout: Layout, calibrated: Calibrated) -> 
     inside = replace(layout, data=layout.data / question.sites)
     constants = constants_of(question, calibrated)
     times = _single(step_seconds(question.shape, inside, device_of(question), constants))
-    times = replace(times, data=times.data + synchronous_seconds(question, constants))
+    waiting = synchronous_seconds(question, constants)
+    times = replace(times, data=times.data + waiting)
     memory = _single(memory_bytes(question.shape, inside, calibrated.memory_constants(question.framework)))
     seconds = float(times.total)
     devices = float(layout.devices)
-    width = _half_width(question, inside, calibrated)
+    width = math.hypot(site_half_width(question, inside, calibrated), NINETY * LINE_SPREAD * waiting / seconds)
     peak = question.cluster.accelerator.peak_flops[question.precision] * devices * seconds
     capacity = question.cluster.accelerator.memory_bytes
     spread = calibrated.memory_half_width(question.framework) / NINETY
@@ -142,14 +143,15 @@ def assess(question: LayoutQuestion, layout: Layout, calibrated: Calibrated) -> 
     )
 
 
-def _half_width(question: LayoutQuestion, inside: Layout, calibrated: Calibrated) -> float:
-    """Half-width of the 90% interval of one layout on a cluster of one's own: its site and release are always new."""
+def site_half_width(question: LayoutQuestion, inside: Layout, calibrated: Calibrated) -> float:
+    """Half-width of the 90% interval of one site's step on a cluster of one's own: its site and release are always new.
+
+    Several sites in step add to it what is not known of the line between them; that does not make a site better known.
+    """
     chip, device = question.cluster.accelerator, device_of(question)
 
     def model(constants: Constants) -> Array:
-        inner = np.asarray(step_seconds(question.shape, inside, device, constants).total, dtype=np.float64)
-        one = Constants(**{name: float(np.ravel(getattr(constants, name))[0]) for name in CONSTANT_NAMES})
-        return inner + synchronous_seconds(question, one)
+        return np.asarray(step_seconds(question.shape, inside, device, constants).total, dtype=np.float64)
 
     new = {"release": True, "site": True, "accelerator": not calibrated.knows(chip.name)}
     new["framework"] = question.framework not in calibrated.frameworks()
@@ -159,6 +161,7 @@ def _half_width(question: LayoutQuestion, inside: Layout, calibrated: Calibrated
             np.array([calibrated.half_width(question.framework, question.cluster.devices, experts=question.experts)]),
             sensitivities(model, logarithms[None]),
             {level: np.array([strange]) for level, strange in new.items()},
+            np.array([not calibrated.knows_maker(chip)]),
         )[0]
     )
 

@@ -24,6 +24,9 @@ FRAGMENT_LAYERS = 3
 """Layers of one fragment, as in arXiv 2501.18512."""
 HIDDEN = 0.01
 """Share of a step that may be lost to waiting where an exchange is chosen."""
+LINE_SPREAD = 0.4
+"""Standard deviation, in logarithms, of the wait for a line that no calibrated run had: a new site's network gives more
+or less by 0.3 (`calibration.priors`), and of the sum over the sites three quarters to all (0.29) may be waited for."""
 
 
 @dataclass(frozen=True)
