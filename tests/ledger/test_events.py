@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -36,6 +36,10 @@ def payloads() -> st.SearchStrategy[EventPayload]:
 def values_of(hint: Any) -> st.SearchStrategy[Any]:
     if hint in VALUES:
         return VALUES[hint]
+    if get_origin(hint) is dict:
+        return st.dictionaries(VALUES[str], values_of(hint.__args__[1]), max_size=3)
+    if get_origin(hint) is list:
+        return st.lists(values_of(hint.__args__[0]), max_size=3)
     (inner,) = (each for each in hint.__args__ if each is not type(None))
     return st.none() | VALUES[inner]
 

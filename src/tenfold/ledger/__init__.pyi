@@ -18,6 +18,7 @@ from .events import LearnerJoined as LearnerJoined
 from .events import LearnerLeft as LearnerLeft
 from .events import LearnerQuarantined as LearnerQuarantined
 from .events import LearnerStalled as LearnerStalled
+from .events import LifeChanged as LifeChanged
 from .events import MergeFailed as MergeFailed
 from .events import NobodyTrains as NobodyTrains
 from .events import OrderRefused as OrderRefused

@@ -21,6 +21,7 @@ class EventKind(StrEnum):
     LEFT_THE_BAND = "left-the-band"
     TRANSFER = "transfer"
     HOLDOUT_TURNED = "holdout-turned"
+    LIFE_CHANGED = "life-changed"
     REWOUND = "rewound"
     REWIND_REFUSED = "rewind-refused"
     ACTION = "action"
@@ -129,6 +130,15 @@ class BandLeft(EventPayload):
 
     kind = EventKind.LEFT_THE_BAND
     step: int | None = None
+
+
+@dataclass(frozen=True)
+class LifeChanged(EventPayload):
+    """The run went on, and machine, libraries, environment or settings differ: [before, now] under each name."""
+
+    kind = EventKind.LIFE_CHANGED
+    step: int
+    changes: dict[str, list[str | None]]
 
 
 @dataclass(frozen=True)
@@ -379,6 +389,7 @@ PAYLOADS: dict[EventKind, type[EventPayload]] = {
         CheckpointDamaged,
         ResumeNotExact,
         BandLeft,
+        LifeChanged,
         RunRewound,
         RewindRefused,
         ActionTaken,

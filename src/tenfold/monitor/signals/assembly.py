@@ -11,6 +11,7 @@ from tenfold.data import Manifest, Tokenizer, load_tokenizer
 from tenfold.monitor.actions import Actions
 from tenfold.monitor.signals.board import SignalBoard, probe_interval, reading_interval
 from tenfold.monitor.signals.digests import Digests
+from tenfold.monitor.signals.lives import Lives
 from tenfold.monitor.signals.norms import Norms
 from tenfold.monitor.signals.probe import ModelProbe
 from tenfold.monitor.signals.process import StepTimes
@@ -75,4 +76,4 @@ def watched(
 
     tokenizer = load_tokenizer(files.data, Manifest.load(files.data))
     signals = signals_of(learner, SignalBoard(journal.note), tokenizer, files.directory)
-    return [*signals[:-1], *others, StallWatch(tell), *acting, *signals[-1:]]
+    return [*signals[:-1], *others, Lives(learner.campaign), StallWatch(tell), *acting, *signals[-1:]]
