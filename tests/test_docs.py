@@ -170,7 +170,7 @@ def test_the_index_leads_to_every_page() -> None:
 # Commands
 
 START = re.compile(r"(?:\$ |.*-m |\S*/)?tenfold ([a-z].*)")
-DEFAULTS = {"plan": "here", "data": "build", "learner": "run"}
+DEFAULTS = {"plan": "here", "data": "build", "learner": "run", "metrics": "show"}
 
 
 def commands_of(page: Path) -> list[str]:

@@ -18,6 +18,7 @@ from .loops import learner as learner
 from .loops import watch as watch
 from .loops import watch_trainer as watch_trainer
 from .metrics import metrics_of as metrics_of
+from .metrics import send_metrics as send_metrics
 from .metrics import serve_metrics as serve_metrics
 from .metrics import write_metrics_files as write_metrics_files
 from .plan.ask import plan_check as plan_check

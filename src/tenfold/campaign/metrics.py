@@ -1,10 +1,14 @@
 """`tenfold metrics`: figures of a campaign for other programs."""
 
+import os
 import re
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tenfold.core import InputError, run_console
-from tenfold.monitor import MetricsServer, ledger_of, metrics_text, write_monitoring_files
+from tenfold.monitor import MetricsServer, ledger_of, metrics_text, send_run, write_monitoring_files
 
 TARGET = re.compile(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}")
 
@@ -20,6 +24,27 @@ def serve_metrics(campaign: Path, port: int) -> None:
     with MetricsServer(campaign, port) as server, run_console() as console:
         console.say(f"metrics: {server.url}")
         server.serve_forever()
+
+
+def send_metrics(
+    campaign: Path, to: str, *, number: int | None = None, follow: bool = False, child: bool = False
+) -> dict[str, Any]:
+    """Send figures of a run to a tracker. A `child` follows until its standard input ends, and sends the rest."""
+    goes_on = _until_input_ends() if child else lambda: True
+    figures, folder = send_run(campaign, to, number=number, follow=follow, goes_on=goes_on)
+    return {"tracker": to, "figures": figures, "folder": str(folder)}
+
+
+def _until_input_ends() -> Callable[[], bool]:
+    ended = threading.Event()
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        ended.set()
+
+    threading.Thread(target=wait, name="wait-for-end", daemon=True).start()
+    return lambda: not ended.is_set()
 
 
 def write_metrics_files(folder: Path, target: str) -> list[Path]:

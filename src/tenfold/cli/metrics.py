@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from tenfold.cli.options import HERE, AsJson, CampaignDirectory, show_lines, verbs
+from tenfold.cli.options import show as show_result
 
 metrics_app = typer.Typer(
     name="metrics",
     help="Give a campaign's figures to Prometheus, Grafana, TensorBoard, Weights & Biases, MLflow or trackio.",
     cls=verbs("show"),
-    subcommand_metavar="[show|serve|files] ...",
+    subcommand_metavar="[show|serve|send|files] ...",
 )
 
 
@@ -32,6 +33,22 @@ def serve(
     from tenfold.campaign import serve_metrics
 
     serve_metrics(campaign, port)
+
+
+@metrics_app.command()
+def send(
+    campaign: CampaignDirectory = HERE,
+    *,
+    to: Annotated[str, typer.Option(help="tensorboard, wandb, mlflow, trackio or opentelemetry: extras of tenfold.")],
+    run: Annotated[int | None, typer.Option(help="Number of the run. Default: the newest that trained.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the run is over.")] = False,
+    child: Annotated[bool, typer.Option("--child", hidden=True)] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send a run's figures to a tracker of experiments, each once, however often it is called."""
+    from tenfold.campaign import send_metrics
+
+    show_result(send_metrics(campaign, to, number=run, follow=follow, child=child), as_json)
 
 
 @metrics_app.command()

@@ -43,3 +43,5 @@ class Watch(Section):
     """False alarms a step, at most, of each group of detectors (an e-detector's α, Shin et al., arXiv 2203.03532)."""
     actions: list[Action] = []
     """What may be done about incidents, in order."""
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio", "opentelemetry"]] = []
+    """Send every figure to these too, from a process of its own for each; the packages are extras of tenfold."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tenfold.core.locks import exclusive
 
-OWN_FOLDERS = frozenset({"corpora", "ladder", "learners", "cluster", "checkpoints", "export", "stalls"})
+OWN_FOLDERS = frozenset({"corpora", "ladder", "learners", "cluster", "checkpoints", "export", "stalls", "trackers"})
 """Folders of a campaign that tenfold writes, beside its corpus; `cluster` is what `learners` was called before."""
 OWN_FILES = frozenset(
     {

@@ -71,7 +71,11 @@ METRICS = (
     Metric("data/novelty", "share", "8-grams of the batch that were not among those of the batches before"),
     Metric("time/{part}", "s", "of a step: data, forward, backward, optimizer, exchange, checkpoint, watching, other"),
     Metric("process/memory", "bytes", "resident memory of the process"),
-    Metric("device/{device}/{figure}", "its own", "temperature (°C), power (W), clock (MHz), memory errors (count)"),
+    Metric(
+        "device/{device}/{figure}",
+        "its own",
+        "temperature (°C), power (W), clock (MHz), throttled (0 or 1), memory errors (count)",
+    ),
     Metric("disk/free", "bytes", "free where the campaign lies"),
     Metric("probe/{probe}", "its own", "measured health: matmul (FLOP/s), memory and disk (bytes/s), wrong (count)"),
     Metric("holdout/{holdout}/bits_per_byte", "bits/byte", "score on a holdout; per byte of its text"),

@@ -1,12 +1,15 @@
 # What other rooms may use of this one. The package loads each name when it is first asked for.
 from .anyone import WatchedLoop as WatchedLoop
+from .export.exporter import exporters_of as exporters_of
 from .export.files import write_monitoring_files as write_monitoring_files
 from .export.prometheus import CONTENT_TYPE as CONTENT_TYPE
 from .export.prometheus import metrics_text as metrics_text
 from .export.route import metrics_routes as metrics_routes
+from .export.sending import send_run as send_run
 from .export.serve import MetricsServer as MetricsServer
 from .failures import joined_histories as joined_histories
 from .failures import read_history as read_history
+from .health import health_of as health_of
 from .page.server import PORT as PORT
 from .page.server import watch_page as watch_page
 from .reading import last_write as last_write
