@@ -49,9 +49,10 @@ def idle_notes(cluster: Cluster) -> list[str]:
     """A note on devices that stay idle."""
     if not cluster.idle:
         return []
+    sites = ", as many at each site," if len(cluster.sites) > 1 else ""
     return [
         f"{cluster.idle:,} of {cluster.devices + cluster.idle:,} devices stay idle: {cluster.devices:,} make whole "
-        f"hosts of {cluster.node_devices} and share out the batch best"
+        f"hosts of {cluster.node_devices}{sites} and share out the batch best"
     ]
 
 

@@ -10,11 +10,12 @@ from tenfold.core.errors import InputError
 from tenfold.planner.calibration.calibrated import shipped_calibration
 from tenfold.planner.codesign.known import known_model
 from tenfold.planner.hardware.cluster import Site, Tier, Wide, default_cluster
-from tenfold.planner.notes import site_notes
+from tenfold.planner.notes import idle_notes, site_notes
 from tenfold.planner.search.layouts import Choice, alone_seconds, search_layouts
 from tenfold.planner.search.many_sites import compare_sites
 from tenfold.planner.search.question import LayoutQuestion, constants_of
 from tenfold.planner.search.sites import Exchange, choose_exchange, join_sites, wide_bandwidth
+from tenfold.planner.search.usable import search_usable
 from tests.planner.search.examples import DENSE, dense, two_sites
 
 QUESTION = two_sites(dense(), bandwidth=1e9, latency=0.05)
@@ -136,7 +137,7 @@ def test_a_question_bound_by_a_network_is_less_sure_than_the_same_in_one_place(m
 def test_several_sites_are_compared_with_one_of_them_alone_and_with_semi_synchronous_training() -> None:
     question = network_bound("Llama-3-8B", 12.5e9)
     choice = first(question)
-    sites = compare_sites(choice, question, shipped_calibration())
+    sites = compare_sites(choice, question, shipped_calibration(), question.cluster)
     assert sites is not None and sites.apart is not None and sites.one_alone is not None
     assert sites.apart.seconds < sites.one_alone < sites.in_step == choice.seconds
     assert sites.low < sites.apart.seconds < sites.high
@@ -145,11 +146,24 @@ def test_several_sites_are_compared_with_one_of_them_alone_and_with_semi_synchro
     notes = "\n".join(site_notes(sites))
     assert "faster than all in step" in notes and "semi-synchronous, with inner_steps" in notes
     one = network_bound("Llama-3-8B")
-    assert compare_sites(first(one), one, shipped_calibration()) is None
+    assert compare_sites(first(one), one, shipped_calibration(), one.cluster) is None
 
 
 def test_a_line_on_which_no_exchange_hides_is_an_answer_too() -> None:
     question = network_bound("Llama-3-8B", 1e6)
-    sites = compare_sites(first(question), question, shipped_calibration())
+    sites = compare_sites(first(question), question, shipped_calibration(), question.cluster)
     assert sites is not None and sites.apart is None and "even with 1000 inner steps" in sites.refusal
     assert sites.refusal in site_notes(sites) and sites.to_dict()["apart"] is None
+
+
+def test_of_uneven_sites_the_largest_is_asked_alone() -> None:
+    even = network_bound("Llama-3-8B", 12.5e9)
+    tiers = (even.cluster.tiers[0], replace(even.cluster.tiers[1], devices=768))
+    machine = replace(even.cluster, tiers=tiers, sites=(Site("a", 768), Site("b", 256)))
+    question, found = search_usable(replace(even, cluster=machine), shipped_calibration(), top=1)
+    assert question.cluster.devices == 512 and question.cluster.idle == 512
+    uneven = compare_sites(found.best[0], question, shipped_calibration(), machine)
+    halved = compare_sites(found.best[0], question, shipped_calibration(), question.cluster)
+    assert uneven is not None and uneven.one_alone is not None
+    assert halved is not None and halved.one_alone is not None and uneven.one_alone < halved.one_alone
+    assert "as many at each site" in idle_notes(question.cluster)[0]

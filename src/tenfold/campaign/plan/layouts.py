@@ -74,7 +74,7 @@ def plan_model(
     question, found = search_usable(asked, calibrated, top=top)
     used = question.cluster
     first, levers, risk = found.best[0], sensitivity(question, calibrated), regret(found)
-    sites = compare_sites(first, question, calibrated)
+    sites = compare_sites(first, question, calibrated, machine)
     run = _fleet(simulate, used, shape) if simulate is not None else None
     curves = None
     if run is not None:

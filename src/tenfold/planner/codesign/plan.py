@@ -203,7 +203,7 @@ def _notes(
         f"the first layout, taken untried, is {doubt.first:.1%} slower than the truly fastest on average; the best of "
         f"the first {doubt.tries}, tried, {ENOUGH:.0%} or less"
     )
-    sites = compare_sites(trials[0].found.best[0], trials[0].question, terms.calibrated)
+    sites = compare_sites(trials[0].found.best[0], trials[0].question, terms.calibrated, terms.cluster)
     yield from site_notes(sites) if sites else ()
     if terms.goal.batch.tokens is not None:
         share = best.tokens_worth / best.tokens

@@ -6,9 +6,11 @@ from typing import Any
 
 from tenfold.core import InputError
 from tenfold.planner.calibration.calibrated import Calibrated
-from tenfold.planner.search.layouts import Choice, alone_seconds, search_layouts, site_half_width
+from tenfold.planner.hardware.cluster import Cluster
+from tenfold.planner.search.layouts import Choice, alone_seconds, site_half_width
 from tenfold.planner.search.question import LayoutQuestion
 from tenfold.planner.search.sites import Joined, choose_exchange
+from tenfold.planner.search.usable import search_usable
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class ManySites:
     waiting: float
     """Of `in_step`, for the gradients of the other sites."""
     one_alone: float | None
-    """With the others idle; None where one site is too small for the model or the batch."""
+    """The largest with the others idle; None where it is too small for the model or the batch."""
     apart: Joined | None
     """Semi-synchronous, under the exchange of most bits and fewest inner steps that hides; None where none does."""
     low: float
@@ -38,8 +40,13 @@ class ManySites:
         return record
 
 
-def compare_sites(choice: Choice, question: LayoutQuestion, calibrated: Calibrated) -> ManySites | None:
-    """What there is beside a layout of several sites in step; None for one site."""
+def compare_sites(
+    choice: Choice, question: LayoutQuestion, calibrated: Calibrated, machine: Cluster
+) -> ManySites | None:
+    """What there is beside a layout of several sites in step; None for one site.
+
+    `machine` has all devices of each site, `question` as many of each as are used in step.
+    """
     if question.sites < 2:
         return None
     inner = alone_seconds(choice, question, calibrated)
@@ -50,7 +57,7 @@ def compare_sites(choice: Choice, question: LayoutQuestion, calibrated: Calibrat
         number=question.sites,
         in_step=choice.seconds,
         waiting=choice.seconds - inner,
-        one_alone=_one_alone(question, calibrated),
+        one_alone=_one_alone(question, calibrated, machine),
         apart=apart,
         low=apart.seconds / spread if apart else 0.0,
         high=apart.seconds * spread if apart else 0.0,
@@ -65,17 +72,12 @@ def _apart(question: LayoutQuestion, inner: float, calibrated: Calibrated) -> tu
         return None, str(error)
 
 
-def _one_alone(question: LayoutQuestion, calibrated: Calibrated) -> float | None:
-    """The fastest step of one site that takes the whole batch."""
-    cluster = question.cluster
-    one = replace(
-        cluster,
-        devices=question.site_devices,
-        sites=cluster.sites[:1],
-        wide=None,
-        storage_bandwidth=cluster.storage_bandwidth / question.sites,
-    )
+def _one_alone(question: LayoutQuestion, calibrated: Calibrated, machine: Cluster) -> float | None:
+    """The fastest step of the largest site, if it takes the whole batch."""
+    site = max(machine.sites, key=lambda each: each.devices)
+    storage = machine.storage_bandwidth * site.devices / machine.devices
+    one = replace(machine, devices=site.devices, sites=(site,), wide=None, storage_bandwidth=storage)
     try:
-        return search_layouts(replace(question, cluster=one), calibrated, top=1).best[0].seconds
+        return search_usable(replace(question, cluster=one), calibrated, top=1)[1].best[0].seconds
     except InputError:
         return None
