@@ -12,6 +12,7 @@ from tenfold.ledger import (
     IncidentPayload,
     LossNotFinite,
     ObserverFailed,
+    ReplicasDisagree,
     ResumeNotExact,
     RewindRefused,
     RunFailed,
@@ -63,6 +64,8 @@ class Loop:
         """Batches of the training order that are left out, in order."""
         self._failure: IncidentPayload = RunFailed()
         """What it would be if the run failed now."""
+        self._disagree_since: dict[str, int] = {}
+        """The first checkpoint at which a figure was not the same on all ranks."""
         self._on_its_way: int | None = None
         """The step whose checkpoint is being written."""
         self._began, self._seconds_before = time.monotonic(), 0.0
@@ -194,8 +197,9 @@ class Loop:
 
     def _save(self) -> None:
         self._wait_for_save()
-        self._tell_failures()
         self.observers.saving(self.step)
+        self._tell_failures()
+        self._compare_ranks()
         state = CheckpointState(
             tensors=self.learner.state_tensors(),
             step=self.step,
@@ -228,6 +232,21 @@ class Loop:
                 assert isinstance(failure.what, ObserverFailed)
                 notice = Notice(replace(failure.what, rank=rank), f"rank {rank}: {failure.message}")
                 self.observers.noticed(notice)
+
+    def _compare_ranks(self) -> None:
+        """Report what must be the same on every rank and is not; only the first rank has whom to tell."""
+        if self.learner.ranks.world_size == 1:
+            return
+        each = self.learner.ranks.gathered(self.observers.agreeing())
+        for name in each[0] if self.learner.ranks.is_first else ():
+            values = [figures.get(name) for figures in each]
+            usual = max(values, key=values.count)
+            odd = [str(rank) for rank, value in enumerate(values) if value != usual]
+            if odd:
+                who = f"rank {', '.join(odd)}" if 2 * len(odd) < len(values) else "no majority"
+                what = ReplicasDisagree(self._disagree_since.setdefault(name, self.step), name, learner=who)
+                message = f"step {self.step}: {name} is not the same on all ranks ({who} differs from the others)"
+                self.observers.noticed(Notice(what, message))
 
     def _say_failures(self) -> None:
         """What other ranks can no longer be told, since the run ends: a line of this rank's own."""

@@ -104,6 +104,10 @@ class Observer:
     def stopping(self, stopping: Stopping) -> None:
         """The run ends here."""
 
+    def agreeing(self) -> Mapping[str, float]:
+        """Figures that must be the same on every rank now; asked after `saving`, and compared by the loop."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint should keep: plain values, as JSON has them. Nothing: there is none."""
         return {}
@@ -255,6 +259,13 @@ class Observers:
 
     def stopping(self, stopping: Stopping) -> None:
         self._tell("stopping", stopping)
+
+    def agreeing(self) -> dict[str, float]:
+        """Figures of all observers of this rank that must be the same on every rank, by name."""
+        figures: dict[str, float] = {}
+        for observer in list(self._all):
+            figures |= self._guarded(observer, observer.agreeing) or {}
+        return figures
 
     def state_dict(self) -> dict[str, Any]:
         """States of all that have one, by name."""

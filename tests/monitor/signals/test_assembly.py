@@ -63,3 +63,14 @@ def test_two_ranks_are_watched_and_end_in_the_weights_of_two_that_are_not(
     signals = found["true"][1]
     assert signals["block/blocks.0/update_norm"] == [10, 20]
     assert ("block/blocks.0/activation_rms" in signals) == (parallel == "ddp")
+
+
+def test_a_bit_flipped_on_one_of_two_replicas_is_an_incident_at_the_next_checkpoint(
+    built: Path, tmp_path: Path
+) -> None:
+    campaign = copy_of(built, tmp_path / "flipped")
+    run_ranks([str(Path(__file__).parent / "replica_ranks.py"), str(campaign)])
+    with closing(Ledger(campaign / "ledger.sqlite", read_only=True)) as ledger:
+        (incident,) = ledger.incidents()
+    assert incident.kind == "replicas-disagree" and incident.state == "updated"
+    assert incident.data["signal"] == "digest/weights" and incident.data["step"] == 20

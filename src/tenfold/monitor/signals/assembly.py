@@ -10,7 +10,7 @@ from tenfold.core import CampaignFiles, RunConsole
 from tenfold.data import Manifest, Tokenizer, load_tokenizer
 from tenfold.monitor.actions import Actions
 from tenfold.monitor.signals.board import SignalBoard, probe_interval, reading_interval
-from tenfold.monitor.signals.digests import Digests
+from tenfold.monitor.signals.digests import Digests, ReplicaDigest
 from tenfold.monitor.signals.lives import Lives
 from tenfold.monitor.signals.norms import Norms
 from tenfold.monitor.signals.probe import ModelProbe
@@ -60,10 +60,13 @@ def watched(
 ) -> list[Observer]:
     """All observers of a run: what [watch] asks for, with `others` between the first and the last.
 
-    The first rank alone measures and acts: gradients are the same on all, and it has ledger and console. Raises
+    The first rank alone measures and acts: gradients are the same on all, and it has ledger and console; of replicas
+    each takes the digest that they are compared by. Raises
     InputError for an action about incidents that there are none of.
     """
     watch = learner.campaign.watch
+    if watch.enabled and learner.ranks.world_size > 1 and learner.campaign.train.parallel == "ddp":
+        others = [*others, ReplicaDigest(learner.model)]
     if not learner.ranks.is_first:
         return others
     facts = {"campaign": learner.campaign.name, "fingerprint": learner.identity.fingerprint}

@@ -1,6 +1,6 @@
 """64-bit digests of weights and gradients: one changed bit or two swapped elements give another digest."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 import xxhash
@@ -25,6 +25,22 @@ def digest(tensors: Iterable[Tensor]) -> float:
         local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
         state.update(local.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy().data)
     return float(state.intdigest() >> (64 - KEPT_BITS))
+
+
+class ReplicaDigest(Observer):
+    """The digest of the weights at every checkpoint, which the loop compares: replicas must be equal to the bit."""
+
+    name = "replica-digest"
+
+    def __init__(self, model: nn.Module) -> None:
+        self._parameters = [parameter for _, parameter in sorted(model.named_parameters())]
+        self._digest = 0.0
+
+    def saving(self, step: int) -> None:
+        self._digest = digest(self._parameters)
+
+    def agreeing(self) -> Mapping[str, float]:
+        return {WEIGHTS_DIGEST: self._digest}
 
 
 class Digests(Observer):
