@@ -1,4 +1,4 @@
-"""A run of two ranks, one of which has a bit of its weights flipped; test_assembly.py runs `replica_ranks.py FOLDER`."""
+"""A run of two ranks, one of which flips a bit of its weights; test_assembly.py runs `replica_ranks.py FOLDER`."""
 
 import sys
 from pathlib import Path
