@@ -5,6 +5,7 @@
 One learner trains on, and its steps are dealt out to the two ways in turn, in an order that changes from round to
 round; a round has as many steps as lie between two readings of all weights, so every kind of step is in each. Reported
 are the median of the ratios of rounds with its 95% interval, and the same weights trained once with and once without.
+Seconds are CPU seconds of the process, all its threads together, so that other work on the machine counts little.
 """
 
 import argparse
@@ -35,17 +36,17 @@ def campaign_with(width: int, batch_tokens: int) -> Campaign:
 
 
 def timed_rounds(learner: Learner, ways: dict[str, Observers], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Seconds of `steps` steps of each way, by round."""
+    """CPU seconds of `steps` steps of each way, by round."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     names, draw, plan = list(ways), np.random.default_rng(0), learner.plan
     for number in range(rounds + 1):
         for name in draw.permutation(names):
-            began = time.perf_counter()
+            began = time.process_time()
             for step in range(number * steps, (number + 1) * steps):
                 batch = learner.batch(step * plan.sequences, plan.sequences, step * plan.sequences)
                 execute(learner, batch, ways[name])
             if number:  # the first round warms up
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(time.process_time() - began)
     return seconds
 
 
@@ -93,13 +94,13 @@ def seconds_by_observer(learner: Learner, signals: Observers, steps: int) -> dic
         for step in range(steps):
             batch = learner.batch(step * plan.sequences, plan.sequences, step * plan.sequences)
             measure = execute(learner, batch)
-            began = time.perf_counter()
+            began = time.process_time()
             alone.before_step(batch)
-            spent += time.perf_counter() - began
+            spent += time.process_time() - began
             measure = execute(learner, batch)  # so that weights have moved
-            began = time.perf_counter()
+            began = time.process_time()
             alone.after_step(measure)
-            spent += time.perf_counter() - began
+            spent += time.process_time() - began
         found[observer.name] = spent / steps
     return found
 
