@@ -1,5 +1,12 @@
 # What other rooms may use of this one. The package loads each name when it is first asked for.
 from .anyone import WatchedLoop as WatchedLoop
+from .detect.bank import FALSE_ALARMS as FALSE_ALARMS
+from .detect.bank import Bank as Bank
+from .detect.replay import ReplayedIncident as ReplayedIncident
+from .detect.replay import replay_detectors as replay_detectors
+from .detect.waiting import Hang as Hang
+from .detect.waiting import Lemons as Lemons
+from .detect.watcher import RunWatcher as RunWatcher
 from .export.exporter import exporters_of as exporters_of
 from .export.files import write_monitoring_files as write_monitoring_files
 from .export.prometheus import CONTENT_TYPE as CONTENT_TYPE
