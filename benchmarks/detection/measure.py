@@ -21,7 +21,7 @@ from benchmarks.detection.faults import FAULTS
 from benchmarks.detection.recorded import Run, fault_runs, healthy_runs, history_runs
 
 from tenfold.monitor.detect.bank import Bank
-from tenfold.monitor.detect.cases import Word
+from tenfold.monitor.detect.cases import Told
 
 FOREVER = 1 << 20
 HARM = 0.03
@@ -38,7 +38,7 @@ class Outcome:
     verdicts: list[str] = field(default_factory=list)
 
 
-def watch(bank: Bank, run: Run) -> list[tuple[int, Word]]:
+def watch(bank: Bank, run: Run) -> list[tuple[int, Told]]:
     """Show the bank every step of a run; (step, word)."""
     return [(step, word) for step, row in run.rows() for word in bank.update(step, row)]
 
@@ -69,7 +69,7 @@ def _states(history: Run, firsts: Sequence[int]) -> dict[int, str]:
     return states
 
 
-def _outcome(run: Run, words: Sequence[tuple[int, Word]], history: Run) -> Outcome:
+def _outcome(run: Run, words: Sequence[tuple[int, Told]], history: Run) -> Outcome:
     assert run.onset is not None
     after = [(step, word) for step, word in words if step >= run.onset]
     opened = [(step, word) for step, word in after if word.is_new]
