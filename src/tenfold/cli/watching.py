@@ -16,10 +16,15 @@ def watch(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")] = 7117,
     token_file: Annotated[Path | None, typer.Option(help="File with the token that the page asks for.")] = None,
+    tui: Annotated[bool, typer.Option("--tui", help="Show it in this terminal instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Watch a run live, or look at a finished one: loss in its forecast band, signals, learners, incidents."""
-    from tenfold.monitor import metrics_routes, watch_page
+    from tenfold.monitor import metrics_routes, watch_page, watch_terminal
+
+    if tui:
+        watch_terminal(campaigns or [HERE])
+        return
 
     def say(record: dict[str, str]) -> None:
         if as_json:

@@ -19,6 +19,7 @@ from .failures import read_history as read_history
 from .health import health_of as health_of
 from .page.server import PORT as PORT
 from .page.server import watch_page as watch_page
+from .page.terminal import watch_terminal as watch_terminal
 from .reading import last_write as last_write
 from .reading import ledger_of as ledger_of
 from .reliability import Reliability as Reliability
