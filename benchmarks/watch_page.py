@@ -45,6 +45,7 @@ SPIKES, COLUMNS, SAMPLE, BINS = 200, 1214, 1500, 100
 ZOOMS = (1, 4, 16, 64, 256)
 CHUNK = 5000
 VIEWPORT = {"width": 1280, "height": 900}
+TALL = {"width": 1280, "height": 6000}  # every chart in sight
 OURS = "() => document.querySelector('.loss .plot[data-drawn]')"
 THEIRS = """() => [...document.querySelectorAll('line-chart')].some((chart) =>
     chart.querySelector('canvas, path') && chart.querySelector('line-chart-axis text, .axis text, .minor, .major'))"""
@@ -94,6 +95,9 @@ def main() -> None:
             read = wait_until_read(url, run)
             print(f"read by the server in {read:.1f} s after it said its address", flush=True)
             compare(url, values, Path(folder), options)
+            with chromium() as browser:
+                every = one_load(browser, url, OURS, TALL)
+            print(f"with every chart drawn: {every.all_bytes / 1000:,.1f} kB", flush=True)
             recall(url, run, values[0], spikes)
             live(url, campaign, run, options.points, options.live)
 
@@ -183,10 +187,10 @@ def measured(pages: dict[str, tuple[str, str]], loads: int) -> dict[str, list[Lo
     return found
 
 
-def one_load(browser: Any, url: str, is_drawn: str) -> Load:
+def one_load(browser: Any, url: str, is_drawn: str, viewport: dict[str, int] = VIEWPORT) -> Load:
     """A load in a new context."""
     wire = Wire(int(url.split(":")[2].strip("/")))
-    with browser.new_context(viewport=VIEWPORT) as context:
+    with browser.new_context(viewport=viewport) as context:
         context.set_default_timeout(300_000)
         page = context.new_page()
         page.add_init_script(

@@ -11,6 +11,7 @@ import pytest
 
 from tenfold.ledger import Ledger, LossNotFinite, RunResumed
 from tenfold.pages.style import DARK, LIGHT
+from tests.campaign.small import finished_campaign
 from tests.monitor.page.browser import Wire, chromium, needs_browser, opened
 from tests.monitor.page.ledgers import rows, write_run
 from tests.monitor.page.serving import served
@@ -94,6 +95,16 @@ def test_what_the_run_wrote_is_text_and_never_markup(browser: Any, tmp_path: Pat
         assert "<script>alert(1)</script>" in words(page, "#log")
         assert "<b>bold</b>" in words(page, "#incidents") and "<img src=x" in words(page, "#run-select")
         assert page.locator("main img, main script").count() == 0
+
+
+def test_a_campaign_that_tenfold_ran_itself(browser: Any, tmp_path: Path) -> None:
+    folder = finished_campaign(tmp_path / "campaign")
+    with served([folder]) as url, opened(browser, url) as page:
+        until_said(page, "#summary", "done after")
+        assert "40" in words(page, "#summary") and "loss " in words(page, f"{LOSS} .value")
+        card = page.locator('[data-name="holdout/bits_per_byte"]')
+        card.scroll_into_view_if_needed()
+        card.locator(".plot[data-drawn]").wait_for()
 
 
 # Live
