@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tenfold.core import InputError, TenfoldError
-from tenfold.ledger import LearnerJoined, Ledger, LossNotFinite, RunResumed
+from tenfold.ledger import LearnerJoined, Ledger, LossNotFinite, LossSpiked, RunResumed, RunRewound
 from tenfold.monitor.page.source import LedgerWatch, News
 from tests.monitor.page.ledgers import description, forecast, write_run
 
@@ -79,6 +79,23 @@ def test_a_resumed_run_is_told_as_a_rewind_and_only_what_changed_is_sent(tmp_pat
     told = rows_of(source.poll())
     assert source.curve(run, LOSS).values.tolist() == [value for _, value in ledger.metric(run, LOSS)]
     assert told and source.poll() == []
+
+
+def test_a_run_that_goes_back_by_itself_is_a_rewind_to_the_step_it_went_to(tmp_path: Path) -> None:
+    ledger, run, source = watched(tmp_path)
+    ledger.event(RunRewound(100, 40, 90, 100), "went back to step 40", run_id=run)
+    told = {message.kind: message.data for message in source.poll()}
+    assert (told["rewind"]["step"], told["rewind"]["until"]) == (40, 100)
+    assert [(each["mark"], each["step"]) for each in told["events"]["events"]] == [("restart", 100)]
+
+
+def test_what_a_detector_looked_at_is_evidence_and_its_remedy_is_what_to_do(tmp_path: Path) -> None:
+    ledger, run, source = watched(tmp_path)
+    ledger.open_incident(LossSpiked(90, LOSS, value=9.0, expected=4.0), "the loss jumped", run_id=run)
+    (message,) = source.poll()
+    incident = message.data["incident"]
+    assert incident["action"] == "Go back to the last good checkpoint and leave out the batches since."
+    assert [(link["kind"], link["where"]) for link in incident["evidence"]] == [("metric", f"{LOSS} 30–150")]
 
 
 def _at_once(source: LedgerWatch, run: int) -> None:

@@ -34,7 +34,7 @@ CHECK_SHARE = 20  # time between two looks at a rewound stretch, in times of wha
 MOST_ROWS = 400  # of a curve in one message; more are thinned by extremes
 DIGITS = 6
 MOST_EVENTS = 3000  # of a run on the page, the newest
-GOING_BACK = (EventKind.RESUMED, EventKind.STARTED)
+GOING_BACK = (EventKind.RESUMED, EventKind.STARTED, EventKind.REWOUND)
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ class LedgerWatch:
         yield News("events", data)
 
     def _rewound(self, run_id: int, event: Event) -> News:
-        step = int(event.data.get("step", 0))
+        step = int(event.data.get("to_step", event.data.get("step", 0)))
         until = max((curve.last for _, curve in self._curves_of(run_id)), default=-1)
         self._rewinds[run_id] = Rewind(step, until)
         return News("rewind", {"run": self._key(run_id), "step": step, "until": until})

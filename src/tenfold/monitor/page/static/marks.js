@@ -3,8 +3,8 @@
 import { el, fill } from "./format.js";
 
 const CLOSE = 22; // pixels; marks closer than this are one button
-const SIGNS = { incident: "!", restart: "↻", change: "Δ", notice: "•", learner: "×", fault: "⚡" };
-const RANK = ["incident", "fault", "change", "learner", "restart", "notice"];
+const SIGNS = { incident: "!", restart: "↻", change: "Δ", notice: "•", learner: "×", fault: "⚡", action: "→" };
+const RANK = ["incident", "fault", "action", "change", "learner", "restart", "notice"];
 
 export function marksOf(run) {
   const incidents = run.incidents.map((incident) => ({
