@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 
 from tenfold.config import Campaign
 
-TOKENS_FOR_EACH_READING = 8192
+TOKENS_FOR_EACH_READING = 16_384
 """Tokens of training that pay for one reading of all weights and gradients. A step costs 6 FLOP a parameter and token,
-the readings together some 30 bytes a parameter: with 20 FLOP a byte, as CPUs have it, 0.6% of so many tokens."""
+the readings together some 30 bytes a parameter: with 20 FLOP a byte, as CPUs have it, 0.6% of half as many tokens."""
 PROBED_SEQUENCES = 2
-PROBE_SHARE = 0.003
+PROBE_SHARE = 0.0015
 """Of a step's time, at most, for forward passes of the probed sequences; a forward pass is a third of a step's work."""
 
 
