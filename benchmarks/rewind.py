@@ -123,9 +123,10 @@ def main() -> None:
             rewound, events = train(folder / "rewound", data, acting, bad)
         found = {"seed": seed, "clean": base, "regardless": regardless, "rewound": rewound, "times": len(events)}
         results.append(found)
+        ways = ", ".join(f"{event.step} to {event.to_step}" for event in events)
         print(
             f"seed {seed}: clean {base:.4f}, regardless {regardless / base - 1:+.2%}, "
-            f"rewound {rewound / base - 1:+.2%} in {len(events)} rewinds ({', '.join(f'{e.step} to {e.to_step}' for e in events)})",
+            f"rewound {rewound / base - 1:+.2%} in {len(events)} rewinds ({ways})",
             flush=True,
         )
     for way in ("regardless", "rewound"):
