@@ -98,5 +98,5 @@ def scores_of(name: str, values: dict[str, Scores]) -> Scores:
 
 def incidents(scores: Scores, threshold: float, apart: int = 64) -> list[int]:
     """Indices at which an incident opens: an alarm with none in the `apart` steps before it."""
-    alarms = np.flatnonzero(scores > threshold)
-    return [int(a) for a, before in zip(alarms, [-apart - 1, *alarms[:-1]], strict=True) if a - before > apart]
+    alarms = np.flatnonzero(scores > threshold).tolist()
+    return [a for index, a in enumerate(alarms) if index == 0 or a - alarms[index - 1] > apart]

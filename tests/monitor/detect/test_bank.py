@@ -154,18 +154,19 @@ def test_hard_faults_alarm_at_once_and_are_over_when_they_stop(values: dict[str,
     assert bank.update(1, dict.fromkeys(values, 0.0)) == []
     (word,) = bank.update(2, values)
     assert isinstance(word.what, SignalIncident) and word.what.kind == kind
-    words = [word for step in range(3, 60) for word in bank.update(step, values if "device" in str(values) else {})]
-    assert [type(word.what) for word in words] == [IncidentClosed] and bank.open == []
+    words = [word for step in range(3, 420) for word in bank.update(step, values if "device" in str(values) else {})]
+    (over,) = [word.what for word in words]
+    assert isinstance(over, IncidentClosed) and over.verdict == "was not seen again for 400 steps" and not bank.open
 
 
 def test_memory_that_grows_on_and_on_is_a_leak_and_memory_that_settles_is_not() -> None:
     def leak(step: int, values: dict[str, float]) -> None:
-        values["process/memory"] *= 1 + 0.0002 * max(0, step - 300)
+        values["process/memory"] *= 1 + 0.0002 * max(0, step - 700)
 
     def settles(step: int, values: dict[str, float]) -> None:
         values["process/memory"] *= 1 + 0.3 * (1 - math.exp(-max(0, step - 300) / 40))
 
-    words = said(Bank(memories=MEMORIES), rows(1500, change=leak))
+    words = said(Bank(memories=MEMORIES), rows(2000, change=leak))
     assert [what.kind for _, what in opened(words)] == [IncidentKind.MEMORY_LEAK]
     assert said(Bank(memories=MEMORIES), rows(1500, change=settles)) == []
 
@@ -180,6 +181,18 @@ def test_levels_are_learnt_anew_where_a_change_was_planned() -> None:
     switch = times("train/loss", 1.2)
     assert opened(said(Bank(memories=MEMORIES), rows(700, change=switch)))
     assert said(Bank(memories=MEMORIES, planned=[300]), rows(700, change=switch)) == []
+
+
+def test_a_leap_of_the_learning_rate_is_a_change_and_a_slow_one_is_not() -> None:
+    def decays(step: int, values: dict[str, float]) -> None:
+        rate = 0.1 if step >= 300 else 1.0
+        for name in ("train/learning_rate", "train/update_norm"):
+            values[name] *= rate
+        times("train/update_norm", 1.4)(step, values)  # relative to the rate, updates are larger after the leap
+
+    assert said(Bank(memories=MEMORIES), rows(600, change=decays)) == []
+    (found,) = opened(said(Bank(memories=MEMORIES), rows(600, change=times("train/update_norm", 1.4))))
+    assert found[1].kind == IncidentKind.UPDATE_EXPLOSION
 
 
 def forecast(bias: float) -> CurveForecast:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args
 
+from tenfold.ledger import LEARNING_RATE
 from tenfold.monitor.detect.cases import Cases, Told
 from tenfold.monitor.detect.finding import Detector, Finding, Samples, Values
 from tenfold.monitor.detect.groups import WatchedGroup
@@ -28,7 +29,8 @@ class Bank:
     """The detectors of one run. What it says depends on the values it was given alone: no clock, no chance.
 
     `planned`: steps, counted from 1, from which data, batch or schedule change as configured; levels are learnt anew
-    there. A change of the batch's size, read as `samples`, counts as planned too.
+    there. A change of the batch's size, read as `samples`, counts as planned too, and so does a leap of the learning
+    rate from one step to the next.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Bank:
         ]  # fmt: skip
         self._detectors += [ForecastBand(forecast, limits)] if forecast else []
         self._cases = Cases(limits, self._groups)
+        self._limits = limits
         self._samples: float | None = None
+        self._rate: float | None = None
 
     def update(self, step: int, values: Values, samples: Samples | None = None) -> list[Told]:
         """Take the signals of `step`, with the batch's first and last sample; what there is to tell about them."""
@@ -70,11 +74,20 @@ class Bank:
         return [case.cause for case in self._cases.open.values()]
 
     def _relearn_what_was_planned(self, step: int, values: Values) -> None:
-        before, now = self._samples, values.get("samples", self._samples)
-        self._samples = now
-        if step in self._planned or (before is not None and now != before):
-            for name in ("training", "data"):
-                self._groups[name].relearn()
+        before = self._samples, self._rate
+        self._samples = values.get("samples", self._samples)
+        self._rate = values.get(LEARNING_RATE, self._rate)
+        other_batch = before[0] is not None and self._samples != before[0]
+        if step in self._planned or other_batch:
+            self._groups["data"].relearn()
+        if step in self._planned or other_batch or self._leapt(before[1]):
+            self._groups["training"].relearn()
+
+    def _leapt(self, before: float | None) -> bool:
+        """Whether the learning rate is far from that of the step before."""
+        if not before or not self._rate:
+            return False
+        return max(self._rate / before, before / self._rate) > self._limits.rate_leap
 
     def _with_gap(self, step: int, values: Values) -> Values:
         """With the log of the loss over its forecast, where there is one."""
@@ -90,6 +103,7 @@ class Bank:
             "detectors": {each.name: each.state_dict() for each in self._detectors},
             "cases": self._cases.state_dict(),
             "samples": self._samples,
+            "rate": self._rate,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -100,4 +114,4 @@ class Bank:
             if each.name in state["detectors"]:
                 each.load_state_dict(state["detectors"][each.name])
         self._cases.load_state_dict(state["cases"])
-        self._samples = state["samples"]
+        self._samples, self._rate = state["samples"], state["rate"]

@@ -129,7 +129,7 @@ class Cases:
                 self._measure(anchor)
             is_back = all(anchor.near <= anchor.tolerance for anchor in case.anchors)
             case.quiet = case.quiet + 1 if is_back else 0
-            if case.quiet >= self._limits.quiet:
+            if case.quiet >= (self._limits.quiet if case.anchors else self._limits.patience):
                 words.append(self._closed(step, family, self._returned(step, case)))
             elif step - case.last >= self._limits.patience:
                 words.append(self._closed(step, family, self._settled(case)))
@@ -146,6 +146,8 @@ class Cases:
 
     def _returned(self, step: int, case: Case) -> str:
         """The verdict; streams go on from where they were before."""
+        if not case.anchors:
+            return f"was not seen again for {self._limits.patience} steps"
         for anchor in case.anchors:
             group = self._groups[anchor.group]
             group.streams.set_back(group.index(anchor.signal, anchor.sign), anchor.kept)

@@ -134,7 +134,7 @@ class MemoryLeak:
 
     def __init__(self, limits: Limits, false_alarms: float) -> None:
         self._limits, self._threshold = limits, 1 / (false_alarms * limits.leak_block)
-        self._lowest, self._count = math.inf, 0
+        self._lowest, self._count, self._blocks = math.inf, 0, 0
         self._last = self._base = 0.0
         self._wealth, self._leaking = [0.0] * len(DRIFT_BETS), False
 
@@ -150,7 +150,8 @@ class MemoryLeak:
 
     def _judged(self, step: int, block: float) -> list[Finding]:
         last, self._last = self._last, block
-        if last == 0.0:
+        self._blocks += 1
+        if self._blocks <= self._limits.leak_warm:
             self._base = block
             return []
         score = 1.0 if block > last * (1 + self._limits.leak_step) else -1.0
@@ -177,13 +178,14 @@ class MemoryLeak:
         lowest = None if math.isinf(self._lowest) else self._lowest
         return {
             "lowest": lowest, "count": self._count, "last": self._last, "base": self._base, "wealth": self._wealth,
-            "leaking": self._leaking,
+            "leaking": self._leaking, "blocks": self._blocks,
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._lowest = math.inf if state["lowest"] is None else state["lowest"]
         self._count, self._last, self._base = state["count"], state["last"], state["base"]
         self._wealth, self._leaking = list(state["wealth"]), state["leaking"]
+        self._blocks = state["blocks"]
 
 
 class DiskSpace:

@@ -75,7 +75,8 @@ class Streams:
         self._trackers = {
             name: np.append(values, np.full(more, start.get(name, 0.0))) for name, values in self._trackers.items()
         }
-        self.need = np.append(self.need, np.full(more, float(self._memories.warm)))
+        warm = [self._memories.warm if s.watched.warm is None else s.watched.warm for s in streams]
+        self.need = np.append(self.need, np.array(warm, float))
         self.wealth = np.concatenate([self.wealth, np.zeros((len(self.wealth), more))], axis=1)
         self._fix()
 
@@ -169,7 +170,8 @@ class Streams:
         """Learn the level of these streams anew, and bet on none of them until it is known."""
         for index in indices:
             self._trackers["count"][index] = 0.0
-            self.need[index] = self._memories.relearn
+            warm = self.streams[index].watched.warm
+            self.need[index] = self._memories.relearn if warm is None else warm
             self.wealth[:, index] = 0.0
 
     def state_dict(self) -> dict[str, Any]:

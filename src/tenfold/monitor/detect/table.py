@@ -54,6 +54,8 @@ class Watched:
     wander: float = 1.0
     tail: float | None = 0.1
     weight: float = 1.0
+    warm: int | None = None
+    """Values before the first bet, where it is not that of `Memories`: a checkpoint is rare."""
 
     def matches(self, name: str) -> bool:
         """Whether a metric is of this family."""
@@ -109,7 +111,7 @@ WATCHED = (
             sign=-1, tail=None),
     Watched("link/{learner}/down_bytes_per_second", "time", "log", PartStraggles, PartStraggles, 24, 0.1, 0.5, 0.7,
             sign=-1, tail=None),
-    Watched("time/checkpoint", "storage", "log", StorageFails, StorageFails, 40, 0.1, 1.1, 1.1, tail=0.2),
+    Watched("time/checkpoint", "storage", "log", StorageFails, StorageFails, 40, 0.1, 0.5, 0.7, tail=0.2, warm=24),
 )  # fmt: skip
 
 
@@ -133,7 +135,8 @@ class Limits:
     """Thresholds of the detectors that are not e-detectors."""
 
     quiet: int = 48
-    """Steps for which signals must be back before an incident is closed."""
+    """Steps for which signals must be back before an incident is closed. One that no signal shows is closed after as
+    many steps without a new alarm as `patience` says."""
     patience: int = 400
     """Steps without a new alarm after which what is not back counts as settled."""
     hang_factor: float = 8.0
@@ -143,6 +146,8 @@ class Limits:
     hang_history: int = 64
     leak_block: int = 32
     """Values of process/memory whose lowest counts as one."""
+    leak_warm: int = 20
+    """Blocks of a process's beginning, in which memory grows in any case."""
     leak_step: float = 0.001
     """Growth from block to block that counts, as a share: less is no leak."""
     leak_growth: float = 0.05
@@ -155,6 +160,8 @@ class Limits:
     """Ends of one learner in a row, none of another between, that make it a lemon."""
     lemon_alarm: float = 0.02
     """α of the e-detector for a learner's share of the failures, for each failure."""
+    rate_leap: float = 1.5
+    """Ratio of the learning rates of two steps in a row from which levels are learnt anew."""
     band_group: int = 32
     """Steps whose mean loss is held against the forecast's band."""
     band_level: float = 0.95
