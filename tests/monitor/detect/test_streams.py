@@ -12,7 +12,7 @@ from tenfold.monitor.detect.streams import Streams, WatchedStream
 from tenfold.monitor.detect.table import Memories, Watched
 
 PLAIN = Watched("x", "training", "share", LossSpiked, LossSpiked, 1, 0.0, 0.0, 0.0)
-MEMORIES = Memories(warm=50)
+MEMORIES = Memories(warm=50, relearn=20)
 
 
 def streams_of(*rows: Watched) -> Streams:
@@ -88,3 +88,13 @@ def test_the_threshold_of_jumps_leaves_its_share_above_whatever_the_noise() -> N
             above += int(index >= 1000 and residual[0] > streams._trackers["quantile"][0])
             streams.update(np.array([value]))
         assert above / 5000 == pytest.approx(0.05, abs=0.015)
+
+
+def test_what_still_warms_up_is_not_believed_sooner_when_it_is_learnt_anew() -> None:
+    streams = streams_of(PLAIN)
+    streams.update(np.array([1.0]))
+    streams.relearn([0])
+    assert streams.need[0] == MEMORIES.warm
+    wealths(streams, np.random.default_rng(1).standard_normal(MEMORIES.warm + 5))
+    streams.relearn([0])
+    assert streams.need[0] == MEMORIES.relearn and not streams.wealth.any()

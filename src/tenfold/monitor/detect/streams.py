@@ -169,9 +169,10 @@ class Streams:
     def relearn(self, indices: Sequence[int]) -> None:
         """Learn the level of these streams anew, and bet on none of them until it is known."""
         for index in indices:
-            self._trackers["count"][index] = 0.0
             warm = self.streams[index].watched.warm
-            self.need[index] = self._memories.relearn if warm is None else warm
+            if self._trackers["count"][index] >= self.need[index]:  # one that still warms up needs as much as before
+                self.need[index] = self._memories.relearn if warm is None else warm
+            self._trackers["count"][index] = 0.0
             self.wealth[:, index] = 0.0
 
     def state_dict(self) -> dict[str, Any]:
