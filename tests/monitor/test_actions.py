@@ -88,6 +88,16 @@ def test_a_rule_is_followed_no_more_often_than_it_may() -> None:
     assert [action.incident for action in diary.actions] == ["not-finite 7", "not-finite 8"]
 
 
+def test_rewinds_of_one_rule_leave_out_more_each_time_also_when_the_step_comes_again() -> None:
+    _, observers = followed(rule(do="rewind", most=4))
+    asked = [observers.take_request()]
+    for _ in range(4):
+        observers.resumed(5, None)  # type: ignore[arg-type]
+        observers.noticed(Notice(INCIDENT, "it went wrong"))
+        asked.append(observers.take_request())
+    assert [(request.back_to, request.beyond) for request in asked] == [(7, 0), (7, 8), (7, 16), (7, 32), (0, 0)]
+
+
 def test_a_rule_may_be_about_a_severity_and_is_about_nothing_else() -> None:
     diary, observers = followed(Action(on=["critical"], do="checkpoint"))
     observers.noticed(Notice(ObserverFailed("x"), "only a warning"))

@@ -27,8 +27,9 @@ from tests.warm import run_ranks
 class GoBack(Observer):
     """Asks once, after a step, to go back to before another."""
 
-    def __init__(self, *, at: int, to: int, stop_at: int | None = None) -> None:
-        self.at, self.to, self.stop_at, self.trained = at, to, stop_at, []
+    def __init__(self, *, at: int, to: int, stop_at: int | None = None, beyond: int = 0) -> None:
+        self.at, self.to, self.stop_at, self.beyond = at, to, stop_at, beyond
+        self.trained: list[tuple[int, int]] = []
 
     def before_step(self, batch) -> None:
         self.trained.append((batch.step, batch.first_sample))
@@ -36,7 +37,7 @@ class GoBack(Observer):
     def after_step(self, measure) -> None:
         if measure.step == self.at:
             self.at = -1
-            self.ask(LoopRequest(back_to=self.to))
+            self.ask(LoopRequest(back_to=self.to, beyond=self.beyond))
         if measure.step == self.stop_at:
             self.stop_at = None
             self.ask(LoopRequest(stop=True))
@@ -86,6 +87,12 @@ def test_the_weights_are_those_of_a_run_that_never_saw_the_batches(built: Path, 
     assert [sample // 8 for _, sample in observer.trained[16:]] == [10, *range(16, 45)]
     with closing(Ledger(rewound / "ledger.sqlite", read_only=True)) as ledger:
         assert [step for step, _ in ledger.metric(1, "train/loss")] == list(range(1, 41))
+
+
+def test_batches_beyond_now_are_left_out_as_well(built: Path, tmp_path: Path) -> None:
+    rewound, never = copy_of(built, tmp_path / "rewound"), copy_of(built, tmp_path / "never")
+    result = trained(rewound, GoBack(at=13, to=12, beyond=2))  # told after step 14: batches 11 to 13, and two more
+    assert result.weights_digest == trained(never, loop=Skip).weights_digest
 
 
 def test_a_resumed_run_still_leaves_them_out(built: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tenfold.evaluate import BestKept, HoldoutScores, holdout_scorer
 from tenfold.experiments import open_watcher, target_identity
 from tenfold.learners import train_with_learners
 from tenfold.model import save_huggingface
-from tenfold.monitor import exporters_of, health_of, watched
+from tenfold.monitor import exporters_of, watched
 from tenfold.train import (
     ELASTIC,
     Best,
@@ -96,8 +96,8 @@ def train(workspace: Workspace, ranks: Ranks) -> TrainResult:
         with journal_of(learner, files) as journal:
             throughput = Throughput(learner, journal)
             scores = HoldoutScores(learner, scorer, journal, throughput, workspace.console, kept or None)
-            others = [*health_of(learner, journal, files), *exporters_of(learner, journal, files)]
-            observers = [*_observers(workspace, learner, journal, throughput), scores, *others]
+            sending = exporters_of(learner, journal, files)
+            observers = [*_observers(workspace, learner, journal, throughput), scores, *sending]
             result = Loop(learner, checkpointer, watched(learner, journal, files, workspace.console, observers)).run()
     if ranks.is_first:
         record_training(workspace, result, learner.identity, _best_of(scores, workspace))

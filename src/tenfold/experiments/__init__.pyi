@@ -18,6 +18,7 @@ from .local.stage import plan_locally as plan_locally
 from .local.stage import settle_plan as settle_plan
 from .local.this_machine import describe_local as describe_local
 from .register import LEVEL as LEVEL
+from .register import ForecastWatcher as ForecastWatcher
 from .register import level_inside as level_inside
 from .register import open_watcher as open_watcher
 from .register import planned as planned

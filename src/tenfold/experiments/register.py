@@ -89,7 +89,7 @@ class ForecastWatcher(Observer):
     def __init__(self, forecast: CurveForecast, group: int, recorded: Losses = lambda name, step: ()) -> None:
         """`recorded`: where the losses of the steps before a resume are found."""
         self._recorded = recorded
-        self._forecast = forecast
+        self.forecast = forecast
         self._tracker = BandTracker(forecast, LEVEL, PATIENCE)
         self.group = group
         self._losses: list[float] = []
@@ -98,7 +98,7 @@ class ForecastWatcher(Observer):
 
     def resumed(self, step: int, checkpoint: Checkpoint) -> None:
         """Take the losses up to here from the ledger, which knows them exactly; what came after them is forgotten."""
-        self._tracker, self._losses, self.live = BandTracker(self._forecast, LEVEL, PATIENCE), [], []
+        self._tracker, self._losses, self.live = BandTracker(self.forecast, LEVEL, PATIENCE), [], []
         for earlier, loss in self._recorded(LOSS, step):
             self.observe(earlier, loss)
 

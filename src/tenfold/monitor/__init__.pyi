@@ -16,7 +16,7 @@ from .export.sending import send_run as send_run
 from .export.serve import MetricsServer as MetricsServer
 from .failures import joined_histories as joined_histories
 from .failures import read_history as read_history
-from .health import health_of as health_of
+from .health import MachineHealth as MachineHealth
 from .page.server import PORT as PORT
 from .page.server import watch_page as watch_page
 from .page.terminal import watch_terminal as watch_terminal

@@ -15,6 +15,8 @@ from tenfold.core import InputError, without_secrets
 from tenfold.ledger import ActionTaken, IncidentKind, IncidentPayload, Severity
 from tenfold.train import LoopRequest, Notice, Observer, StepMeasure
 
+FIRST_BEYOND = 8
+"""Batches after now that the second rewind of a rule leaves out as well; each later one twice as many as the last."""
 TIMEOUT_S = 30.0
 """How long a webhook or a command may take before it is given up."""
 
@@ -44,6 +46,7 @@ class Actions(Observer):
         self._rules, self._facts = rules, dict(facts)
         self._done: dict[str, int] = {}
         """How often each rule was followed, and which incidents were acted on, each under its name."""
+        self._counts = frozenset(f"rule {number}" for number in range(len(rules)))
         self._step = 0
         self._results: list[tuple[ActionTaken, str]] = []
         self._threads: list[threading.Thread] = []
@@ -52,7 +55,9 @@ class Actions(Observer):
         self._step = step
 
     def resumed(self, step: int, checkpoint: object) -> None:
+        """What comes after a checkpoint comes anew: incidents of the same step number are others."""
         self._step = step
+        self._done = {name: count for name, count in self._done.items() if name in self._counts}
 
     def after_step(self, measure: StepMeasure) -> None:
         self._step = measure.step
@@ -74,16 +79,18 @@ class Actions(Observer):
             wanted = {what.kind.value, what.severity.value} & set(rule.on)
             if wanted and once not in self._done and self._done.get(name, 0) < rule.most:
                 self._done[once], self._done[name] = 1, self._done.get(name, 0) + 1
-                self._follow(rule, what, message)
+                self._follow(rule, what, message, self._done[name])
 
-    def _follow(self, rule: Action, what: IncidentPayload, message: str) -> None:
+    def _follow(self, rule: Action, what: IncidentPayload, message: str, times: int) -> None:
+        """`times`: how often the rule has been followed with this one."""
         match rule.do:
             case "checkpoint":
                 self.ask(LoopRequest(save=True))
             case "pause":
                 self.ask(LoopRequest(stop=True))
             case "rewind":
-                self.ask(LoopRequest(back_to=max(1, first_step_of(what) or self._step)))
+                beyond = FIRST_BEYOND << (times - 2) if times > 1 else 0
+                self.ask(LoopRequest(back_to=max(1, first_step_of(what) or self._step), beyond=beyond))
             case "webhook" | "command":
                 self._outside(rule, what, message)
                 return

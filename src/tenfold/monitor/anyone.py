@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tenfold.core import CampaignFiles, InputError, RunConsole, digest_of, run_console
 from tenfold.ledger import GRAD_NORM, LEARNING_RATE, LOSS, Ledger, RunFailed
 from tenfold.machine import environment
+from tenfold.monitor.detect.watcher import RunWatcher
 from tenfold.monitor.signals.board import SignalBoard, reading_interval
 from tenfold.monitor.signals.digests import Digests
 from tenfold.monitor.signals.norms import Norms
@@ -123,7 +124,8 @@ class WatchedLoop:
         times, self._text = StepTimes(self._model, board, self._folder), LateText(board)
         signals = [times, self._text, Norms(self._model, board, every), Digests(self._model, board, every)]
         stall = StallWatch(lambda *what: console.warn(write_stall(files, journal.run_id, *what)))
-        return Observers([*signals, journal, stall, *self._more, ConsoleWarnings(console), times.last])
+        watcher = RunWatcher(board)
+        return Observers([*signals, journal, stall, watcher, *self._more, ConsoleWarnings(console), times.last])
 
     def _before_update(self, *_: object) -> None:
         """Of the optimizer: gradients are whole, weights are those of before the step."""

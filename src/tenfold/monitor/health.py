@@ -6,9 +6,8 @@ from pathlib import Path
 
 import torch
 
-from tenfold.core import CampaignFiles
 from tenfold.monitor.probes import probe_machine, read_sensors
-from tenfold.train import Journal, Learner, Observer, StepMeasure
+from tenfold.train import Observer, StepMeasure
 
 SHARE = 1e-3
 """Of a run's time, at most, that probes after its start take."""
@@ -43,10 +42,3 @@ class MachineHealth(Observer):
         ended = self._now()
         self._due = ended + (ended - begun) / SHARE
         self._note(step, figures)
-
-
-def health_of(learner: Learner, journal: Journal, files: CampaignFiles) -> list[Observer]:
-    """What watches the machine, on the first rank and where [watch] asks for it."""
-    if not (learner.campaign.watch.enabled and learner.ranks.is_first):
-        return []
-    return [MachineHealth(journal.note, files.directory, learner.ranks.device)]

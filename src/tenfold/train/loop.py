@@ -137,7 +137,7 @@ class Loop:
         self.observers.resumed(self.step, checkpoint)
 
     def _go_back(self, measure: StepMeasure) -> None:
-        """Take up the newest checkpoint from before a step, and leave out the batches from there to now.
+        """Take up the newest checkpoint from before a step, and leave out the batches from there to now, or beyond.
 
         All ranks do. What was saved since is of a way that is given up, and deleted.
         """
@@ -149,7 +149,7 @@ class Loop:
             said = f"no checkpoint from before step {first} is there to go back to; the run goes on. Lower "
             self.observers.noticed(Notice(RewindRefused(last, first), f"{said}checkpoint.every or keep more of them"))
             return
-        left_out = [batch_number(step, self.skipped) for step in range(first - 1, last)]
+        left_out = [batch_number(step, self.skipped) for step in range(first - 1, last + measure.request.beyond)]
         self.skipped = sorted({*self.skipped, *left_out})
         self._take_up(found)
         self.checkpointer.forget_after(self.step)

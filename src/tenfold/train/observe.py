@@ -51,16 +51,18 @@ class LoopRequest:
     """Take a checkpoint."""
     back_to: int = 0
     """Go back to before this step, and leave out the batches from there to now; 0: go on."""
+    beyond: int = 0
+    """Leave out so many batches after now as well."""
 
     @property
-    def flags(self) -> tuple[float, float, float]:
+    def flags(self) -> tuple[float, ...]:
         """As numbers whose sum over the ranks says it, where one rank at most asks to go back."""
-        return float(self.stop), float(self.save), float(self.back_to)
+        return float(self.stop), float(self.save), float(self.back_to), float(self.beyond)
 
     @classmethod
-    def of(cls, stop: float, save: float, back_to: float) -> "LoopRequest":
+    def of(cls, stop: float, save: float, back_to: float, beyond: float) -> "LoopRequest":
         """Back from sums over the ranks."""
-        return cls(stop > 0, save > 0, round(back_to))
+        return cls(stop > 0, save > 0, round(back_to), round(beyond))
 
 
 NOTHING = LoopRequest()
@@ -209,7 +211,10 @@ class Observers:
     def _ask_for(self, request: LoopRequest) -> None:
         before = self._request
         self._request = LoopRequest(
-            before.stop or request.stop, before.save or request.save, before.back_to or request.back_to
+            before.stop or request.stop,
+            before.save or request.save,
+            before.back_to or request.back_to,
+            max(before.beyond, request.beyond),
         )
 
     def take_request(self) -> LoopRequest:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from tenfold.ledger import GRAD_NORM, LEARNING_RATE, LOSS
+from tenfold.ledger import GRAD_NORM, LEARNING_RATE, LOSS, IncidentClosed
 from tenfold.monitor.detect.bank import FALSE_ALARMS, Bank
 from tenfold.monitor.detect.cases import Told
 from tenfold.monitor.detect.table import STEP_SECONDS
@@ -38,7 +38,21 @@ class RunWatcher(Observer):
     ) -> None:
         """`planned`: steps from which data or batch change as configured."""
         self._signals = signals
+        self._left: list[str] = []
+        """Causes of incidents that were open before another state was loaded."""
         self._bank = Bank(false_alarms, forecast=forecast, planned=planned)
+
+    def started(self, step: int) -> None:
+        """What was measured before the first step, such as the machine's health."""
+        for word in self._bank.update(step, self._signals.values(step)):
+            self._tell(word)
+
+    def resumed(self, step: int, checkpoint: object) -> None:
+        """Close what was opened after the checkpoint that the run went back to: it has not happened any more."""
+        for cause in [cause for cause in self._left if cause not in self._bank.open]:
+            verdict = f"the run went back to step {step}, before it"
+            self.notice(IncidentClosed(cause, verdict), f"{cause}: {verdict}")
+        self._left = []
 
     def after_step(self, measure: StepMeasure) -> None:
         values = {**self._signals.values(measure.step), **values_of(measure)}
@@ -58,6 +72,7 @@ class RunWatcher(Observer):
         return self._bank.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._left = self._bank.open
         self._bank.load_state_dict(state)
 
 

@@ -8,7 +8,10 @@ from torch import Tensor
 
 from tenfold.core import CampaignFiles, RunConsole
 from tenfold.data import Manifest, Tokenizer, load_tokenizer
+from tenfold.experiments import ForecastWatcher
 from tenfold.monitor.actions import Actions
+from tenfold.monitor.detect.watcher import RunWatcher
+from tenfold.monitor.health import MachineHealth
 from tenfold.monitor.signals.board import SignalBoard, probe_interval, reading_interval
 from tenfold.monitor.signals.digests import Digests, ReplicaDigest
 from tenfold.monitor.signals.lives import Lives
@@ -78,5 +81,13 @@ def watched(
         console.warn(write_stall(files, journal.run_id, step, seconds, where))
 
     tokenizer = load_tokenizer(files.data, Manifest.load(files.data))
-    signals = signals_of(learner, SignalBoard(journal.note), tokenizer, files.directory)
-    return [*signals[:-1], *others, Lives(learner.campaign), StallWatch(tell), *acting, *signals[-1:]]
+    board = SignalBoard(journal.note)
+    signals = signals_of(learner, board, tokenizer, files.directory)
+    forecast = next((each.forecast for each in others if isinstance(each, ForecastWatcher)), None)
+    watching = [
+        MachineHealth(board.put, files.directory, learner.ranks.device),
+        Lives(learner.campaign),
+        StallWatch(tell),
+        RunWatcher(board, watch.false_alarms, forecast=forecast),
+    ]
+    return [*signals[:-1], *others, *watching, *acting, *signals[-1:]]
