@@ -71,8 +71,10 @@ def quiet() -> Iterator[RunConsole]:
         yield console
 
 
-def train(folder: Path, data: CampaignFiles, campaign: Campaign, bad: range) -> tuple[float, list[RunRewound]]:
-    """Loss of the final weights, and how often the run went back."""
+def train(
+    folder: Path, data: CampaignFiles, campaign: Campaign, bad: range
+) -> tuple[float, list[RunRewound], list[str]]:
+    """Loss of the final weights, how the run went back, and the kinds of its incidents."""
     manifest = Manifest.load(data.data)
     learner = build_learner(campaign, data.data, manifest, Ranks(0, 1, choose_device("cpu")))
     noisy = Noisy(data.data, manifest, campaign.seed, learner.plan.context)
@@ -90,7 +92,8 @@ def train(folder: Path, data: CampaignFiles, campaign: Campaign, bad: range) -> 
         Loop(learner, checkpointer, watched(learner, journal, files, console, [journal])).run()
     with closing(Ledger(files.ledger, read_only=True)) as ledger:
         rewound = [payload for event in ledger.events() if isinstance(payload := event.payload, RunRewound)]
-    return judged(learner), rewound
+        incidents = [incident.kind for incident in ledger.incidents()]
+    return judged(learner), rewound, incidents
 
 
 @torch.no_grad()
@@ -117,16 +120,24 @@ def main() -> None:
             data.directory.mkdir()
             with quiet() as console:
                 build_corpus(clean.data, seed, data.data, data.directory, ProgressLines(console))
-            base, _ = train(folder / "clean", data, clean, range(0))
-            regardless, _ = train(folder / "regardless", data, clean, bad)
+            base, _, false = train(folder / "clean", data, clean, range(0))
+            regardless, _, _ = train(folder / "regardless", data, clean, bad)
             acting = campaign_of(seed, arguments.steps, rewind=True)
-            rewound, events = train(folder / "rewound", data, acting, bad)
-        found = {"seed": seed, "clean": base, "regardless": regardless, "rewound": rewound, "times": len(events)}
+            rewound, events, _ = train(folder / "rewound", data, acting, bad)
+        found = {
+            "seed": seed,
+            "clean": base,
+            "regardless": regardless,
+            "rewound": rewound,
+            "times": len(events),
+            "false": false,
+        }
         results.append(found)
         ways = ", ".join(f"{event.step} to {event.to_step}" for event in events)
         print(
             f"seed {seed}: clean {base:.4f}, regardless {regardless / base - 1:+.2%}, "
-            f"rewound {rewound / base - 1:+.2%} in {len(events)} rewinds ({ways})",
+            f"rewound {rewound / base - 1:+.2%} in {len(events)} rewinds ({ways}); incidents of "
+            f"the clean run: {', '.join(false) or 'none'}",
             flush=True,
         )
     for way in ("regardless", "rewound"):

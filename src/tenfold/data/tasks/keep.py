@@ -69,9 +69,17 @@ def _choose_split(job: BuildJob, holdout: Holdout, taken: Sequence[int]) -> list
     if not chosen or len(chosen) == count:
         raise InputError(
             f"holdout {holdout.name!r}: {count} distinct documents are too few to hold out "
-            f"{holdout.fraction:.1%}; give more text"
+            f"{holdout.fraction:.1%}{_copies_said(job, count + len(taken))}; give more text"
         )
     return sorted(chosen)
+
+
+def _copies_said(job: BuildJob, distinct: int) -> str:
+    """What became of the other documents that were read, where there are any."""
+    read = job.documents - (job.parts[1].first if len(job.parts) > 1 else job.documents)
+    if read == distinct:
+        return ""
+    return f" ({read - distinct} of the {read} read are copies of one another, or of text that is kept out)"
 
 
 def _draws(job: BuildJob, bucket: int, taken: Sequence[int]) -> Keys:
