@@ -13,7 +13,6 @@ from .commands import run_report as run_report
 from .commands import run_show as run_show
 from .commands import run_train as run_train
 from .commands import run_worker as run_worker
-from .incidents import run_incidents as run_incidents
 from .loops import learner as learner
 from .loops import watch as watch
 from .loops import watch_trainer as watch_trainer

@@ -45,7 +45,7 @@ def incidents(
     as_json: AsJson = False,
 ) -> None:
     """List what looked wrong. Exit status 0: nothing critical of it is open; 1: something is; 2: bad input."""
-    from tenfold.campaign import run_incidents
+    from tenfold.monitor import run_incidents
 
     found = run_incidents(campaign, only_open=only_open, since=since)
     show_lines(found.to_dict(), found.lines(), as_json)

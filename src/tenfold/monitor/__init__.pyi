@@ -17,6 +17,7 @@ from .export.serve import MetricsServer as MetricsServer
 from .failures import joined_histories as joined_histories
 from .failures import read_history as read_history
 from .health import MachineHealth as MachineHealth
+from .incidents import run_incidents as run_incidents
 from .page.server import PORT as PORT
 from .page.server import watch_page as watch_page
 from .page.terminal import watch_terminal as watch_terminal

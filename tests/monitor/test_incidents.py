@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tenfold.campaign.incidents import moment
 from tenfold.core import InputError
 from tenfold.ledger import Evidence, EvidenceKind, Ledger, LossNotFinite, ObserverFailed, RunFailed
+from tenfold.monitor.incidents import moment
 from tests import warm
 
 

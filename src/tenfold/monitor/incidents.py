@@ -10,7 +10,7 @@ from typing import Any
 
 from tenfold.core import InputError, text_table
 from tenfold.ledger import Incident, IncidentState, Severity
-from tenfold.monitor import ledger_of
+from tenfold.monitor.reading import ledger_of
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 FIRST_STEP_KEYS = ("first_step", "step")
