@@ -98,6 +98,30 @@ def test_rewinds_of_one_rule_leave_out_more_each_time_also_when_the_step_comes_a
     assert [(request.back_to, request.beyond) for request in asked] == [(7, 0), (7, 8), (7, 16), (7, 32), (0, 0)]
 
 
+def test_how_often_a_rule_was_followed_outlives_the_process_and_a_way_back() -> None:
+    _, observers = followed(rule(do="checkpoint", most=1))
+    saved = observers.state_dict()
+    diary = Diary()
+    later = Observers([Actions([rule(do="checkpoint", most=1)], {}), diary])
+    later.load_state_dict(saved)
+    later.resumed(9, None)  # type: ignore[arg-type]
+    later.noticed(Notice(LossNotFinite(12), "another"))
+    observers.load_state_dict(Observers([Actions([rule(do="checkpoint")], {})]).state_dict())
+    observers.noticed(Notice(LossNotFinite(13), "one more"))
+    assert diary.actions == [] and observers.take_request() == LoopRequest(save=True)
+    assert observers.take_request() == LoopRequest()
+
+
+def test_an_incident_from_before_the_checkpoint_is_not_acted_on_again_after_it() -> None:
+    _, observers = followed(rule(do="checkpoint", most=9))
+    saved, diary = observers.state_dict(), Diary()
+    later = Observers([Actions([rule(do="checkpoint", most=9)], {}), diary])
+    later.load_state_dict(saved)
+    later.resumed(9, None)  # type: ignore[arg-type]
+    later.noticed(Notice(INCIDENT, "told again"))
+    assert diary.actions == []
+
+
 def test_a_rule_may_be_about_a_severity_and_is_about_nothing_else() -> None:
     diary, observers = followed(Action(on=["critical"], do="checkpoint"))
     observers.noticed(Notice(ObserverFailed("x"), "only a warning"))

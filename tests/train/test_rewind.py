@@ -109,6 +109,25 @@ def test_without_a_checkpoint_from_before_the_run_goes_on_and_says_so(built: Pat
     assert [payload for payload in events(asked) if isinstance(payload, RewindRefused)] == [RewindRefused(7, 3)]
 
 
+def test_a_stop_asked_for_with_a_way_back_is_served_after_it(built: Path, tmp_path: Path) -> None:
+    whole, parts = copy_of(built, tmp_path / "whole"), copy_of(built, tmp_path / "parts")
+    expected = trained(whole, GoBack(at=15, to=12)).weights_digest
+    observer = GoBack(at=15, to=12, stop_at=15)
+    with pytest.raises(Interrupted, match="step 11/40"):
+        trained(parts, observer)
+    assert trained(parts).weights_digest == expected
+
+
+@pytest.mark.parametrize(("at", "to"), [(39, 3), (40, 38)])
+def test_what_cannot_be_gone_back_to_at_the_end_is_said_and_the_run_is_saved(
+    at: int, to: int, built: Path, tmp_path: Path
+) -> None:
+    alone, asked = copy_of(built, tmp_path / "alone"), copy_of(built, tmp_path / "asked")
+    assert trained(asked, GoBack(at=at, to=to)).weights_digest == trained(alone).weights_digest
+    assert RewindRefused(40, to) in list(events(asked))
+    assert (asked / "checkpoints" / "step-00000040").exists()
+
+
 class Poisoned(Observer):
     """Makes the gradients of one batch NaN, and where it may, asks to leave it out."""
 

@@ -155,7 +155,9 @@ class RunRewound(EventPayload):
 
 @dataclass(frozen=True)
 class RewindRefused(EventPayload):
-    """There was no checkpoint from before `first_step` to go back to after `step` steps; the run went on."""
+    """The run was asked to go back to before `first_step` after `step` steps, and did not: there was no checkpoint from
+    before it, or no step came any more. It went on.
+    """
 
     kind = EventKind.REWIND_REFUSED
     step: int

@@ -44,9 +44,10 @@ class Actions(Observer):
         """`facts`: what a webhook or command is told beside the incident, such as the campaign's name."""
         check_actions(rules)
         self._rules, self._facts = rules, dict(facts)
-        self._done: dict[str, int] = {}
-        """How often each rule was followed, and which incidents were acted on, each under its name."""
-        self._counts = frozenset(f"rule {number}" for number in range(len(rules)))
+        self._followed = [0] * len(rules)
+        """How often each rule was followed in this run."""
+        self._acted: set[tuple[int, str, int | None]] = set()
+        """Rule, cause and first step of what was acted on."""
         self._step = 0
         self._results: list[tuple[ActionTaken, str]] = []
         self._threads: list[threading.Thread] = []
@@ -57,7 +58,7 @@ class Actions(Observer):
     def resumed(self, step: int, checkpoint: object) -> None:
         """What comes after a checkpoint comes anew: incidents of the same step number are others."""
         self._step = step
-        self._done = {name: count for name, count in self._done.items() if name in self._counts}
+        self._acted = {each for each in self._acted if each[2] is not None and each[2] <= step}
 
     def after_step(self, measure: StepMeasure) -> None:
         self._step = measure.step
@@ -75,11 +76,21 @@ class Actions(Observer):
     def incident(self, what: IncidentPayload, message: str) -> None:
         """Follow every rule for an incident that has opened, or do nothing where that was done before."""
         for number, rule in enumerate(self._rules):
-            name, once = f"rule {number}", f"rule {number} {what.cause} {first_step_of(what)}"
+            incident = (number, what.cause, first_step_of(what))
             wanted = {what.kind.value, what.severity.value} & set(rule.on)
-            if wanted and once not in self._done and self._done.get(name, 0) < rule.most:
-                self._done[once], self._done[name] = 1, self._done.get(name, 0) + 1
-                self._follow(rule, what, message, self._done[name])
+            if wanted and incident not in self._acted and self._followed[number] < rule.most:
+                self._acted.add(incident)
+                self._followed[number] += 1
+                self._follow(rule, what, message, self._followed[number])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"followed": self._followed, "acted": sorted(map(list, self._acted), key=str)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up the counts of the life before; a run that went back keeps its own, which are higher."""
+        if len(state["followed"]) == len(self._followed):  # the same rules, as far as their number says
+            self._followed = [max(pair) for pair in zip(self._followed, state["followed"], strict=True)]
+            self._acted |= {(number, cause, step) for number, cause, step in state["acted"]}
 
     def _follow(self, rule: Action, what: IncidentPayload, message: str, times: int) -> None:
         """`times`: how often the rule has been followed with this one."""

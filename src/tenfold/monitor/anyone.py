@@ -106,9 +106,11 @@ class WatchedLoop:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: cannot be made ({error.strerror}); give another folder") from error
-        console = self._stack.enter_context(run_console())
-        ledger = self._stack.enter_context(closing(Ledger(folder / "ledger.sqlite")))
-        self._observers = self._observers_of(ledger, console)
+        with ExitStack() as stack:  # what is opened is closed again where the rest cannot be
+            console = stack.enter_context(run_console())
+            ledger = stack.enter_context(closing(Ledger(folder / "ledger.sqlite")))
+            self._observers = self._observers_of(ledger, console)
+            self._stack = stack.pop_all()
         self._hook = self._optimizer.register_step_pre_hook(self._before_update)
         self._forward_hook = self._model.register_forward_hook(self._keep_loss, with_kwargs=True)
         self._observers.started(self._step)

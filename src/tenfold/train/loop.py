@@ -22,7 +22,7 @@ from tenfold.train.batching import batch_number, batches
 from tenfold.train.checkpoint import Checkpoint, Checkpointer, CheckpointState, weights_digest
 from tenfold.train.identity import check_resumable, owner_of
 from tenfold.train.learner import Learner
-from tenfold.train.observe import Notice, Observer, Observers, Stopping
+from tenfold.train.observe import LoopRequest, Notice, Observer, Observers, Stopping
 from tenfold.train.step import StepMeasure, execute
 
 
@@ -91,6 +91,7 @@ class Loop:
             while measure := self._steps(stop):
                 if measure.request.back_to:
                     self._go_back(measure)
+            self._say_what_came_too_late()
         self._wait_for_save()
         self._tell_failures()
         weights = {n: t for n, t in self.learner.state_tensors().items() if n.startswith("model/")}
@@ -144,10 +145,15 @@ class Loop:
         first, last = measure.request.back_to, measure.step
         self._wait_for_save()
         self._tell_failures()
+        if measure.request.stop:
+            self.observers.ask(LoopRequest(stop=True))  # served after the next step
         found = self.checkpointer.latest(before=first).checkpoint
         if found is None:
             said = f"no checkpoint from before step {first} is there to go back to; the run goes on. Lower "
             self.observers.noticed(Notice(RewindRefused(last, first), f"{said}checkpoint.every or keep more of them"))
+            if not measure.is_finite:
+                self._stop_not_finite(measure)
+            self._save_when_due(measure)
             return
         left_out = [batch_number(step, self.skipped) for step in range(first - 1, last + measure.request.beyond)]
         self.skipped = sorted({*self.skipped, *left_out})
@@ -174,15 +180,22 @@ class Loop:
             request = self.observers.take_request()
             request = replace(request, stop=request.stop or stop.is_set)
             measure = execute(self.learner, batch, self.observers, request=request)
+            if measure.is_finite:
+                self.step = measure.step
+            if measure.request.back_to:
+                return measure
             if not measure.is_finite:
                 if not self._may_leave_out(measure):
                     self._stop_not_finite(measure)
                 return measure
-            self.step = measure.step
-            if measure.request.back_to:
-                return measure
             self._save_when_due(measure)
         return None
+
+    def _say_what_came_too_late(self) -> None:
+        """A request of the last step: no further step carries it to the other ranks."""
+        if first := self.observers.take_request().back_to:
+            said = f"asked to go back to before step {first} after the last step: nothing is done"
+            self.observers.noticed(Notice(RewindRefused(self.step, first), said))
 
     def _save_when_due(self, measure: StepMeasure) -> None:
         stopping = measure.request.stop and not measure.is_last
@@ -271,8 +284,10 @@ class Loop:
         what = LossNotFinite(measure.step, first, last)
         message = f"step {measure.step}: loss {measure.nats}, gradient norm {measure.grad_norm}: not finite"
         self.observers.noticed(Notice(what, message))
-        asked = self.learner.ranks.gathered(self.observers.take_request().back_to)
-        if not any(asked):
+        mine = self.observers.take_request()
+        if mine.stop or measure.request.stop:
+            self.observers.ask(LoopRequest(stop=True))  # served after the next step
+        if not any(self.learner.ranks.gathered(mine.back_to)):
             return False
         batch = batch_number(measure.step - 1, self.skipped)
         self.skipped = sorted([*self.skipped, batch])

@@ -166,7 +166,7 @@ class Observers:
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two observers are called {twice!r}: give one of them another `name`")
         for observer in self._all:
-            observer._report, observer._save, observer._ask = self.noticed, self._ask_to_save, self._ask_for
+            observer._report, observer._save, observer._ask = self.noticed, self._ask_to_save, self.ask
         self._save_asked, self._request = False, NOTHING
         self._hooks = {hook: self._overriding(hook) for hook in HOOKS}
         self._failures: list[Notice] = []
@@ -208,7 +208,8 @@ class Observers:
     def _ask_to_save(self) -> None:
         self._save_asked = True
 
-    def _ask_for(self, request: LoopRequest) -> None:
+    def ask(self, request: LoopRequest) -> None:
+        """Keep a request until `take_request`, joined with those before it."""
         before = self._request
         self._request = LoopRequest(
             before.stop or request.stop,

@@ -67,7 +67,9 @@ def test_a_loop_with_an_order_of_its_own_and_a_syncer_that_is_killed(tmp_path: P
 
 @pytest.mark.slow
 def test_of_two_processes_with_one_name_the_first_ends_with_a_line(tmp_path: Path) -> None:
-    with own_run(tmp_path / "run", 800_000, "--set", "learners.inner_steps=4") as run:
+    # A model this small may be quarantined now and then on its way, which is not what this is about.
+    settings = ("--set", "learners.inner_steps=4", "--set", "learners.strikes=1000")
+    with own_run(tmp_path / "run", 800_000, *settings) as run:
         address = run.serve()
         run.train("first", "own_order.py", address, called="same")
         until(lambda: len(run.steps("first")) > 5)
@@ -75,7 +77,7 @@ def test_of_two_processes_with_one_name_the_first_ends_with_a_line(tmp_path: Pat
         assert run.ended("first") == 1
         assert "same: another learner of this name has joined" in run.said("first").splitlines()[-1]
         until(lambda: len(run.steps("second")) > 20)
-        assert run.processes["second"].poll() is None
+        assert run.processes["second"].poll() is None, run.said("second")[-1000:]
         with RunLog.opened(tmp_path / "run" / "learners") as log:
-            # A model this small may be quarantined once or twice on its way; two that take turns make hundreds.
+            # Two that take turns make hundreds.
             assert 2 <= len(log.incarnations()) < 10
